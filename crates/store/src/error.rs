@@ -1,0 +1,71 @@
+//! What can go wrong with the ledger, named by what the caller can do.
+
+/// An error of the ledger. The cause is kept as source.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database does not answer or cut the connection: try again. Whether a commit happened is unknown.
+    #[error("the database is unavailable")]
+    Unavailable(#[source] sqlx::Error),
+    /// Two transactions were in each other's way: try again at once.
+    #[error("the transaction conflicted with another")]
+    Conflict(#[source] sqlx::Error),
+    /// This process no longer leads: stop leading.
+    #[error("another scheduler leads")]
+    NotLeading,
+    /// The database's schema is not this build's.
+    #[error("the database is at schema version {found}, this program needs {wanted}: run `servantctl migrate`")]
+    Schema {
+        /// The newest migration applied.
+        found: i64,
+        /// The newest that this build knows.
+        wanted: i64,
+    },
+    /// A row holds what no row may hold.
+    #[error("row {row} of {table} holds an impossible {column}")]
+    Corrupt {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// The row's key.
+        row: String,
+    },
+    /// The database refused the statement: a mistake of ours or of the data.
+    #[error("the database refused")]
+    Rejected(#[source] sqlx::Error),
+    /// A migration failed.
+    #[error("a migration failed")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error as E;
+        let code = match &error {
+            E::Database(db) => db.code().map(std::borrow::Cow::into_owned),
+            _ => None,
+        };
+        match (&error, code.as_deref()) {
+            // Class 40: serialisation failure and deadlock (PostgreSQL, appendix A).
+            (_, Some(code)) if code.starts_with("40") => Self::Conflict(error),
+            // Classes 08, 53, 57, 58: connection, resources, operator intervention, system; 25P03: idle in transaction.
+            (_, Some(code))
+                if ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)) || code == "25P03" =>
+            {
+                Self::Unavailable(error)
+            }
+            (E::Io(_) | E::Tls(_) | E::Protocol(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed, _) => {
+                Self::Unavailable(error)
+            }
+            _ => Self::Rejected(error),
+        }
+    }
+}
+
+impl StoreError {
+    /// Whether the same call may succeed when made again.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Conflict(_))
+    }
+}

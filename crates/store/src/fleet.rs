@@ -1,0 +1,123 @@
+//! What servant processes write of themselves, and what the dispatcher reads of the fleet.
+//! Heartbeats as the manager stores them, and lists, are in `servants`.
+
+use crate::{Store, StoreError};
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{ErrorClass, Kind, ServantId, ServantState};
+
+/// A process that introduces itself.
+#[derive(Debug, Clone)]
+pub struct NewServant {
+    /// What it does.
+    pub kind: Kind,
+    /// Where it runs.
+    pub host: String,
+    /// Its process id there.
+    pub pid: u32,
+    /// Its build.
+    pub version: String,
+    /// Jobs at a time.
+    pub concurrency: u32,
+}
+
+/// What the live servants of a kind can take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capacity {
+    /// The kind.
+    pub kind: String,
+    /// Jobs at a time, of all its live servants that take work.
+    pub slots: i64,
+}
+
+impl Store {
+    /// Enters a process that has just started, and hands out its identity.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn register_servant(&self, servant: &NewServant) -> Result<ServantId, StoreError> {
+        let now = self.clock.now();
+        let id = sqlx::query_scalar!(
+            "-- register_servant
+            INSERT INTO servants (kind, host, pid, version, concurrency, started_at, seen_at)
+            VALUES ($1, $2, $3, $4, $5, $6, $6) RETURNING id",
+            servant.kind.as_str(),
+            servant.host,
+            i32::try_from(servant.pid).unwrap_or(i32::MAX),
+            servant.version,
+            i32::try_from(servant.concurrency).unwrap_or(i32::MAX),
+            now,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(ServantId(id))
+    }
+
+    /// A sign of life that needs no manager.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn touch_servant(&self, id: ServantId, state: ServantState, running: u32) -> Result<(), StoreError> {
+        sqlx::query!(
+            "-- touch_servant
+            UPDATE servants SET seen_at = $2, state = $3, running = $4 WHERE id = $1",
+            id.0,
+            self.clock.now(),
+            state.as_str(),
+            i32::try_from(running).unwrap_or(i32::MAX),
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// What live servants (seen since `silence_max` ago) can take, by kind.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn capacity(&self, silence_max: TimeDelta) -> Result<Vec<Capacity>, StoreError> {
+        let since: DateTime<Utc> = self.clock.now() - silence_max;
+        Ok(sqlx::query_as!(
+            Capacity,
+            r#"-- capacity
+            SELECT kind, sum(concurrency)::bigint AS "slots!" FROM servants
+            WHERE state = 'running' AND seen_at >= $1 GROUP BY kind"#,
+            since,
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// How many jobs of a kind are on their way to servants or waiting there; `limit` at most are looked at.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn queued_of(&self, kind: &Kind, limit: i64) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar!(
+            r#"-- queued_of
+            SELECT count(*) AS "n!" FROM (
+                SELECT FROM jobs WHERE kind = $1 AND queued_at IS NOT NULL AND state = 2 LIMIT $2) AS queued"#,
+            kind.as_str(),
+            limit,
+        )
+        .fetch_one(&self.pool)
+        .await?)
+    }
+
+    /// Parks a connection whose authorisation is gone: its schedules rest until a person renews it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn park_connection(&self, connection: domain::ConnectionId, reason: &str) -> Result<bool, StoreError> {
+        let parked = sqlx::query!(
+            "-- park_connection
+            UPDATE connections SET state = 'needs_reauth', state_reason = $2, state_since = $3
+            WHERE id = $1 AND state = 'active'",
+            connection.0,
+            format!("{}: {reason}", ErrorClass::AuthBroken),
+            self.clock.now(),
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(parked.rows_affected() == 1)
+    }
+}

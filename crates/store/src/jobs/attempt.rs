@@ -1,0 +1,122 @@
+//! What a running attempt writes besides its end: lease renewals, progress and checkpoints, all fenced by its token.
+//! Changes no job's state.
+
+use super::claimed::{AttemptKey, Outcome};
+use crate::{Store, StoreError, Tx};
+use chrono::{DateTime, Utc};
+use domain::{JobId, ServantId};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+/// An attempt that is still its servant's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// The job.
+    pub id: JobId,
+    /// Whether an operator wants it to stop.
+    pub cancel_requested: bool,
+}
+
+impl Store {
+    /// Renews, in one statement, the leases under which a servant process holds `attempts`, and says which attempts
+    /// are still its own. Those that are not in the answer are lost: another servant may run them already.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then nothing is known, and the leases may run out.
+    pub async fn renew_leases(
+        &self,
+        servant: ServantId,
+        attempts: &[AttemptKey],
+        until: DateTime<Utc>,
+    ) -> Result<Vec<Held>, StoreError> {
+        let ids: Vec<i64> = attempts.iter().map(|a| a.id.0).collect();
+        let tokens: Vec<Uuid> = attempts.iter().map(|a| a.token.0).collect();
+        let rows = sqlx::query!(
+            r#"-- renew_leases
+            WITH held AS (
+                SELECT jobs.id, jobs.lease_id, jobs.cancel_requested
+                FROM unnest($2::bigint[], $3::uuid[]) AS t (id, token)
+                JOIN jobs ON jobs.id = t.id AND jobs.attempt_token = t.token AND jobs.state = 3
+            ), renewed AS (
+                UPDATE leases SET until = $4
+                WHERE id IN (SELECT lease_id FROM held) AND servant_id = $1
+                RETURNING id
+            )
+            SELECT held.id AS "id!", held.cancel_requested AS "cancel_requested!"
+            FROM held JOIN renewed ON renewed.id = held.lease_id"#,
+            servant.0,
+            &ids,
+            &tokens,
+            until,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|r| Held { id: JobId(r.id), cancel_requested: r.cancel_requested }).collect())
+    }
+
+    /// Stores the progress of attempts, in one statement.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn save_progress(&self, progress: &[(AttemptKey, serde_json::Value)]) -> Result<(), StoreError> {
+        let ids: Vec<i64> = progress.iter().map(|(key, _)| key.id.0).collect();
+        let tokens: Vec<Uuid> = progress.iter().map(|(key, _)| key.token.0).collect();
+        let values: Vec<&serde_json::Value> = progress.iter().map(|(_, value)| value).collect();
+        sqlx::query!(
+            "-- save_progress
+            UPDATE jobs SET progress = t.progress
+            FROM unnest($1::bigint[], $2::uuid[], $3::jsonb[]) AS t (id, token, progress)
+            WHERE jobs.id = t.id AND jobs.attempt_token = t.token AND jobs.state = 3",
+            &ids,
+            &tokens,
+            &values as &[&serde_json::Value],
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Stores what the next attempt is to start from.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn save_checkpoint(
+        &self,
+        attempt: AttemptKey,
+        checkpoint: &serde_json::Value,
+    ) -> Result<Outcome, StoreError> {
+        let mut conn = self.pool.acquire().await?;
+        save_checkpoint(&mut conn, attempt, checkpoint).await
+    }
+
+    /// Stores it in the transaction of the effects that it speaks of. It locks the job's row, so no rescue can come
+    /// between this and the commit.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn save_checkpoint_in(
+        &self,
+        tx: &mut Tx,
+        attempt: AttemptKey,
+        checkpoint: &serde_json::Value,
+    ) -> Result<Outcome, StoreError> {
+        save_checkpoint(&mut tx.inner, attempt, checkpoint).await
+    }
+}
+
+async fn save_checkpoint(
+    conn: &mut PgConnection,
+    attempt: AttemptKey,
+    checkpoint: &serde_json::Value,
+) -> Result<Outcome, StoreError> {
+    let saved = sqlx::query!(
+        "-- save_checkpoint
+        UPDATE jobs SET checkpoint = $3 WHERE id = $1 AND attempt_token = $2 AND state = 3",
+        attempt.id.0,
+        attempt.token.0,
+        checkpoint,
+    )
+    .execute(conn)
+    .await?;
+    Ok(if saved.rows_affected() == 1 { Outcome::Applied } else { Outcome::Stale })
+}

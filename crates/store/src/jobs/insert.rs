@@ -1,0 +1,266 @@
+//! How jobs come into being: in bulk, idempotent where a key is given. Owns INSERT into `jobs`; every later change
+//! of a job's state is in `transition`.
+
+use crate::{Store, StoreError, Tx};
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{AccountId, ConnectionId, JobId, JobState, Kind, RetryPolicy};
+use sqlx::PgConnection;
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// A job to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewJob {
+    /// The type of work.
+    pub kind: Kind,
+    /// Whose it is.
+    pub account: AccountId,
+    /// The connection it works on.
+    pub connection: Option<ConnectionId>,
+    /// What to do; the kind's own shape.
+    pub payload: serde_json::Value,
+    /// 0 (urgent) to 4 (whenever); 2 is ordinary.
+    pub priority: i16,
+    /// Attempts in all.
+    pub attempts_max: u16,
+    /// Not before this time; `None`: now.
+    pub due_at: Option<DateTime<Utc>>,
+    /// Not after this time.
+    pub deadline_at: Option<DateTime<Utc>>,
+    /// At most one such job.
+    pub unique: Option<Unique>,
+    /// Which request asked for it; on every log line.
+    pub request_id: Uuid,
+    /// The W3C trace context of that request.
+    pub traceparent: Option<String>,
+}
+
+/// At most one job of a kind with this key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unique {
+    /// The key, unique within the kind.
+    pub key: String,
+    /// For so many seconds from now; `None`: while such a job is unfinished.
+    pub for_secs: Option<u32>,
+}
+
+/// What became of a [`NewJob`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is in the ledger.
+    New(JobId),
+    /// Its key was taken; by that job, if it is unfinished.
+    Duplicate(Option<JobId>),
+}
+
+impl NewJob {
+    /// An ordinary job of the system, due now.
+    #[must_use]
+    pub fn new(kind: Kind, payload: serde_json::Value) -> Self {
+        Self {
+            kind,
+            account: AccountId::SYSTEM,
+            connection: None,
+            payload,
+            priority: 2,
+            attempts_max: RetryPolicy::default().attempts_max,
+            due_at: None,
+            deadline_at: None,
+            unique: None,
+            request_id: Uuid::new_v4(),
+            traceparent: None,
+        }
+    }
+}
+
+impl Store {
+    /// Inserts jobs in one transaction, answers in their order, and wakes whoever waits for their kinds.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then none of them is in the ledger, unless the answer to the commit was lost.
+    pub async fn insert_jobs(&self, jobs: &[NewJob]) -> Result<Vec<Inserted>, StoreError> {
+        let mut tx = self.begin().await?;
+        let inserted = self.insert_jobs_in(&mut tx, jobs).await?;
+        tx.commit().await?;
+        for kind in jobs.iter().map(|job| &job.kind).collect::<std::collections::BTreeSet<_>>() {
+            self.wake(kind).await;
+        }
+        Ok(inserted)
+    }
+
+    /// Inserts jobs as part of a transaction. The caller may [`Store::wake`] their kinds after its commit; nobody
+    /// misses them if it does not, the poll behind the wake-up finds them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn insert_jobs_in(&self, tx: &mut Tx, jobs: &[NewJob]) -> Result<Vec<Inserted>, StoreError> {
+        let now = self.clock.now();
+        let (keyed, plain): (Vec<_>, Vec<_>) = jobs.iter().enumerate().partition(|(_, job)| job.unique.is_some());
+        let mut answers = BTreeMap::new();
+        if !plain.is_empty() {
+            let rows: Vec<&NewJob> = plain.iter().map(|(_, job)| *job).collect();
+            let ids = insert_plain(&mut tx.inner, &rows, now).await?;
+            answers.extend(plain.iter().map(|(at, _)| *at).zip(ids.into_iter().map(Inserted::New)));
+        }
+        for (at, job) in keyed {
+            answers.insert(at, insert_keyed(&mut tx.inner, job, now).await?);
+        }
+        Ok(answers.into_values().collect())
+    }
+}
+
+/// Inserts jobs without keys in one statement; ids come back in the rows' order, since the sequence hands them out
+/// in the order of the unnested arrays.
+async fn insert_plain(conn: &mut PgConnection, jobs: &[&NewJob], now: DateTime<Utc>) -> Result<Vec<JobId>, StoreError> {
+    let column = Columns::of(jobs, now);
+    let ids = sqlx::query_scalar!(
+        r#"-- insert_plain
+        WITH inserted AS (
+            INSERT INTO jobs (account_id, due_at, created_at, ready_at, state, priority, attempts_max, kind,
+                              request_id, payload, connection_id, deadline_at, traceparent)
+            SELECT t.account_id, t.due_at, $1, CASE WHEN t.due_at <= $1 THEN t.due_at END,
+                   CASE WHEN t.due_at <= $1 THEN 1 ELSE 0 END, t.priority, t.attempts_max, t.kind,
+                   t.request_id, t.payload, t.connection_id, t.deadline_at, t.traceparent
+            FROM unnest($2::bigint[], $3::timestamptz[], $4::smallint[], $5::smallint[], $6::text[], $7::uuid[],
+                        $8::jsonb[], $9::bigint[], $10::timestamptz[], $11::text[])
+                 AS t (account_id, due_at, priority, attempts_max, kind, request_id, payload, connection_id,
+                       deadline_at, traceparent)
+            RETURNING id, kind, state
+        ), counted AS (
+            INSERT INTO job_count_deltas (kind, state, delta)
+            SELECT kind, state, count(*) FROM inserted GROUP BY kind, state
+        )
+        SELECT id AS "id!" FROM inserted ORDER BY id"#,
+        now,
+        &column.account_id,
+        &column.due_at,
+        &column.priority,
+        &column.attempts_max,
+        &column.kind as &[&str],
+        &column.request_id,
+        &column.payload as &[&serde_json::Value],
+        &column.connection_id as &[Option<i64>],
+        &column.deadline_at as &[Option<DateTime<Utc>>],
+        &column.traceparent as &[Option<&str>],
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(ids.into_iter().map(JobId).collect())
+}
+
+/// The jobs as one array for each column.
+struct Columns<'a> {
+    account_id: Vec<i64>,
+    due_at: Vec<DateTime<Utc>>,
+    priority: Vec<i16>,
+    attempts_max: Vec<i16>,
+    kind: Vec<&'a str>,
+    request_id: Vec<Uuid>,
+    payload: Vec<&'a serde_json::Value>,
+    connection_id: Vec<Option<i64>>,
+    deadline_at: Vec<Option<DateTime<Utc>>>,
+    traceparent: Vec<Option<&'a str>>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(jobs: &[&'a NewJob], now: DateTime<Utc>) -> Self {
+        Self {
+            account_id: jobs.iter().map(|j| j.account.0).collect(),
+            due_at: jobs.iter().map(|j| j.due_at.unwrap_or(now)).collect(),
+            priority: jobs.iter().map(|j| j.priority).collect(),
+            attempts_max: jobs.iter().map(|j| attempts(j)).collect(),
+            kind: jobs.iter().map(|j| j.kind.as_str()).collect(),
+            request_id: jobs.iter().map(|j| j.request_id).collect(),
+            payload: jobs.iter().map(|j| &j.payload).collect(),
+            connection_id: jobs.iter().map(|j| j.connection.map(|c| c.0)).collect(),
+            deadline_at: jobs.iter().map(|j| j.deadline_at).collect(),
+            traceparent: jobs.iter().map(|j| j.traceparent.as_deref()).collect(),
+        }
+    }
+}
+
+fn attempts(job: &NewJob) -> i16 {
+    i16::try_from(job.attempts_max.max(1)).unwrap_or(i16::MAX)
+}
+
+/// Inserts one job that carries a key, unless the key is taken.
+async fn insert_keyed(conn: &mut PgConnection, job: &NewJob, now: DateTime<Utc>) -> Result<Inserted, StoreError> {
+    let unique = job.unique.as_ref();
+    let key = unique.map(|u| u.key.as_str());
+    if let (Some(key), Some(secs)) = (key, unique.and_then(|u| u.for_secs)) {
+        let until = now + TimeDelta::seconds(i64::from(secs));
+        if !reserve_key(conn, &job.kind, key, now, until).await? {
+            return Ok(Inserted::Duplicate(holder_of_key(conn, &job.kind, key).await?));
+        }
+    }
+    let due = job.due_at.unwrap_or(now);
+    let state = if due <= now { JobState::Ready } else { JobState::Scheduled };
+    let id = sqlx::query_scalar!(
+        r#"-- insert_keyed
+        WITH inserted AS (
+            INSERT INTO jobs (account_id, due_at, created_at, ready_at, state, priority, attempts_max, kind,
+                              request_id, payload, connection_id, deadline_at, traceparent, unique_key)
+            VALUES ($1, $2::timestamptz, $3::timestamptz, CASE WHEN $2::timestamptz <= $3::timestamptz THEN $2::timestamptz END, $4::smallint, $5, $6, $7::text, $8, $9, $10, $11, $12, $13)
+            ON CONFLICT (kind, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
+            RETURNING id
+        ), counted AS (
+            INSERT INTO job_count_deltas (kind, state, delta) SELECT $7::text, $4::smallint, 1 FROM inserted
+        )
+        SELECT id AS "id!" FROM inserted"#,
+        job.account.0,
+        due,
+        now,
+        state.code(),
+        job.priority,
+        attempts(job),
+        job.kind.as_str(),
+        job.request_id,
+        job.payload,
+        job.connection.map(|c| c.0),
+        job.deadline_at,
+        job.traceparent,
+        key,
+    )
+    .fetch_optional(&mut *conn)
+    .await?;
+    match (id, key) {
+        (Some(id), _) => Ok(Inserted::New(JobId(id))),
+        (None, Some(key)) => Ok(Inserted::Duplicate(holder_of_key(conn, &job.kind, key).await?)),
+        (None, None) => Ok(Inserted::Duplicate(None)),
+    }
+}
+
+/// Takes a key for a period; false when it is still taken.
+async fn reserve_key(
+    conn: &mut PgConnection,
+    kind: &Kind,
+    key: &str,
+    now: DateTime<Utc>,
+    until: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    let taken = sqlx::query!(
+        "-- reserve_key
+        INSERT INTO unique_keys (kind, unique_key, until) VALUES ($1, $2, $4)
+        ON CONFLICT (kind, unique_key) DO UPDATE SET until = excluded.until WHERE unique_keys.until <= $3",
+        kind.as_str(),
+        key,
+        now,
+        until,
+    )
+    .execute(conn)
+    .await?;
+    Ok(taken.rows_affected() == 1)
+}
+
+/// The unfinished job that holds a key.
+async fn holder_of_key(conn: &mut PgConnection, kind: &Kind, key: &str) -> Result<Option<JobId>, StoreError> {
+    let id = sqlx::query_scalar!(
+        "-- holder_of_key
+        SELECT id FROM jobs WHERE kind = $1 AND unique_key = $2",
+        kind.as_str(),
+        key,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(id.map(JobId))
+}

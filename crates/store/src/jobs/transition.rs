@@ -1,0 +1,479 @@
+//! Where a job changes state: every statement that does, and no other file has one.
+//! The legal changes are data in `domain::state`; a test runs every state against every event here and compares.
+//! Each change names the states that it leaves, and what an attempt writes is fenced by its token: a row that
+//! moved on meanwhile is simply not in the answer, which callers read as [`Outcome::Stale`].
+
+use super::{
+    claimed::{AttemptKey, ClaimedJob, Delivered, Outcome, attempt_number},
+    fate::{FailedAttempt, Fate, Rescued},
+    lost::{drop_empty_leases, expired_leases, lock_jobs_of},
+};
+use crate::{Leadership, Store, StoreError, Tx};
+use chrono::{DateTime, Utc};
+use domain::{AccountId, AttemptToken, ConnectionId, JobId, Kind, ServantId};
+use std::collections::HashSet;
+use uuid::Uuid;
+
+macro_rules! claimed_job {
+    ($row:expr) => {{
+        let row = $row;
+        ClaimedJob {
+            key: AttemptKey { id: JobId(row.id), token: AttemptToken(row.attempt_token) },
+            attempt: attempt_number(row.attempt),
+            attempts_max: attempt_number(row.attempts_max),
+            account: AccountId(row.account_id),
+            connection: row.connection_id.map(ConnectionId),
+            request_id: row.request_id,
+            traceparent: row.traceparent,
+            payload: row.payload,
+            deadline_at: row.deadline_at,
+            due_at: row.due_at,
+            checkpoint: row.checkpoint,
+        }
+    }};
+}
+
+impl Store {
+    /// [`JobEvent::Promote`](domain::JobEvent::Promote): jobs whose time has come become ready, `limit` at most.
+    /// Answers with their kinds, each once.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn promote(&self, leadership: &Leadership, limit: i64) -> Result<Vec<String>, StoreError> {
+        let kinds = sqlx::query_scalar!(
+            r#"-- promote
+            WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE),
+            due AS (
+                SELECT id FROM jobs
+                WHERE ready_at IS NULL AND due_at <= $3 AND state = 0 AND EXISTS (SELECT FROM led)
+                ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED
+            ), promoted AS (
+                UPDATE jobs SET state = 1, ready_at = $3 FROM due WHERE jobs.id = due.id RETURNING jobs.kind
+            ), counted AS (
+                INSERT INTO job_count_deltas (kind, state, delta)
+                SELECT kind, 0, -count(*) FROM promoted GROUP BY kind
+                UNION ALL SELECT kind, 1, count(*) FROM promoted GROUP BY kind
+            )
+            SELECT DISTINCT kind AS "kind!" FROM promoted"#,
+            leadership.term.0,
+            leadership.holder,
+            self.clock.now(),
+            limit,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(kinds)
+    }
+
+    /// [`JobEvent::Dispatch`](domain::JobEvent::Dispatch): up to `limit` ready jobs of a kind become queued, each
+    /// with its entry in the outbox. Answers with their number.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn dispatch(&self, leadership: &Leadership, kind: &Kind, limit: i64) -> Result<u64, StoreError> {
+        let dispatched = sqlx::query_scalar!(
+            r#"-- dispatch
+            WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE),
+            due AS (
+                SELECT id FROM jobs
+                WHERE kind = $3 AND ready_at IS NOT NULL AND state = 1 AND EXISTS (SELECT FROM led)
+                ORDER BY priority, ready_at, id LIMIT $5 FOR UPDATE SKIP LOCKED
+            ), queued AS (
+                UPDATE jobs SET state = 2, queued_at = $4, sends = 1
+                FROM due WHERE jobs.id = due.id
+                RETURNING jobs.id, jobs.account_id
+            ), posted AS (
+                INSERT INTO outbox (job_id, account_id, kind, queued_at) SELECT id, account_id, $3, $4 FROM queued
+            ), counted AS (
+                INSERT INTO job_count_deltas (kind, state, delta)
+                SELECT $3, 1, -count(*) FROM queued HAVING count(*) > 0
+                UNION ALL SELECT $3, 2, count(*) FROM queued HAVING count(*) > 0
+            )
+            SELECT count(*) AS "dispatched!" FROM queued"#,
+            leadership.term.0,
+            leadership.holder,
+            kind.as_str(),
+            self.clock.now(),
+            limit,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(dispatched.unsigned_abs())
+    }
+
+    /// [`JobEvent::SendAgain`](domain::JobEvent::SendAgain): jobs queued longer ago than `bound_secs`, doubled with
+    /// each time they were sent (at most 64 times), go to the outbox again. Answers with their number.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn send_again(
+        &self,
+        leadership: &Leadership,
+        kind: &Kind,
+        bound_secs: u32,
+        limit: i64,
+    ) -> Result<u64, StoreError> {
+        let sent = sqlx::query_scalar!(
+            r#"-- send_again
+            WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE),
+            stuck AS (
+                SELECT id FROM jobs
+                WHERE kind = $3 AND queued_at < $4::timestamptz - make_interval(secs => $5) AND state = 2
+                  AND queued_at < $4::timestamptz - make_interval(secs => $5) * (1 << least(sends - 1, 6))
+                  AND EXISTS (SELECT FROM led)
+                ORDER BY queued_at LIMIT $6 FOR UPDATE SKIP LOCKED
+            ), marked AS (
+                UPDATE jobs SET queued_at = $4, sends = least(sends + 1, 1000)
+                FROM stuck WHERE jobs.id = stuck.id
+                RETURNING jobs.id, jobs.account_id
+            ), posted AS (
+                INSERT INTO outbox (job_id, account_id, kind, queued_at) SELECT id, account_id, $3, $4 FROM marked
+            )
+            SELECT count(*) AS "sent!" FROM marked"#,
+            leadership.term.0,
+            leadership.holder,
+            kind.as_str(),
+            self.clock.now(),
+            f64::from(bound_secs),
+            limit,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(sent.unsigned_abs())
+    }
+
+    /// [`JobEvent::Claim`](domain::JobEvent::Claim) without a broker: a servant takes up to `limit` due jobs of its
+    /// kind, by priority and then by the time since which they are ready.
+    ///
+    /// # Errors
+    /// [`StoreError`]; when the answer was lost, the lease of what was claimed runs out and the jobs run again.
+    pub async fn claim_ready(
+        &self,
+        servant: ServantId,
+        kind: &Kind,
+        limit: i64,
+        until: DateTime<Utc>,
+    ) -> Result<Vec<ClaimedJob>, StoreError> {
+        let rows = sqlx::query!(
+            r#"-- claim_ready
+            WITH due AS (
+                SELECT id, state AS was FROM jobs
+                WHERE kind = $1 AND ready_at IS NOT NULL AND state IN (1, 2)
+                ORDER BY priority, ready_at, id LIMIT $2 FOR UPDATE SKIP LOCKED
+            ), lease AS (
+                INSERT INTO leases (servant_id, until, job_ids)
+                SELECT $3, $5, array_agg(id) FROM due HAVING count(*) > 0
+                RETURNING id
+            ), claimed AS (
+                UPDATE jobs
+                SET state = 3, attempt = attempt + 1, attempt_token = gen_random_uuid(), servant_id = $3,
+                    lease_id = (SELECT id FROM lease), claimed_at = $4
+                FROM due WHERE jobs.id = due.id
+                RETURNING jobs.*, due.was
+            ), counted AS (
+                INSERT INTO job_count_deltas (kind, state, delta)
+                SELECT $1, was, -count(*) FROM claimed GROUP BY was
+                UNION ALL SELECT $1, 3, count(*) FROM claimed HAVING count(*) > 0
+            )
+            SELECT id AS "id!", attempt_token AS "attempt_token!", attempt AS "attempt!",
+                   attempts_max AS "attempts_max!", account_id AS "account_id!", connection_id,
+                   request_id AS "request_id!", traceparent, payload AS "payload!", deadline_at, due_at AS "due_at!",
+                   checkpoint
+            FROM claimed"#,
+            kind.as_str(),
+            limit,
+            servant.0,
+            self.clock.now(),
+            until,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|row| claimed_job!(row)).collect())
+    }
+
+    /// [`JobEvent::Claim`](domain::JobEvent::Claim) of what the queue delivered, in one statement. Ids that are not
+    /// queued (duplicates, cancelled jobs, ids of another kind) are not in the answer; their messages are deleted.
+    ///
+    /// # Errors
+    /// [`StoreError`]; when the answer was lost, the lease of what was claimed runs out and the jobs run again.
+    pub async fn claim_delivered(
+        &self,
+        servant: ServantId,
+        kind: &Kind,
+        delivered: &[Delivered],
+        until: DateTime<Utc>,
+    ) -> Result<Vec<ClaimedJob>, StoreError> {
+        let ids: Vec<i64> = delivered.iter().map(|d| d.id.0).collect();
+        let sent: Vec<DateTime<Utc>> = delivered.iter().map(|d| d.sent_at).collect();
+        let rows = sqlx::query!(
+            r#"-- claim_delivered
+            WITH given AS (
+                SELECT id, min(sent_at) AS sent_at FROM unnest($1::bigint[], $2::timestamptz[]) AS t (id, sent_at)
+                GROUP BY id
+            ), queued AS (
+                SELECT jobs.id, given.sent_at FROM given JOIN jobs ON jobs.id = given.id
+                WHERE jobs.state = 2 AND jobs.kind = $3
+                ORDER BY jobs.id FOR UPDATE OF jobs SKIP LOCKED
+            ), lease AS (
+                INSERT INTO leases (servant_id, until, job_ids)
+                SELECT $4, $6, array_agg(id) FROM queued HAVING count(*) > 0
+                RETURNING id
+            ), claimed AS (
+                UPDATE jobs
+                SET state = 3, attempt = attempt + 1, attempt_token = gen_random_uuid(), servant_id = $4,
+                    lease_id = (SELECT id FROM lease), claimed_at = $5, sent_at = queued.sent_at
+                FROM queued WHERE jobs.id = queued.id
+                RETURNING jobs.*
+            ), counted AS (
+                INSERT INTO job_count_deltas (kind, state, delta)
+                SELECT $3, 2, -count(*) FROM claimed HAVING count(*) > 0
+                UNION ALL SELECT $3, 3, count(*) FROM claimed HAVING count(*) > 0
+            )
+            SELECT id AS "id!", attempt_token AS "attempt_token!", attempt AS "attempt!",
+                   attempts_max AS "attempts_max!", account_id AS "account_id!", connection_id,
+                   request_id AS "request_id!", traceparent, payload AS "payload!", deadline_at, due_at AS "due_at!",
+                   checkpoint
+            FROM claimed"#,
+            &ids,
+            &sent,
+            kind.as_str(),
+            servant.0,
+            self.clock.now(),
+            until,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|row| claimed_job!(row)).collect())
+    }
+
+    /// [`JobEvent::Succeed`](domain::JobEvent::Succeed) for attempts without effects, batched. Answers with the jobs
+    /// that it applied to; the others are stale.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the same call may be made again.
+    pub async fn succeed(&self, attempts: &[AttemptKey]) -> Result<HashSet<JobId>, StoreError> {
+        let mut conn = self.pool.acquire().await?;
+        succeed(&mut conn, attempts, self.clock.now()).await
+    }
+
+    /// [`JobEvent::Succeed`](domain::JobEvent::Succeed) as part of the effects' own transaction: both commit or neither.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn succeed_in(&self, tx: &mut Tx, attempt: AttemptKey) -> Result<Outcome, StoreError> {
+        let applied = succeed(&mut tx.inner, &[attempt], self.clock.now()).await?;
+        Ok(if applied.is_empty() { Outcome::Stale } else { Outcome::Applied })
+    }
+
+    /// Ends attempts that did not succeed ([`JobEvent::RetryLater`](domain::JobEvent::RetryLater) and its kin, by
+    /// their [`Fate`]), batched. Answers with the jobs that it applied to; the others are stale.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the same call may be made again.
+    pub async fn settle(&self, attempts: &[FailedAttempt]) -> Result<HashSet<JobId>, StoreError> {
+        let mut conn = self.pool.acquire().await?;
+        settle(&mut conn, attempts, self.clock.now()).await
+    }
+
+    /// [`JobEvent::Rescue`](domain::JobEvent::Rescue): the jobs of leases that ran out are ready again, or failed
+    /// when that was their last attempt. A row that a (stopped) servant's open transaction holds is left for the next
+    /// round, and so is its lease: PostgreSQL ends that transaction within seconds.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn rescue(&self, leadership: &Leadership, leases_max: i64) -> Result<Vec<Rescued>, StoreError> {
+        let now = self.clock.now();
+        let mut tx = self.pool.begin().await?;
+        let leases = expired_leases(&mut tx, leadership, now, leases_max).await?;
+        if leases.is_empty() {
+            return Ok(Vec::new());
+        }
+        let held = lock_jobs_of(&mut tx, &leases).await?;
+        let (attempts, rescued): (Vec<_>, Vec<_>) = held.into_iter().unzip();
+        settle(&mut tx, &attempts, now).await?;
+        drop_empty_leases(&mut tx, &leases).await?;
+        tx.commit().await?;
+        Ok(rescued)
+    }
+
+    /// [`JobEvent::Cancel`](domain::JobEvent::Cancel) by an operator: pending jobs end at once, running ones are
+    /// asked to stop (their servant ends them). Answers with the jobs that it applied to.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn cancel_jobs(&self, jobs: &[JobId]) -> Result<Vec<JobId>, StoreError> {
+        let ids: Vec<i64> = jobs.iter().map(|id| id.0).collect();
+        let cancelled = sqlx::query_scalar!(
+            r#"-- cancel_jobs
+            WITH found AS (
+                SELECT id, state FROM jobs WHERE id = ANY($1) ORDER BY id FOR UPDATE
+            ), ended AS (
+                DELETE FROM jobs USING found WHERE jobs.id = found.id AND found.state IN (0, 1, 2)
+                RETURNING jobs.*
+            ), kept AS (
+                INSERT INTO finished_jobs (id, account_id, due_at, created_at, finished_at, ready_at, state, priority,
+                    attempt, attempts_max, kind, request_id, payload, connection_id, schedule_id, unique_key,
+                    deadline_at, traceparent, queued_at, checkpoint, progress, sent_at, claimed_at, servant_id)
+                SELECT id, account_id, due_at, created_at, $2, ready_at, 6, priority,
+                    attempt, attempts_max, kind, request_id, payload, connection_id, schedule_id, unique_key,
+                    deadline_at, traceparent, queued_at, checkpoint, progress, sent_at, claimed_at, servant_id
+                FROM ended
+            ), asked AS (
+                UPDATE jobs SET cancel_requested = true FROM found WHERE jobs.id = found.id AND found.state = 3
+            ), counted AS (
+                INSERT INTO job_count_deltas (kind, state, delta)
+                SELECT kind, state, -count(*) FROM ended GROUP BY kind, state
+                UNION ALL SELECT kind, 6, count(*) FROM ended GROUP BY kind
+            )
+            SELECT id AS "id!" FROM found"#,
+            &ids,
+            self.clock.now(),
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(cancelled.into_iter().map(JobId).collect())
+    }
+
+    /// [`JobEvent::Retry`](domain::JobEvent::Retry) by an operator: failed and cancelled jobs are ready again, with
+    /// all their attempts and what they had saved. One whose unique key is taken again, by an unfinished job or by a
+    /// newer one of `jobs`, stays where it is.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn retry_jobs(&self, jobs: &[JobId]) -> Result<Vec<JobId>, StoreError> {
+        let ids: Vec<i64> = jobs.iter().map(|id| id.0).collect();
+        let retried = sqlx::query_scalar!(
+            r#"-- retry_jobs
+            WITH found AS (
+                SELECT id, finished_at FROM finished_jobs WHERE id = ANY($1) AND state IN (5, 6)
+                  AND NOT EXISTS (SELECT FROM jobs WHERE jobs.kind = finished_jobs.kind
+                                  AND jobs.unique_key = finished_jobs.unique_key)
+                  AND NOT EXISTS (SELECT FROM finished_jobs newer
+                                  WHERE newer.id = ANY($1) AND newer.state IN (5, 6) AND newer.id > finished_jobs.id
+                                    AND newer.kind = finished_jobs.kind AND newer.unique_key = finished_jobs.unique_key)
+                ORDER BY id FOR UPDATE
+            ), taken AS (
+                DELETE FROM finished_jobs f USING found
+                WHERE f.id = found.id AND f.finished_at = found.finished_at
+                RETURNING f.*
+            ), again AS (
+                INSERT INTO jobs (id, account_id, due_at, created_at, ready_at, state, priority, attempts_max, kind,
+                    request_id, payload, connection_id, unique_key, deadline_at, traceparent, checkpoint, progress)
+                SELECT id, account_id, $2, created_at, $2, 1, priority, attempts_max, kind,
+                    request_id, payload, connection_id, unique_key, NULL, traceparent, checkpoint, progress
+                FROM taken
+            ), counted AS (
+                INSERT INTO job_count_deltas (kind, state, delta)
+                SELECT kind, state, -count(*) FROM taken GROUP BY kind, state
+                UNION ALL SELECT kind, 1, count(*) FROM taken GROUP BY kind
+            )
+            SELECT id AS "id!" FROM taken"#,
+            &ids,
+            self.clock.now(),
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(retried.into_iter().map(JobId).collect())
+    }
+}
+
+/// Moves running jobs to `finished_jobs` as succeeded, where the token is still theirs.
+async fn succeed(
+    conn: &mut sqlx::PgConnection,
+    attempts: &[AttemptKey],
+    now: DateTime<Utc>,
+) -> Result<HashSet<JobId>, StoreError> {
+    let ids: Vec<i64> = attempts.iter().map(|a| a.id.0).collect();
+    let tokens: Vec<Uuid> = attempts.iter().map(|a| a.token.0).collect();
+    let applied = sqlx::query_scalar!(
+        r#"-- succeed
+        WITH done AS (
+            DELETE FROM jobs USING unnest($1::bigint[], $2::uuid[]) AS t (id, token)
+            WHERE jobs.id = t.id AND jobs.state = 3 AND jobs.attempt_token = t.token
+            RETURNING jobs.*
+        ), kept AS (
+            INSERT INTO finished_jobs (id, account_id, due_at, created_at, finished_at, ready_at, state, priority,
+                attempt, attempts_max, kind, request_id, payload, connection_id, schedule_id, unique_key,
+                deadline_at, traceparent, queued_at, checkpoint, progress, sent_at, claimed_at, servant_id)
+            SELECT id, account_id, due_at, created_at, $3, ready_at, 4, priority,
+                attempt, attempts_max, kind, request_id, payload, connection_id, schedule_id, unique_key,
+                deadline_at, traceparent, queued_at, checkpoint, progress, sent_at, claimed_at, servant_id
+            FROM done
+        ), counted AS (
+            INSERT INTO job_count_deltas (kind, state, delta)
+            SELECT kind, 3, -count(*) FROM done GROUP BY kind
+            UNION ALL SELECT kind, 4, count(*) FROM done GROUP BY kind
+        )
+        SELECT id AS "id!" FROM done"#,
+        &ids,
+        &tokens,
+        now,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(applied.into_iter().map(JobId).collect())
+}
+
+/// Ends attempts by their fate, where the token is still theirs, and notes why.
+async fn settle(
+    conn: &mut sqlx::PgConnection,
+    attempts: &[FailedAttempt],
+    now: DateTime<Utc>,
+) -> Result<HashSet<JobId>, StoreError> {
+    let ids: Vec<i64> = attempts.iter().map(|a| a.key.id.0).collect();
+    let tokens: Vec<Uuid> = attempts.iter().map(|a| a.key.token.0).collect();
+    let states: Vec<i16> = attempts.iter().map(|a| a.fate.state().code()).collect();
+    let charged: Vec<bool> = attempts.iter().map(|a| a.fate.is_charged()).collect();
+    let due: Vec<Option<DateTime<Utc>>> =
+        attempts.iter().map(|a| if let Fate::RetryAt { due, .. } = &a.fate { Some(*due) } else { None }).collect();
+    let classes: Vec<Option<&str>> = attempts.iter().map(|a| a.fate.failure().map(|f| f.class.as_str())).collect();
+    let errors: Vec<Option<&str>> = attempts.iter().map(|a| a.fate.failure().map(|f| f.chain.as_str())).collect();
+    let applied = sqlx::query_scalar!(
+        r#"-- settle
+        WITH held AS (
+            SELECT jobs.id, t.to_state, t.charged, t.due, t.class, t.error,
+                   jobs.attempt, jobs.servant_id, jobs.claimed_at, jobs.kind
+            FROM unnest($1::bigint[], $2::uuid[], $3::smallint[], $4::boolean[], $5::timestamptz[], $6::text[], $7::text[])
+                 AS t (id, token, to_state, charged, due, class, error)
+            JOIN jobs ON jobs.id = t.id AND jobs.attempt_token = t.token AND jobs.state = 3
+            ORDER BY jobs.id FOR UPDATE OF jobs
+        ), ended AS (
+            DELETE FROM jobs USING held WHERE jobs.id = held.id AND held.to_state IN (5, 6)
+            RETURNING jobs.*, held.to_state
+        ), kept AS (
+            INSERT INTO finished_jobs (id, account_id, due_at, created_at, finished_at, ready_at, state, priority,
+                attempt, attempts_max, kind, request_id, payload, connection_id, schedule_id, unique_key,
+                deadline_at, traceparent, queued_at, checkpoint, progress, sent_at, claimed_at, servant_id)
+            SELECT id, account_id, due_at, created_at, $8, ready_at, to_state, priority,
+                attempt, attempts_max, kind, request_id, payload, connection_id, schedule_id, unique_key,
+                deadline_at, traceparent, queued_at, checkpoint, progress, sent_at, claimed_at, servant_id
+            FROM ended
+        ), again AS (
+            UPDATE jobs
+            SET state = held.to_state, attempt = jobs.attempt - CASE WHEN held.charged THEN 0 ELSE 1 END,
+                due_at = coalesce(held.due, jobs.due_at),
+                ready_at = CASE WHEN held.to_state = 1 THEN $8 END,
+                queued_at = NULL, sent_at = NULL, attempt_token = NULL, lease_id = NULL, claimed_at = NULL
+            FROM held WHERE jobs.id = held.id AND held.to_state IN (0, 1)
+        ), noted AS (
+            INSERT INTO attempts (job_id, attempt, class, error, servant_id, claimed_at, ended_at)
+            SELECT id, attempt, class, error, servant_id, claimed_at, $8 FROM held WHERE class IS NOT NULL
+        ), counted AS (
+            INSERT INTO job_count_deltas (kind, state, delta)
+            SELECT kind, 3, -count(*) FROM held GROUP BY kind
+            UNION ALL SELECT kind, to_state, count(*) FROM held GROUP BY kind, to_state
+        )
+        SELECT id AS "id!" FROM held"#,
+        &ids,
+        &tokens,
+        &states,
+        &charged,
+        &due as &[Option<DateTime<Utc>>],
+        &classes as &[Option<&str>],
+        &errors as &[Option<&str>],
+        now,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(applied.into_iter().map(JobId).collect())
+}

@@ -1,0 +1,55 @@
+//! Which scheduler leads: a lease with a term that rises at each change of leader.
+//! Every write of a leader checks its term under a share lock, so an old leader's last statement and a new leader's
+//! first cannot overlap.
+
+use crate::{Store, StoreError};
+use chrono::TimeDelta;
+use domain::Term;
+
+/// Proof of having led at some time; each write checks that it still holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leadership {
+    /// This reign's number.
+    pub term: Term,
+    /// Who leads: unique for each boot.
+    pub holder: String,
+}
+
+impl Store {
+    /// Takes or keeps the lead for `lease_secs`; `None` while another holds it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn lead(&self, holder: &str, lease_secs: u32) -> Result<Option<Leadership>, StoreError> {
+        let now = self.clock.now();
+        let term = sqlx::query_scalar!(
+            "-- lead
+            UPDATE leader
+            SET term = CASE WHEN holder = $1 THEN term ELSE term + 1 END, holder = $1, until = $3
+            WHERE holder = $1 OR until < $2
+            RETURNING term",
+            holder,
+            now,
+            now + TimeDelta::seconds(i64::from(lease_secs)),
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(term.map(|term| Leadership { term: Term(term), holder: holder.to_owned() }))
+    }
+
+    /// Lets go of the lead, so that the next takes it at once.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn resign(&self, leadership: &Leadership) -> Result<(), StoreError> {
+        sqlx::query!(
+            "-- resign
+            UPDATE leader SET until = '-infinity', holder = 'nobody' WHERE term = $1 AND holder = $2",
+            leadership.term.0,
+            leadership.holder,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}

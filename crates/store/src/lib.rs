@@ -1,0 +1,166 @@
+//! The ledger in PostgreSQL: everything that Servant remembers, and every statement that touches it.
+//! Owns SQL (nothing else may speak it) and the migrator. Does not own what states mean (`domain`) or when a duty
+//! runs (`scheduler`). No function here reads an ambient clock: time comes from the store's [`domain::Clock`].
+
+mod accounts;
+mod counters;
+mod error;
+mod fleet;
+mod jobs;
+mod leader;
+mod listen;
+mod outbox;
+mod partitions;
+mod schedules;
+mod schedules_read;
+mod servants;
+mod stats;
+
+pub use accounts::*;
+pub use counters::CountDrift;
+pub use error::StoreError;
+pub use fleet::{Capacity, NewServant};
+pub use jobs::*;
+pub use leader::Leadership;
+pub use listen::WakeUps;
+pub use outbox::Unsent;
+pub use partitions::Retention;
+pub use schedules::*;
+pub use schedules_read::*;
+pub use servants::*;
+pub use stats::*;
+
+use chrono::{DateTime, Utc};
+use domain::Clock;
+use sqlx::{
+    PgPool, Postgres,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use std::time::Duration;
+
+/// The migrations that this build knows.
+static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
+
+/// A handle on the ledger; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub(crate) pool: PgPool,
+    pub(crate) clock: Clock,
+}
+
+/// One open transaction. Everything done through it commits or vanishes together.
+#[derive(Debug)]
+pub struct Tx {
+    pub(crate) inner: sqlx::Transaction<'static, Postgres>,
+}
+
+impl Tx {
+    /// Makes it durable.
+    ///
+    /// # Errors
+    /// [`StoreError`]; after `Unavailable` it is unknown whether the commit happened.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.inner.commit().await?)
+    }
+}
+
+/// Longest wait for a free connection of the pool, in seconds.
+const ACQUIRE_SECS_MAX: u64 = 10;
+
+impl Store {
+    /// Connects, and sets `clock` to the database's time.
+    ///
+    /// A transaction that its process leaves idle for 4 s is ended by the server, so that a stopped process cannot
+    /// hold a row for longer than a lease; no statement runs for longer than 60 s.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the server does not answer, [`StoreError::Rejected`] for a malformed address.
+    pub async fn connect(url: &str, pool_max: u32, clock: Clock) -> Result<Self, StoreError> {
+        let options: PgConnectOptions = url.parse::<PgConnectOptions>()?.options([
+            ("idle_in_transaction_session_timeout", "4s"),
+            ("statement_timeout", "60s"),
+            ("jit", "off"),
+            ("plan_cache_mode", "force_generic_plan"),
+        ]);
+        let pool = PgPoolOptions::new()
+            .max_connections(pool_max)
+            .acquire_timeout(Duration::from_secs(ACQUIRE_SECS_MAX))
+            .test_before_acquire(false)
+            .connect_with(options)
+            .await?;
+        let store = Self { pool, clock };
+        store.synchronise_clock().await?;
+        Ok(store)
+    }
+
+    /// The clock that this store's statements use.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Now, by the ledger's time.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// Corrects the clock by the database's; call it now and then, since clocks drift.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer.
+    pub async fn synchronise_clock(&self) -> Result<(), StoreError> {
+        let before = Utc::now();
+        let theirs = sqlx::query_scalar!(r#"SELECT /* synchronise_clock */ clock_timestamp() AS "now!""#)
+            .fetch_one(&self.pool)
+            .await?;
+        let after = Utc::now();
+        self.clock.set_offset(theirs - (before + (after - before) / 2));
+        Ok(())
+    }
+
+    /// Opens a transaction.
+    ///
+    /// # Errors
+    /// [`StoreError`] when no connection can be had.
+    pub async fn begin(&self) -> Result<Tx, StoreError> {
+        Ok(Tx { inner: self.pool.begin().await? })
+    }
+
+    /// Applies the migrations that are missing. Only operators' tools call this; daemons never migrate.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what was applied before the failure stays.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        Ok(MIGRATOR.run(&self.pool).await?)
+    }
+
+    /// Refuses a database whose schema this build does not know.
+    ///
+    /// # Errors
+    /// [`StoreError::Schema`] says which command mends it.
+    pub async fn check_schema(&self) -> Result<(), StoreError> {
+        let wanted = MIGRATOR.iter().map(|m| m.version).max().unwrap_or(0);
+        let exists = sqlx::query_scalar!(
+            r#"SELECT /* check_schema */ to_regclass('_sqlx_migrations') IS NOT NULL AS "exists!""#
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        let found = if exists {
+            sqlx::query_scalar::<_, Option<i64>>(
+                "SELECT /* check_schema */ max(version) FROM _sqlx_migrations WHERE success",
+            )
+            .fetch_one(&self.pool)
+            .await?
+            .unwrap_or(0)
+        } else {
+            0
+        };
+        if found < wanted { Err(StoreError::Schema { found, wanted }) } else { Ok(()) }
+    }
+
+    /// Closes the connections.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}

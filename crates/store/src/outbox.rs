@@ -1,0 +1,57 @@
+//! Ids on their way to the queue: written together with the job's change to queued, deleted once the queue has them.
+//! A crash between the sending and the deleting sends twice, which a claim makes harmless.
+
+use crate::{Leadership, Store, StoreError};
+use domain::{AccountId, JobId, Kind};
+
+/// An id to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsent {
+    /// The job.
+    pub job: JobId,
+    /// Whose it is.
+    pub account: AccountId,
+    /// Which queue.
+    pub kind: Kind,
+}
+
+impl Store {
+    /// The oldest entries of the outbox.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn unsent(&self, limit: i64) -> Result<Vec<Unsent>, StoreError> {
+        let rows = sqlx::query!("-- unsent\nSELECT job_id, account_id, kind FROM outbox ORDER BY ctid LIMIT $1", limit)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.into_iter()
+            .map(|r| {
+                let kind = Kind::new(r.kind).map_err(|_| StoreError::Corrupt {
+                    table: "outbox",
+                    column: "kind",
+                    row: r.job_id.to_string(),
+                })?;
+                Ok(Unsent { job: JobId(r.job_id), account: AccountId(r.account_id), kind })
+            })
+            .collect()
+    }
+
+    /// Deletes entries that the queue has taken.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then they are sent again.
+    pub async fn forget_sent(&self, leadership: &Leadership, sent: &[JobId]) -> Result<(), StoreError> {
+        let ids: Vec<i64> = sent.iter().map(|id| id.0).collect();
+        sqlx::query!(
+            "-- forget_sent
+            DELETE FROM outbox
+            WHERE job_id = ANY($3) AND EXISTS (SELECT FROM leader WHERE term = $1 AND holder = $2)",
+            leadership.term.0,
+            leadership.holder,
+            &ids,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,126 @@
+//! Day partitions of what is finished: made ahead, dropped when past retention. No row is ever deleted to prune.
+
+use crate::{Leadership, Store, StoreError};
+use chrono::{Days, NaiveDate};
+
+/// The partitioned tables.
+const TABLES: [&str; 2] = ["finished_jobs", "attempts"];
+/// Days for which partitions exist ahead of time.
+const DAYS_AHEAD: u64 = 3;
+
+/// How long finished jobs are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// Whole days.
+    pub days: u32,
+}
+
+impl Store {
+    /// Makes the partitions of today and the next days and drops those past retention. Answers with the names of
+    /// the dropped ones.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn keep_partitions(
+        &self,
+        leadership: &Leadership,
+        retention: Retention,
+    ) -> Result<Vec<String>, StoreError> {
+        let today = self.clock.now().date_naive();
+        let oldest_kept = today - Days::new(u64::from(retention.days));
+        let mut dropped = Vec::new();
+        for table in TABLES {
+            for ahead in 0..=DAYS_AHEAD {
+                self.make_partition(leadership, table, today + Days::new(ahead)).await?;
+            }
+            for (name, day) in self.day_partitions(table).await? {
+                if day < oldest_kept && self.drop_partition(leadership, &name).await? {
+                    dropped.push(name);
+                }
+            }
+        }
+        self.drop_expired_keys(leadership).await?;
+        Ok(dropped)
+    }
+
+    async fn make_partition(&self, leadership: &Leadership, table: &str, day: NaiveDate) -> Result<(), StoreError> {
+        let name = format!("{table}_{}", day.format("%Y%m%d"));
+        if self.day_partitions(table).await?.iter().any(|(existing, _)| *existing == name) {
+            return Ok(());
+        }
+        let mut tx = self.pool.begin().await?;
+        if !leads(&mut tx, leadership).await? {
+            return Err(StoreError::NotLeading);
+        }
+        let next = day + Days::new(1);
+        // Identifiers cannot be parameters; these are made of a constant and a date.
+        let statement = format!(
+            "CREATE TABLE {name} PARTITION OF {table} FOR VALUES FROM ('{day} 00:00:00+00') TO ('{next} 00:00:00+00')"
+        );
+        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut *tx).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn drop_partition(&self, leadership: &Leadership, name: &str) -> Result<bool, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        if !leads(&mut tx, leadership).await? {
+            return Err(StoreError::NotLeading);
+        }
+        // The counters follow what is dropped, in the same transaction.
+        if name.starts_with("finished_jobs_") {
+            let count = format!(
+                "INSERT INTO job_count_deltas (kind, state, delta) SELECT kind, state, -count(*) FROM {name} GROUP BY kind, state"
+            );
+            sqlx::query(sqlx::AssertSqlSafe(count)).execute(&mut *tx).await?;
+        }
+        sqlx::query(sqlx::AssertSqlSafe(format!("DROP TABLE {name}"))).execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    async fn day_partitions(&self, table: &str) -> Result<Vec<(String, NaiveDate)>, StoreError> {
+        let names = sqlx::query_scalar!(
+            r#"-- day_partitions
+            SELECT child.relname::text AS "name!" FROM pg_inherits
+            JOIN pg_class child ON child.oid = inhrelid JOIN pg_class parent ON parent.oid = inhparent
+            WHERE parent.relname = $1"#,
+            table,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(names
+            .into_iter()
+            .filter_map(|name| {
+                let day = NaiveDate::parse_from_str(name.rsplit('_').next()?, "%Y%m%d").ok()?;
+                Some((name, day))
+            })
+            .collect())
+    }
+
+    async fn drop_expired_keys(&self, leadership: &Leadership) -> Result<(), StoreError> {
+        sqlx::query!(
+            "-- drop_expired_keys
+            DELETE FROM unique_keys
+            WHERE until < $3 AND EXISTS (SELECT FROM leader WHERE term = $1 AND holder = $2)",
+            leadership.term.0,
+            leadership.holder,
+            self.clock.now(),
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}
+
+/// Whether the lead is still held, locked until the transaction ends.
+async fn leads(conn: &mut sqlx::PgConnection, leadership: &Leadership) -> Result<bool, StoreError> {
+    let term = sqlx::query_scalar!(
+        "-- leads
+        SELECT term FROM leader WHERE term = $1 AND holder = $2 FOR SHARE",
+        leadership.term.0,
+        leadership.holder,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(term.is_some())
+}

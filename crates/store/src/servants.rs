@@ -1,0 +1,135 @@
+//! Servants as the manager knows them: heartbeats stored, lists, orders. What servants write of themselves without
+//! the manager is in `fleet`.
+
+use crate::{PAGE_ROWS_MAX, Store, StoreError};
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{JobId, ServantId};
+use serde_json::Value;
+
+/// Hours after which a silent servant is no longer listed.
+const LISTED_HOURS: i64 = 1;
+
+/// What a heartbeat brings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeartbeatFacts {
+    /// running, paused, draining or stopped.
+    pub state: String,
+    /// Resident memory, where known.
+    pub rss_bytes: Option<i64>,
+    /// Jobs under way.
+    pub running: i32,
+    /// Those jobs, as an array of objects with an `id`.
+    pub current_jobs: Value,
+}
+
+/// What the reply to a heartbeat orders.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// pause, resume or drain.
+    pub ordered: Option<String>,
+    /// Reported jobs that an operator wants to stop.
+    pub cancel: Vec<JobId>,
+}
+
+/// A servant process.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServantRow {
+    /// Its identity: one boot.
+    pub id: i64,
+    /// What it does.
+    pub kind: String,
+    /// Where it runs.
+    pub host: String,
+    /// Its process id there.
+    pub pid: i32,
+    /// Its build.
+    pub version: String,
+    /// running, paused, draining or stopped.
+    pub state: String,
+    /// Jobs at a time.
+    pub concurrency: i32,
+    /// Jobs under way.
+    pub running: i32,
+    /// When it started.
+    pub started_at: DateTime<Utc>,
+    /// Its last sign of life of any sort.
+    pub seen_at: DateTime<Utc>,
+    /// Its last heartbeat to a manager.
+    pub heartbeat_at: Option<DateTime<Utc>>,
+    /// Resident memory.
+    pub rss_bytes: Option<i64>,
+    /// What it works on.
+    pub current_jobs: Value,
+    /// The order in force.
+    pub ordered: Option<String>,
+}
+
+impl Store {
+    /// Stores a heartbeat and answers what to order; `None` when no such servant is known.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn record_heartbeat(&self, id: ServantId, facts: &HeartbeatFacts) -> Result<Option<Orders>, StoreError> {
+        let jobs: Vec<i64> = facts
+            .current_jobs
+            .as_array()
+            .map(|jobs| jobs.iter().filter_map(|job| job.get("id")?.as_i64()).collect())
+            .unwrap_or_default();
+        let row = sqlx::query!(
+            r#"-- record_heartbeat
+            WITH beat AS (
+                UPDATE servants SET heartbeat_at = $2, seen_at = greatest(seen_at, $2), state = $3, rss_bytes = $4,
+                                    running = $5, current_jobs = $6
+                WHERE id = $1 RETURNING ordered
+            )
+            SELECT ordered, ARRAY(
+                SELECT jobs.id FROM jobs
+                WHERE jobs.id = ANY($7::bigint[]) AND jobs.servant_id = $1 AND jobs.state = 3 AND jobs.cancel_requested
+            ) AS "cancel!" FROM beat"#,
+            id.0,
+            self.clock.now(),
+            facts.state,
+            facts.rss_bytes,
+            facts.running,
+            facts.current_jobs,
+            &jobs,
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(row.map(|row| Orders { ordered: row.ordered, cancel: row.cancel.into_iter().map(JobId).collect() }))
+    }
+
+    /// Orders a servant to pause, resume or drain; false when no such servant is known.
+    ///
+    /// # Errors
+    /// [`StoreError`]; any other order is refused by the database.
+    pub async fn order_servant(&self, id: ServantId, order: &str) -> Result<bool, StoreError> {
+        let ordered = sqlx::query!(
+            "-- order_servant
+            UPDATE servants SET ordered = $2 WHERE id = $1 AND state <> 'stopped'",
+            id.0,
+            order,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(ordered.rows_affected() == 1)
+    }
+
+    /// Servants that have not ended by themselves and were heard of lately, by kind.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn list_servants(&self) -> Result<Vec<ServantRow>, StoreError> {
+        Ok(sqlx::query_as!(
+            ServantRow,
+            "-- list_servants
+            SELECT id, kind, host, pid, version, state, concurrency, running, started_at, seen_at, heartbeat_at,
+                   rss_bytes, current_jobs, ordered
+            FROM servants WHERE state <> 'stopped' AND seen_at >= $1 ORDER BY kind, id DESC LIMIT $2",
+            self.clock.now() - TimeDelta::hours(LISTED_HOURS),
+            PAGE_ROWS_MAX,
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+}

@@ -1,0 +1,120 @@
+//! Numbers for screens and metrics, from maintained counters and never a count over jobs; and what went wrong:
+//! a job's attempts, recent failures.
+
+use crate::{PAGE_ROWS_MAX, Store, StoreError};
+use chrono::{DateTime, Utc};
+use domain::{JobId, JobState};
+
+/// How many jobs of a kind are in a state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobCount {
+    /// The kind.
+    pub kind: String,
+    /// The state.
+    pub state: JobState,
+    /// How many.
+    pub jobs: i64,
+}
+
+/// An attempt that did not simply succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptRow {
+    /// Its number.
+    pub attempt: i16,
+    /// The error's class.
+    pub class: String,
+    /// The whole chain of causes, one a line.
+    pub error: String,
+    /// The servant.
+    pub servant_id: Option<i64>,
+    /// When it began.
+    pub claimed_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub ended_at: DateTime<Utc>,
+}
+
+/// A job that failed for good, with its last error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecentFailure {
+    /// The job.
+    pub id: i64,
+    /// Its kind.
+    pub kind: String,
+    /// Whose it is.
+    pub account_id: i64,
+    /// Attempts it had.
+    pub attempt: i16,
+    /// When it failed.
+    pub finished_at: DateTime<Utc>,
+    /// The last attempt's class.
+    pub class: Option<String>,
+    /// The last attempt's chain of causes.
+    pub error: Option<String>,
+}
+
+impl Store {
+    /// Jobs by kind and state: the folded counters and what has not been folded yet, in one snapshot.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn job_counts(&self) -> Result<Vec<JobCount>, StoreError> {
+        let rows = sqlx::query!(
+            r#"-- job_counts
+            SELECT kind AS "kind!", state AS "state!", sum(jobs)::bigint AS "jobs!"
+            FROM (SELECT kind, state, jobs FROM job_counts
+                  UNION ALL SELECT kind, state, delta FROM job_count_deltas) AS moved
+            GROUP BY kind, state HAVING sum(jobs) <> 0 ORDER BY kind, state"#
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter()
+            .map(|row| {
+                let state = JobState::from_code(row.state).ok_or_else(|| StoreError::Corrupt {
+                    table: "job_counts",
+                    column: "state",
+                    row: format!("{} {}", row.kind, row.state),
+                })?;
+                Ok(JobCount { kind: row.kind, state, jobs: row.jobs })
+            })
+            .collect()
+    }
+
+    /// A job's attempts that did not simply succeed, in order.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn attempts_of(&self, id: JobId) -> Result<Vec<AttemptRow>, StoreError> {
+        Ok(sqlx::query_as!(
+            AttemptRow,
+            "-- attempts_of
+            SELECT attempt, class, error, servant_id, claimed_at, ended_at FROM attempts
+            WHERE job_id = $1 ORDER BY ended_at, attempt LIMIT $2",
+            id.0,
+            PAGE_ROWS_MAX,
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// Jobs that failed for good, newest first, each with its last error.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recent_failures(&self, limit: i64) -> Result<Vec<RecentFailure>, StoreError> {
+        Ok(sqlx::query_as!(
+            RecentFailure,
+            r#"-- recent_failures
+            SELECT failed.id AS "id!", failed.kind AS "kind!", failed.account_id AS "account_id!",
+                   failed.attempt AS "attempt!", failed.finished_at AS "finished_at!",
+                   ended.class AS "class?", ended.error AS "error?"
+            FROM (SELECT id, kind, account_id, attempt, finished_at FROM finished_jobs
+                  WHERE state <> 4 AND state = 5 ORDER BY id DESC LIMIT $1) AS failed
+            LEFT JOIN LATERAL (SELECT class, error FROM attempts WHERE attempts.job_id = failed.id
+                               ORDER BY ended_at DESC LIMIT 1) AS ended ON true
+            ORDER BY failed.id DESC"#,
+            limit.clamp(1, PAGE_ROWS_MAX),
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+}

@@ -1,0 +1,82 @@
+//! What the leading scheduler does: terms, sending again, folding counters, partitions.
+
+use crate::world::{LEASE_SECS, World, kind};
+use chrono::TimeDelta;
+use domain::JobState;
+use store::Retention;
+
+#[tokio::test]
+async fn a_leader_of_the_past_changes_nothing() {
+    let world = World::new().await;
+    let old = world.lead.clone();
+    assert_eq!(world.store.lead("boot-2", 10).await.unwrap(), None, "the lead is taken");
+    assert_eq!(world.store.lead("boot-1", 10).await.unwrap(), Some(old.clone()), "keeping it keeps the term");
+    let (scheduled, _) = world.job_in(JobState::Scheduled, &kind("a"), 3).await;
+    let (ready, _) = world.job_in(JobState::Ready, &kind("b"), 3).await;
+    let (queued, _) = world.job_in(JobState::Queued, &kind("c"), 3).await;
+    let (running, _) = world.job_in(JobState::Running, &kind("d"), 3).await;
+    world.clock.advance(TimeDelta::seconds(600 + LEASE_SECS));
+    let new = world.store.lead("boot-2", 10).await.unwrap().unwrap();
+    assert!(new.term > old.term);
+
+    assert!(world.store.promote(&old, 10).await.unwrap().is_empty());
+    assert_eq!(world.store.dispatch(&old, &kind("b"), 10).await.unwrap(), 0);
+    assert_eq!(world.store.send_again(&old, &kind("c"), 1, 10).await.unwrap(), 0);
+    assert_eq!(world.store.rescue(&old, 10).await.unwrap(), []);
+    assert_eq!(world.store.fold_counters(&old, 10).await.unwrap(), 0);
+    world.store.forget_sent(&old, &[queued]).await.unwrap();
+    assert_eq!(world.store.unsent(10).await.unwrap().len(), 1);
+    assert!(world.store.keep_partitions(&old, Retention { days: 7 }).await.is_err());
+    world.store.resign(&old).await.unwrap();
+    assert_eq!(world.store.lead("boot-2", 10).await.unwrap(), Some(new.clone()));
+    for (id, state) in [
+        (scheduled, JobState::Scheduled),
+        (ready, JobState::Ready),
+        (queued, JobState::Queued),
+        (running, JobState::Running),
+    ] {
+        assert_eq!(world.state(id).await, state);
+    }
+    assert_eq!(world.store.promote(&new, 10).await.unwrap(), ["a"]);
+    assert_eq!(world.store.rescue(&new, 10).await.unwrap().len(), 1);
+    world.assert_counted("two leaders").await;
+}
+
+#[tokio::test]
+async fn the_wait_before_sending_again_doubles_up_to_a_bound() {
+    let world = World::new().await;
+    let kind = kind("noop");
+    let (_, _) = world.job_in(JobState::Queued, &kind, 3).await;
+    for sends in 0..9_u32 {
+        let wait = TimeDelta::seconds(10 << sends.min(6));
+        world.clock.advance(wait);
+        assert_eq!(world.store.send_again(&world.lead, &kind, 10, 5).await.unwrap(), 0, "too early, {sends}");
+        world.clock.advance(TimeDelta::milliseconds(1));
+        assert_eq!(world.store.send_again(&world.lead, &kind, 10, 5).await.unwrap(), 1, "too late, {sends}");
+    }
+    assert_eq!(world.store.unsent(100).await.unwrap().len(), 10);
+    world.assert_counted("sending again").await;
+}
+
+#[tokio::test]
+async fn dropped_partitions_leave_the_counters_right() {
+    let world = World::new().await;
+    let retention = Retention { days: 2 };
+    assert!(world.store.keep_partitions(&world.lead, retention).await.unwrap().is_empty());
+    assert!(world.store.keep_partitions(&world.lead, retention).await.unwrap().is_empty(), "again changes nothing");
+    for day in 0..3 {
+        let (_, _) = world.job_in(JobState::Succeeded, &kind("noop"), 3).await;
+        let (_, _) = world.job_in(JobState::Failed, &kind("noop"), 3).await;
+        if day < 2 {
+            world.clock.advance(TimeDelta::days(1));
+        }
+    }
+    assert_eq!(world.count("SELECT count(*) FROM ONLY finished_jobs_default").await, 0);
+    world.store.fold_counters(&world.lead, 1000).await.unwrap();
+    world.clock.advance(TimeDelta::days(1));
+    let mut dropped = world.store.keep_partitions(&world.lead, retention).await.unwrap();
+    dropped.sort();
+    assert_eq!(dropped, ["attempts_20300506", "finished_jobs_20300506"]);
+    assert_eq!(world.count("SELECT count(*) FROM finished_jobs").await, 4);
+    world.assert_counted("dropping").await;
+}

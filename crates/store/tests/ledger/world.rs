@@ -1,0 +1,133 @@
+//! A database, a clock that stands still, a leading scheduler, and jobs put into any state by the real statements.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{AttemptToken, Clock, ErrorClass, Failure, JobId, JobState, Kind, ManualClock, ServantId};
+use sqlx::PgPool;
+use store::{AttemptKey, ClaimedJob, FailedAttempt, Fate, Inserted, Leadership, NewJob, NewServant, Store};
+use testkit::TestDatabase;
+
+/// Seconds for which claims in these tests are good.
+pub(crate) const LEASE_SECS: i64 = 6;
+
+pub(crate) struct World {
+    /// Held: it is dropped with the world.
+    _database: TestDatabase,
+    pub(crate) store: Store,
+    pub(crate) clock: ManualClock,
+    pub(crate) lead: Leadership,
+    pub(crate) servant: ServantId,
+    pub(crate) sql: PgPool,
+}
+
+pub(crate) fn kind(name: &str) -> Kind {
+    Kind::new(name).unwrap()
+}
+
+pub(crate) fn failure() -> Failure {
+    Failure { class: ErrorClass::Transient, chain: "it broke".to_owned(), until: None }
+}
+
+pub(crate) fn nobodys(id: JobId) -> AttemptKey {
+    AttemptKey { id, token: AttemptToken(uuid::Uuid::new_v4()) }
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let database = testkit::database().await;
+        let clock = ManualClock::at("2030-05-06T12:00:00Z".parse().unwrap());
+        let store = database.store_with(Clock::Manual(clock.clone())).await;
+        let lead = store.lead("boot-1", 10).await.unwrap().unwrap();
+        let sql = PgPool::connect(database.url()).await.unwrap();
+        let mut world = Self { _database: database, store, clock, lead, servant: ServantId(0), sql };
+        world.servant = world.another_servant().await;
+        world
+    }
+
+    pub(crate) async fn another_servant(&self) -> ServantId {
+        let new = NewServant {
+            kind: kind("noop"),
+            host: "here".to_owned(),
+            pid: 1,
+            version: "0".to_owned(),
+            concurrency: 10,
+        };
+        self.store.register_servant(&new).await.unwrap()
+    }
+
+    pub(crate) fn after_secs(&self, secs: i64) -> DateTime<Utc> {
+        self.clock.now() + TimeDelta::seconds(secs)
+    }
+
+    pub(crate) async fn insert(&self, jobs: &[NewJob]) -> Vec<JobId> {
+        let new = |inserted| match inserted {
+            Inserted::New(id) => id,
+            Inserted::Duplicate(of) => panic!("a duplicate of {of:?}"),
+        };
+        self.store.insert_jobs(jobs).await.unwrap().into_iter().map(new).collect()
+    }
+
+    pub(crate) async fn insert_many(&self, kind: &Kind, count: usize) -> Vec<JobId> {
+        let jobs: Vec<NewJob> = (0..count).map(|_| NewJob::new(kind.clone(), serde_json::json!({}))).collect();
+        self.insert(&jobs).await
+    }
+
+    pub(crate) async fn claim(&self, kind: &Kind, limit: i64) -> Vec<ClaimedJob> {
+        self.store.claim_ready(self.servant, kind, limit, self.after_secs(LEASE_SECS)).await.unwrap()
+    }
+
+    pub(crate) async fn settle(&self, key: AttemptKey, fate: Fate) -> bool {
+        self.store.settle(&[FailedAttempt { key, fate }]).await.unwrap().contains(&key.id)
+    }
+
+    /// A job in `state`, with the key of its attempt where it has or had one.
+    pub(crate) async fn job_in(&self, state: JobState, kind: &Kind, attempts_max: u16) -> (JobId, AttemptKey) {
+        let mut new = NewJob::new(kind.clone(), serde_json::json!({}));
+        new.attempts_max = attempts_max;
+        if state == JobState::Scheduled {
+            new.due_at = Some(self.after_secs(60));
+        }
+        let id = self.insert(&[new]).await[0];
+        let mut key = nobodys(id);
+        match state {
+            JobState::Scheduled | JobState::Ready => {}
+            JobState::Queued => assert_eq!(self.store.dispatch(&self.lead, kind, 1).await.unwrap(), 1),
+            JobState::Cancelled => assert_eq!(self.store.cancel_jobs(&[id]).await.unwrap(), [id]),
+            JobState::Running | JobState::Succeeded | JobState::Failed => {
+                key = self.claim(kind, 1).await[0].key;
+                if state == JobState::Succeeded {
+                    assert!(self.store.succeed(&[key]).await.unwrap().contains(&id));
+                } else if state == JobState::Failed {
+                    assert!(self.settle(key, Fate::Fail(failure())).await);
+                }
+            }
+        }
+        assert_eq!(self.state(id).await, state);
+        (id, key)
+    }
+
+    /// The state of a job, which is in exactly one place.
+    pub(crate) async fn state(&self, id: JobId) -> JobState {
+        let states: Vec<i16> = sqlx::query_scalar(
+            "SELECT state FROM jobs WHERE id = $1 UNION ALL SELECT state FROM finished_jobs WHERE id = $1",
+        )
+        .bind(id.0)
+        .fetch_all(&self.sql)
+        .await
+        .unwrap();
+        assert_eq!(states.len(), 1, "job {id} is in {} places", states.len());
+        JobState::from_code(states[0]).unwrap()
+    }
+
+    /// One number of a job that is unfinished.
+    pub(crate) async fn attempt(&self, id: JobId) -> i16 {
+        sqlx::query_scalar("SELECT attempt FROM jobs WHERE id = $1").bind(id.0).fetch_one(&self.sql).await.unwrap()
+    }
+
+    pub(crate) async fn count(&self, statement: &'static str) -> i64 {
+        sqlx::query_scalar(statement).fetch_one(&self.sql).await.unwrap()
+    }
+
+    pub(crate) async fn assert_counted(&self, after: &str) {
+        assert_eq!(self.store.count_drift().await.unwrap(), [], "after {after}");
+    }
+}
