@@ -1,0 +1,147 @@
+//! Owns putting job ids on a queue: batches of ten, many at once, failed entries alone.
+//! Does not own which jobs are sent, nor the outbox mark that says a job still has to be.
+
+use std::collections::HashSet;
+
+use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
+use chrono::{DateTime, Utc};
+use futures::{StreamExt, stream};
+
+use crate::{
+    Outgoing, QueueError, Sqs,
+    call::{BATCH_ENTRIES_MAX, CALLS_IN_FLIGHT_MAX, entry_waits},
+    message,
+};
+
+/// What became of each job id given to a send. A failed id may still be on the queue: its answer can have been lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SendReport {
+    /// Ids that the service acknowledged.
+    pub sent: Vec<i64>,
+    /// Ids that it did not, each with its reason.
+    pub failed: Vec<(i64, String)>,
+}
+
+impl Sqs {
+    /// Puts jobs on the kind's queue; `sent_at` is written into each message. Never fails as a whole: every id is in
+    /// the report exactly once.
+    pub async fn send(&self, kind: &str, jobs: &[Outgoing], sent_at: DateTime<Utc>) -> SendReport {
+        let mut report = SendReport::default();
+        let calls: Vec<_> = jobs.chunks(BATCH_ENTRIES_MAX).map(|batch| self.send_batch(kind, batch, sent_at)).collect();
+        let mut calls = stream::iter(calls).buffer_unordered(CALLS_IN_FLIGHT_MAX);
+        while let Some(part) = calls.next().await {
+            report.sent.extend(part.sent);
+            report.failed.extend(part.failed);
+        }
+        report
+    }
+
+    async fn send_batch(&self, kind: &str, batch: &[Outgoing], sent_at: DateTime<Utc>) -> SendReport {
+        let mut report = SendReport::default();
+        let failed = match self.send_once(kind, batch, sent_at).await {
+            Ok(failed) => failed,
+            Err(error) => {
+                // The client already tried the whole call several times.
+                let reason = chain(&error);
+                report.failed.extend(batch.iter().map(|job| (job.job_id, reason.clone())));
+                return report;
+            }
+        };
+        let positions: HashSet<usize> = failed.iter().map(|(position, _)| *position).collect();
+        let passed = batch.iter().enumerate().filter(|(position, _)| !positions.contains(position));
+        report.sent.extend(passed.map(|(_, job)| job.job_id));
+        for (position, reason) in failed {
+            let Some(job) = batch.get(position) else { continue };
+            match self.send_alone(kind, *job, sent_at, reason).await {
+                Ok(()) => report.sent.push(job.job_id),
+                Err(reason) => report.failed.push((job.job_id, reason)),
+            }
+        }
+        report
+    }
+
+    async fn send_alone(
+        &self,
+        kind: &str,
+        job: Outgoing,
+        sent_at: DateTime<Utc>,
+        mut reason: String,
+    ) -> Result<(), String> {
+        for wait in entry_waits() {
+            tokio::time::sleep(wait).await;
+            match self.send_once(kind, &[job], sent_at).await {
+                Ok(failed) => match failed.into_iter().next() {
+                    None => return Ok(()),
+                    Some((_, why)) => reason = why,
+                },
+                Err(error) => reason = chain(&error),
+            }
+        }
+        Err(reason)
+    }
+
+    /// One call; the positions that failed within it, with their reasons.
+    async fn send_once(
+        &self,
+        kind: &str,
+        batch: &[Outgoing],
+        sent_at: DateTime<Utc>,
+    ) -> Result<Vec<(usize, String)>, QueueError> {
+        let mut entries = Vec::with_capacity(batch.len());
+        for (position, job) in batch.iter().enumerate() {
+            let group = self.config.fair_groups.then(|| job.account_id.to_string());
+            let entry = SendMessageBatchRequestEntry::builder()
+                .id(position.to_string())
+                .message_body(message::encode(job.job_id, sent_at))
+                .set_message_group_id(group)
+                .build()
+                .map_err(|error| QueueError::Rejected { reason: error.to_string(), source: Some(error.into()) })?;
+            entries.push(entry);
+        }
+        let (name, url) = self.place(kind).await?;
+        match self.send_entries(&name, &url, entries.clone()).await {
+            Err(QueueError::Missing { .. }) => {
+                let url = self.remake(kind, &name).await?;
+                self.send_entries(&name, &url, entries).await
+            }
+            other => other,
+        }
+    }
+
+    async fn send_entries(
+        &self,
+        name: &str,
+        url: &str,
+        entries: Vec<SendMessageBatchRequestEntry>,
+    ) -> Result<Vec<(usize, String)>, QueueError> {
+        let count = entries.len();
+        let call = self.client.send_message_batch().queue_url(url).set_entries(Some(entries));
+        let answer = call.send().await.map_err(|error| QueueError::from_sdk(name, error))?;
+        // What the answer does not call successful has failed, whether it says so or not.
+        let passed: HashSet<&str> = answer.successful.iter().map(|entry| entry.id.as_str()).collect();
+        let mut missed = Vec::new();
+        for position in 0..count {
+            let id = position.to_string();
+            if passed.contains(id.as_str()) {
+                continue;
+            }
+            let told = answer.failed.iter().find(|entry| entry.id == id);
+            let reason = told.map_or("not acknowledged".to_owned(), |entry| {
+                format!("{}: {}", entry.code, entry.message.as_deref().unwrap_or_default())
+            });
+            missed.push((position, reason));
+        }
+        Ok(missed)
+    }
+}
+
+/// An error with its whole source chain on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
