@@ -1,0 +1,220 @@
+//! The client: typed calls with a time limit each. It does not try again: a heartbeat comes again by itself, and an
+//! operator decides about the rest.
+
+use crate::{
+    AccountPage, CancelReply, EnqueueReply, EnqueueRequest, ErrorBody, ErrorEnvelope, Heartbeat, HeartbeatReply,
+    JobDetail, JobPage, JobQuery, Order, OrderRequest, PageQuery, RetryReply, SchedulePage, ServantList, Stats,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use std::time::Duration;
+
+/// Longest wait for a connection, in seconds.
+const CONNECT_SECS_MAX: u64 = 2;
+/// Longest wait for a whole answer, in seconds.
+const ANSWER_SECS_MAX: u64 = 10;
+/// Characters shown of an answer that is not ours.
+const FOREIGN_CHARS_MAX: usize = 200;
+
+/// Why a call did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The address is none.
+    #[error("'{url}' is no address of a manager; it looks like http://127.0.0.1:8080")]
+    Address {
+        /// What was given.
+        url: String,
+    },
+    /// No answer: try again later.
+    #[error("the manager at {url} does not answer")]
+    Unavailable {
+        /// Its address.
+        url: String,
+        /// Why.
+        source: reqwest::Error,
+    },
+    /// The manager refused.
+    #[error("{} ({}, request {})", .body.message, .body.code, .body.request_id)]
+    Refused {
+        /// The status.
+        status: u16,
+        /// Why.
+        body: ErrorBody,
+    },
+    /// What answered is no manager, or one of another version.
+    #[error("what answers at {url} is no manager that this program understands (status {status}): {text}")]
+    Foreign {
+        /// Its address.
+        url: String,
+        /// The status.
+        status: u16,
+        /// The start of the answer.
+        text: String,
+    },
+}
+
+/// A manager's address and a pool of connections; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ManagerClient {
+    base: String,
+    http: reqwest::Client,
+}
+
+impl ManagerClient {
+    /// A client of the manager at `url`. Makes no call.
+    ///
+    /// # Errors
+    /// [`ClientError::Address`].
+    pub fn new(url: &str) -> Result<Self, ClientError> {
+        let wrong = || ClientError::Address { url: url.to_owned() };
+        let parsed = reqwest::Url::parse(url).map_err(|_| wrong())?;
+        if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
+            return Err(wrong());
+        }
+        let http = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(CONNECT_SECS_MAX))
+            .timeout(Duration::from_secs(ANSWER_SECS_MAX))
+            .build()
+            .map_err(|source| ClientError::Unavailable { url: url.to_owned(), source })?;
+        Ok(Self { base: url.trim_end_matches('/').to_owned(), http })
+    }
+
+    /// The manager's address.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.base
+    }
+
+    /// Tells how a servant is and learns its orders.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn heartbeat(&self, beat: &Heartbeat) -> Result<HeartbeatReply, ClientError> {
+        self.post("/api/v1/heartbeats", beat).await
+    }
+
+    /// Lists jobs.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn jobs(&self, query: &JobQuery) -> Result<JobPage, ClientError> {
+        self.get("/api/v1/jobs", query).await
+    }
+
+    /// Shows one job.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn job(&self, id: i64) -> Result<JobDetail, ClientError> {
+        self.get(&format!("/api/v1/jobs/{id}"), &()).await
+    }
+
+    /// Inserts a job.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn enqueue(&self, job: &EnqueueRequest) -> Result<EnqueueReply, ClientError> {
+        self.post("/api/v1/jobs", job).await
+    }
+
+    /// Starts a failed or cancelled job anew.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn retry(&self, id: i64) -> Result<RetryReply, ClientError> {
+        self.post(&format!("/api/v1/jobs/{id}/retry"), &serde_json::json!({})).await
+    }
+
+    /// Ends an unfinished job.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn cancel(&self, id: i64) -> Result<CancelReply, ClientError> {
+        self.post(&format!("/api/v1/jobs/{id}/cancel"), &serde_json::json!({})).await
+    }
+
+    /// Lists servants.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn servants(&self) -> Result<ServantList, ClientError> {
+        self.get("/api/v1/servants", &()).await
+    }
+
+    /// Orders a servant.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn order(&self, id: i64, order: Order) -> Result<OrderRequest, ClientError> {
+        self.post(&format!("/api/v1/servants/{id}/order"), &OrderRequest { order }).await
+    }
+
+    /// Lists schedules.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn schedules(&self, page: &PageQuery) -> Result<SchedulePage, ClientError> {
+        self.get("/api/v1/schedules", page).await
+    }
+
+    /// Lists accounts.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn accounts(&self, page: &PageQuery) -> Result<AccountPage, ClientError> {
+        self.get("/api/v1/accounts", page).await
+    }
+
+    /// The whole at a glance.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn stats(&self) -> Result<Stats, ClientError> {
+        self.get("/api/v1/stats", &()).await
+    }
+
+    async fn get<Q: Serialize, A: DeserializeOwned>(&self, path: &str, query: &Q) -> Result<A, ClientError> {
+        self.call(self.http.get(format!("{}{path}", self.base)).query(query)).await
+    }
+
+    async fn post<B: Serialize, A: DeserializeOwned>(&self, path: &str, body: &B) -> Result<A, ClientError> {
+        self.call(self.http.post(format!("{}{path}", self.base)).json(body)).await
+    }
+
+    async fn call<A: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<A, ClientError> {
+        let silent = |source| ClientError::Unavailable { url: self.base.clone(), source };
+        let answer = request.send().await.map_err(silent)?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(silent)?;
+        let foreign = || ClientError::Foreign {
+            url: self.base.clone(),
+            status: status.as_u16(),
+            text: text.chars().take(FOREIGN_CHARS_MAX).collect(),
+        };
+        if status.is_success() {
+            return serde_json::from_str(&text).map_err(|_| foreign());
+        }
+        let envelope: ErrorEnvelope = serde_json::from_str(&text).map_err(|_| foreign())?;
+        Err(ClientError::Refused { status: status.as_u16(), body: envelope.error })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_checked() {
+        for bad in ["", "127.0.0.1:8080", "ftp://x", "http://"] {
+            assert!(ManagerClient::new(bad).is_err(), "{bad:?} was taken");
+        }
+        assert_eq!(ManagerClient::new("http://127.0.0.1:8080/").unwrap().url(), "http://127.0.0.1:8080");
+    }
+
+    #[tokio::test]
+    async fn a_silent_manager_is_unavailable() {
+        // Bound and closed again: nothing listens there.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let client = ManagerClient::new(&format!("http://127.0.0.1:{port}")).unwrap();
+        assert!(matches!(client.stats().await, Err(ClientError::Unavailable { .. })));
+    }
+}

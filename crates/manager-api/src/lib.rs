@@ -1,0 +1,16 @@
+//! The wire contract with the manager: every type of its API and of heartbeats, and the client for both.
+//! Owns no rule about jobs (`domain`) and no storage; the manager serves exactly these types.
+
+mod client;
+mod error;
+mod jobs;
+mod others;
+mod servants;
+
+pub use client::{ClientError, ManagerClient};
+pub use error::{ErrorBody, ErrorEnvelope};
+pub use jobs::{
+    Attempt, CancelReply, EnqueueReply, EnqueueRequest, Job, JobDetail, JobPage, JobQuery, RetryReply, TimelineStep,
+};
+pub use others::{Account, AccountPage, Failure, JobCount, PageQuery, Schedule, SchedulePage, Stats};
+pub use servants::{CurrentJob, Heartbeat, HeartbeatReply, Order, OrderRequest, Servant, ServantList};

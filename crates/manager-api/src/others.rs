@@ -1,0 +1,120 @@
+//! Schedules, accounts and statistics on the wire.
+
+use chrono::{DateTime, Utc};
+use domain::JobState;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+/// Which page of a list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PageQuery {
+    /// Ids below this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<i64>,
+    /// Rows, 200 at the most; 50 unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<i64>,
+}
+
+/// A schedule.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Schedule {
+    /// Its id.
+    pub id: i64,
+    /// Its name.
+    pub name: String,
+    /// The kind of its jobs.
+    pub kind: String,
+    /// Whose jobs they are.
+    pub account_id: i64,
+    /// The connection they work on.
+    pub connection_id: Option<i64>,
+    /// The rule as data.
+    pub rule: Value,
+    /// When it fires next; none: never again.
+    pub next_due_at: Option<DateTime<Utc>>,
+    /// When it fired last.
+    pub last_due_at: Option<DateTime<Utc>>,
+    /// Who paused it.
+    pub paused_by: Option<String>,
+    /// Why.
+    pub paused_reason: Option<String>,
+}
+
+/// A page of schedules, newest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SchedulePage {
+    /// The schedules.
+    pub schedules: Vec<Schedule>,
+    /// Pass as `before` for the next page; none: this was the last.
+    pub next_before: Option<i64>,
+}
+
+/// A customer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Account {
+    /// Its id.
+    pub id: i64,
+    /// What people call it.
+    pub name: String,
+    /// Since when.
+    pub created_at: DateTime<Utc>,
+}
+
+/// A page of accounts, newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AccountPage {
+    /// The accounts.
+    pub accounts: Vec<Account>,
+    /// Pass as `before` for the next page; none: this was the last.
+    pub next_before: Option<i64>,
+}
+
+/// How many jobs of a kind are in a state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct JobCount {
+    /// The kind.
+    pub kind: String,
+    /// The state.
+    #[schema(value_type = String)]
+    pub state: JobState,
+    /// How many.
+    pub jobs: i64,
+}
+
+/// A job that failed for good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Failure {
+    /// The job.
+    pub id: i64,
+    /// Its kind.
+    pub kind: String,
+    /// Whose it is.
+    pub account_id: i64,
+    /// Attempts it had.
+    pub attempt: i16,
+    /// When it failed.
+    pub finished_at: DateTime<Utc>,
+    /// The last error's class.
+    pub class: Option<String>,
+    /// The last error's chain of causes.
+    pub error: Option<String>,
+}
+
+/// The whole at a glance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Stats {
+    /// The ledger's time.
+    pub now: DateTime<Utc>,
+    /// Jobs by kind and state.
+    pub counts: Vec<JobCount>,
+    /// Servants alive.
+    pub servants_alive: usize,
+    /// Servants late or lost.
+    pub servants_silent: usize,
+    /// The latest jobs that failed for good.
+    pub recent_failures: Vec<Failure>,
+}

@@ -1,0 +1,87 @@
+//! The leader's duties, one file each. Each is idempotent, takes no input, and runs on a timer as well as when woken.
+
+pub mod dispatch;
+pub mod fold_counters;
+pub mod promote;
+pub mod prune;
+pub mod relay;
+pub mod rescue;
+pub mod sweep_unclaimed;
+pub mod tick;
+
+use crate::{Office, config::Duties};
+use std::time::Duration;
+use store::Leadership;
+
+/// One duty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Duty {
+    Tick,
+    Promote,
+    Dispatch,
+    Relay,
+    SweepUnclaimed,
+    Rescue,
+    FoldCounters,
+    Prune,
+}
+
+impl Duty {
+    /// The duties that this deployment has: without a broker, servants claim ready jobs themselves.
+    pub(crate) fn of(office: &Office) -> Vec<Self> {
+        let mut duties = vec![Self::Tick, Self::Promote, Self::Rescue, Self::FoldCounters, Self::Prune];
+        if matches!(office.queue, queue::Backend::Sqs(_)) {
+            duties.extend([Self::Dispatch, Self::Relay, Self::SweepUnclaimed]);
+        }
+        duties
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Tick => "tick",
+            Self::Promote => "promote",
+            Self::Dispatch => "dispatch",
+            Self::Relay => "relay",
+            Self::SweepUnclaimed => "sweep_unclaimed",
+            Self::Rescue => "rescue",
+            Self::FoldCounters => "fold_counters",
+            Self::Prune => "prune",
+        }
+    }
+
+    pub(crate) const fn every(self, duties: &Duties) -> Duration {
+        Duration::from_millis(match self {
+            Self::Tick => duties.tick_ms,
+            Self::Promote => duties.promote_ms,
+            Self::Dispatch => duties.dispatch_ms,
+            Self::Relay => duties.relay_ms,
+            Self::SweepUnclaimed => duties.sweep_unclaimed_ms,
+            Self::Rescue => duties.rescue_ms,
+            Self::FoldCounters => duties.fold_counters_ms,
+            Self::Prune => duties.prune_ms,
+        })
+    }
+
+    /// Does it once. True when there was as much to do as one go may do: then it is done again at once.
+    pub(crate) async fn perform(self, office: &Office, leadership: &Leadership) -> anyhow::Result<bool> {
+        match self {
+            Self::Tick => tick::perform(office, leadership).await,
+            Self::Promote => promote::perform(office, leadership).await,
+            Self::Dispatch => dispatch::perform(office, leadership).await,
+            Self::Relay => relay::perform(office, leadership).await,
+            Self::SweepUnclaimed => sweep_unclaimed::perform(office, leadership).await,
+            Self::Rescue => rescue::perform(office, leadership).await,
+            Self::FoldCounters => fold_counters::perform(office, leadership).await,
+            Self::Prune => prune::perform(office, leadership).await,
+        }
+    }
+
+    /// Waits for a reason to do it before its timer.
+    pub(crate) async fn woken(self, office: &Office) {
+        match self {
+            Self::Dispatch => office.jobs_ready.notified().await,
+            Self::Relay => office.outbox_filled.notified().await,
+            _ => std::future::pending().await,
+        }
+    }
+}

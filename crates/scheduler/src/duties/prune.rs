@@ -1,0 +1,16 @@
+//! Makes the coming days' partitions and drops those past retention.
+
+use crate::Office;
+use store::{Leadership, Retention};
+
+/// Keeps the partitions.
+///
+/// # Errors
+/// The ledger's.
+pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result<bool> {
+    let retention = Retention { days: office.config.retention.finished_days };
+    for partition in office.store.keep_partitions(leadership, retention).await? {
+        tracing::info!(partition, "a partition past retention was dropped");
+    }
+    Ok(false)
+}

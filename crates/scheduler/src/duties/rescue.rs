@@ -1,0 +1,25 @@
+//! Gives back the jobs of servants that died or stalled: their leases ran out.
+
+use crate::Office;
+use store::Leadership;
+
+/// Leases looked at in one go.
+const LEASES_MAX: i64 = 500;
+
+/// Rescues what is lost and wakes whoever can take it.
+///
+/// # Errors
+/// The ledger's.
+pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result<bool> {
+    let rescued = office.store.rescue(leadership, LEASES_MAX).await?;
+    for job in &rescued {
+        tracing::warn!(JobId = job.id.0, failed = job.failed, "the job's lease ran out");
+    }
+    if !rescued.is_empty() {
+        metrics::counter!("servant_reconcile_repairs_total", "repair" => "rescue").increment(rescued.len() as u64);
+        for (kind, _) in office.catalogue.iter() {
+            office.store.wake(kind).await;
+        }
+    }
+    Ok(false)
+}

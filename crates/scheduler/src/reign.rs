@@ -1,0 +1,164 @@
+//! Who leads, and what runs while one does: takes and keeps the lead, starts the duties, stops them the moment the
+//! lead is lost or can no longer be shown to be held.
+
+use crate::{Office, SchedulerConfig, duties::Duty};
+use daemon::{Context, Stopper};
+use std::{sync::Arc, time::Duration};
+use store::{Leadership, StoreError};
+use tokio::{task::JoinSet, time::Instant};
+
+/// Longest wait between two tries of a duty that fails, in milliseconds.
+const RETRY_MS_MAX: u64 = 5_000;
+
+/// Stands for the lead until asked to stop.
+pub(crate) async fn stand(office: Arc<Office>, holder: &str, context: &Context<SchedulerConfig>) -> anyhow::Result<()> {
+    let renew_every = Duration::from_millis(office.config.leader.renew_ms);
+    listen(&context.stopper, office.clone());
+    keep_clock(&context.stopper, office.clone());
+    let mut was_away = false;
+    while !context.stopper.is_stopping() {
+        match office.store.lead(holder, office.config.leader.lease_secs).await {
+            Ok(Some(leadership)) => {
+                was_away = false;
+                context.health.set("ledger", Ok(()));
+                reign(office.clone(), &leadership, &context.stopper).await;
+            }
+            Ok(None) => {
+                was_away = false;
+                context.health.set("ledger", Ok(()));
+            }
+            Err(error) => {
+                context.health.set("ledger", Err(error.to_string()));
+                if !was_away {
+                    tracing::warn!(error = chain(&error), "the ledger does not answer; trying on");
+                    was_away = true;
+                }
+            }
+        }
+        pause(&context.stopper, renew_every).await;
+    }
+    Ok(())
+}
+
+/// Leads: runs the duties for as long as the lead is renewed in time.
+async fn reign(office: Arc<Office>, leadership: &Leadership, stopper: &Stopper) {
+    tracing::info!(term = leadership.term.0, "this scheduler leads");
+    metrics::gauge!("servant_scheduler_leader").set(1.0);
+    let mut duties = JoinSet::new();
+    for duty in Duty::of(&office) {
+        duties.spawn(perform(duty, office.clone(), leadership.clone()));
+    }
+    let lease = Duration::from_secs(u64::from(office.config.leader.lease_secs));
+    let renew_every = Duration::from_millis(office.config.leader.renew_ms);
+    let mut good_until = Instant::now() + lease;
+    while !stopper.is_stopping() {
+        pause(stopper, renew_every).await;
+        let asked_at = Instant::now();
+        let renewal = office.store.lead(&leadership.holder, office.config.leader.lease_secs);
+        match tokio::time::timeout_at(good_until, renewal).await {
+            Ok(Ok(Some(now))) if now.term == leadership.term => good_until = asked_at + lease,
+            Ok(Ok(_)) => break,
+            Ok(Err(_)) if Instant::now() < good_until => {}
+            _ => break,
+        }
+    }
+    duties.shutdown().await;
+    metrics::gauge!("servant_scheduler_leader").set(0.0);
+    tracing::info!(term = leadership.term.0, "this scheduler no longer leads");
+    if stopper.is_stopping() {
+        if let Err(error) = office.store.resign(leadership).await {
+            tracing::debug!(error = chain(&error), "the lead was not handed on; it runs out");
+        }
+    }
+}
+
+/// Does one duty again and again: on its timer, when it is woken, and at once while there is more to do.
+async fn perform(duty: Duty, office: Arc<Office>, leadership: Leadership) {
+    let every = duty.every(&office.config.duties);
+    let mut retry_ms = 0;
+    loop {
+        match duty.perform(&office, &leadership).await {
+            Ok(more) => {
+                if retry_ms > 0 {
+                    tracing::info!(duty = duty.name(), "the duty is done again");
+                    retry_ms = 0;
+                }
+                if more {
+                    continue;
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(every) => {}
+                    () = duty.woken(&office) => {}
+                }
+            }
+            Err(error) => {
+                if retry_ms == 0 {
+                    tracing::warn!(duty = duty.name(), error = format!("{error:#}"), "the duty failed; trying on");
+                }
+                retry_ms = (retry_ms * 2).clamp(100, RETRY_MS_MAX);
+                tokio::time::sleep(Duration::from_millis(retry_ms)).await;
+            }
+        }
+    }
+}
+
+/// Turns the ledger's wake-ups into a nudge for the dispatcher.
+fn listen(stopper: &Stopper, office: Arc<Office>) {
+    let stop = stopper.soft().clone();
+    stopper.spawn("wake-ups", async move {
+        loop {
+            let heard = async {
+                let mut wake_ups = office.store.wake_ups().await?;
+                loop {
+                    wake_ups.next().await?;
+                    office.jobs_ready.notify_one();
+                }
+            };
+            let heard: Result<(), StoreError> = tokio::select! {
+                heard = heard => heard,
+                () = stop.cancelled() => return Ok(()),
+            };
+            if let Err(error) = heard {
+                tracing::debug!(error = chain(&error), "wake-ups are lost; the timers go on");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                () = stop.cancelled() => return Ok(()),
+            }
+        }
+    });
+}
+
+/// Follows the ledger's clock.
+fn keep_clock(stopper: &Stopper, office: Arc<Office>) {
+    let stop = stopper.soft().clone();
+    stopper.spawn("clock", async move {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(30)) => {}
+                () = stop.cancelled() => return Ok(()),
+            }
+            if let Err(error) = office.store.synchronise_clock().await {
+                tracing::debug!(error = chain(&error), "the ledger's clock was not read");
+            }
+        }
+    });
+}
+
+async fn pause(stopper: &Stopper, time: Duration) {
+    tokio::select! {
+        () = tokio::time::sleep(time) => {}
+        () = stopper.soft().cancelled() => {}
+    }
+}
+
+fn chain(error: &StoreError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        text.push_str(": ");
+        text.push_str(&next.to_string());
+        cause = next.source();
+    }
+    text
+}

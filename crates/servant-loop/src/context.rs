@@ -1,0 +1,169 @@
+//! What a job may know and do while it runs: who it is, when to stop, progress, checkpoints, effects.
+//! Every write is fenced by the attempt's token: once the lease is lost, nothing a job does reaches the ledger.
+
+use crate::{
+    job_error::{Done, JobError},
+    registry::{InHand, Progress},
+};
+use chrono::{DateTime, Utc};
+use domain::{AccountId, Clock, ConnectionId, JobId};
+use std::sync::Arc;
+use store::{ClaimedJob, NewJob, Outcome, Store, Tx};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// A running job's view of itself.
+#[derive(Debug)]
+pub struct JobContext {
+    pub(crate) store: Store,
+    pub(crate) in_hand: Arc<InHand>,
+    pub(crate) connection: Option<ConnectionId>,
+    pub(crate) request_id: Uuid,
+    pub(crate) traceparent: Option<String>,
+    pub(crate) checkpoint: Option<serde_json::Value>,
+}
+
+impl JobContext {
+    pub(crate) fn new(store: Store, in_hand: Arc<InHand>, job: &mut ClaimedJob) -> Self {
+        Self {
+            store,
+            in_hand,
+            connection: job.connection,
+            request_id: job.request_id,
+            traceparent: job.traceparent.take(),
+            checkpoint: job.checkpoint.take(),
+        }
+    }
+
+    /// The job.
+    #[must_use]
+    pub fn id(&self) -> JobId {
+        self.in_hand.key.id
+    }
+
+    /// The number of this attempt; 1 is the first.
+    #[must_use]
+    pub fn attempt(&self) -> u16 {
+        self.in_hand.attempt
+    }
+
+    /// Whose job it is.
+    #[must_use]
+    pub fn account(&self) -> AccountId {
+        self.in_hand.account
+    }
+
+    /// The connection it works on.
+    #[must_use]
+    pub fn connection(&self) -> Option<ConnectionId> {
+        self.connection
+    }
+
+    /// The request that asked for it; pass it on to whoever is called.
+    #[must_use]
+    pub fn request_id(&self) -> Uuid {
+        self.request_id
+    }
+
+    /// The trace context of that request (W3C).
+    #[must_use]
+    pub fn traceparent(&self) -> Option<&str> {
+        self.traceparent.as_deref()
+    }
+
+    /// When the attempt will be cancelled.
+    #[must_use]
+    pub fn deadline(&self) -> DateTime<Utc> {
+        self.in_hand.must_end_at
+    }
+
+    /// Cancelled when the job is to stop: look at it between steps, and return [`JobError::interrupted`].
+    #[must_use]
+    pub fn cancelled(&self) -> &CancellationToken {
+        &self.in_hand.cancelled
+    }
+
+    /// The clock to use.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        self.store.clock()
+    }
+
+    /// Says how far it is. Cheap: kept in memory, stored with the next lease renewal.
+    pub fn progress(&self, done: u64, total: Option<u64>, message: &str) {
+        self.in_hand.set_progress(Progress { done, total, message: message.to_owned() });
+    }
+
+    /// What an earlier attempt saved.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<&serde_json::Value> {
+        self.checkpoint.as_ref()
+    }
+
+    /// Saves what the next attempt is to start from.
+    ///
+    /// # Errors
+    /// [`JobError`]; return it.
+    pub async fn save_checkpoint(&self, checkpoint: &serde_json::Value) -> Result<(), JobError> {
+        match self.store.save_checkpoint(self.in_hand.key, checkpoint).await? {
+            Outcome::Applied => Ok(()),
+            Outcome::Stale => Err(JobError::lease_lost()),
+        }
+    }
+
+    /// Opens a transaction for effects. Keep it short: nobody else's network belongs inside.
+    ///
+    /// # Errors
+    /// [`JobError`]; return it.
+    pub async fn begin(&self) -> Result<JobTx<'_>, JobError> {
+        Ok(JobTx { job: self, tx: self.store.begin().await? })
+    }
+}
+
+/// Effects about to be committed. Dropping it takes them back.
+#[derive(Debug)]
+pub struct JobTx<'a> {
+    job: &'a JobContext,
+    tx: Tx,
+}
+
+impl JobTx<'_> {
+    /// The transaction, for the ledger's and the records' functions.
+    pub fn tx(&mut self) -> &mut Tx {
+        &mut self.tx
+    }
+
+    /// Inserts jobs that exist only if the effects do.
+    ///
+    /// # Errors
+    /// [`JobError`]; return it.
+    pub async fn insert_jobs(&mut self, jobs: &[NewJob]) -> Result<(), JobError> {
+        self.job.store.insert_jobs_in(&mut self.tx, jobs).await?;
+        Ok(())
+    }
+
+    /// Commits the effects and the checkpoint together; the job goes on.
+    ///
+    /// # Errors
+    /// [`JobError`]; return it. Nothing was committed if the lease is lost.
+    pub async fn commit_page(mut self, checkpoint: &serde_json::Value) -> Result<(), JobError> {
+        match self.job.store.save_checkpoint_in(&mut self.tx, self.job.in_hand.key, checkpoint).await? {
+            Outcome::Applied => Ok(self.tx.commit().await?),
+            Outcome::Stale => Err(JobError::lease_lost()),
+        }
+    }
+
+    /// Commits the effects and the job's completion together.
+    ///
+    /// # Errors
+    /// [`JobError`]; return it. Nothing was committed if the lease is lost.
+    pub async fn finish(mut self) -> Result<Done, JobError> {
+        match self.job.store.succeed_in(&mut self.tx, self.job.in_hand.key).await? {
+            Outcome::Applied => {
+                self.tx.commit().await?;
+                Ok(Done { is_committed: true })
+            }
+            Outcome::Stale => Err(JobError::lease_lost()),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Tells the manager how this process is, and carries out what its reply orders. A silent manager never stops work.
+
+use crate::registry::{Registry, StopReason};
+use chrono::{DateTime, Utc};
+use daemon::Stopper;
+use domain::{HEARTBEAT_SECS, JobId, Kind, ServantId, ServantState};
+use manager_api::{CurrentJob, Heartbeat, HeartbeatReply, ManagerClient};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+/// What the heartbeat needs.
+pub(crate) struct Beating {
+    pub(crate) manager_url: String,
+    pub(crate) servant: ServantId,
+    pub(crate) kind: Kind,
+    pub(crate) version: &'static str,
+    pub(crate) host: String,
+    pub(crate) started_at: DateTime<Utc>,
+    pub(crate) concurrency: u32,
+    pub(crate) registry: Registry,
+    pub(crate) is_paused: Arc<AtomicBool>,
+    pub(crate) is_draining: Arc<AtomicBool>,
+    pub(crate) stopper: Stopper,
+}
+
+/// Jobs named in one heartbeat at the most; a servant of a thousand slots must not send a book.
+const JOBS_NAMED_MAX: usize = 50;
+
+pub(crate) async fn run(beating: Beating) -> anyhow::Result<()> {
+    let client = ManagerClient::new(&beating.manager_url)?;
+    let mut was_silent = false;
+    loop {
+        match client.heartbeat(&beating.beat()).await {
+            Ok(reply) => {
+                if was_silent {
+                    tracing::info!("the manager answers again");
+                }
+                was_silent = false;
+                beating.obey(&reply);
+            }
+            Err(error) if !was_silent => {
+                tracing::warn!(%error, "the manager does not answer; work goes on");
+                was_silent = true;
+            }
+            Err(_) => {}
+        }
+        // Jittered, so that a fleet started together does not beat together.
+        let wait = Duration::from_millis(u64::try_from(HEARTBEAT_SECS * 1_000).unwrap_or(2_000));
+        tokio::select! {
+            () = tokio::time::sleep(wait.mul_f64(0.75 + rand::random::<f64>() / 2.0)) => {}
+            () = beating.stopper.hard().cancelled() => return Ok(()),
+            () = over(&beating) => return Ok(()),
+        }
+    }
+}
+
+/// Ends with the process's drain, not before: a draining servant is still seen.
+async fn over(beating: &Beating) {
+    beating.stopper.soft().cancelled().await;
+}
+
+impl Beating {
+    fn beat(&self) -> Heartbeat {
+        let jobs = self.registry.all();
+        Heartbeat {
+            servant_id: self.servant.0,
+            kind: self.kind.as_str().to_owned(),
+            state: self.state().as_str().to_owned(),
+            version: self.version.to_owned(),
+            host: self.host.clone(),
+            pid: std::process::id(),
+            started_at: self.started_at,
+            rss_bytes: rss_bytes(),
+            concurrency: self.concurrency,
+            running: u32::try_from(jobs.len()).unwrap_or(u32::MAX),
+            jobs: jobs
+                .iter()
+                .take(JOBS_NAMED_MAX)
+                .map(|job| CurrentJob {
+                    id: job.key.id.0,
+                    attempt: job.attempt,
+                    account_id: job.account.0,
+                    started_at: job.started_at,
+                    progress: job.progress().and_then(|p| serde_json::to_value(p).ok()),
+                })
+                .collect(),
+        }
+    }
+
+    fn state(&self) -> ServantState {
+        if self.is_draining.load(Ordering::SeqCst) || self.stopper.is_stopping() {
+            ServantState::Draining
+        } else if self.is_paused.load(Ordering::SeqCst) {
+            ServantState::Paused
+        } else {
+            ServantState::Running
+        }
+    }
+
+    fn obey(&self, reply: &HeartbeatReply) {
+        if reply.pause != self.is_paused.swap(reply.pause, Ordering::SeqCst) {
+            tracing::info!(pause = reply.pause, "the manager orders");
+        }
+        if reply.drain && !self.stopper.is_stopping() {
+            tracing::info!("the manager orders this servant to drain");
+            self.stopper.stop();
+        }
+        for id in &reply.cancel {
+            if let Some(job) = self.registry.get(JobId(*id)) {
+                job.stop(StopReason::Operator);
+            }
+        }
+    }
+}
+
+/// Resident memory of this process; `None` where the system does not tell (it does on Linux).
+fn rss_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}

@@ -1,0 +1,253 @@
+//! Takes jobs in, never more than there are free slots: straight from the table, or from the queue.
+
+use crate::{finisher::chain, runner::Runner, servant::Servant};
+use chrono::TimeDelta;
+use domain::{JobId, Kind, ServantId};
+use queue::Sqs;
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use store::{ClaimedJob, Delivered, Store, StoreError};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+/// What the intake of a process needs.
+pub(crate) struct Intake<S> {
+    pub(crate) runner: Arc<Runner<S>>,
+    pub(crate) store: Store,
+    pub(crate) servant: ServantId,
+    pub(crate) kind: Kind,
+    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) claim_max: usize,
+    pub(crate) lease: TimeDelta,
+    pub(crate) poll: Duration,
+    pub(crate) is_paused: Arc<AtomicBool>,
+    /// Cancelled when no new work may be taken.
+    pub(crate) stop: CancellationToken,
+}
+
+/// Wait after the ledger or the queue failed, doubled up to the second number, in milliseconds.
+const RETRY_MS: (u64, u64) = (50, 2_000);
+/// Messages that one call to the queue brings at the most (SQS's own limit).
+const RECEIVE_MAX: usize = 10;
+/// Calls to the queue that wait at the same time at the most.
+const LANES_MAX: usize = 16;
+
+impl<S: Servant> Intake<S> {
+    /// Claims due jobs from the table until told to stop, woken by `wake`, with a jittered poll behind it.
+    pub(crate) async fn from_table(self, wake: Arc<Notify>) {
+        let mut retry_ms = RETRY_MS.0;
+        let mut is_busy = false;
+        while let Some(mut slots) = self.free_slots(if is_busy { self.claim_max } else { 1 }).await {
+            if self.is_paused.load(Ordering::SeqCst) {
+                drop(slots);
+                self.pause().await;
+                continue;
+            }
+            let limit = i64::try_from(slots.len()).unwrap_or(i64::MAX);
+            let until = self.store.now() + self.lease;
+            match self.store.claim_ready(self.servant, &self.kind, limit, until).await {
+                Ok(jobs) => {
+                    retry_ms = RETRY_MS.0;
+                    is_busy = jobs.len() == slots.len() && jobs.len() > 1;
+                    let is_dry = jobs.len() < slots.len();
+                    self.start(jobs, &mut slots);
+                    drop(slots);
+                    if is_dry {
+                        self.wait_for_work(&wake).await;
+                    }
+                }
+                Err(error) => {
+                    drop(slots);
+                    self.back_off(&error, &mut retry_ms).await;
+                }
+            }
+        }
+    }
+
+    /// Receives ids from the queue until told to stop. Lanes beyond the first wait at the queue only while there is
+    /// more than one call can bring.
+    pub(crate) async fn from_queue(self, sqs: Sqs) {
+        let intake = Arc::new(self);
+        let (received, batches) = mpsc::channel(LANES_MAX * 2);
+        let level = Arc::new(AtomicUsize::new(1));
+        let more = Arc::new(Notify::new());
+        let lanes = (intake.slots.available_permits().div_ceil(RECEIVE_MAX)).clamp(1, LANES_MAX);
+        let mut tasks = tokio::task::JoinSet::new();
+        for lane in 0..lanes {
+            tasks.spawn(intake.clone().lane(lane, sqs.clone(), received.clone(), level.clone(), more.clone()));
+        }
+        drop(received);
+        intake.claim_received(sqs, batches).await;
+        tasks.join_all().await;
+    }
+
+    async fn lane(
+        self: Arc<Self>,
+        lane: usize,
+        sqs: Sqs,
+        received: mpsc::Sender<(Vec<queue::Delivery>, Vec<OwnedSemaphorePermit>)>,
+        level: Arc<AtomicUsize>,
+        more: Arc<Notify>,
+    ) {
+        let mut retry_ms = RETRY_MS.0;
+        while !self.stop.is_cancelled() {
+            if lane >= level.load(Ordering::SeqCst) {
+                tokio::select! {
+                    () = more.notified() => {}
+                    () = self.stop.cancelled() => break,
+                }
+                continue;
+            }
+            let Some(slots) = self.free_slots(1).await else { break };
+            if self.is_paused.load(Ordering::SeqCst) {
+                drop(slots);
+                self.pause().await;
+                continue;
+            }
+            let mut slots: Vec<_> = slots.into();
+            slots.truncate(RECEIVE_MAX);
+            let answer = tokio::select! {
+                answer = sqs.receive(self.kind.as_str(), slots.len()) => answer,
+                () = self.stop.cancelled() => break,
+            };
+            match answer {
+                Ok(batch) => {
+                    retry_ms = RETRY_MS.0;
+                    for bad in &batch.malformed {
+                        tracing::error!(
+                            reason = bad.reason,
+                            "a message that is no job's id is left to the dead letters"
+                        );
+                    }
+                    if batch.deliveries.is_empty() {
+                        level.store(1, Ordering::SeqCst);
+                        continue;
+                    }
+                    if batch.deliveries.len() == slots.len() && level.load(Ordering::SeqCst) == lane + 1 {
+                        level.store((lane + 2).min(LANES_MAX), Ordering::SeqCst);
+                        more.notify_waiters();
+                    }
+                    if received.send((batch.deliveries, slots)).await.is_err() {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    drop(slots);
+                    if retry_ms == RETRY_MS.0 {
+                        tracing::warn!(error = chain(&error), "the queue does not answer; trying on");
+                    }
+                    self.sleep(Duration::from_millis(retry_ms)).await;
+                    retry_ms = (retry_ms * 2).min(RETRY_MS.1);
+                }
+            }
+        }
+    }
+
+    /// Claims what the lanes have received, all of it in one statement, and deletes the messages at once: from
+    /// here the row's lease is the only truth. Messages whose claim is refused are duplicates, and deleted too.
+    async fn claim_received(
+        &self,
+        sqs: Sqs,
+        mut batches: mpsc::Receiver<(Vec<queue::Delivery>, Vec<OwnedSemaphorePermit>)>,
+    ) {
+        let mut taken = Vec::new();
+        let mut deletes = tokio::task::JoinSet::new();
+        let batches_max = self.claim_max.div_ceil(RECEIVE_MAX).max(1);
+        while batches.recv_many(&mut taken, batches_max).await > 0 {
+            let (deliveries, slots): (Vec<_>, Vec<_>) = taken.drain(..).unzip();
+            let mut slots: VecDeque<_> = slots.into_iter().flatten().collect();
+            let deliveries: Vec<_> = deliveries.into_iter().flatten().collect();
+            let ids: Vec<Delivered> =
+                deliveries.iter().map(|d| Delivered { id: JobId(d.job_id), sent_at: d.sent_at }).collect();
+            let until = self.store.now() + self.lease;
+            match self.store.claim_delivered(self.servant, &self.kind, &ids, until).await {
+                Ok(jobs) => {
+                    self.start(jobs, &mut slots);
+                    let receipts = deliveries.into_iter().map(|d| d.receipt).collect();
+                    let (sqs, kind) = (sqs.clone(), self.kind.clone());
+                    deletes.spawn(async move {
+                        let report = sqs.delete(kind.as_str(), receipts).await;
+                        if !report.failed.is_empty() {
+                            tracing::warn!(
+                                failed = report.failed.len(),
+                                "messages were not deleted; they will be duplicates"
+                            );
+                        }
+                    });
+                    while deletes.try_join_next().is_some() {}
+                }
+                // Not deleted: the queue delivers them again when their visibility ends.
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "received ids could not be claimed; the queue keeps them");
+                    self.sleep(Duration::from_millis(RETRY_MS.0)).await;
+                }
+            }
+        }
+        deletes.join_all().await;
+    }
+
+    fn start(&self, jobs: Vec<ClaimedJob>, slots: &mut VecDeque<OwnedSemaphorePermit>) {
+        for job in jobs {
+            // A claim answers with no more jobs than slots were asked for.
+            let Some(slot) = slots.pop_front() else { break };
+            self.runner.start(job, slot);
+        }
+    }
+
+    /// All free slots up to a claim's size, once `wanted` are free or a moment has passed; `None` to stop.
+    ///
+    /// Under load it waits a moment for many, since a statement for ten jobs costs little more than one for one.
+    async fn free_slots(&self, wanted: usize) -> Option<VecDeque<OwnedSemaphorePermit>> {
+        let first = tokio::select! {
+            slot = self.slots.clone().acquire_owned() => slot.ok()?,
+            () = self.stop.cancelled() => return None,
+        };
+        let mut slots = VecDeque::from([first]);
+        let moment = Duration::from_millis(2);
+        if wanted > 1 && self.slots.available_permits() + 1 < wanted {
+            let rest = u32::try_from(wanted - 1).unwrap_or(u32::MAX);
+            let _ = tokio::time::timeout(moment, self.slots.clone().acquire_many_owned(rest)).await;
+        }
+        while slots.len() < self.claim_max {
+            match self.slots.clone().try_acquire_owned() {
+                Ok(slot) => slots.push_back(slot),
+                Err(_) => break,
+            }
+        }
+        Some(slots)
+    }
+
+    async fn wait_for_work(&self, wake: &Notify) {
+        let jittered = self.poll.mul_f64(0.5 + rand::random::<f64>() / 2.0);
+        tokio::select! {
+            () = wake.notified() => {}
+            () = tokio::time::sleep(jittered) => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+
+    async fn back_off(&self, error: &StoreError, retry_ms: &mut u64) {
+        if *retry_ms == RETRY_MS.0 {
+            tracing::warn!(error = chain(error), "no jobs could be claimed; trying on");
+        }
+        self.sleep(Duration::from_millis(*retry_ms)).await;
+        *retry_ms = (*retry_ms * 2).min(RETRY_MS.1);
+    }
+
+    async fn pause(&self) {
+        self.sleep(Duration::from_millis(200)).await;
+    }
+
+    async fn sleep(&self, time: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(time) => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Keeps the leases of everything in hand, on a thread and a connection of its own: a job that never yields may
+//! starve the runtime, but not this. Tells jobs whose lease is lost, or whose time is up, to stop.
+
+use crate::registry::{InHand, Registry, StopReason};
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{Clock, ErrorClass, Failure, JobId, ServantId, ServantState};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use store::{AttemptKey, FailedAttempt, Fate, Held, Store, StoreError};
+
+/// What the keeper needs to know.
+#[derive(Debug, Clone)]
+pub(crate) struct Keeping {
+    pub(crate) database_url: String,
+    pub(crate) clock: Clock,
+    pub(crate) servant: ServantId,
+    pub(crate) lease: TimeDelta,
+    /// How long after its time is up a job may go on before the process is given up.
+    pub(crate) grace: TimeDelta,
+    pub(crate) registry: Registry,
+    pub(crate) is_paused: Arc<AtomicBool>,
+    pub(crate) is_draining: Arc<AtomicBool>,
+    /// Set by the owner at the end; the keeper then leaves.
+    pub(crate) is_over: Arc<AtomicBool>,
+}
+
+/// Exit code of a process that a job holds hostage; the supervisor starts a new one.
+const EXIT_STUCK: i32 = 1;
+
+/// Starts the keeper's thread.
+pub(crate) fn start(keeping: Keeping) -> std::io::Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new().name("keeper".to_owned()).spawn(move || {
+        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(keep(keeping)),
+            Err(error) => tracing::error!(%error, "the keeper cannot start: leases will run out"),
+        }
+    })
+}
+
+async fn keep(keeping: Keeping) {
+    let round = (keeping.lease / 4).to_std().unwrap_or(Duration::from_secs(1));
+    let mut store: Option<Store> = None;
+    // When each lease was last known to be good: when the database is away, leases end by the clock.
+    let mut good_until: HashMap<JobId, DateTime<Utc>> = HashMap::new();
+    let mut was_away = false;
+    while !keeping.is_over.load(Ordering::SeqCst) {
+        if store.is_none() {
+            store = Store::connect(&keeping.database_url, 1, keeping.clock.clone()).await.ok();
+        }
+        let kept = match &store {
+            Some(store) => tokio::time::timeout(round * 2, renew(store, &keeping, &mut good_until)).await.ok(),
+            None => None,
+        };
+        match kept {
+            Some(Ok(())) if was_away => {
+                tracing::info!("leases are renewed again");
+                was_away = false;
+            }
+            Some(Ok(())) => {}
+            other => {
+                if !was_away {
+                    let error = other.and_then(Result::err).map_or_else(|| "no answer".to_owned(), |e| e.to_string());
+                    tracing::warn!(error, "leases could not be renewed; trying on");
+                    was_away = true;
+                }
+                if other_is_connection(&store) {
+                    store = None;
+                }
+                give_up_expired(&keeping, &good_until);
+            }
+        }
+        stop_overdue(&keeping, store.as_ref()).await;
+        tokio::time::sleep(round).await;
+    }
+    if let Some(store) = store {
+        let _ = store.touch_servant(keeping.servant, ServantState::Stopped, 0).await;
+    }
+}
+
+/// A pool whose only connection hangs is of no use any more.
+fn other_is_connection(store: &Option<Store>) -> bool {
+    store.is_some()
+}
+
+async fn renew(
+    store: &Store,
+    keeping: &Keeping,
+    good_until: &mut HashMap<JobId, DateTime<Utc>>,
+) -> Result<(), StoreError> {
+    let in_hand = keeping.registry.all();
+    let until = store.now() + keeping.lease;
+    if !in_hand.is_empty() {
+        let keys: Vec<AttemptKey> = in_hand.iter().map(|job| job.key).collect();
+        let held: HashMap<JobId, Held> =
+            store.renew_leases(keeping.servant, &keys, until).await?.into_iter().map(|h| (h.id, h)).collect();
+        good_until.retain(|id, _| held.contains_key(id));
+        for job in &in_hand {
+            match held.get(&job.key.id) {
+                Some(held) => {
+                    good_until.insert(job.key.id, until);
+                    if held.cancel_requested {
+                        job.stop(StopReason::Operator);
+                    }
+                }
+                // It may also have just finished; then the registry no longer has it, and nothing is lost.
+                None if is_still_in_hand(keeping, job) => lose(job),
+                None => {}
+            }
+        }
+    }
+    let progress = keeping.registry.unsaved_progress();
+    if !progress.is_empty() {
+        store.save_progress(&progress).await?;
+    }
+    let state = if keeping.is_draining.load(Ordering::SeqCst) {
+        ServantState::Draining
+    } else if keeping.is_paused.load(Ordering::SeqCst) {
+        ServantState::Paused
+    } else {
+        ServantState::Running
+    };
+    store.touch_servant(keeping.servant, state, u32::try_from(keeping.registry.len()).unwrap_or(u32::MAX)).await
+}
+
+fn is_still_in_hand(keeping: &Keeping, job: &InHand) -> bool {
+    // Written by the job's own transaction but not yet removed: cancelling it then changes nothing either.
+    keeping.registry.get(job.key.id).is_some_and(|now| now.key == job.key)
+}
+
+fn lose(job: &InHand) {
+    if job.stop_reason() != Some(StopReason::LeaseLost) {
+        tracing::debug!(JobId = job.key.id.0, AccountId = job.account.0, "the job is no longer ours");
+        job.stop(StopReason::LeaseLost);
+    }
+}
+
+/// Without the database, a lease that has run out by the clock is as good as lost.
+fn give_up_expired(keeping: &Keeping, good_until: &HashMap<JobId, DateTime<Utc>>) {
+    let now = keeping.clock.now();
+    for job in keeping.registry.all() {
+        let until = good_until.get(&job.key.id).copied().unwrap_or(job.started_at + keeping.lease);
+        if until < now {
+            lose(&job);
+        }
+    }
+}
+
+/// Jobs whose time is up were told to stop by the runner. One that still runs long after holds its thread: its
+/// attempt is ended here, and the process with it.
+async fn stop_overdue(keeping: &Keeping, store: Option<&Store>) {
+    let now = keeping.clock.now();
+    let stuck: Vec<Arc<InHand>> =
+        keeping.registry.all().into_iter().filter(|job| job.must_end_at + keeping.grace < now).collect();
+    if stuck.is_empty() {
+        return;
+    }
+    for job in &stuck {
+        tracing::error!(
+            JobId = job.key.id.0,
+            AccountId = job.account.0,
+            Attempt = job.attempt,
+            "the job does not yield: its attempt is failed and this process ends"
+        );
+    }
+    if let Some(store) = store {
+        let ends: Vec<FailedAttempt> = stuck.iter().map(|job| stuck_end(job, now)).collect();
+        let _ = store.settle(&ends).await;
+        let _ = store.touch_servant(keeping.servant, ServantState::Stopped, 0).await;
+    }
+    // The others in hand are rescued when their leases run out, in seconds.
+    std::process::exit(EXIT_STUCK);
+}
+
+fn stuck_end(job: &InHand, now: DateTime<Utc>) -> FailedAttempt {
+    let failure = Failure {
+        class: ErrorClass::Bug,
+        chain: "the job did not yield after its time was up; its process was ended".to_owned(),
+        until: None,
+    };
+    let verdict = domain::RetryPolicy::default().verdict(&failure, job.attempt, job.attempts_max, now, 1.0);
+    let fate = match verdict {
+        domain::Verdict::RetryAt { due, charged } => Fate::RetryAt { due, charged, failure },
+        domain::Verdict::Fail => Fate::Fail(failure),
+    };
+    FailedAttempt { key: job.key, fate }
+}

@@ -1,0 +1,163 @@
+//! The jobs that this process holds right now, shared between the runner, the keeper and the heartbeat.
+//! Owns why a job was told to stop; does not own the stopping.
+
+use chrono::{DateTime, Utc};
+use domain::{AccountId, JobId};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+use store::AttemptKey;
+use tokio_util::sync::CancellationToken;
+
+/// Why a running job was told to stop. The first reason stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum StopReason {
+    /// The process drains.
+    Shutdown = 1,
+    /// An operator cancelled the job.
+    Operator = 2,
+    /// The attempt took longer than its kind allows.
+    RanTooLong = 3,
+    /// The job's own deadline passed.
+    Deadline = 4,
+    /// Another servant may hold it.
+    LeaseLost = 5,
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Progress {
+    pub(crate) done: u64,
+    pub(crate) total: Option<u64>,
+    pub(crate) message: String,
+}
+
+/// One job in hand.
+#[derive(Debug)]
+pub(crate) struct InHand {
+    pub(crate) key: AttemptKey,
+    pub(crate) attempt: u16,
+    pub(crate) attempts_max: u16,
+    pub(crate) account: AccountId,
+    pub(crate) started_at: DateTime<Utc>,
+    /// When it must have ended; the keeper abandons what does not yield some time after.
+    pub(crate) must_end_at: DateTime<Utc>,
+    pub(crate) cancelled: CancellationToken,
+    reason: AtomicU8,
+    progress: Mutex<ProgressSlot>,
+}
+
+#[derive(Debug, Default)]
+struct ProgressSlot {
+    latest: Option<Progress>,
+    is_saved: bool,
+}
+
+impl InHand {
+    pub(crate) fn new(
+        key: AttemptKey,
+        (attempt, attempts_max): (u16, u16),
+        account: AccountId,
+        started_at: DateTime<Utc>,
+        must_end_at: DateTime<Utc>,
+    ) -> Self {
+        Self {
+            key,
+            attempt,
+            attempts_max,
+            account,
+            started_at,
+            must_end_at,
+            cancelled: CancellationToken::new(),
+            reason: AtomicU8::new(0),
+            progress: Mutex::default(),
+        }
+    }
+
+    /// Tells the job to stop.
+    pub(crate) fn stop(&self, reason: StopReason) {
+        // A lost lease outranks every other reason: nothing may be written for the job any more.
+        if reason == StopReason::LeaseLost {
+            self.reason.store(reason as u8, Ordering::SeqCst);
+        } else {
+            let _ = self.reason.compare_exchange(0, reason as u8, Ordering::SeqCst, Ordering::SeqCst);
+        }
+        self.cancelled.cancel();
+    }
+
+    pub(crate) fn stop_reason(&self) -> Option<StopReason> {
+        use StopReason as R;
+        let raw = self.reason.load(Ordering::SeqCst);
+        [R::Shutdown, R::Operator, R::RanTooLong, R::Deadline, R::LeaseLost].into_iter().find(|r| *r as u8 == raw)
+    }
+
+    pub(crate) fn set_progress(&self, progress: Progress) {
+        let mut slot = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        *slot = ProgressSlot { latest: Some(progress), is_saved: false };
+    }
+
+    pub(crate) fn progress(&self) -> Option<Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).latest.clone()
+    }
+
+    fn take_unsaved_progress(&self) -> Option<Progress> {
+        let mut slot = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.is_saved {
+            return None;
+        }
+        slot.is_saved = true;
+        slot.latest.clone()
+    }
+}
+
+/// All jobs in hand.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Registry {
+    jobs: Arc<Mutex<HashMap<JobId, Arc<InHand>>>>,
+}
+
+impl Registry {
+    pub(crate) fn add(&self, job: Arc<InHand>) {
+        self.lock().insert(job.key.id, job);
+    }
+
+    /// Removes an attempt; a later attempt of the same job, claimed by this process again, stays.
+    pub(crate) fn remove(&self, key: AttemptKey) {
+        let mut jobs = self.lock();
+        if jobs.get(&key.id).is_some_and(|job| job.key == key) {
+            jobs.remove(&key.id);
+        }
+    }
+
+    pub(crate) fn get(&self, id: JobId) -> Option<Arc<InHand>> {
+        self.lock().get(&id).cloned()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<InHand>> {
+        self.lock().values().cloned().collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Progress that changed since it was last asked for.
+    pub(crate) fn unsaved_progress(&self) -> Vec<(AttemptKey, serde_json::Value)> {
+        self.all()
+            .iter()
+            .filter_map(|job| {
+                let progress = job.take_unsaved_progress()?;
+                Some((job.key, serde_json::to_value(progress).unwrap_or_default()))
+            })
+            .collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, Arc<InHand>>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

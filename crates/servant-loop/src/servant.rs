@@ -1,0 +1,258 @@
+//! What a servant is, and the life of its process from start to drained.
+
+use crate::{
+    config::LoopConfig,
+    context::JobContext,
+    finisher,
+    heartbeat::{self, Beating},
+    intake::Intake,
+    job_error::{Done, JobError},
+    keeper::{self, Keeping},
+    registry::{Registry, StopReason},
+    runner::Runner,
+};
+use anyhow::Context as _;
+use chrono::TimeDelta;
+use daemon::{Context, ExposeSecret, Stopper};
+use domain::{Catalogue, Clock, Kind, KindDefinition};
+use serde::de::DeserializeOwned;
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use store::{NewServant, Store};
+use tokio::sync::{Notify, Semaphore, mpsc};
+
+/// One type of work. Its file, binary, kind and queue share one name: `const KIND: &'static str = env!("CARGO_BIN_NAME")`.
+pub trait Servant: Sized + Send + Sync + 'static {
+    /// The kind; the binary's name.
+    const KIND: &'static str;
+    /// What a job says; a strict shape, since a payload that does not fit fails visibly.
+    type Payload: DeserializeOwned + Send + 'static;
+    /// What `[<kind>.config]` of the catalogue says.
+    type Config: DeserializeOwned + Send + 'static;
+
+    /// Makes the servant, once for each process.
+    fn connect(config: Self::Config, setup: &Setup) -> impl Future<Output = anyhow::Result<Self>> + Send;
+
+    /// Does one job.
+    fn run(&self, payload: Self::Payload, job: &JobContext) -> impl Future<Output = Result<Done, JobError>> + Send;
+}
+
+/// What a servant is made with.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The ledger.
+    pub store: Store,
+    /// The clock.
+    pub clock: Clock,
+}
+
+/// The `main` of every servant.
+#[must_use]
+pub fn main<S: Servant>() -> ExitCode {
+    daemon::run(S::KIND, env!("CARGO_PKG_VERSION"), serve::<S>)
+}
+
+async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
+    let config = &context.config;
+    let kind = Kind::new(S::KIND)?;
+    let definition = definition_of(config, &kind)?;
+    let own =
+        serde_json::to_value(&definition.config).and_then(serde_json::from_value::<S::Config>).map_err(|error| {
+            daemon::ConfigError::new(
+                format!("[{kind}.config] of {}", config.jobs_file.display()),
+                error.to_string(),
+                "correct or remove that key",
+            )
+        })?;
+    let concurrency = if config.work.concurrency == 0 { definition.concurrency } else { config.work.concurrency };
+
+    let url = daemon::database_url()?.expose_secret().to_owned();
+    let clock = Clock::system();
+    let store = Store::connect(&url, config.database.pool_max, clock.clone()).await.context("the ledger")?;
+    store.check_schema().await?;
+    let backend = config
+        .queue
+        .clone()
+        .at(daemon::read_env("SERVANT_SQS_ENDPOINT_URL").ok())
+        .connect()
+        .await
+        .context("the queue")?;
+    let servant = S::connect(own, &Setup { store: store.clone(), clock: clock.clone() }).await?;
+    let id = store
+        .register_servant(&NewServant {
+            kind: kind.clone(),
+            host: context.instance.clone(),
+            pid: std::process::id(),
+            version: context.version.to_owned(),
+            concurrency,
+        })
+        .await?;
+    tracing::info!(ServantId = id.0, Kind = S::KIND, concurrency, "the servant takes work");
+    context.health.set("ledger", Ok(()));
+
+    let registry = Registry::default();
+    let is_paused = Arc::new(AtomicBool::new(false));
+    let is_draining = Arc::new(AtomicBool::new(false));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let lease = TimeDelta::seconds(i64::from(config.work.lease_secs));
+    let keeper = keeper::start(Keeping {
+        database_url: url,
+        clock: clock.clone(),
+        servant: id,
+        lease,
+        grace: TimeDelta::seconds(i64::from(config.work.cancel_grace_secs) + 10),
+        registry: registry.clone(),
+        is_paused: is_paused.clone(),
+        is_draining: is_draining.clone(),
+        is_over: is_over.clone(),
+    })
+    .context("the keeper's thread")?;
+
+    let (ended, ends) = mpsc::unbounded_channel();
+    let finish_max = usize::try_from(config.work.finish_max)?.max(1);
+    let finisher = tokio::spawn(finisher::run(store.clone(), registry.clone(), ends, finish_max));
+    let runner = Arc::new(Runner {
+        servant,
+        store: store.clone(),
+        registry: registry.clone(),
+        retry: definition.retry,
+        run_max: TimeDelta::seconds(i64::from(definition.run_secs_max)),
+        cancel_grace: Duration::from_secs(u64::from(config.work.cancel_grace_secs)),
+        ended,
+    });
+    if !config.manager.url.is_empty() {
+        context.stopper.spawn(
+            "heartbeat",
+            heartbeat::run(Beating {
+                manager_url: config.manager.url.clone(),
+                servant: id,
+                kind: kind.clone(),
+                version: context.version,
+                host: context.instance.clone(),
+                started_at: clock.now(),
+                concurrency,
+                registry: registry.clone(),
+                is_paused: is_paused.clone(),
+                is_draining: is_draining.clone(),
+                stopper: context.stopper.clone(),
+            }),
+        );
+    }
+    keep_clock(&context.stopper, store.clone());
+
+    let slots = Arc::new(Semaphore::new(usize::try_from(concurrency)?));
+    let intake = Intake {
+        runner: runner.clone(),
+        store: store.clone(),
+        servant: id,
+        kind: kind.clone(),
+        slots: slots.clone(),
+        claim_max: usize::try_from(config.work.claim_max)?.clamp(1, usize::try_from(concurrency)?),
+        lease,
+        poll: Duration::from_millis(config.work.poll_ms),
+        is_paused,
+        stop: context.stopper.soft().clone(),
+    };
+    match backend {
+        queue::Backend::Postgres => {
+            let wake = Arc::new(Notify::new());
+            listen(&context.stopper, store.clone(), kind, wake.clone());
+            intake.from_table(wake).await;
+        }
+        queue::Backend::Sqs(sqs) => intake.from_queue(sqs).await,
+    }
+
+    is_draining.store(true, Ordering::SeqCst);
+    drain(&context, &registry, &slots, concurrency).await;
+    drop(runner);
+    let _ = finisher.await;
+    is_over.store(true, Ordering::SeqCst);
+    let _ = tokio::task::spawn_blocking(move || keeper.join()).await;
+    tracing::info!(ServantId = id.0, "the servant has stopped");
+    Ok(())
+}
+
+fn definition_of(config: &LoopConfig, kind: &Kind) -> anyhow::Result<KindDefinition> {
+    let tables: BTreeMap<String, KindDefinition> = daemon::read_file(&config.jobs_file)?;
+    let place = config.jobs_file.display().to_string();
+    let catalogue = Catalogue::new(tables)
+        .map_err(|error| daemon::ConfigError::new(&place, error.to_string(), "correct that key"))?;
+    let definition = catalogue.get(kind).cloned().ok_or_else(|| {
+        daemon::ConfigError::new(&place, format!("has no table [{kind}]"), format!("add a table [{kind}]"))
+    })?;
+    Ok(definition)
+}
+
+/// Finishes what runs: jobs get half of the time to end by themselves, then they are interrupted and given back.
+async fn drain(context: &Context<LoopConfig>, registry: &Registry, slots: &Arc<Semaphore>, concurrency: u32) {
+    if registry.len() > 0 {
+        tracing::info!(in_hand = registry.len(), "draining");
+    }
+    let all = || slots.clone().acquire_many_owned(concurrency);
+    let patience = Duration::from_secs(context.process.drain_secs) / 4;
+    // Jobs that look at their cancellation stop at a checkpoint; it costs them no attempt.
+    if tokio::time::timeout(patience, all()).await.is_ok() {
+        return;
+    }
+    for job in registry.all() {
+        job.stop(StopReason::Shutdown);
+    }
+    tokio::select! {
+        _ = all() => {}
+        () = context.stopper.hard().cancelled() => {
+            tracing::warn!(in_hand = registry.len(), "stopped with jobs in hand: their leases will run out");
+        }
+    }
+}
+
+/// Turns the ledger's wake-ups for this kind into `wake`, for as long as the process lives.
+fn listen(stopper: &Stopper, store: Store, kind: Kind, wake: Arc<Notify>) {
+    let stop = stopper.soft().clone();
+    stopper.spawn("wake-ups", async move {
+        loop {
+            let heard = async {
+                let mut wake_ups = store.wake_ups().await?;
+                loop {
+                    if wake_ups.next().await?.contains(kind.as_str()) {
+                        wake.notify_one();
+                    }
+                }
+            };
+            let heard: Result<(), store::StoreError> = tokio::select! {
+                heard = heard => heard,
+                () = stop.cancelled() => return Ok(()),
+            };
+            if let Err(error) = heard {
+                tracing::debug!(%error, "wake-ups are lost; the poll goes on");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                () = stop.cancelled() => return Ok(()),
+            }
+        }
+    });
+}
+
+/// Follows the ledger's clock.
+fn keep_clock(stopper: &Stopper, store: Store) {
+    let stop = stopper.soft().clone();
+    stopper.spawn("clock", async move {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(30)) => {}
+                () = stop.cancelled() => return Ok(()),
+            }
+            if let Err(error) = store.synchronise_clock().await {
+                tracing::debug!(%error, "the ledger's clock was not read");
+            }
+        }
+    });
+}
