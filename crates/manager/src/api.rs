@@ -1,0 +1,51 @@
+//! The HTTP API under `/api/v1` and its description at `/api/openapi.json`.
+
+mod jobs;
+mod others;
+mod servants;
+
+use crate::App;
+use axum::{
+    Json, Router,
+    routing::{get, post},
+};
+use utoipa::OpenApi;
+
+pub(crate) use jobs::{cancel_job, detail_of, retry_job, summary_of};
+pub(crate) use servants::servant_of;
+
+/// The description, generated from the handlers.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Servant manager", description = "Jobs, servants, schedules and accounts of one deployment."),
+    paths(
+        jobs::list,
+        jobs::show,
+        jobs::enqueue,
+        jobs::retry,
+        jobs::cancel,
+        servants::list,
+        servants::order,
+        servants::heartbeat,
+        others::schedules,
+        others::accounts,
+        others::stats,
+    ),
+    components(schemas(manager_api::ErrorEnvelope, manager_api::ErrorBody))
+)]
+struct Description;
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new()
+        .route("/api/v1/jobs", get(jobs::list).post(jobs::enqueue))
+        .route("/api/v1/jobs/{id}", get(jobs::show))
+        .route("/api/v1/jobs/{id}/retry", post(jobs::retry))
+        .route("/api/v1/jobs/{id}/cancel", post(jobs::cancel))
+        .route("/api/v1/servants", get(servants::list))
+        .route("/api/v1/servants/{id}/order", post(servants::order))
+        .route("/api/v1/heartbeats", post(servants::heartbeat))
+        .route("/api/v1/schedules", get(others::schedules))
+        .route("/api/v1/accounts", get(others::accounts))
+        .route("/api/v1/stats", get(others::stats))
+        .route("/api/openapi.json", get(|| async { Json(Description::openapi()) }))
+}

@@ -1,0 +1,190 @@
+//! Jobs over HTTP: list, show, enqueue, retry, cancel.
+
+use crate::{App, error::ApiError, filter, gate::RequestId};
+use axum::{
+    Extension, Json,
+    extract::{Path, Query, State},
+    http::StatusCode,
+};
+use domain::{AccountId, ConnectionId, JobId, JobState, Kind};
+use manager_api::{
+    Attempt, CancelReply, EnqueueReply, EnqueueRequest, ErrorEnvelope, Job, JobDetail, JobPage, JobQuery, RetryReply,
+    TimelineStep,
+};
+use store::{AttemptRow, Inserted, JobRow, NewJob, Unique};
+
+/// Lists jobs, newest first.
+#[utoipa::path(get, path = "/api/v1/jobs", tag = "jobs", params(JobQuery),
+    responses((status = 200, body = JobPage), (status = 400, body = ErrorEnvelope)))]
+pub(crate) async fn list(State(app): State<App>, Query(query): Query<JobQuery>) -> Result<Json<JobPage>, ApiError> {
+    let (filter, limit) = filter::of_query(&query, app.store.now())?;
+    let rows = app.store.list_jobs(&filter, limit).await?;
+    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
+    let next_before = rows.last().filter(|_| is_full).map(|row| row.id.0);
+    Ok(Json(JobPage { jobs: rows.iter().map(summary_of).collect(), next_before }))
+}
+
+/// Shows one job with its timeline and its attempts.
+#[utoipa::path(get, path = "/api/v1/jobs/{id}", tag = "jobs", params(("id" = i64, Path, description = "The job")),
+    responses((status = 200, body = JobDetail), (status = 404, body = ErrorEnvelope)))]
+pub(crate) async fn show(State(app): State<App>, Path(id): Path<i64>) -> Result<Json<JobDetail>, ApiError> {
+    Ok(Json(detail_of(&app, JobId(id)).await?))
+}
+
+/// Inserts a job.
+#[utoipa::path(post, path = "/api/v1/jobs", tag = "jobs", request_body = EnqueueRequest,
+    responses((status = 201, body = EnqueueReply, description = "Inserted"),
+              (status = 200, body = EnqueueReply, description = "Its unique key was taken"),
+              (status = 400, body = ErrorEnvelope)))]
+pub(crate) async fn enqueue(
+    State(app): State<App>,
+    Extension(request_id): Extension<RequestId>,
+    Json(request): Json<EnqueueRequest>,
+) -> Result<(StatusCode, Json<EnqueueReply>), ApiError> {
+    let job = job_of(request, request_id)?;
+    let kind = job.kind.clone();
+    let inserted = app.store.insert_jobs(&[job]).await?.into_iter().next();
+    let (status, id, duplicate) = match inserted {
+        Some(Inserted::New(id)) => (StatusCode::CREATED, Some(id.0), false),
+        Some(Inserted::Duplicate(holder)) => (StatusCode::OK, holder.map(|id| id.0), true),
+        None => (StatusCode::OK, None, true),
+    };
+    tracing::info!(RequestId = %request_id.0, JobId = id, kind = kind.as_str(), duplicate, "job enqueued");
+    Ok((status, Json(EnqueueReply { id, duplicate, request_id: request_id.0.to_string() })))
+}
+
+fn job_of(request: EnqueueRequest, request_id: RequestId) -> Result<NewJob, ApiError> {
+    let kind = Kind::new(request.kind).map_err(|error| ApiError::bad_request(format!("kind: {error}")))?;
+    let mut job = NewJob::new(kind, request.payload.unwrap_or_else(|| serde_json::json!({})));
+    job.account = AccountId(request.account_id.unwrap_or(0));
+    job.connection = request.connection_id.map(ConnectionId);
+    job.priority = request.priority.unwrap_or(job.priority);
+    if !(0..=4).contains(&job.priority) {
+        return Err(ApiError::bad_request(format!("priority is {}, not between 0 (urgent) and 4", job.priority)));
+    }
+    job.attempts_max = request.attempts_max.unwrap_or(job.attempts_max);
+    job.due_at = request.run_at;
+    job.deadline_at = request.deadline_at;
+    job.unique = match (request.unique_key, request.unique_secs) {
+        (Some(key), _) if key.is_empty() => return Err(ApiError::bad_request("unique_key is empty")),
+        (Some(key), for_secs) => Some(Unique { key, for_secs }),
+        (None, Some(_)) => return Err(ApiError::bad_request("unique_secs is given without unique_key")),
+        (None, None) => None,
+    };
+    job.request_id = request_id.0;
+    Ok(job)
+}
+
+/// Starts a failed or cancelled job anew.
+#[utoipa::path(post, path = "/api/v1/jobs/{id}/retry", tag = "jobs", params(("id" = i64, Path, description = "The job")),
+    responses((status = 200, body = RetryReply), (status = 404, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope)))]
+pub(crate) async fn retry(State(app): State<App>, Path(id): Path<i64>) -> Result<Json<RetryReply>, ApiError> {
+    Ok(Json(RetryReply { id, state: retry_job(&app, JobId(id)).await? }))
+}
+
+/// Ends an unfinished job; a running one as soon as its servant obeys.
+#[utoipa::path(post, path = "/api/v1/jobs/{id}/cancel", tag = "jobs", params(("id" = i64, Path, description = "The job")),
+    responses((status = 200, body = CancelReply), (status = 404, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope)))]
+pub(crate) async fn cancel(State(app): State<App>, Path(id): Path<i64>) -> Result<Json<CancelReply>, ApiError> {
+    Ok(Json(CancelReply { id, state: cancel_job(&app, JobId(id)).await? }))
+}
+
+/// What both the API and the page do to retry.
+pub(crate) async fn retry_job(app: &App, id: JobId) -> Result<JobState, ApiError> {
+    let applied = app.store.retry_jobs(&[id]).await?;
+    let job = find(app, id).await?;
+    if applied.is_empty() {
+        return Err(ApiError::conflict(format!(
+            "job {id} is {}; only a failed or cancelled job is retried",
+            job.state
+        )));
+    }
+    app.store.wake(&job.kind).await;
+    tracing::info!(JobId = id.0, AccountId = job.account_id.0, "job retried by an operator");
+    Ok(job.state)
+}
+
+/// What both the API and the page do to cancel.
+pub(crate) async fn cancel_job(app: &App, id: JobId) -> Result<JobState, ApiError> {
+    let applied = app.store.cancel_jobs(&[id]).await?;
+    let job = find(app, id).await?;
+    if applied.is_empty() {
+        return Err(ApiError::conflict(format!("job {id} is {} already", job.state)));
+    }
+    tracing::info!(JobId = id.0, AccountId = job.account_id.0, "job cancelled by an operator");
+    Ok(job.state)
+}
+
+async fn find(app: &App, id: JobId) -> Result<JobRow, ApiError> {
+    app.store.find_job(id).await?.ok_or_else(|| {
+        ApiError::not_found(format!("there is no job {id}")).hint("finished jobs are dropped after their retention")
+    })
+}
+
+/// A row of the ledger as a row of a list.
+pub(crate) fn summary_of(row: &JobRow) -> Job {
+    Job {
+        id: row.id.0,
+        kind: row.kind.as_str().to_owned(),
+        state: row.state,
+        account_id: row.account_id.0,
+        priority: row.priority,
+        attempt: row.attempt,
+        attempts_max: row.attempts_max,
+        cancel_requested: row.cancel_requested,
+        created_at: row.created_at,
+        due_at: row.due_at,
+        claimed_at: row.claimed_at,
+        finished_at: row.finished_at,
+        servant_id: row.servant_id.map(|id| id.0),
+        progress: row.progress.clone(),
+    }
+}
+
+/// Everything known of one job.
+pub(crate) async fn detail_of(app: &App, id: JobId) -> Result<JobDetail, ApiError> {
+    let row = find(app, id).await?;
+    let attempts = app.store.attempts_of(id).await?;
+    Ok(JobDetail {
+        job: summary_of(&row),
+        timeline: timeline_of(&row),
+        request_id: row.request_id.to_string(),
+        payload: row.payload,
+        checkpoint: row.checkpoint,
+        connection_id: row.connection_id.map(|id| id.0),
+        schedule_id: row.schedule_id.map(|id| id.0),
+        unique_key: row.unique_key,
+        deadline_at: row.deadline_at,
+        attempts: attempts.into_iter().map(attempt_of).collect(),
+    })
+}
+
+fn attempt_of(row: AttemptRow) -> Attempt {
+    Attempt {
+        attempt: row.attempt,
+        class: row.class,
+        error: row.error,
+        servant_id: row.servant_id,
+        claimed_at: row.claimed_at,
+        ended_at: row.ended_at,
+    }
+}
+
+/// The stamps in the order of a life, each with the time since the one before it.
+fn timeline_of(row: &JobRow) -> Vec<TimelineStep> {
+    let stamps = [
+        ("created", Some(row.created_at)),
+        ("due", Some(row.due_at)),
+        ("queued", row.queued_at),
+        ("sent", row.sent_at),
+        ("claimed", row.claimed_at),
+        ("finished", row.finished_at),
+    ];
+    let mut steps: Vec<TimelineStep> = Vec::new();
+    for (step, at) in stamps.into_iter().filter_map(|(step, at)| Some((step, at?))) {
+        // A stamp of an earlier attempt lies before the present due time: it has no lag.
+        let lag_ms = steps.last().map(|before| (at - before.at).num_milliseconds()).filter(|lag| *lag >= 0);
+        steps.push(TimelineStep { step: step.to_owned(), at, lag_ms });
+    }
+    steps
+}

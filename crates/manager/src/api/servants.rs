@@ -1,0 +1,95 @@
+//! Servants over HTTP: list, order, heartbeats.
+
+use crate::{App, error::ApiError};
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use chrono::{DateTime, Utc};
+use domain::{ServantId, liveness};
+use manager_api::{ErrorEnvelope, Heartbeat, HeartbeatReply, OrderRequest, Servant, ServantList};
+use store::{HeartbeatFacts, ServantRow};
+
+/// Jobs of one heartbeat that are kept.
+const JOBS_KEPT_MAX: usize = 200;
+/// What a servant may say of its state.
+const STATES: [&str; 4] = ["running", "paused", "draining", "stopped"];
+
+/// Lists the servants heard of lately.
+#[utoipa::path(get, path = "/api/v1/servants", tag = "servants", responses((status = 200, body = ServantList)))]
+pub(crate) async fn list(State(app): State<App>) -> Result<Json<ServantList>, ApiError> {
+    let now = app.store.now();
+    let rows = app.store.list_servants().await?;
+    Ok(Json(ServantList { servants: rows.into_iter().map(|row| servant_of(row, now)).collect() }))
+}
+
+/// Orders a servant to pause, resume or drain; it obeys with its next heartbeat.
+#[utoipa::path(post, path = "/api/v1/servants/{id}/order", tag = "servants", request_body = OrderRequest,
+    params(("id" = i64, Path, description = "The servant")),
+    responses((status = 200, body = OrderRequest), (status = 404, body = ErrorEnvelope)))]
+pub(crate) async fn order(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Json(request): Json<OrderRequest>,
+) -> Result<Json<OrderRequest>, ApiError> {
+    if !app.store.order_servant(ServantId(id), request.order.as_str()).await? {
+        return Err(ApiError::not_found(format!("there is no servant {id} that runs"))
+            .hint("GET /api/v1/servants lists those that do"));
+    }
+    tracing::info!(servant_id = id, order = request.order.as_str(), "servant ordered by an operator");
+    Ok(Json(request))
+}
+
+/// Takes a servant's word on how it is, and answers with its orders.
+#[utoipa::path(post, path = "/api/v1/heartbeats", tag = "servants", request_body = Heartbeat,
+    responses((status = 200, body = HeartbeatReply), (status = 404, body = ErrorEnvelope)))]
+pub(crate) async fn heartbeat(
+    State(app): State<App>,
+    Json(mut beat): Json<Heartbeat>,
+) -> Result<Json<HeartbeatReply>, ApiError> {
+    if !STATES.contains(&beat.state.as_str()) {
+        return Err(ApiError::bad_request(format!("'{}' is no state of a servant", beat.state)));
+    }
+    beat.jobs.truncate(JOBS_KEPT_MAX);
+    let facts = HeartbeatFacts {
+        state: beat.state,
+        rss_bytes: beat.rss_bytes.and_then(|bytes| i64::try_from(bytes).ok()),
+        running: i32::try_from(beat.running).unwrap_or(i32::MAX),
+        current_jobs: serde_json::to_value(&beat.jobs).unwrap_or_else(|_| serde_json::json!([])),
+    };
+    let Some(orders) = app.store.record_heartbeat(ServantId(beat.servant_id), &facts).await? else {
+        return Err(ApiError::not_found(format!("there is no servant {}", beat.servant_id))
+            .hint("a servant registers in the database before its first heartbeat"));
+    };
+    let ordered = orders.ordered.as_deref();
+    metrics::counter!("servant_heartbeats_total", "kind" => beat.kind).increment(1);
+    Ok(Json(HeartbeatReply {
+        pause: ordered == Some("pause"),
+        resume: ordered == Some("resume"),
+        drain: ordered == Some("drain"),
+        cancel: orders.cancel.into_iter().map(|id| id.0).collect(),
+    }))
+}
+
+/// A row of the ledger as the API shows it.
+pub(crate) fn servant_of(row: ServantRow, now: DateTime<Utc>) -> Servant {
+    Servant {
+        liveness: liveness(row.seen_at, now).as_str().to_owned(),
+        silent_secs: (now - row.seen_at).num_seconds().max(0),
+        // What an older servant wrote in another shape is not shown.
+        jobs: serde_json::from_value(row.current_jobs).unwrap_or_default(),
+        id: row.id,
+        kind: row.kind,
+        host: row.host,
+        pid: row.pid,
+        version: row.version,
+        state: row.state,
+        ordered: row.ordered,
+        concurrency: row.concurrency,
+        running: row.running,
+        started_at: row.started_at,
+        seen_at: row.seen_at,
+        heartbeat_at: row.heartbeat_at,
+        rss_bytes: row.rss_bytes,
+    }
+}

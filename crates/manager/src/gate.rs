@@ -1,0 +1,132 @@
+//! What every request passes: its id in and out, the refusal of cross-site writes, the error envelope, one log line,
+//! the security headers. Does not know what any route does.
+
+use crate::{error::ApiError, pages};
+use axum::{
+    Json,
+    body::to_bytes,
+    extract::Request,
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use manager_api::{ErrorBody, ErrorEnvelope};
+use std::time::Instant;
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+/// Where a request's id comes and goes.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Bytes read of an answer that becomes an error's message.
+const MESSAGE_BYTES_MAX: usize = 4_096;
+/// Nothing from elsewhere, nothing inline.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; \
+                      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// The id of the request that a handler works for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RequestId(pub(crate) Uuid);
+
+pub(crate) async fn pass(mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = id_of(request.headers());
+    request.extensions_mut().insert(RequestId(id));
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let wants_page = !path.starts_with("/api/") && accepts_html(request.headers());
+    let span = tracing::info_span!("request", RequestId = %id);
+
+    let response = if is_cross_site_write(&method, request.headers()) {
+        ApiError::new(StatusCode::FORBIDDEN, "cross_site", "a write from another site was refused")
+            .hint("send it from the manager's own pages, or from a program that is no browser")
+            .into_response()
+    } else {
+        next.run(request).instrument(span.clone()).await
+    };
+    let status = response.status();
+    let mut response = if status.is_client_error() || status.is_server_error() {
+        refuse(response, id, wants_page).await
+    } else {
+        response
+    };
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+        headers.insert(REQUEST_ID, value);
+    }
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    let millis = started.elapsed().as_millis();
+    span.in_scope(|| tracing::debug!(%method, path, status = status.as_u16(), millis, "request served"));
+    response
+}
+
+fn id_of(headers: &HeaderMap) -> Uuid {
+    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    given.and_then(|text| Uuid::parse_str(text).ok()).unwrap_or_else(Uuid::new_v4)
+}
+
+fn accepts_html(headers: &HeaderMap) -> bool {
+    headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).is_some_and(|text| text.contains("text/html"))
+}
+
+/// Browsers say where a request comes from; older ones at least name the origin. Programs say neither.
+fn is_cross_site_write(method: &Method, headers: &HeaderMap) -> bool {
+    if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        return false;
+    }
+    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    match text(HeaderName::from_static("sec-fetch-site")) {
+        Some(site) => !matches!(site, "same-origin" | "none"),
+        None => text(header::ORIGIN).is_some_and(|origin| {
+            let own = text(header::HOST).unwrap_or_default();
+            origin.split_once("://").is_none_or(|(_, host)| host != own)
+        }),
+    }
+}
+
+/// Turns any refusal, ours or the framework's, into the envelope or the error page.
+async fn refuse(response: Response, id: Uuid, wants_page: bool) -> Response {
+    let (parts, body) = response.into_parts();
+    let error = match parts.extensions.get::<ApiError>() {
+        Some(error) => error.clone(),
+        None => {
+            let text = to_bytes(body, MESSAGE_BYTES_MAX).await.unwrap_or_default();
+            foreign(parts.status, String::from_utf8_lossy(&text).trim())
+        }
+    };
+    let envelope = ErrorEnvelope {
+        error: ErrorBody {
+            code: error.code.to_owned(),
+            message: error.message,
+            request_id: id.to_string(),
+            hint: error.hint.map(str::to_owned),
+        },
+    };
+    let mut answer = if wants_page {
+        pages::error_page(error.status, &envelope.error)
+    } else {
+        (error.status, Json(envelope)).into_response()
+    };
+    if let Some(allow) = parts.headers.get(header::ALLOW) {
+        answer.headers_mut().insert(header::ALLOW, allow.clone());
+    }
+    answer
+}
+
+/// The framework's refusals: its text where it has one, our words where it has none.
+fn foreign(status: StatusCode, text: &str) -> ApiError {
+    let (code, words) = match status {
+        StatusCode::NOT_FOUND => ("not_found", "there is nothing at this address"),
+        StatusCode::METHOD_NOT_ALLOWED => ("method_not_allowed", "this address does not take that method"),
+        StatusCode::PAYLOAD_TOO_LARGE => ("body_too_large", "the body is larger than manager.body_bytes_max"),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+            ("unsupported_media_type", "send the body as JSON, with Content-Type: application/json")
+        }
+        StatusCode::UNPROCESSABLE_ENTITY | StatusCode::BAD_REQUEST => ("bad_request", "the request makes no sense"),
+        _ => ("internal", "the request failed"),
+    };
+    ApiError::new(status, code, if text.is_empty() { words } else { text })
+        .hint("GET /api/openapi.json describes every request")
+}

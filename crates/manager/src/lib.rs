@@ -1,0 +1,150 @@
+//! Shows jobs, servants and whatever needs a person's attention: the HTTP API, the pages, heartbeats.
+//! Owns no state besides the ledger's: any number of managers may run, and none has to.
+
+mod api;
+mod assets;
+mod error;
+mod filter;
+mod gate;
+mod pages;
+mod view;
+
+use anyhow::Context as _;
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, State},
+    http::{StatusCode, header},
+    middleware,
+    response::IntoResponse,
+    routing::get,
+};
+use daemon::{ConfigError, ExposeSecret as _, Health};
+use domain::Clock;
+use serde::Deserialize;
+use std::{net::SocketAddr, time::Duration};
+use store::Store;
+use tokio::net::TcpListener;
+
+/// Seconds between two looks at the database for `/readyz`; the clock is corrected at the same time.
+const DATABASE_CHECK_SECS: u64 = 5;
+
+/// `config/manager.toml` without `[process]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The ledger.
+    pub database: DatabaseConfig,
+    /// The HTTP side.
+    pub manager: ManagerConfig,
+}
+
+/// `[database]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseConfig {
+    /// Connections at the most.
+    pub pool_max: u32,
+}
+
+/// `[manager]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ManagerConfig {
+    /// Where it is served.
+    pub listen: SocketAddr,
+    /// Largest body of a request, in bytes.
+    pub body_bytes_max: usize,
+}
+
+/// What every handler is given.
+#[derive(Debug, Clone)]
+pub struct App {
+    /// The ledger.
+    pub store: Store,
+    /// What `/readyz` says.
+    pub health: Health,
+}
+
+/// The whole daemon, from its configuration to the order to stop.
+///
+/// # Errors
+/// An address that is taken, a database that does not answer or has another schema.
+pub async fn serve(context: daemon::Context<Config>) -> anyhow::Result<()> {
+    let url = daemon::database_url()?;
+    let pool_max = context.config.database.pool_max;
+    let store =
+        Store::connect(url.expose_secret(), pool_max, Clock::system()).await.context("connecting to the database")?;
+    store.check_schema().await?;
+
+    let listen = context.config.manager.listen;
+    let listener = TcpListener::bind(listen).await.map_err(|error| {
+        ConfigError::new(
+            "configuration key manager.listen",
+            format!("cannot listen on {listen}: {error}"),
+            "choose a free address, or port 0 for any (SERVANT_MANAGER__LISTEN=127.0.0.1:0)",
+        )
+    })?;
+    let address = listener.local_addr()?;
+    tracing::info!(address = address.to_string(), "the manager is served");
+
+    tokio::spawn(watch_database(store.clone(), context.health.clone()));
+    let app = App { store: store.clone(), health: context.health };
+    let soft = context.stopper.soft().clone();
+    axum::serve(listener, router(app, context.config.manager.body_bytes_max))
+        .with_graceful_shutdown(async move { soft.cancelled().await })
+        .await?;
+    store.close().await;
+    Ok(())
+}
+
+/// All routes.
+pub fn router(app: App, body_bytes_max: usize) -> Router {
+    let probes = Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(app.clone());
+    let served = api::routes()
+        .merge(pages::routes())
+        .merge(assets::routes())
+        .fallback(|| async { error::ApiError::not_found("there is nothing at this address") })
+        .layer(DefaultBodyLimit::max(body_bytes_max))
+        .layer(middleware::from_fn(gate::pass))
+        .with_state(app);
+    served.merge(probes)
+}
+
+async fn watch_database(store: Store, health: Health) {
+    loop {
+        let outcome = store.synchronise_clock().await.map_err(|error| error.to_string());
+        health.set("database", outcome);
+        tokio::time::sleep(Duration::from_secs(DATABASE_CHECK_SECS)).await;
+    }
+}
+
+async fn readyz(State(app): State<App>) -> impl IntoResponse {
+    let failing = app.health.failing();
+    let status = if failing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(serde_json::json!({ "ready": failing.is_empty(), "failing": failing })))
+}
+
+async fn metrics() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], daemon::metrics_handle().render())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_file_is_complete_and_strict() {
+        let text = include_str!("../../../config/manager.toml");
+        let mut table: toml::Table = text.parse().unwrap();
+        let process: daemon::ProcessConfig = table.remove("process").unwrap().try_into().unwrap();
+        assert_eq!(process.drain_secs, 10);
+        let config: Config = toml::Value::Table(table.clone()).try_into().unwrap();
+        assert!(config.manager.listen.ip().is_loopback(), "there is no authorisation yet");
+        table.insert("surprise".to_owned(), toml::Value::Boolean(true));
+        assert!(toml::Value::Table(table).try_into::<Config>().is_err());
+    }
+}

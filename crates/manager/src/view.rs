@@ -1,0 +1,230 @@
+//! Rows of the ledger as words and numbers of a page. Pure.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use domain::JobState;
+use manager_api::{Job, JobQuery, Servant, TimelineStep};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use store::{JobCount, RecentFailure};
+
+/// Current jobs shown of one servant.
+const CURRENT_SHOWN_MAX: usize = 3;
+
+/// A moment, as text and exactly.
+pub(crate) struct When {
+    pub(crate) ago: String,
+    pub(crate) exact: String,
+}
+
+pub(crate) fn when(at: DateTime<Utc>, now: DateTime<Utc>) -> When {
+    let secs = (now - at).num_seconds();
+    let ago = if secs < 0 { format!("in {}", span(-secs)) } else { format!("{} ago", span(secs)) };
+    When { ago, exact: exact(at) }
+}
+
+fn exact(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+fn span(secs: i64) -> String {
+    match secs {
+        0..60 => format!("{secs} s"),
+        60..3_600 => format!("{} min", secs / 60),
+        3_600..86_400 => format!("{} h", secs / 3_600),
+        _ => format!("{} d", secs / 86_400),
+    }
+}
+
+/// Progress as a bar.
+pub(crate) struct BarView {
+    pub(crate) done: u64,
+    pub(crate) total: Option<u64>,
+    pub(crate) message: String,
+}
+
+impl BarView {
+    fn of(progress: Option<&Value>) -> Option<Self> {
+        let progress = progress?.as_object()?;
+        let number = |key: &str| progress.get(key).and_then(Value::as_u64);
+        Some(Self {
+            done: number("done").unwrap_or(0),
+            total: number("total").filter(|total| *total > 0),
+            message: progress.get("message").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        })
+    }
+}
+
+/// A job in a table.
+pub(crate) struct JobView {
+    pub(crate) id: i64,
+    pub(crate) kind: String,
+    pub(crate) state: &'static str,
+    pub(crate) account_id: i64,
+    pub(crate) attempts: String,
+    pub(crate) created: When,
+    pub(crate) due: When,
+    pub(crate) is_cancelling: bool,
+    pub(crate) bar: Option<BarView>,
+}
+
+impl JobView {
+    pub(crate) fn new(job: &Job, now: DateTime<Utc>) -> Self {
+        Self {
+            id: job.id,
+            kind: job.kind.clone(),
+            state: job.state.as_str(),
+            account_id: job.account_id,
+            attempts: format!("{}/{}", job.attempt, job.attempts_max),
+            created: when(job.created_at, now),
+            due: when(job.due_at, now),
+            is_cancelling: job.cancel_requested && !job.state.is_finished(),
+            bar: BarView::of(job.progress.as_ref()),
+        }
+    }
+}
+
+/// A current job of a servant.
+pub(crate) struct CurrentView {
+    pub(crate) id: i64,
+    pub(crate) bar: Option<BarView>,
+}
+
+/// A servant in a table.
+pub(crate) struct ServantView {
+    pub(crate) servant: Servant,
+    pub(crate) silent: String,
+    pub(crate) rss: String,
+    pub(crate) current: Vec<CurrentView>,
+}
+
+impl ServantView {
+    pub(crate) fn new(servant: Servant) -> Self {
+        let current = servant.jobs.iter().take(CURRENT_SHOWN_MAX);
+        Self {
+            silent: span(servant.silent_secs),
+            rss: servant.rss_bytes.map_or_else(|| "–".to_owned(), |bytes| format!("{} MB", bytes / 1_000_000)),
+            current: current.map(|job| CurrentView { id: job.id, bar: BarView::of(job.progress.as_ref()) }).collect(),
+            servant,
+        }
+    }
+}
+
+/// A failure in a table.
+pub(crate) struct FailureView {
+    pub(crate) id: i64,
+    pub(crate) kind: String,
+    pub(crate) account_id: i64,
+    pub(crate) class: String,
+    pub(crate) error: String,
+    pub(crate) at: When,
+}
+
+impl FailureView {
+    pub(crate) fn new(row: RecentFailure, now: DateTime<Utc>) -> Self {
+        Self {
+            id: row.id,
+            kind: row.kind,
+            account_id: row.account_id,
+            class: row.class.unwrap_or_default(),
+            error: row.error.as_deref().and_then(|text| text.lines().next()).unwrap_or_default().to_owned(),
+            at: when(row.finished_at, now),
+        }
+    }
+}
+
+/// A stamp of a job's life.
+pub(crate) struct StepView {
+    pub(crate) step: String,
+    pub(crate) exact: String,
+    pub(crate) lag: String,
+}
+
+impl StepView {
+    pub(crate) fn new(step: &TimelineStep) -> Self {
+        let lag = match step.lag_ms {
+            None => String::new(),
+            Some(ms @ 0..10_000) => format!("+{ms} ms"),
+            Some(ms) => format!("+{}", span(ms / 1_000)),
+        };
+        Self { step: step.step.clone(), exact: exact(step.at), lag }
+    }
+}
+
+/// One kind's counts, in the order of a job's life.
+pub(crate) struct CountRow {
+    pub(crate) kind: String,
+    pub(crate) cells: Vec<(&'static str, i64)>,
+}
+
+pub(crate) fn count_rows(counts: &[JobCount]) -> Vec<CountRow> {
+    let mut kinds: BTreeMap<&str, BTreeMap<JobState, i64>> = BTreeMap::new();
+    for count in counts {
+        kinds.entry(&count.kind).or_default().insert(count.state, count.jobs);
+    }
+    let cells = |by_state: &BTreeMap<JobState, i64>| {
+        JobState::ALL.map(|state| (state.as_str(), by_state.get(&state).copied().unwrap_or(0))).to_vec()
+    };
+    kinds.iter().map(|(kind, by_state)| CountRow { kind: (*kind).to_owned(), cells: cells(by_state) }).collect()
+}
+
+/// A filter to choose.
+pub(crate) struct Link {
+    pub(crate) text: &'static str,
+    pub(crate) url: String,
+    pub(crate) is_current: bool,
+}
+
+pub(crate) fn state_links(query: &JobQuery) -> Vec<Link> {
+    let current = query.state.as_deref().unwrap_or_default();
+    let link = |text: &'static str, state: &str| {
+        let state_query = Some(state.to_owned()).filter(|state| !state.is_empty());
+        let url = jobs_url(&JobQuery { state: state_query, before: None, ..query.clone() });
+        Link { text, url, is_current: current == state }
+    };
+    let mut links = vec![link("all", ""), link("pending", "pending")];
+    links.extend(JobState::ALL.into_iter().map(|state| link(state.as_str(), state.as_str())));
+    links
+}
+
+/// The address of a list of jobs.
+pub(crate) fn jobs_url(query: &JobQuery) -> String {
+    let entries = [
+        ("state", &query.state),
+        ("kind", &query.kind),
+        ("account", &query.account),
+        ("older_than", &query.older_than),
+        ("newer_than", &query.newer_than),
+        ("before", &query.before),
+        ("limit", &query.limit),
+    ];
+    let parts: Vec<String> = entries
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value.as_deref().filter(|value| !value.is_empty())?)))
+        .map(|(key, value)| format!("{key}={}", encode(value)))
+        .collect();
+    if parts.is_empty() { "/jobs".to_owned() } else { format!("/jobs?{}", parts.join("&")) }
+}
+
+fn encode(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b',');
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_keep_the_filter() {
+        let query = JobQuery { state: Some("pending".into()), kind: Some("a&b".into()), ..JobQuery::default() };
+        assert_eq!(jobs_url(&query), "/jobs?state=pending&kind=a%26b");
+        assert_eq!(jobs_url(&JobQuery::default()), "/jobs");
+    }
+
+    #[test]
+    fn bars_need_an_object() {
+        assert!(BarView::of(Some(&Value::Null)).is_none());
+        let bar = BarView::of(Some(&serde_json::json!({"done": 3, "total": 0}))).unwrap();
+        assert_eq!((bar.done, bar.total), (3, None));
+    }
+}

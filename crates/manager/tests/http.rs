@@ -1,0 +1,119 @@
+//! The manager over a real socket on a real database: API, pages, refusals, heartbeats.
+
+use daemon::{Health, Stopper};
+use domain::{JobState, Kind};
+use manager_api::{ClientError, EnqueueRequest, Heartbeat, JobQuery, ManagerClient, Order};
+use store::{NewServant, Store};
+
+async fn manager(store: Store) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = manager::App { store, health: Health::new(Stopper::new()) };
+    tokio::spawn(async move { axum::serve(listener, manager::router(app, 10_000)).await });
+    format!("http://{address}")
+}
+
+fn noop(key: Option<&str>) -> EnqueueRequest {
+    EnqueueRequest { kind: "noop".to_owned(), unique_key: key.map(str::to_owned), ..EnqueueRequest::default() }
+}
+
+#[tokio::test]
+async fn a_job_is_enqueued_listed_cancelled_and_retried() {
+    let database = testkit::database().await;
+    let url = manager(database.store().await).await;
+    let client = ManagerClient::new(&url).unwrap();
+    let first = client.enqueue(&noop(Some("k"))).await.unwrap();
+    let id = first.id.unwrap();
+    let again = client.enqueue(&noop(Some("k"))).await.unwrap();
+    assert!(again.duplicate && again.id == Some(id));
+
+    let page = client.jobs(&JobQuery { state: Some("pending".into()), ..JobQuery::default() }).await.unwrap();
+    assert_eq!(page.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [id]);
+    assert_eq!(client.cancel(id).await.unwrap().state, JobState::Cancelled);
+    assert!(matches!(client.cancel(id).await, Err(ClientError::Refused { status: 409, .. })));
+    let shown = client.job(id).await.unwrap();
+    assert_eq!(shown.timeline.last().unwrap().step, "finished");
+    assert_eq!(client.retry(id).await.unwrap().state, JobState::Ready);
+    let stats = client.stats().await.unwrap();
+    assert_eq!(stats.counts.iter().map(|count| (count.state, count.jobs)).collect::<Vec<_>>(), [(JobState::Ready, 1)]);
+    client.schedules(&manager_api::PageQuery::default()).await.unwrap();
+    assert_eq!(client.accounts(&manager_api::PageQuery::default()).await.unwrap().accounts.len(), 1);
+
+    let http = reqwest::Client::new();
+    for path in ["/", "/jobs?state=pending", &format!("/jobs/{id}")] {
+        let answer = http.get(format!("{url}{path}")).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+        assert!(answer.headers()["content-security-policy"].to_str().unwrap().contains("default-src 'none'"));
+        assert!(answer.text().await.unwrap().contains("noop"), "{path}");
+    }
+    let cancel = format!("{url}/jobs/{id}/cancel");
+    let cross = http.post(&cancel).header("sec-fetch-site", "cross-site").send().await.unwrap();
+    assert_eq!(cross.status(), 403);
+    let own = http.post(&cancel).header("sec-fetch-site", "same-origin").send().await.unwrap();
+    assert_eq!(own.status(), 200, "it leads back to the page");
+}
+
+#[tokio::test]
+async fn every_refusal_is_the_envelope() {
+    let database = testkit::database().await;
+    let url = manager(database.store().await).await;
+    let http = reqwest::Client::new();
+    let id = "7b0e7d0e-8f0f-4a52-9f5b-2a52cb6a1f11";
+    let json =
+        |body: String| http.post(format!("{url}/api/v1/jobs")).header("content-type", "application/json").body(body);
+    let requests = [
+        (http.get(format!("{url}/nowhere")), 404),
+        (http.get(format!("{url}/api/v1/jobs/1")), 404),
+        (http.get(format!("{url}/api/v1/jobs/x")), 400),
+        (http.get(format!("{url}/api/v1/jobs?state=done")), 400),
+        (http.get(format!("{url}/api/v1/jobs?colour=red")), 400),
+        (http.delete(format!("{url}/api/v1/jobs")), 405),
+        (json("{".to_owned()), 400),
+        (json("{}".to_owned()), 422),
+        (json("x".repeat(20_000)), 413),
+        (http.post(format!("{url}/api/v1/jobs")).body("{}"), 415),
+    ];
+    for (request, status) in requests {
+        let answer = request.header("x-request-id", id).send().await.unwrap();
+        assert_eq!(answer.status(), status);
+        assert_eq!(answer.headers()["x-request-id"], id);
+        let envelope: manager_api::ErrorEnvelope = answer.json().await.unwrap();
+        assert_eq!(envelope.error.request_id, id);
+    }
+    let api: serde_json::Value =
+        http.get(format!("{url}/api/openapi.json")).send().await.unwrap().json().await.unwrap();
+    assert!(api["paths"]["/api/v1/jobs/{id}/retry"]["post"].is_object());
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert_eq!(http.get(format!("{url}{path}")).send().await.unwrap().status(), 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn heartbeats_are_shown_and_answered_with_orders() {
+    let database = testkit::database().await;
+    let store = database.store().await;
+    let kind = Kind::new("noop").unwrap();
+    let new = NewServant { kind, host: "h".into(), pid: 1, version: "0".into(), concurrency: 4 };
+    let id = store.register_servant(&new).await.unwrap().0;
+    let client = ManagerClient::new(&manager(store.clone()).await).unwrap();
+    let mut beat = Heartbeat {
+        servant_id: id,
+        kind: "noop".into(),
+        state: "running".into(),
+        version: "0".into(),
+        host: "h".into(),
+        pid: 1,
+        started_at: store.now(),
+        rss_bytes: Some(9_000_000),
+        concurrency: 4,
+        running: 0,
+        jobs: Vec::new(),
+    };
+    assert_eq!(client.heartbeat(&beat).await.unwrap(), manager_api::HeartbeatReply::default());
+    client.order(id, Order::Pause).await.unwrap();
+    assert!(client.heartbeat(&beat).await.unwrap().pause);
+    let servants = client.servants().await.unwrap().servants;
+    assert_eq!((servants[0].liveness.as_str(), servants[0].rss_bytes), ("alive", Some(9_000_000)));
+    beat.servant_id = 0;
+    assert!(matches!(client.heartbeat(&beat).await, Err(ClientError::Refused { status: 404, .. })));
+}

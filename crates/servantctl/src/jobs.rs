@@ -1,0 +1,147 @@
+//! `enqueue` and `jobs`.
+
+use crate::{output, way_out};
+use chrono::{DateTime, Utc};
+use clap::{Args, Subcommand};
+use manager_api::{EnqueueRequest, JobQuery, ManagerClient};
+
+/// A job to be.
+#[derive(Debug, Args)]
+pub(crate) struct Enqueue {
+    /// The type of work.
+    kind: String,
+    /// What to do, as JSON.
+    #[arg(long, value_name = "JSON", value_parser = parse_json)]
+    payload: Option<serde_json::Value>,
+    /// Whose job it is.
+    #[arg(long)]
+    account: Option<i64>,
+    /// The connection it works on.
+    #[arg(long)]
+    connection: Option<i64>,
+    /// 0 (urgent) to 4 (whenever).
+    #[arg(long)]
+    priority: Option<i16>,
+    /// Not before this time (RFC 3339).
+    #[arg(long)]
+    run_at: Option<DateTime<Utc>>,
+    /// Not after this time (RFC 3339).
+    #[arg(long)]
+    deadline: Option<DateTime<Utc>>,
+    /// At most one unfinished job of the kind with this key.
+    #[arg(long)]
+    unique_key: Option<String>,
+    /// The key stays taken for so many seconds.
+    #[arg(long, requires = "unique_key")]
+    unique_secs: Option<u32>,
+}
+
+/// What to do with jobs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Lists jobs, newest first.
+    List {
+        /// States, comma-separated; pending = scheduled, ready, queued.
+        #[arg(long)]
+        state: Option<String>,
+        /// A type of work.
+        #[arg(long)]
+        kind: Option<String>,
+        /// An account.
+        #[arg(long)]
+        account: Option<String>,
+        /// Created at least so long ago: 90s, 15m, 6h, 2d.
+        #[arg(long)]
+        older_than: Option<String>,
+        /// Created at most so long ago.
+        #[arg(long)]
+        newer_than: Option<String>,
+        /// Ids below this one.
+        #[arg(long)]
+        before: Option<String>,
+        /// Rows, 200 at the most.
+        #[arg(long)]
+        limit: Option<String>,
+    },
+    /// Shows everything known of a job.
+    Show {
+        /// The job.
+        id: i64,
+    },
+    /// Starts failed or cancelled jobs anew.
+    Retry {
+        /// The jobs.
+        #[arg(required = true)]
+        ids: Vec<i64>,
+    },
+    /// Ends unfinished jobs.
+    Cancel {
+        /// The jobs.
+        #[arg(required = true)]
+        ids: Vec<i64>,
+    },
+}
+
+fn parse_json(text: &str) -> Result<serde_json::Value, String> {
+    serde_json::from_str(text).map_err(|error| format!("is no JSON: {error}"))
+}
+
+pub(crate) async fn enqueue(client: &ManagerClient, job: &Enqueue, json: bool) -> anyhow::Result<()> {
+    let request = EnqueueRequest {
+        kind: job.kind.clone(),
+        payload: job.payload.clone(),
+        account_id: job.account,
+        connection_id: job.connection,
+        priority: job.priority,
+        attempts_max: None,
+        run_at: job.run_at,
+        deadline_at: job.deadline,
+        unique_key: job.unique_key.clone(),
+        unique_secs: job.unique_secs,
+    };
+    let reply = client.enqueue(&request).await.map_err(way_out)?;
+    let id = reply.id.map_or_else(|| "-".to_owned(), |id| id.to_string());
+    let outcome = if reply.duplicate { "duplicate" } else { "new" };
+    output::table(json, &reply, &["JOB", "OUTCOME"], vec![vec![id, outcome.to_owned()]])
+}
+
+pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyhow::Result<()> {
+    match verb {
+        Verb::List { state, kind, account, older_than, newer_than, before, limit } => {
+            let query = JobQuery {
+                state: state.clone(),
+                kind: kind.clone(),
+                account: account.clone(),
+                older_than: older_than.clone(),
+                newer_than: newer_than.clone(),
+                before: before.clone(),
+                limit: limit.clone(),
+            };
+            let page = client.jobs(&query).await.map_err(way_out)?;
+            let rows = page.jobs.iter().map(|j| {
+                let attempts = format!("{}/{}", j.attempt, j.attempts_max);
+                let created = output::time(Some(j.created_at));
+                vec![j.id.to_string(), j.kind.clone(), j.state.to_string(), j.account_id.to_string(), attempts, created]
+            });
+            output::table(json, &page, &["ID", "KIND", "STATE", "ACCOUNT", "ATTEMPT", "CREATED"], rows.collect())
+        }
+        // Nested: a table would hide most of it.
+        Verb::Show { id } => output::print(&serde_json::to_string_pretty(&client.job(*id).await.map_err(way_out)?)?),
+        Verb::Retry { ids } => {
+            let mut replies = Vec::new();
+            for id in ids {
+                replies.push(client.retry(*id).await.map_err(way_out)?);
+            }
+            let rows = replies.iter().map(|r| vec![r.id.to_string(), r.state.to_string()]).collect();
+            output::table(json, &replies, &["ID", "STATE"], rows)
+        }
+        Verb::Cancel { ids } => {
+            let mut replies = Vec::new();
+            for id in ids {
+                replies.push(client.cancel(*id).await.map_err(way_out)?);
+            }
+            let rows = replies.iter().map(|r| vec![r.id.to_string(), r.state.to_string()]).collect();
+            output::table(json, &replies, &["ID", "STATE"], rows)
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The operator's command line. Owns arguments, tables and exit codes: 0 done, 1 failed, 64 wrong usage.
+//! Jobs, servants and schedules go through the manager's API; migrate, queues and doctor go straight to the thing.
+
+mod doctor;
+mod jobs;
+mod output;
+mod queues;
+mod servants;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use domain::Clock;
+use manager_api::{ManagerClient, PageQuery};
+use std::process::ExitCode;
+use store::Store;
+
+/// Wrong usage or configuration (`EX_USAGE` of sysexits.h).
+const EXIT_USAGE: u8 = 64;
+
+/// Operates Servant.
+#[derive(Debug, Parser)]
+#[command(name = "servantctl", version)]
+struct Arguments {
+    /// Where the database is.
+    #[arg(long, env = "DATABASE_URL", global = true, hide_env_values = true)]
+    database_url: Option<String>,
+    /// Where the manager is.
+    #[arg(long, env = "SERVANT_MANAGER_URL", global = true, default_value = "http://127.0.0.1:8080")]
+    manager: String,
+    /// JSON instead of tables.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Applies the migrations that are missing.
+    Migrate,
+    /// Creates, shows and redrives queues.
+    #[command(subcommand)]
+    Queues(queues::Verb),
+    /// Inserts a job.
+    Enqueue(jobs::Enqueue),
+    /// Lists, shows, retries and cancels jobs.
+    #[command(subcommand)]
+    Jobs(jobs::Verb),
+    /// Lists servants and gives them orders.
+    Servants(servants::Servants),
+    /// Lists schedules.
+    #[command(subcommand)]
+    Schedules(Schedules),
+    /// Counts of jobs by kind and state.
+    Stats,
+    /// Checks database, schema, queues, manager and clock, and says what to do.
+    Doctor(queues::Place),
+}
+
+#[derive(Debug, Subcommand)]
+enum Schedules {
+    /// Lists them, newest first.
+    List,
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Printing fails when nobody reads; there is nobody left to tell.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { 0 });
+        }
+    };
+    let outcome = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the async runtime cannot be built")
+        .and_then(|runtime| runtime.block_on(run(arguments)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("servantctl: {error:#}");
+            let is_usage = error.chain().any(|cause| {
+                cause.is::<daemon::ConfigError>()
+                    || matches!(cause.downcast_ref(), Some(manager_api::ClientError::Address { .. }))
+            });
+            ExitCode::from(if is_usage { EXIT_USAGE } else { 1 })
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let json = arguments.json;
+    let client = || -> anyhow::Result<ManagerClient> { Ok(ManagerClient::new(&arguments.manager)?) };
+    match &arguments.verb {
+        Verb::Migrate => {
+            open(arguments.database_url.as_deref()).await?.migrate().await?;
+            output::done(json, "the database is at this program's schema")
+        }
+        Verb::Queues(verb) => queues::run(verb, json).await,
+        Verb::Enqueue(job) => jobs::enqueue(&client()?, job, json).await,
+        Verb::Jobs(verb) => jobs::run(&client()?, verb, json).await,
+        Verb::Servants(verb) => servants::run(&client()?, verb, json).await,
+        Verb::Schedules(Schedules::List) => {
+            let page = client()?.schedules(&PageQuery::default()).await.map_err(way_out)?;
+            let rows = page.schedules.iter().map(|s| {
+                vec![s.id.to_string(), s.name.clone(), s.kind.clone(), s.rule.to_string(), output::time(s.next_due_at)]
+            });
+            output::table(json, &page, &["ID", "NAME", "KIND", "RULE", "NEXT"], rows.collect())
+        }
+        Verb::Stats => {
+            let stats = client()?.stats().await.map_err(way_out)?;
+            let rows = stats.counts.iter().map(|c| vec![c.kind.clone(), c.state.to_string(), c.jobs.to_string()]);
+            output::table(json, &stats, &["KIND", "STATE", "JOBS"], rows.collect())
+        }
+        Verb::Doctor(place) => doctor::run(arguments.database_url.as_deref(), &arguments.manager, place, json).await,
+    }
+}
+
+/// The ledger, or what to set.
+async fn open(url: Option<&str>) -> anyhow::Result<Store> {
+    let url = url.filter(|url| !url.is_empty()).ok_or_else(|| {
+        daemon::ConfigError::new("the database's address", "is not given", "pass --database-url or set DATABASE_URL")
+    })?;
+    Store::connect(url, 1, Clock::system()).await.context("connecting to the database; is it running at that address?")
+}
+
+/// A failed call, with what to do where nobody answered.
+fn way_out(error: manager_api::ClientError) -> anyhow::Error {
+    match error {
+        manager_api::ClientError::Refused { ref body, .. } => {
+            let hint = body.hint.clone();
+            let error = anyhow::Error::from(error);
+            match hint {
+                Some(hint) => error.context(format!("refused (hint: {hint})")),
+                None => error,
+            }
+        }
+        manager_api::ClientError::Unavailable { .. } => anyhow::Error::from(error)
+            .context("start the manager, or say where it is: --manager URL or SERVANT_MANAGER_URL"),
+        other => other.into(),
+    }
+}

@@ -1,0 +1,74 @@
+//! `queues`: creates, shows and redrives the queues on SQS.
+
+use crate::output;
+use clap::{Args, Subcommand};
+use domain::{Catalogue, KindDefinition};
+use queue::{Sqs, SqsConfig};
+use std::{collections::BTreeMap, path::PathBuf};
+
+/// Where the queues are.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// A server other than Amazon's.
+    #[arg(long, env = "SERVANT_SQS_ENDPOINT_URL")]
+    sqs_endpoint: Option<String>,
+    /// The first part of every queue's name.
+    #[arg(long, default_value = "servant")]
+    prefix: String,
+    /// The catalogue of kinds.
+    #[arg(long, default_value = "config/jobs.toml")]
+    jobs_file: PathBuf,
+}
+
+/// What to do with queues.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Creates what is missing, for every kind of the catalogue.
+    Ensure(Place),
+    /// Shows the queues and their depths.
+    List(Place),
+    /// Moves a kind's dead letters back to its queue.
+    Redrive {
+        /// The kind.
+        kind: String,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+pub(crate) async fn run(verb: &Verb, json: bool) -> anyhow::Result<()> {
+    match verb {
+        Verb::Ensure(place) => {
+            let sqs = connect(place).await?;
+            let tables: BTreeMap<String, KindDefinition> = daemon::read_file(&place.jobs_file)?;
+            for (kind, _) in Catalogue::new(tables)?.iter() {
+                sqs.ensure(kind.as_str()).await?;
+            }
+            output::done(json, "every kind has its queue and its dead-letter queue")
+        }
+        Verb::List(place) => {
+            let depths = connect(place).await?.list().await?;
+            let value: Vec<_> = depths
+                .iter()
+                .map(|d| {
+                    serde_json::json!({ "name": d.name, "kind": d.kind, "visible": d.visible,
+                        "in_flight": d.in_flight, "delayed": d.delayed, "dead": d.dead })
+                })
+                .collect();
+            let rows = depths
+                .iter()
+                .map(|d| vec![d.name.clone(), d.visible.to_string(), d.in_flight.to_string(), d.dead.to_string()]);
+            output::table(json, &value, &["QUEUE", "VISIBLE", "IN FLIGHT", "DEAD"], rows.collect())
+        }
+        Verb::Redrive { kind, place } => {
+            connect(place).await?.redrive(kind).await?;
+            output::done(json, "the dead letters are on their way back")
+        }
+    }
+}
+
+pub(crate) async fn connect(place: &Place) -> anyhow::Result<Sqs> {
+    let config =
+        SqsConfig { endpoint_url: place.sqs_endpoint.clone(), prefix: place.prefix.clone(), ..SqsConfig::default() };
+    Ok(Sqs::connect(config).await?)
+}

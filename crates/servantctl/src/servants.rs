@@ -1,0 +1,53 @@
+//! `servants`.
+
+use crate::{output, way_out};
+use clap::{Args, Subcommand};
+use manager_api::{ManagerClient, Order};
+
+/// Servants; without a verb they are listed.
+#[derive(Debug, Args)]
+pub(crate) struct Servants {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Lists those heard of lately.
+    List,
+    /// Takes no new work for now.
+    Pause {
+        /// The servant.
+        id: i64,
+    },
+    /// Takes work again.
+    Resume {
+        /// The servant.
+        id: i64,
+    },
+    /// Finishes what it has and stops.
+    Drain {
+        /// The servant.
+        id: i64,
+    },
+}
+
+pub(crate) async fn run(client: &ManagerClient, servants: &Servants, json: bool) -> anyhow::Result<()> {
+    let (id, order) = match servants.verb {
+        Some(Verb::Pause { id }) => (id, Order::Pause),
+        Some(Verb::Resume { id }) => (id, Order::Resume),
+        Some(Verb::Drain { id }) => (id, Order::Drain),
+        None | Some(Verb::List) => {
+            let list = client.servants().await.map_err(way_out)?;
+            let rows = list.servants.iter().map(|s| {
+                let busy = format!("{}/{}", s.running, s.concurrency);
+                let heard = format!("{} s ago", s.silent_secs);
+                vec![s.id.to_string(), s.kind.clone(), s.host.clone(), s.state.clone(), s.liveness.clone(), heard, busy]
+            });
+            let head = ["ID", "KIND", "HOST", "STATE", "LIVENESS", "HEARD", "BUSY"];
+            return output::table(json, &list, &head, rows.collect());
+        }
+    };
+    client.order(id, order).await.map_err(way_out)?;
+    output::done(json, &format!("servant {id} is told to {} with its next heartbeat", order.as_str()))
+}
