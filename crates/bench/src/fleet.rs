@@ -1,0 +1,148 @@
+//! The processes under measurement: PostgreSQL, one scheduler, K servants of kind `noop`, and the simulated SQS.
+
+use anyhow::{Context, bail};
+use clap::ValueEnum;
+use local_postgres::{Durability, LocalPostgres};
+use std::{path::PathBuf, process::Stdio};
+use store::Store;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
+
+/// Which queue is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Queue {
+    /// No broker.
+    Postgres,
+    /// The simulated SQS, or the server of SERVANT_SQS_ENDPOINT_URL.
+    Sqs,
+}
+
+impl Queue {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Sqs => "sqs",
+        }
+    }
+}
+
+/// Everything that runs.
+pub(crate) struct Fleet {
+    postgres: LocalPostgres,
+    pub(crate) store: Store,
+    pub(crate) database_url: String,
+    pub(crate) servants: Vec<Child>,
+    scheduler: Option<Child>,
+    sqs: Option<(Child, String)>,
+    queue: Queue,
+    programs: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+impl Fleet {
+    /// Starts PostgreSQL with full durability, migrates it, and starts a scheduler.
+    pub(crate) async fn start(queue: Queue) -> anyhow::Result<Self> {
+        let programs = std::env::current_exe()?.parent().context("no directory")?.to_owned();
+        for program in ["scheduler", "noop", "fake_sqs"] {
+            if !programs.join(program).exists() {
+                bail!("{program} is not built: run `cargo build --release --workspace --bins` first");
+            }
+        }
+        let directory = tempfile::tempdir()?;
+        let postgres = LocalPostgres::start(local_postgres::Options {
+            data_dir: directory.path().join("data"),
+            durability: Durability::Full,
+            max_connections: 200,
+            shared_buffers_mb: 1024,
+        })
+        .await?;
+        postgres.create_database("bench").await?;
+        let database_url = postgres.url("bench");
+        let store = Store::connect(&database_url, 26, domain::Clock::system()).await?;
+        store.migrate().await?;
+        let sqs = match queue {
+            Queue::Postgres => None,
+            Queue::Sqs => Some(listening(&programs.join("fake_sqs"), &["--listen", "127.0.0.1:0"]).await?),
+        };
+        let mut fleet = Self {
+            postgres,
+            store,
+            database_url,
+            servants: Vec::new(),
+            scheduler: None,
+            sqs,
+            queue,
+            programs,
+            _directory: directory,
+        };
+        fleet.scheduler = Some(fleet.spawn("scheduler", "config/scheduler.toml", &[])?);
+        Ok(fleet)
+    }
+
+    /// Starts servants with `concurrency` slots each.
+    pub(crate) fn start_servants(&mut self, servants: usize, concurrency: u32) -> anyhow::Result<()> {
+        for _ in 0..servants {
+            let concurrency = concurrency.to_string();
+            let servant = self.spawn("noop", "config/servant.toml", &[("SERVANT_WORK__CONCURRENCY", &concurrency)])?;
+            self.servants.push(servant);
+        }
+        Ok(())
+    }
+
+    fn spawn(&self, program: &str, config: &str, variables: &[(&str, &str)]) -> anyhow::Result<Child> {
+        let mut command = Command::new(self.programs.join(program));
+        command
+            .args(["--config", config])
+            .env("DATABASE_URL", &self.database_url)
+            .env("SERVANT_QUEUE__BACKEND", self.queue.as_str())
+            .env("SERVANT_MANAGER__URL", "")
+            .env("SERVANT_PROCESS__LOG_FILTER", "warn")
+            .envs(variables.iter().copied())
+            .stdout(Stdio::null())
+            .kill_on_drop(true);
+        if program == "scheduler" {
+            command.env_remove("SERVANT_MANAGER__URL");
+        }
+        if let Some((_, url)) = &self.sqs {
+            command
+                .env("SERVANT_SQS_ENDPOINT_URL", url)
+                .env("AWS_ACCESS_KEY_ID", "bench")
+                .env("AWS_SECRET_ACCESS_KEY", "bench")
+                .env("AWS_REGION", "us-east-1");
+        }
+        command.spawn().with_context(|| format!("{program} does not start"))
+    }
+
+    pub(crate) fn postgres_pid(&self) -> Option<u32> {
+        self.postgres.pid()
+    }
+
+    pub(crate) fn sqs_url(&self) -> Option<&str> {
+        self.sqs.as_ref().map(|(_, url)| url.as_str())
+    }
+
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        for child in self.servants.iter_mut().chain(self.scheduler.as_mut()) {
+            child.kill().await?;
+        }
+        self.store.close().await;
+        self.postgres.stop().await;
+        Ok(())
+    }
+}
+
+/// Starts a program that prints `listening on <address>`, and answers with that address.
+async fn listening(program: &std::path::Path, arguments: &[&str]) -> anyhow::Result<(Child, String)> {
+    let mut child = Command::new(program).args(arguments).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+    while let Some(line) = lines.next_line().await? {
+        if let Some((_, url)) = line.split_once("listening on ") {
+            let url = url.trim().to_owned();
+            tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+            return Ok((child, url));
+        }
+    }
+    bail!("{} ended before it listened", program.display())
+}

@@ -1,0 +1,58 @@
+//! Owns the demo customer: its account, its connection to Salesforce, its schedule and its first sync.
+
+use anyhow::Context;
+use domain::{JobId, Kind, Schedule};
+use serde_json::json;
+use store::{Inserted, NewJob, NewSchedule, Store};
+
+/// The demo customer's name; by it a later run knows that it is there.
+const NAME: &str = "Demo customer";
+/// The name under which the servant finds the credentials.
+pub(crate) const SECRET_REF: &str = "demo";
+pub(crate) const KIND: &str = "salesforce_sync";
+const CLIENT_ID: &str = "devstack";
+/// How often the customer's records are brought up to date, in seconds.
+const SYNC_EVERY_SECS: u32 = 60;
+/// Before everything else.
+const URGENT: i16 = 0;
+
+/// The secrets file of the servants: values that only the simulated Salesforce accepts.
+pub(crate) fn secrets() -> String {
+    format!("[{SECRET_REF}]\nclient_secret = \"demo-client-secret\"\nrefresh_token = \"demo-refresh-token\"\n")
+}
+
+/// Enters the customer unless it is there, and answers with its first sync. `is_of_this_run`: a customer of an earlier
+/// run does not do, and nothing is repeated later.
+pub(crate) async fn onboard(store: &Store, login_url: &str, is_of_this_run: bool) -> anyhow::Result<Option<JobId>> {
+    let accounts = store.list_accounts(None, store::PAGE_ROWS_MAX).await?;
+    if !is_of_this_run && accounts.iter().any(|account| account.name == NAME) {
+        return Ok(None);
+    }
+    let kind = Kind::new(KIND)?;
+    let account = store.create_account(NAME).await?;
+    let settings = json!({ "login_url": login_url, "client_id": CLIENT_ID });
+    let connection = store.create_connection(account, "salesforce", &settings, Some(SECRET_REF)).await?;
+    let mut first = NewJob::new(kind.clone(), json!({}));
+    first.account = account;
+    first.connection = Some(connection);
+    first.priority = URGENT;
+    let attempts_max = first.attempts_max;
+    if !is_of_this_run {
+        let rule = Schedule::EverySecs(SYNC_EVERY_SECS);
+        let schedule = NewSchedule {
+            name: format!("demo-{KIND}-{}", account.0),
+            kind,
+            account,
+            connection: Some(connection),
+            payload: json!({}),
+            attempts_max,
+            first_due_at: store.now() + chrono::TimeDelta::seconds(i64::from(SYNC_EVERY_SECS)),
+            rule,
+        };
+        store.declare_schedule(&schedule).await?;
+    }
+    match store.insert_jobs(&[first]).await?.first().context("the first sync was not inserted")? {
+        Inserted::New(id) => Ok(Some(*id)),
+        Inserted::Duplicate(id) => Ok(*id),
+    }
+}

@@ -1,0 +1,34 @@
+//! The ordinary life of jobs through real processes, on both backends.
+
+use crate::fleet::{Fleet, LIMIT};
+
+#[tokio::test]
+async fn jobs_run_without_a_broker() {
+    let fleet = Fleet::on_postgres().await;
+    let (_scheduler, _servant) = (fleet.scheduler().await, fleet.servant("20").await);
+    let jobs = fleet.enqueue(500, 0).await;
+    fleet.assert_all_succeeded(&jobs).await;
+}
+
+#[tokio::test]
+async fn jobs_run_over_the_queue() {
+    let fleet = Fleet::on_sqs().await;
+    let (_scheduler, _servant) = (fleet.scheduler().await, fleet.servant("20").await);
+    let jobs = fleet.enqueue(500, 0).await;
+    fleet.assert_all_succeeded(&jobs).await;
+}
+
+#[tokio::test]
+async fn a_stopped_servant_gives_back_what_it_has_without_charging_it() {
+    let fleet = Fleet::on_postgres().await;
+    let _scheduler = fleet.scheduler().await;
+    let mut servant = fleet.servant("2").await;
+    let jobs = fleet.enqueue(2, 600_000).await;
+    fleet.until(domain::JobState::Running, 2).await;
+    assert!(servant.terminate(LIMIT).await.success(), "asked to stop, a servant exits with 0");
+    for id in jobs {
+        let job = fleet.store.find_job(id).await.unwrap().unwrap();
+        assert_eq!((job.state, job.attempt), (domain::JobState::Ready, 0));
+    }
+    assert_eq!(fleet.store.count_drift().await.unwrap(), vec![]);
+}
