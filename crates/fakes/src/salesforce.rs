@@ -1,0 +1,220 @@
+//! Owns the simulated Salesforce: a server in memory that speaks OAuth and the REST API and fails on request.
+//! Does not own the Bulk API, writes through the API, permissions, or durability (a restart forgets all but the seed).
+
+mod admin;
+mod evaluate;
+mod fault;
+mod folder;
+mod generate;
+mod http;
+mod ids;
+mod organisation;
+mod reply;
+mod service;
+mod soql;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use anyhow::Context;
+use axum::{
+    Router,
+    routing::{get, post},
+    serve::ListenerExt,
+};
+use chrono::Utc;
+use serde_json::{Map, Value};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+
+pub use admin::{Mutated, Mutation};
+pub use fault::{Call, Fault, Order};
+pub use ids::{id_for, with_checksum};
+pub use service::{API_VERSION, Stats};
+
+use service::Service;
+
+/// What is in the organisation.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// Invented: this many records in all, the same for the same seed.
+    Generated {
+        /// Over all objects.
+        records: u64,
+        /// Of the dice.
+        seed: u64,
+    },
+    /// A folder of CSV files with its `organisation.toml`.
+    Folder(PathBuf),
+}
+
+/// How to start a [`FakeSalesforce`].
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Port 0 takes a free one.
+    pub addr: SocketAddr,
+    /// What is in the organisation.
+    pub content: Content,
+    /// The most records on a page.
+    pub page_size: usize,
+    /// How long an access token is good for.
+    pub token_secs: u64,
+    /// Data calls until the allowance is used up; it never comes back.
+    pub daily_limit: u64,
+    /// Each refresh token is good once, and the reply carries the next.
+    pub rotate_refresh_tokens: bool,
+    /// The only client id taken.
+    pub client_id: String,
+    /// The only client secret taken.
+    pub client_secret: String,
+    /// The (first) refresh token taken.
+    pub refresh_token: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            content: Content::Generated { records: 1_000, seed: 0 },
+            page_size: 2_000,
+            token_secs: 7_200,
+            daily_limit: 100_000,
+            rotate_refresh_tokens: false,
+            client_id: "fake-client".to_owned(),
+            client_secret: "fake-secret".to_owned(),
+            refresh_token: "fake-refresh".to_owned(),
+        }
+    }
+}
+
+/// A running server. Dropping it stops it.
+pub struct FakeSalesforce {
+    addr: SocketAddr,
+    service: Arc<Service>,
+    stop: watch::Sender<bool>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl FakeSalesforce {
+    /// Makes the organisation, binds and serves.
+    ///
+    /// # Errors
+    /// The folder cannot be read or the address cannot be bound.
+    pub async fn start(options: Options) -> anyhow::Result<Self> {
+        let content = options.content.clone();
+        let made = tokio::task::spawn_blocking(move || match content {
+            Content::Generated { records, seed } => Ok(generate::generate(records, seed)),
+            Content::Folder(folder) => folder::read(&folder),
+        });
+        let organisation = made.await.context("the organisation was not made")??;
+        let listener = TcpListener::bind(options.addr).await.context("the address cannot be bound")?;
+        let addr = listener.local_addr()?;
+        let service = Arc::new(Service::new(options, organisation, format!("http://{addr}")));
+        let router = Router::new()
+            .route("/services/oauth2/token", post(http::token))
+            .route("/_faults", get(admin::faults).post(admin::add_fault).delete(admin::clear_faults))
+            .route("/_stats", get(admin::stats))
+            .route("/_truth/{object}", get(admin::truth))
+            .route("/_mutate", post(admin::mutate))
+            .fallback(http::data)
+            .with_state(Arc::clone(&service));
+        let listener = listener.tap_io(|connection| {
+            // Small answers must not wait for an acknowledgement.
+            drop(connection.set_nodelay(true));
+        });
+        let (stop, mut stopped) = watch::channel(false);
+        let task = tokio::spawn(async move {
+            let end = async move { drop(stopped.wait_for(|stop| *stop).await) };
+            if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(end).await {
+                tracing::error!(%error, "simulated salesforce ended");
+            }
+        });
+        Ok(Self { addr, service, stop, task: Some(task) })
+    }
+
+    /// The login URL and the instance URL, `http://127.0.0.1:<port>`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// The address bound.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Orders `fault` for the next `times` calls that it fits.
+    pub fn fault(&self, fault: Fault, times: u32) {
+        self.order(Order::new(fault, times));
+    }
+
+    /// Orders a failure.
+    pub fn order(&self, order: Order) {
+        self.service.with_faults(|faults| faults.push(order));
+    }
+
+    /// Forgets the failures not yet given.
+    pub fn clear_faults(&self) {
+        self.service.with_faults(fault::Faults::clear);
+    }
+
+    /// The failures not yet given.
+    #[must_use]
+    pub fn pending_faults(&self) -> Vec<Order> {
+        self.service.with_faults(|faults| faults.pending())
+    }
+
+    /// Calls, tokens, pages and records so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.service.stats()
+    }
+
+    /// The API names of the objects.
+    #[must_use]
+    pub fn objects(&self) -> Vec<String> {
+        self.service.read().objects.keys().cloned().collect()
+    }
+
+    /// Every record of an object, the deleted ones too, with all fields as REST writes them; none if there is no such
+    /// object.
+    #[must_use]
+    pub fn truth(&self, object: &str) -> Vec<Map<String, Value>> {
+        admin::truth_of(&self.service, object).unwrap_or_default()
+    }
+
+    /// Changes records or fields, stamped with the present second unless the change says otherwise.
+    ///
+    /// # Errors
+    /// An object, a field or a record is not there, or a value does not fit; nothing is changed then.
+    pub fn mutate(&self, mutation: &Mutation) -> anyhow::Result<Mutated> {
+        admin::change(&self.service, mutation, Utc::now()).map_err(anyhow::Error::msg)
+    }
+
+    /// Ends every session; the refresh token stays good.
+    pub fn end_sessions(&self) {
+        self.service.end_sessions();
+    }
+
+    /// Ends the grant, as when an administrator disconnects the application.
+    pub fn revoke_grant(&self) {
+        self.service.revoke_grant();
+    }
+
+    /// Stops and returns once the port is free.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        if let Some(task) = self.task.take() {
+            drop(task.await);
+        }
+    }
+}
+
+impl Drop for FakeSalesforce {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+    }
+}

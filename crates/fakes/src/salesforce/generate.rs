@@ -1,0 +1,254 @@
+//! Owns an invented organisation of any size: the same seed and size give the same records on every machine.
+//! Does not own ids, nor the shape of a record.
+
+use chrono::{Duration, NaiveDate};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+use super::{
+    ids::id_for,
+    organisation::{Field, FieldType as T, Object, Organisation, Value, stamps},
+};
+
+/// Seconds over which the modification times are spread, about 20 months.
+const SPREAD_SECS: i64 = 600 * 86_400;
+
+const WORDS: [&str; 16] = [
+    "Alpha", "Brücke", "Cobalt", "Dædalus", "Éclair", "Fjord", "Granit", "Horizon", "Ōsaka", "Juniper", "Kraków",
+    "Lumen", "Møller", "Nimbus", "日本", "Zenith",
+];
+const NOTES: [&str; 6] = [
+    "NA",
+    "called back,\nwants a quote \"today\"",
+    "None",
+    "line one\r\nline two, with comma",
+    "price agreed ✅ — sign soon",
+    "=1+1; 'quoted' \\ backslash",
+];
+
+/// What is in the organisation: the object, its share of a thousand records and its fields.
+/// A `?` after a name makes a third of the values null, `>Object` names what a reference refers to.
+const OBJECTS: [(&str, u64, &[(&str, T)]); 7] = [
+    (
+        "User",
+        20,
+        &[
+            ("Username", T::String),
+            ("FirstName?", T::String),
+            ("LastName", T::String),
+            ("Email", T::Email),
+            ("Title?", T::String),
+            ("IsActive", T::Boolean),
+            ("LastLoginDate?", T::Datetime),
+        ],
+    ),
+    (
+        "Account",
+        150,
+        &[
+            ("Name", T::String),
+            ("Type?", T::Picklist),
+            ("Industry?", T::Picklist),
+            ("Phone?", T::Phone),
+            ("Website?", T::Url),
+            ("AnnualRevenue?", T::Currency),
+            ("NumberOfEmployees?", T::Int),
+            ("BillingStreet?", T::TextArea),
+            ("BillingCity?", T::String),
+            ("BillingCountry?", T::String),
+            ("BillingAddress", T::Address),
+            ("Description?", T::TextArea),
+            ("OwnerId>User", T::Reference),
+            ("Regions__c?", T::MultiPicklist),
+            ("Health__c", T::Double),
+        ],
+    ),
+    (
+        "Contact",
+        250,
+        &[
+            ("AccountId?>Account", T::Reference),
+            ("FirstName?", T::String),
+            ("LastName", T::String),
+            ("Email?", T::Email),
+            ("Phone?", T::Phone),
+            ("Title?", T::String),
+            ("Birthdate?", T::Date),
+            ("HasOptedOutOfEmail", T::Boolean),
+            ("LeadSource?", T::Picklist),
+            ("Description?", T::TextArea),
+            ("OwnerId>User", T::Reference),
+        ],
+    ),
+    (
+        "Lead",
+        180,
+        &[
+            ("FirstName?", T::String),
+            ("LastName", T::String),
+            ("Company", T::String),
+            ("Status", T::Picklist),
+            ("Email?", T::Email),
+            ("Rating?", T::Picklist),
+            ("AnnualRevenue?", T::Currency),
+            ("IsConverted", T::Boolean),
+            ("ConvertedDate?", T::Date),
+            ("Description?", T::TextArea),
+            ("OwnerId>User", T::Reference),
+        ],
+    ),
+    (
+        "Opportunity",
+        150,
+        &[
+            ("Name", T::String),
+            ("AccountId?>Account", T::Reference),
+            ("StageName", T::Picklist),
+            ("Amount?", T::Currency),
+            ("Probability?", T::Percent),
+            ("CloseDate", T::Date),
+            ("IsWon", T::Boolean),
+            ("NextStep?", T::String),
+            ("Description?", T::TextArea),
+            ("OwnerId>User", T::Reference),
+            ("Expected_Revenue__c", T::Currency),
+        ],
+    ),
+    (
+        "Task",
+        200,
+        &[
+            ("WhoId?>Contact", T::Reference),
+            ("WhatId?>Account", T::Reference),
+            ("Subject?", T::String),
+            ("Status", T::Picklist),
+            ("Priority", T::Picklist),
+            ("ActivityDate?", T::Date),
+            ("IsClosed", T::Boolean),
+            ("Description?", T::TextArea),
+            ("CallDurationInSeconds?", T::Int),
+            ("OwnerId>User", T::Reference),
+        ],
+    ),
+    (
+        "Case",
+        50,
+        &[
+            ("CaseNumber", T::String),
+            ("AccountId?>Account", T::Reference),
+            ("Subject?", T::String),
+            ("Status", T::Picklist),
+            ("Priority?", T::Picklist),
+            ("IsClosed", T::Boolean),
+            ("ClosedDate?", T::Datetime),
+            ("Description?", T::TextArea),
+            ("OwnerId>User", T::Reference),
+        ],
+    ),
+];
+
+/// Formula fields: values that move without the modification stamp.
+const CALCULATED: [&str; 2] = ["Health__c", "Expected_Revenue__c"];
+
+/// How many of `records` are of the object at `place`; the shares of all objects sum to `records`.
+fn share(place: usize, records: u64) -> u64 {
+    let until = |places: usize| OBJECTS[..places].iter().map(|object| object.1).sum::<u64>() * records / 1_000;
+    until(place + 1) - until(place)
+}
+
+fn key(seed: u64, place: u64) -> String {
+    format!("{seed}/{place}")
+}
+
+/// An organisation of `records` records in all.
+#[must_use]
+pub(super) fn generate(records: u64, seed: u64) -> Organisation {
+    let mut organisation = Organisation::default();
+    for (place, (name, _, specs)) in OBJECTS.iter().enumerate() {
+        let count = share(place, records);
+        let mut random = StdRng::seed_from_u64(seed ^ (place as u64) << 56);
+        let mut object = Object::new(name, specs.iter().map(|(spec, field_type)| field(spec, *field_type)).collect());
+        let step_secs = SPREAD_SECS / i64::try_from(count / 7 + 1).unwrap_or(i64::MAX);
+        for index in 0..count {
+            let (created, modified) = stamps(index, step_secs);
+            let values = specs.iter().map(|spec| value(spec, index, records, seed, &mut random)).collect();
+            object.insert(id_for(name, &key(seed, index)), created, modified, values);
+        }
+        organisation.objects.insert((*name).to_owned(), object);
+    }
+    organisation
+}
+
+fn field(spec: &str, field_type: T) -> Field {
+    let name = spec.split(['?', '>']).next().unwrap_or(spec);
+    let compound = (name.starts_with("Billing") && field_type != T::Address).then(|| "BillingAddress".to_owned());
+    Field { calculated: CALCULATED.contains(&name), compound, ..Field::new(name, field_type) }
+}
+
+fn value((spec, field_type): &(&str, T), index: u64, records: u64, seed: u64, random: &mut StdRng) -> Value {
+    let (name, target) = spec.split_once('>').unwrap_or((*spec, ""));
+    // Drawn even if the value is null, so that a change to one field leaves the others alone.
+    let dice: u64 = random.random();
+    let word = |shift: u32| WORDS[usize::try_from((dice >> shift) % 16).unwrap_or(0)];
+    if name.ends_with('?') && (dice >> 60).is_multiple_of(3) {
+        return Value::Null;
+    }
+    let day = || NaiveDate::default() + Duration::days(i64::try_from(dice % 20_000).unwrap_or(0));
+    let cents = |max: u64| Value::Double(i64::try_from(dice % max).unwrap_or(0) as f64 / 100.0);
+    match field_type {
+        T::Reference => {
+            let place = OBJECTS.iter().position(|object| object.0 == target).unwrap_or(0);
+            match share(place, records) {
+                0 => Value::Null,
+                count => Value::text(&id_for(target, &key(seed, dice % count))),
+            }
+        }
+        T::Boolean => Value::Bool(dice.is_multiple_of(2)),
+        T::Int => Value::Int(i64::try_from(dice % 100_000).unwrap_or(0)),
+        T::Percent => cents(10_000),
+        T::Double | T::Currency => cents(1_000_000_000),
+        T::Date => Value::Date(day()),
+        T::Datetime => Value::Datetime(stamps(dice % 100_000, 600).1),
+        T::Email => Value::text(&format!("{index}.{}@example.com", dice % 1_000)),
+        T::Phone => Value::text(&format!("+49 30 {:07}", dice % 10_000_000)),
+        T::Url => Value::text(&format!("https://example.com/{index}?a=1&b={}", dice % 9)),
+        T::Picklist => {
+            Value::text(["New", "Open", "In Progress", "Closed", "NA"][usize::try_from(dice % 5).unwrap_or(0)])
+        }
+        T::MultiPicklist => Value::text(&format!("{};{}", word(8), word(12))),
+        T::TextArea => Value::text(NOTES[usize::try_from(dice % 6).unwrap_or(0)]),
+        T::Id | T::Address => Value::Null,
+        T::String => Value::text(&format!("{} {} {index}", word(4), word(16))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_add_up_and_seeds_repeat() {
+        for records in [0, 1, 7, 999, 2_500] {
+            let organisation = generate(records, 3);
+            let sum: usize = organisation.objects.values().map(|object| object.records.len()).sum();
+            assert_eq!(sum as u64, records);
+        }
+        let (one, two) = (generate(500, 1), generate(500, 1));
+        assert_eq!(format!("{one:?}"), format!("{two:?}"));
+        assert_ne!(format!("{one:?}"), format!("{:?}", generate(500, 2)));
+    }
+
+    #[test]
+    fn references_refer_to_records() {
+        let organisation = generate(1_000, 9);
+        let contacts = &organisation.objects["Contact"];
+        let place = contacts.place("AccountId").unwrap();
+        let mut referred = 0;
+        for record in contacts.records.values() {
+            if let Value::Text(id) = &record.0[place] {
+                assert!(organisation.objects["Account"].records.contains_key(&**id));
+                referred += 1;
+            }
+        }
+        assert!(referred > 100);
+    }
+}
