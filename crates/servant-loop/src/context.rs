@@ -168,6 +168,9 @@ impl JobTx<'_> {
     /// # Errors
     /// [`JobError`]; return it. Nothing was committed if the lease is lost.
     pub async fn finish(mut self) -> Result<Done, JobError> {
+        if let Some(progress) = self.job.in_hand.take_unsaved_progress() {
+            self.job.store.save_progress_in(&mut self.tx, self.job.in_hand.key, &progress).await?;
+        }
         match self.job.store.succeed_in(&mut self.tx, self.job.in_hand.key).await? {
             Outcome::Applied => {
                 self.tx.commit().await?;
