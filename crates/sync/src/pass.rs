@@ -99,12 +99,18 @@ impl<'a> Pass<'a> {
         Ok(Self { source, object: object.to_owned(), layout, table, soql, window })
     }
 
-    /// The next page to write: the first of the window, or the one after its mark. A cursor that is gone begins the
-    /// window again.
+    /// Whether no page of the window is committed yet.
+    #[must_use]
+    pub const fn is_untouched(&self) -> bool {
+        self.window.pages == 0
+    }
+
+    /// Fetches the next page to write: the first of the window, or the one behind its mark. A cursor that is gone begins
+    /// the window again. Nothing is fetched ahead, so that a kill costs one page and no more.
     ///
     /// # Errors
     /// [`SyncError`].
-    pub async fn resume(&mut self) -> Result<FetchedPage, SyncError> {
+    pub async fn next_page(&mut self) -> Result<FetchedPage, SyncError> {
         if let Some(next) = &self.window.next_page {
             match self.source.client.query_next(next).await {
                 Err(SalesforceError::CursorExpired) => {
@@ -115,17 +121,6 @@ impl<'a> Pass<'a> {
             }
         }
         Ok(FetchedPage(self.source.client.query_all(&self.soql).await?))
-    }
-
-    /// Fetches the page after `page`; `None` after the last. May run while `page` is being written.
-    ///
-    /// # Errors
-    /// [`SyncError`]; [`Self::resume`] deals with a cursor that is gone.
-    pub async fn after(&self, page: &FetchedPage) -> Result<Option<FetchedPage>, SyncError> {
-        match &page.0.next_records_url {
-            Some(next) => Ok(Some(FetchedPage(self.source.client.query_next(next).await?))),
-            None => Ok(None),
-        }
     }
 
     /// Writes a page, its mark and, after the last page, the stream's watermark. Nothing counts until `tx` is committed;

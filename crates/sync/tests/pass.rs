@@ -62,8 +62,8 @@ impl World {
     async fn read(&self, object: &str, pages_max: usize) -> Result<(u64, usize), SyncError> {
         let mut pass = Pass::begin(self.source(), object).await?;
         let (mut changed, mut quarantined) = (0, 0);
-        let mut page = pass.resume().await?;
         for _ in 0..pages_max {
+            let page = pass.next_page().await?;
             let mut tx = self.store.begin().await.unwrap();
             let written = match pass.write(&mut tx, &page).await {
                 Ok(written) => written,
@@ -81,7 +81,6 @@ impl World {
             if is_last {
                 break;
             }
-            page = pass.after(&page).await?.expect("a page that is not the last");
         }
         Ok((changed, quarantined))
     }
@@ -115,7 +114,7 @@ async fn every_object_is_stored_as_it_is_and_read_again_for_nothing() {
     // An overlap of years reads everything once more.
     let source = Source { overlap: TimeDelta::days(10_000), ..world.source() };
     let mut pass = Pass::begin(source, "Contact").await.unwrap();
-    let page = pass.resume().await.unwrap();
+    let page = pass.next_page().await.unwrap();
     assert_eq!(page.window_rows(), world.ids("Contact").len() as u64);
     let mut tx = world.store.begin().await.unwrap();
     assert_eq!(pass.write(&mut tx, &page).await.unwrap().changed, 0);
@@ -128,7 +127,7 @@ async fn a_pass_goes_on_behind_the_last_committed_page() {
     let pages = world.fake.stats().pages;
     world.sync("Contact").await;
     world.assert_equal("Contact").await;
-    // 150 contacts are 8 pages: 3 of them, and one that was fetched and not committed, came in the first go.
+    // 150 contacts are 8 pages, and 3 of them came in the first go.
     assert_eq!(world.fake.stats().pages - pages, 5);
 }
 
@@ -259,7 +258,7 @@ async fn two_passes_cannot_commit_the_same_page() {
     let world = World::new(200).await;
     let mut first = Pass::begin(world.source(), "Lead").await.unwrap();
     let mut second = Pass::begin(world.source(), "Lead").await.unwrap();
-    let (page, same) = (first.resume().await.unwrap(), second.resume().await.unwrap());
+    let (page, same) = (first.next_page().await.unwrap(), second.next_page().await.unwrap());
     let mut tx = world.store.begin().await.unwrap();
     let written = first.write(&mut tx, &page).await.unwrap();
     tx.commit().await.unwrap();

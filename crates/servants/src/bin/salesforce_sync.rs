@@ -210,18 +210,16 @@ async fn sync_object(
         Err(error) if error.is_of_one_object() => return Ok(Err(error)),
         Err(error) => return Err(fail(error)),
     };
-    let mut page = match pass.resume().await {
-        Ok(page) => page,
-        Err(error) if error.is_of_one_object() => return Ok(Err(error)),
-        Err(error) => return Err(fail(error)),
-    };
     loop {
         if job.cancelled().is_cancelled() {
             return Err(JobError::interrupted());
         }
-        // The next page travels while this one is written.
-        let (written, next) = tokio::join!(write(&pass, &page, checkpoint, object, job), pass.after(&page));
-        let written = match written {
+        let page = match pass.next_page().await {
+            Ok(page) => page,
+            Err(error) if error.is_of_one_object() && pass.is_untouched() => return Ok(Err(error)),
+            Err(error) => return Err(fail(error)),
+        };
+        let written = match write(&pass, &page, checkpoint, object, job).await {
             Ok(written) => written,
             Err(Stop::Object(error @ SyncError::Count { .. })) => {
                 pass.restart().await.map_err(fail)?;
@@ -232,16 +230,11 @@ async fn sync_object(
         };
         let is_last = written.is_last;
         pass.committed(written);
-        let total = checkpoint.total.unwrap_or_else(|| checkpoint.rows().max(page.window_rows()));
-        job.progress(checkpoint.rows(), Some(total.max(checkpoint.rows())), object);
+        let rows = checkpoint.rows();
+        job.progress(rows, Some(checkpoint.total.unwrap_or_else(|| page.window_rows()).max(rows)), object);
         if is_last {
             return Ok(Ok(()));
         }
-        page = match next {
-            Ok(Some(next)) => next,
-            Ok(None) | Err(SyncError::Vendor(SalesforceError::CursorExpired)) => pass.resume().await.map_err(fail)?,
-            Err(error) => return Err(fail(error)),
-        };
     }
 }
 
