@@ -18,3 +18,4 @@ CREATE TABLE quarantined_records (
 );
 
 CREATE INDEX quarantined_records_record_idx ON quarantined_records (connection_id, object, record_id);
+CREATE INDEX quarantined_records_seen_idx ON quarantined_records (connection_id, first_seen_at, digest);

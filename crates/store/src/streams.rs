@@ -1,7 +1,7 @@
 //! How far a customer's objects are followed: streams, their watermark, and the window that is being read.
 //! Owns the page mark. Does not own the records (`records`) nor which windows to read (`sync`).
 
-use crate::{Outcome, Store, StoreError, Tx};
+use crate::{Outcome, PAGE_ROWS_MAX, Store, StoreError, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{ConnectionId, JobId};
 
@@ -51,6 +51,25 @@ pub struct StreamRow {
 }
 
 impl Store {
+    /// Of `objects`, those that were read to the end of a window at least once.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn objects_read_once(
+        &self,
+        connection: ConnectionId,
+        objects: &[String],
+    ) -> Result<Vec<String>, StoreError> {
+        Ok(sqlx::query_scalar!(
+            "-- objects_read_once
+            SELECT object FROM streams WHERE connection_id = $1 AND object = ANY($2) AND watermark IS NOT NULL",
+            connection.0,
+            objects,
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
     /// Makes `job` the one that syncs a connection; false while another running job does.
     ///
     /// # Errors
@@ -69,17 +88,24 @@ impl Store {
         Ok(held.rows_affected() == 1)
     }
 
-    /// The streams of a connection, by object.
+    /// The streams of a connection, by object; `after` is the last object of the page before.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn list_streams(&self, connection: ConnectionId) -> Result<Vec<StreamRow>, StoreError> {
+    pub async fn list_streams(
+        &self,
+        connection: ConnectionId,
+        after: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<StreamRow>, StoreError> {
         Ok(sqlx::query_as!(
             StreamRow,
             "-- list_streams
             SELECT object, watermark, synced_at, health, health_reason FROM streams
-            WHERE connection_id = $1 ORDER BY object",
+            WHERE connection_id = $1 AND object > $2 ORDER BY object LIMIT $3",
             connection.0,
+            after.unwrap_or_default(),
+            limit.clamp(1, PAGE_ROWS_MAX),
         )
         .fetch_all(&self.pool)
         .await?)

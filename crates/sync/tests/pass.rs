@@ -201,15 +201,15 @@ async fn a_damaged_record_is_kept_and_its_neighbours_go_on() {
     world.upsert("Account", json!({"Id": id, "Name": "a\u{0}b"}));
     let rows = world.ids("Account").len() as u64;
     assert_eq!(world.sync("Account").await, (rows - 1, 1));
-    let kept = world.store.list_quarantined(world.connection).await.unwrap();
+    let kept = world.store.list_quarantined(world.connection, None, 10).await.unwrap();
     assert_eq!((kept.len(), kept[0].record_id.as_deref()), (1, Some(id.as_str())));
     assert!(kept[0].reason.contains("Name") && String::from_utf8_lossy(&kept[0].body).contains("a\\u0000b"));
     // Read again, the same damage is one row; mended, it is none.
     assert_eq!(world.sync("Account").await, (0, 1));
-    assert_eq!(world.store.list_quarantined(world.connection).await.unwrap().len(), 1);
+    assert_eq!(world.store.list_quarantined(world.connection, None, 10).await.unwrap().len(), 1);
     world.upsert("Account", json!({"Id": id, "Name": "mended"}));
     assert_eq!(world.sync("Account").await, (1, 0));
-    assert_eq!(world.store.list_quarantined(world.connection).await.unwrap(), vec![]);
+    assert_eq!(world.store.list_quarantined(world.connection, None, 10).await.unwrap(), vec![]);
     world.assert_equal("Account").await;
 }
 

@@ -183,10 +183,9 @@ async fn sync_all(source: Source<'_>, objects: &[String], job: &JobContext) -> R
 
 /// Rows of the objects that were never read, if there are any: what a person watching an onboarding waits for.
 async fn announced(source: Source<'_>, objects: &[String]) -> Result<Option<u64>, SyncError> {
-    let known = source.store.list_streams(source.connection).await?;
-    let is_known = |object: &String| known.iter().any(|stream| stream.object == *object && stream.watermark.is_some());
+    let known = source.store.objects_read_once(source.connection, objects).await?;
     let mut total = None;
-    for object in objects.iter().filter(|object| !is_known(object)) {
+    for object in objects.iter().filter(|object| !known.contains(object)) {
         match source.count(object).await {
             Ok(rows) => total = Some(total.unwrap_or(0) + rows),
             // What is wrong with the object will be said when its turn comes.

@@ -3,6 +3,7 @@
 use crate::{PAGE_ROWS_MAX, Store, StoreError, Tx};
 use chrono::{DateTime, Utc};
 use domain::{AccountId, ConnectionId};
+use uuid::Uuid;
 
 /// A record that cannot be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Quarantined {
 /// A record in quarantine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuarantinedRow {
+    /// Of its bytes, which tells it from others.
+    pub digest: Uuid,
     /// Its object.
     pub object: String,
     /// The vendor's id, if it can be read.
@@ -66,18 +69,26 @@ impl Store {
         Ok(())
     }
 
-    /// What is in quarantine for a connection, oldest first, one page at most.
+    /// What is in quarantine for a connection, oldest first; `after` is the last row of the page before.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn list_quarantined(&self, connection: ConnectionId) -> Result<Vec<QuarantinedRow>, StoreError> {
+    pub async fn list_quarantined(
+        &self,
+        connection: ConnectionId,
+        after: Option<&QuarantinedRow>,
+        limit: i64,
+    ) -> Result<Vec<QuarantinedRow>, StoreError> {
         Ok(sqlx::query_as!(
             QuarantinedRow,
             "-- list_quarantined
-            SELECT object, record_id, reason, body, first_seen_at FROM quarantined_records
-            WHERE connection_id = $1 ORDER BY first_seen_at, digest LIMIT $2",
+            SELECT digest, object, record_id, reason, body, first_seen_at FROM quarantined_records
+            WHERE connection_id = $1 AND (first_seen_at, digest) > ($2, $3)
+            ORDER BY first_seen_at, digest LIMIT $4",
             connection.0,
-            PAGE_ROWS_MAX,
+            after.map_or(DateTime::UNIX_EPOCH, |row| row.first_seen_at),
+            after.map_or(Uuid::nil(), |row| row.digest),
+            limit.clamp(1, PAGE_ROWS_MAX),
         )
         .fetch_all(&self.pool)
         .await?)
