@@ -3,7 +3,7 @@
 use crate::output;
 use clap::{Args, Subcommand};
 use domain::{Catalogue, KindDefinition};
-use queue::{Sqs, SqsConfig};
+use queue::{Redriven, Sqs, SqsConfig};
 use std::{collections::BTreeMap, path::PathBuf};
 
 /// Where the queues are.
@@ -61,8 +61,11 @@ pub(crate) async fn run(verb: &Verb, json: bool) -> anyhow::Result<()> {
             output::table(json, &value, &["QUEUE", "VISIBLE", "IN FLIGHT", "DEAD"], rows.collect())
         }
         Verb::Redrive { kind, place } => {
-            connect(place).await?.redrive(kind).await?;
-            output::done(json, "the dead letters are on their way back")
+            let sentence = match connect(place).await?.redrive(kind).await? {
+                Redriven::Begun => "the dead letters are on their way back".to_owned(),
+                Redriven::Moved(letters) => format!("{letters} dead letters were moved back"),
+            };
+            output::done(json, &sentence)
         }
     }
 }
