@@ -4,4 +4,5 @@
 mod crashes;
 mod fleet;
 mod life;
+mod new_servant;
 mod tidy;
