@@ -5,4 +5,5 @@ mod crashes;
 mod fleet;
 mod life;
 mod new_servant;
+mod operator;
 mod tidy;
