@@ -6,4 +6,5 @@ mod fleet;
 mod life;
 mod new_servant;
 mod operator;
+mod organisation;
 mod tidy;

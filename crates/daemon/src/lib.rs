@@ -7,6 +7,7 @@ mod config;
 mod file;
 mod health;
 mod run;
+mod secrets_file;
 mod shutdown;
 mod telemetry;
 
@@ -15,5 +16,6 @@ pub use file::read_file;
 pub use health::Health;
 pub use run::{Context, run};
 pub use secrecy::ExposeSecret;
+pub use secrets_file::SecretsFile;
 pub use shutdown::Stopper;
 pub use telemetry::{field, metrics_handle};

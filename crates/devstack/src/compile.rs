@@ -4,9 +4,6 @@ use anyhow::Context;
 use std::path::{Path, PathBuf};
 use tokio::process::Command;
 
-/// Packages whose programs are started.
-const PACKAGES: [&str; 5] = ["scheduler", "manager", "servants", "fakes", "servantctl"];
-
 /// The built programs.
 #[derive(Debug)]
 pub(crate) struct Programs {
@@ -25,10 +22,9 @@ impl Programs {
 pub(crate) async fn build(root: &Path) -> anyhow::Result<Programs> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.current_dir(root).args(["build", "--quiet", "--bins"]);
-    for package in PACKAGES {
-        command.args(["--package", package]);
-    }
+    // The whole workspace, as tests build it: with a choice of packages, dependencies would be compiled once more with
+    // the features that this choice wants.
+    command.current_dir(root).args(["build", "--quiet", "--workspace", "--bins"]);
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }

@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use domain::{JobId, Kind, Schedule};
+use salesforce::{Client, Credentials, Options, SecretString};
 use serde_json::json;
 use store::{Inserted, NewJob, NewSchedule, Store};
 
@@ -10,7 +11,10 @@ const NAME: &str = "Demo customer";
 /// The name under which the servant finds the credentials.
 pub(crate) const SECRET_REF: &str = "demo";
 pub(crate) const KIND: &str = "salesforce_sync";
-const CLIENT_ID: &str = "devstack";
+// What the simulated Salesforce is told to take, and takes nothing else.
+const CLIENT_ID: &str = "demo-client";
+const CLIENT_SECRET: &str = "demo-client-secret";
+const REFRESH_TOKEN: &str = "demo-refresh-token";
 /// How often the customer's records are brought up to date, in seconds.
 const SYNC_EVERY_SECS: u32 = 60;
 /// Before everything else.
@@ -18,7 +22,23 @@ const URGENT: i16 = 0;
 
 /// The secrets file of the servants: values that only the simulated Salesforce accepts.
 pub(crate) fn secrets() -> String {
-    format!("[{SECRET_REF}]\nclient_secret = \"demo-client-secret\"\nrefresh_token = \"demo-refresh-token\"\n")
+    format!("[{SECRET_REF}]\nclient_secret = \"{CLIENT_SECRET}\"\nrefresh_token = \"{REFRESH_TOKEN}\"\n")
+}
+
+/// What the simulated Salesforce is started with, so that it takes these.
+pub(crate) const SIMULATION: [&str; 6] =
+    ["--client-id", CLIENT_ID, "--client-secret", CLIENT_SECRET, "--refresh-token", REFRESH_TOKEN];
+
+/// Every object that the organisation has: a real customer chooses some, the demo shows them all.
+async fn objects(login_url: &str) -> anyhow::Result<Vec<String>> {
+    let credentials = Credentials {
+        login_url: login_url.to_owned(),
+        client_id: CLIENT_ID.to_owned(),
+        client_secret: SecretString::from(CLIENT_SECRET),
+        refresh_token: SecretString::from(REFRESH_TOKEN),
+    };
+    let client = Client::connect(credentials, Options::default()).await?;
+    client.objects().await.context("the objects of the simulated organisation")
 }
 
 /// Enters the customer unless it is there, and answers with its first sync. `is_of_this_run`: a customer of an earlier
@@ -30,7 +50,7 @@ pub(crate) async fn onboard(store: &Store, login_url: &str, is_of_this_run: bool
     }
     let kind = Kind::new(KIND)?;
     let account = store.create_account(NAME).await?;
-    let settings = json!({ "login_url": login_url, "client_id": CLIENT_ID });
+    let settings = json!({ "login_url": login_url, "client_id": CLIENT_ID, "objects": objects(login_url).await? });
     let connection = store.create_connection(account, "salesforce", &settings, Some(SECRET_REF)).await?;
     let mut first = NewJob::new(kind.clone(), json!({}));
     first.account = account;

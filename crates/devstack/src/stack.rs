@@ -239,6 +239,7 @@ impl Stack<'_> {
             Some(directory) => vec!["--org-data".into(), directory.clone().into()],
             None => vec!["--records".into(), records.into()],
         };
+        spec.arguments.extend(customer::SIMULATION.map(OsString::from));
         let url = self.servers.start_listening(spec, kept.unwrap_or_else(free_port)).await.with_context(
             || "the simulated Salesforce does not start; if its address is taken, `cargo up -- --fresh` takes another",
         )?;

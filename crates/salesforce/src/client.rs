@@ -10,6 +10,7 @@ use std::{
 };
 
 use backon::Retryable;
+use chrono::{DateTime, Utc};
 use reqwest::Url;
 use serde::de::DeserializeOwned;
 
@@ -17,7 +18,7 @@ use crate::{
     auth::{Auth, Credentials, StoreRotated},
     error::{Refusal, Result, SalesforceError, read_refusal},
     transport::{Reply, Transport},
-    wire::{ApiUsage, Describe, Limit, Page, WireDescribe, WireLimits, WirePage},
+    wire::{ApiUsage, Describe, Limit, Page, WireDescribe, WireLimits, WireObjects, WirePage},
 };
 
 /// Below this path is everything that a session may be used for.
@@ -70,6 +71,7 @@ pub struct Client {
     batch_size: Option<u32>,
     calls: AtomicU64,
     usage: Mutex<Option<ApiUsage>>,
+    server_time: Mutex<Option<DateTime<Utc>>>,
 }
 
 /// A failed attempt. A failed sign-on is never repeated here: with rotation, a second use of a refresh token that did
@@ -89,8 +91,24 @@ impl Client {
         let transport = Transport::new(&options)?;
         let auth = Auth::new(credentials, options.store_rotated)?;
         auth.session(&transport).await?;
-        let (calls, usage) = (AtomicU64::new(0), Mutex::new(None));
-        Ok(Self { transport, auth, api_version: options.api_version, batch_size: options.batch_size, calls, usage })
+        Ok(Self {
+            transport,
+            auth,
+            api_version: options.api_version,
+            batch_size: options.batch_size,
+            calls: AtomicU64::new(0),
+            usage: Mutex::new(None),
+            server_time: Mutex::new(None),
+        })
+    }
+
+    /// The names of the objects that this user may query, in the order given.
+    ///
+    /// # Errors
+    /// As [`Client::query`].
+    pub async fn objects(&self) -> Result<Vec<String>> {
+        let (list, _) = self.get::<WireObjects>("sobjects", &[]).await?;
+        Ok(list.sobjects.into_iter().filter(|object| object.queryable).map(|object| object.name).collect())
     }
 
     /// The fields of an object.
@@ -147,6 +165,12 @@ impl Client {
     #[must_use]
     pub fn api_usage(&self) -> Option<ApiUsage> {
         *self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The server's clock at its last answer, from the `Date` header; whole seconds.
+    #[must_use]
+    pub fn server_time(&self) -> Option<DateTime<Utc>> {
+        *self.server_time.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Data requests sent, the repeated ones too; sign-ons are not counted.
@@ -229,6 +253,9 @@ impl Client {
         let mut reply = self.transport.get(session, url, self.batch_size).await?;
         if let Some(usage) = reply.limit_info.as_deref().and_then(ApiUsage::parse) {
             *self.usage.lock().unwrap_or_else(PoisonError::into_inner) = Some(usage);
+        }
+        if reply.server_time.is_some() {
+            *self.server_time.lock().unwrap_or_else(PoisonError::into_inner) = reply.server_time;
         }
         if !reply.status.is_success() {
             return Err(read_refusal(reply.status, reply.retry_after_secs, &reply.body));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Value, value::RawValue};
 
 /// One object's fields.
 #[derive(Clone, Debug)]
@@ -84,8 +84,9 @@ pub struct Page {
     pub done: bool,
     /// Where the next page is: checked to be a path below `/services/data/`, good for two days.
     pub next_records_url: Option<String>,
-    /// The records as sent: the fields asked for and `attributes`.
-    pub records: Vec<Map<String, Value>>,
+    /// The records as sent, unread: the fields asked for and `attributes`. Unread, so that numbers keep every digit and
+    /// one damaged record does not spoil its page.
+    pub records: Vec<Box<RawValue>>,
     /// The server's clock when it answered, from the `Date` header; whole seconds.
     pub server_time: Option<DateTime<Utc>>,
 }
@@ -97,7 +98,19 @@ pub(crate) struct WirePage {
     pub(crate) done: bool,
     pub(crate) next_records_url: Option<String>,
     #[serde(default)]
-    pub(crate) records: Vec<Map<String, Value>>,
+    pub(crate) records: Vec<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct WireObjects {
+    pub(crate) sobjects: Vec<WireObject>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct WireObject {
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) queryable: bool,
 }
 
 /// An allowance of the organisation.

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use fakes::salesforce::{Call, Content, FakeSalesforce, Fault, Mutation, Options as FakeOptions, Order};
-use salesforce::{Client, Credentials, Options, Result, SalesforceError, SecretString, StoreRotated};
+use salesforce::{Client, Credentials, Options, Page, Result, SalesforceError, SecretString, StoreRotated};
 
 async fn fake(change: impl FnOnce(&mut FakeOptions)) -> FakeSalesforce {
     let mut options =
@@ -30,11 +30,17 @@ async fn connect(fake: &FakeSalesforce) -> Client {
     Client::connect(credentials(fake), options()).await.unwrap()
 }
 
+type Record = serde_json::Map<String, serde_json::Value>;
+
+fn records_of(page: &Page) -> Vec<Record> {
+    page.records.iter().map(|record| serde_json::from_str(record.get()).unwrap()).collect()
+}
+
 async fn all_ids(client: &Client, soql: &str) -> Result<Vec<String>> {
     let mut page = client.query_all(soql).await?;
     let mut ids = Vec::new();
     loop {
-        ids.extend(page.records.iter().map(|record| record["Id"].as_str().unwrap().to_owned()));
+        ids.extend(records_of(&page).iter().map(|record| record["Id"].as_str().unwrap().to_owned()));
         match &page.next_records_url {
             Some(next) => page = client.query_next(next).await?,
             None => break,
@@ -71,12 +77,14 @@ async fn values_arrive_as_they_are() {
     let names: Vec<_> = describe.fields.iter().map(|field| field.name.as_str()).collect();
     let page = client.query(&format!("SELECT {} FROM Account ORDER BY Id", names.join(", "))).await.unwrap();
     let skew = chrono::Utc::now() - page.server_time.unwrap();
+    assert_eq!(client.server_time(), page.server_time);
+    assert_eq!(client.objects().await.unwrap(), fake.objects());
     assert!(skew.num_seconds().abs() < 10);
-    let strip = |mut record: serde_json::Map<String, serde_json::Value>| {
+    let strip = |mut record: Record| {
         record.remove("attributes").unwrap();
         record
     };
-    let records: Vec<_> = page.records.into_iter().map(strip).collect();
+    let records: Vec<_> = records_of(&page).into_iter().map(strip).collect();
     let mut truth = fake.truth("Account");
     truth.sort_by_key(|record| record["Id"].as_str().unwrap().to_owned());
     assert_eq!(records, truth);
@@ -239,7 +247,7 @@ async fn changes_and_deletions_are_seen() {
     };
     let stamp = fake.mutate(&mutation).unwrap().system_modstamp.format("%Y-%m-%dT%H:%M:%SZ");
     let soql = format!("SELECT Id, Name, IsDeleted FROM Account WHERE SystemModstamp >= {stamp} ORDER BY Id");
-    let changed = client.query_all(&soql).await.unwrap().records;
+    let changed = records_of(&client.query_all(&soql).await.unwrap());
     assert_eq!(changed.len(), 2);
     assert_eq!((&changed[0]["Name"], &changed[1]["IsDeleted"]), (&"renamed".into(), &true.into()));
     assert_eq!(client.query("SELECT COUNT() FROM Account").await.unwrap().total_size, before - 2);

@@ -142,15 +142,25 @@ impl JobTx<'_> {
         Ok(())
     }
 
+    /// Saves a checkpoint with the effects, for a job that [`finish`](Self::finish)es with them and leaves it as its
+    /// result.
+    ///
+    /// # Errors
+    /// [`JobError`]; return it. Nothing is committed if the lease is lost.
+    pub async fn save_checkpoint(&mut self, checkpoint: &serde_json::Value) -> Result<(), JobError> {
+        match self.job.store.save_checkpoint_in(&mut self.tx, self.job.in_hand.key, checkpoint).await? {
+            Outcome::Applied => Ok(()),
+            Outcome::Stale => Err(JobError::lease_lost()),
+        }
+    }
+
     /// Commits the effects and the checkpoint together; the job goes on.
     ///
     /// # Errors
     /// [`JobError`]; return it. Nothing was committed if the lease is lost.
     pub async fn commit_page(mut self, checkpoint: &serde_json::Value) -> Result<(), JobError> {
-        match self.job.store.save_checkpoint_in(&mut self.tx, self.job.in_hand.key, checkpoint).await? {
-            Outcome::Applied => Ok(self.tx.commit().await?),
-            Outcome::Stale => Err(JobError::lease_lost()),
-        }
+        self.save_checkpoint(checkpoint).await?;
+        Ok(self.tx.commit().await?)
     }
 
     /// Commits the effects and the job's completion together.
@@ -158,6 +168,9 @@ impl JobTx<'_> {
     /// # Errors
     /// [`JobError`]; return it. Nothing was committed if the lease is lost.
     pub async fn finish(mut self) -> Result<Done, JobError> {
+        if let Some(progress) = self.job.in_hand.take_unsaved_progress() {
+            self.job.store.save_progress_in(&mut self.tx, self.job.in_hand.key, &progress).await?;
+        }
         match self.job.store.succeed_in(&mut self.tx, self.job.in_hand.key).await? {
             Outcome::Applied => {
                 self.tx.commit().await?;

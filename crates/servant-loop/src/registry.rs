@@ -105,13 +105,14 @@ impl InHand {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner).latest.clone()
     }
 
-    fn take_unsaved_progress(&self) -> Option<Progress> {
+    /// Progress that the ledger does not have yet, as it is stored; it counts as saved from here on.
+    pub(crate) fn take_unsaved_progress(&self) -> Option<serde_json::Value> {
         let mut slot = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         if slot.is_saved {
             return None;
         }
         slot.is_saved = true;
-        slot.latest.clone()
+        slot.latest.as_ref().and_then(|progress| serde_json::to_value(progress).ok())
     }
 }
 
@@ -148,13 +149,7 @@ impl Registry {
 
     /// Progress that changed since it was last asked for.
     pub(crate) fn unsaved_progress(&self) -> Vec<(AttemptKey, serde_json::Value)> {
-        self.all()
-            .iter()
-            .filter_map(|job| {
-                let progress = job.take_unsaved_progress()?;
-                Some((job.key, serde_json::to_value(progress).unwrap_or_default()))
-            })
-            .collect()
+        self.all().iter().filter_map(|job| Some((job.key, job.take_unsaved_progress()?))).collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, Arc<InHand>>> {

@@ -71,6 +71,12 @@ impl<S: Servant> Runner<S> {
         };
         let has_deadline = job.deadline_at.is_some_and(|deadline| deadline == in_hand.must_end_at);
         let result = self.watch(payload, &context, in_hand, has_deadline).await;
+        // How far it came stays with the job. Without the ledger it is the one thing that may be lost.
+        if let Some(progress) = in_hand.take_unsaved_progress()
+            && let Err(error) = self.store.save_progress(&[(job.key, progress)]).await
+        {
+            tracing::debug!(error = chain(&error), "the last progress was not stored");
+        }
         self.judge(job, result, in_hand.stop_reason()).await
     }
 

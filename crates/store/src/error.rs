@@ -30,6 +30,12 @@ pub enum StoreError {
         /// The row's key.
         row: String,
     },
+    /// A vendor's name that can be none in the database.
+    #[error("'{name}' is no name for a table")]
+    NoName {
+        /// The name.
+        name: String,
+    },
     /// The database refused the statement: a mistake of ours or of the data.
     #[error("the database refused")]
     Rejected(#[source] sqlx::Error),
@@ -46,8 +52,8 @@ impl From<sqlx::Error> for StoreError {
             _ => None,
         };
         match (&error, code.as_deref()) {
-            // Class 40: serialisation failure and deadlock (PostgreSQL, appendix A).
-            (_, Some(code)) if code.starts_with("40") => Self::Conflict(error),
+            // Class 40: serialisation failure and deadlock; 55P03: a lock was waited for too long (PostgreSQL, appendix A).
+            (_, Some(code)) if code.starts_with("40") || code == "55P03" => Self::Conflict(error),
             // Classes 08, 53, 57, 58: connection, resources, operator intervention, system; 25P03: idle in transaction.
             (_, Some(code))
                 if ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)) || code == "25P03" =>

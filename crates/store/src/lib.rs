@@ -11,10 +11,12 @@ mod leader;
 mod listen;
 mod outbox;
 mod partitions;
+mod records;
 mod schedules;
 mod schedules_read;
 mod servants;
 mod stats;
+mod streams;
 
 pub use accounts::*;
 pub use counters::CountDrift;
@@ -25,10 +27,12 @@ pub use leader::Leadership;
 pub use listen::WakeUps;
 pub use outbox::Unsent;
 pub use partitions::Retention;
+pub use records::*;
 pub use schedules::*;
 pub use schedules_read::*;
 pub use servants::*;
 pub use stats::*;
+pub use streams::*;
 
 use chrono::{DateTime, Utc};
 use domain::Clock;
@@ -81,6 +85,8 @@ impl Store {
             ("statement_timeout", "60s"),
             ("jit", "off"),
             ("plan_cache_mode", "force_generic_plan"),
+            // "Relation already exists, skipping" is how a temporary table is found, and no news.
+            ("client_min_messages", "warning"),
         ]);
         let pool = PgPoolOptions::new()
             .max_connections(pool_max)

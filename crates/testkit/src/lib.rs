@@ -6,8 +6,10 @@ mod database;
 mod eventually;
 mod process;
 mod proxy;
+mod records;
 
 pub use database::{TestDatabase, database};
 pub use eventually::eventually;
 pub use process::{Process, build_binaries};
 pub use proxy::Proxy;
+pub use records::{assert_records_equal, stored_records};

@@ -59,21 +59,21 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn save_progress(&self, progress: &[(AttemptKey, serde_json::Value)]) -> Result<(), StoreError> {
-        let ids: Vec<i64> = progress.iter().map(|(key, _)| key.id.0).collect();
-        let tokens: Vec<Uuid> = progress.iter().map(|(key, _)| key.token.0).collect();
-        let values: Vec<&serde_json::Value> = progress.iter().map(|(_, value)| value).collect();
-        sqlx::query!(
-            "-- save_progress
-            UPDATE jobs SET progress = t.progress
-            FROM unnest($1::bigint[], $2::uuid[], $3::jsonb[]) AS t (id, token, progress)
-            WHERE jobs.id = t.id AND jobs.attempt_token = t.token AND jobs.state = 3",
-            &ids,
-            &tokens,
-            &values as &[&serde_json::Value],
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(())
+        let mut conn = self.pool.acquire().await?;
+        save_progress(&mut conn, progress).await
+    }
+
+    /// Stores an attempt's last progress in the transaction of its completion.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn save_progress_in(
+        &self,
+        tx: &mut Tx,
+        attempt: AttemptKey,
+        progress: &serde_json::Value,
+    ) -> Result<(), StoreError> {
+        save_progress(&mut tx.inner, &[(attempt, progress.clone())]).await
     }
 
     /// Stores what the next attempt is to start from.
@@ -102,6 +102,27 @@ impl Store {
     ) -> Result<Outcome, StoreError> {
         save_checkpoint(&mut tx.inner, attempt, checkpoint).await
     }
+}
+
+async fn save_progress(
+    conn: &mut PgConnection,
+    progress: &[(AttemptKey, serde_json::Value)],
+) -> Result<(), StoreError> {
+    let ids: Vec<i64> = progress.iter().map(|(key, _)| key.id.0).collect();
+    let tokens: Vec<Uuid> = progress.iter().map(|(key, _)| key.token.0).collect();
+    let values: Vec<&serde_json::Value> = progress.iter().map(|(_, value)| value).collect();
+    sqlx::query!(
+        "-- save_progress
+        UPDATE jobs SET progress = t.progress
+        FROM unnest($1::bigint[], $2::uuid[], $3::jsonb[]) AS t (id, token, progress)
+        WHERE jobs.id = t.id AND jobs.attempt_token = t.token AND jobs.state = 3",
+        &ids,
+        &tokens,
+        &values as &[&serde_json::Value],
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 async fn save_checkpoint(

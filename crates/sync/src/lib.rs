@@ -1,0 +1,13 @@
+//! How a customer's records get from a vendor into typed tables: windows, pages, mapping.
+//! Owns which part of an object is read next and what a value becomes in PostgreSQL. Does not own the vendor's wire
+//! (`salesforce`), SQL (`store`), nor the transaction that a page is committed in: that is the running job's, so that a
+//! page's rows, its mark and the job's checkpoint are one commit.
+
+mod error;
+mod layout;
+mod pass;
+mod soql;
+mod value;
+
+pub use error::SyncError;
+pub use pass::{FetchedPage, Pass, Source, Written};

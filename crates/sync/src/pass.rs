@@ -1,0 +1,193 @@
+//! One pass over one object: describe, open the window, fetch its pages, write each, close the window.
+//! Owns the order of these steps. The job owns the transaction that a page is written in.
+
+use crate::{SyncError, layout::Layout, soql};
+use chrono::{TimeDelta, Timelike};
+use domain::{AccountId, ConnectionId};
+use salesforce::{Client, Page, SalesforceError};
+use store::{Outcome, PageMark, Quarantined, RecordBatch, RecordTable, Store, Tx, Window};
+
+/// The vendor's name: the schema of its tables.
+const VENDOR: &str = "salesforce";
+
+/// What a connection is synced with.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    /// The vendor.
+    pub client: &'a Client,
+    /// The ledger.
+    pub store: &'a Store,
+    /// Whose records.
+    pub account: AccountId,
+    /// By which connection.
+    pub connection: ConnectionId,
+    /// Changes younger than this are left to the next window: the vendor shows some of them late.
+    pub settle: TimeDelta,
+    /// How far a window reaches back into the one before it, for changes that came later than that.
+    pub overlap: TimeDelta,
+}
+
+impl Source<'_> {
+    /// How many records an object holds, deleted ones included. Costs one call.
+    ///
+    /// # Errors
+    /// The vendor's.
+    pub async fn count(&self, object: &str) -> Result<u64, SyncError> {
+        Ok(self.client.query_all(&soql::count(object)).await?.total_size)
+    }
+}
+
+/// One object's window, being read.
+pub struct Pass<'a> {
+    source: Source<'a>,
+    object: String,
+    layout: Layout,
+    table: RecordTable,
+    soql: String,
+    window: Window,
+}
+
+/// A page as it came, not yet stored.
+#[derive(Debug)]
+pub struct FetchedPage(Page);
+
+/// What writing a page did, to be made known to the pass once it is committed.
+#[derive(Debug)]
+#[must_use = "the pass must learn of the commit"]
+pub struct Written {
+    window: Window,
+    /// Rows that changed.
+    pub changed: u64,
+    /// Records that could not be stored.
+    pub quarantined: usize,
+    /// The window is closed.
+    pub is_last: bool,
+}
+
+impl Written {
+    /// Rows of the window that are committed with it.
+    #[must_use]
+    pub const fn rows_seen(&self) -> u64 {
+        self.window.rows_seen.unsigned_abs()
+    }
+}
+
+impl FetchedPage {
+    /// Records of the whole window, as the vendor announces.
+    #[must_use]
+    pub const fn window_rows(&self) -> u64 {
+        self.0.total_size
+    }
+}
+
+impl<'a> Pass<'a> {
+    /// Describes the object, makes or widens its table, and opens its window, or finds the one that an earlier attempt
+    /// left open.
+    ///
+    /// # Errors
+    /// [`SyncError`]; see [`SyncError::is_of_one_object`].
+    pub async fn begin(source: Source<'a>, object: &str) -> Result<Self, SyncError> {
+        let describe = source.client.describe(object).await?;
+        let mut layout = Layout::of(&describe);
+        let table = source.store.record_table(VENDOR, object, &layout.wanted()).await?;
+        layout.bind(&table);
+        // The vendor's clock, since it stamps the records; whole seconds, as its stamps are.
+        let now = source.client.server_time().unwrap_or_else(|| source.store.now());
+        let hi = (now - source.settle).with_nanosecond(0).unwrap_or(now);
+        let window = source.store.open_window(source.connection, object, hi, source.overlap).await?;
+        let soql = soql::window(object, &layout, &window)?;
+        Ok(Self { source, object: object.to_owned(), layout, table, soql, window })
+    }
+
+    /// Whether no page of the window is committed yet.
+    #[must_use]
+    pub const fn is_untouched(&self) -> bool {
+        self.window.pages == 0
+    }
+
+    /// Fetches the next page to write: the first of the window, or the one behind its mark. A cursor that is gone begins
+    /// the window again. Nothing is fetched ahead, so that a kill costs one page and no more.
+    ///
+    /// # Errors
+    /// [`SyncError`].
+    pub async fn next_page(&mut self) -> Result<FetchedPage, SyncError> {
+        if let Some(next) = &self.window.next_page {
+            match self.source.client.query_next(next).await {
+                Err(SalesforceError::CursorExpired) => {
+                    tracing::info!(object = self.object, "the cursor is gone; the window is read again");
+                    self.window = self.source.store.restart_window(&self.window).await?;
+                }
+                page => return Ok(FetchedPage(page?)),
+            }
+        }
+        Ok(FetchedPage(self.source.client.query_all(&self.soql).await?))
+    }
+
+    /// Writes a page, its mark and, after the last page, the stream's watermark. Nothing counts until `tx` is committed;
+    /// then tell the pass by [`Self::committed`].
+    ///
+    /// # Errors
+    /// [`SyncError`]; `Count` when the pages do not add up: then the window begins again, by [`Self::restart`].
+    pub async fn write(&self, tx: &mut Tx, page: &FetchedPage) -> Result<Written, SyncError> {
+        let FetchedPage(page) = page;
+        let Source { store, account, connection, .. } = self.source;
+        let mut batch = RecordBatch::default();
+        let mut damaged: Vec<Quarantined> = Vec::new();
+        for record in &page.records {
+            if let Err(quarantined) = self.layout.read(record, &mut batch) {
+                damaged.push(quarantined);
+            }
+        }
+        let changed = store.write_records(tx, &self.table, account, connection, &mut batch).await?;
+        if !damaged.is_empty() {
+            tracing::warn!(
+                object = self.object,
+                records = damaged.len(),
+                reason = damaged[0].reason,
+                "records are in quarantine"
+            );
+            store.quarantine_records(tx, (account, connection), &self.object, &damaged).await?;
+        }
+        let rows_expected =
+            self.window.rows_expected.unwrap_or_else(|| i64::try_from(page.total_size).unwrap_or(i64::MAX));
+        let rows = i64::try_from(page.records.len()).unwrap_or(i64::MAX);
+        let mark = PageMark { rows_expected, rows, next_page: page.next_records_url.clone() };
+        let overtaken = || SyncError::Overtaken { object: self.object.clone() };
+        if store.mark_page(tx, &self.window, &mark).await? == Outcome::Stale {
+            return Err(overtaken());
+        }
+        let window = Window {
+            rows_expected: Some(rows_expected),
+            rows_seen: self.window.rows_seen + rows,
+            pages: self.window.pages + 1,
+            next_page: mark.next_page,
+            ..self.window.clone()
+        };
+        let is_last = window.next_page.is_none();
+        if is_last && window.rows_seen != rows_expected {
+            return Err(SyncError::Count {
+                object: self.object.clone(),
+                expected: rows_expected,
+                seen: window.rows_seen,
+            });
+        }
+        if is_last && store.close_window(tx, &window).await? == Outcome::Stale {
+            return Err(overtaken());
+        }
+        Ok(Written { window, changed, quarantined: damaged.len(), is_last })
+    }
+
+    /// Takes note that a written page is committed.
+    pub fn committed(&mut self, written: Written) {
+        self.window = written.window;
+    }
+
+    /// Begins the window again from its first page.
+    ///
+    /// # Errors
+    /// [`SyncError`].
+    pub async fn restart(&mut self) -> Result<(), SyncError> {
+        self.window = self.source.store.restart_window(&self.window).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,242 @@
+//! What one value of a vendor's JSON becomes as a column's text. Decimals keep every digit, "NA" stays text, and an
+//! empty text is no value (Salesforce keeps none). What fits no column is refused with a reason, never bent.
+
+use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, SecondsFormat, Utc};
+use std::borrow::Cow;
+use store::ColumnType;
+
+/// Longest number, in characters, and greatest exponent: PostgreSQL's numeric takes far more, but nothing real has it.
+const NUMBER_CHARS_MAX: usize = 1_000;
+const EXPONENT_MAX: u32 = 400;
+/// Longest part of a value that goes into a reason, in characters.
+const SHOWN_CHARS_MAX: usize = 60;
+
+/// How a field's values are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// As text, whatever it is.
+    Text,
+    /// As another record's id, brought to 18 characters.
+    Id,
+    /// true or false.
+    Boolean,
+    /// A whole number; Salesforce may write `7.0`.
+    Whole,
+    /// A decimal, exact.
+    Decimal,
+    /// A day.
+    Date,
+    /// An instant: `…07.000+0000` by REST, `…07.000Z` in bulk.
+    Datetime,
+    /// A time of day.
+    Time,
+}
+
+impl Reading {
+    /// How a field of a type is read; `None` for what is no value of its own: compounds (their parts are fields) and
+    /// binary content. A type that is not known is text.
+    pub(crate) fn of(field_type: &str) -> Option<Self> {
+        Some(match field_type {
+            "address" | "location" | "base64" => return None,
+            "id" | "reference" => Self::Id,
+            "boolean" => Self::Boolean,
+            "int" | "long" => Self::Whole,
+            "double" | "currency" | "percent" => Self::Decimal,
+            "date" => Self::Date,
+            "datetime" => Self::Datetime,
+            "time" => Self::Time,
+            _ => Self::Text,
+        })
+    }
+
+    pub(crate) const fn column_type(self) -> ColumnType {
+        match self {
+            Self::Text | Self::Id => ColumnType::Text,
+            Self::Boolean => ColumnType::Boolean,
+            Self::Whole => ColumnType::Bigint,
+            Self::Decimal => ColumnType::Numeric,
+            Self::Date => ColumnType::Date,
+            Self::Datetime => ColumnType::Timestamptz,
+            Self::Time => ColumnType::Time,
+        }
+    }
+
+    /// The column's text for a value in JSON.
+    ///
+    /// # Errors
+    /// Why it fits no such column.
+    pub(crate) fn cell(self, json: &str) -> Result<Option<Cow<'_, str>>, String> {
+        let text = match text_of(json)? {
+            Some(text) if !text.is_empty() => text,
+            _ => return Ok(None),
+        };
+        let wrong = |what: &str| format!("{} is no {what}", shown(&text));
+        Ok(Some(match self {
+            Self::Text if text.contains('\0') => {
+                return Err("the text holds a NUL, which PostgreSQL cannot store".to_owned());
+            }
+            Self::Text => text,
+            Self::Id => match salesforce::id18(&text) {
+                Some(id) => Cow::Owned(id),
+                None if text.contains('\0') => return Err(wrong("id")),
+                None => text,
+            },
+            Self::Boolean if matches!(&*text, "true" | "false") => text,
+            Self::Boolean => return Err(wrong("boolean")),
+            Self::Whole => whole(&text).ok_or_else(|| wrong("whole number of 64 bits"))?.to_string().into(),
+            Self::Decimal if is_decimal(&text) => text,
+            Self::Decimal => return Err(wrong("decimal number")),
+            Self::Date => day(&text).ok_or_else(|| wrong("date"))?.to_string().into(),
+            Self::Datetime => {
+                let at = instant(&text).ok_or_else(|| wrong("date and time"))?;
+                at.to_rfc3339_opts(SecondsFormat::Micros, true).into()
+            }
+            Self::Time => {
+                let time = NaiveTime::parse_from_str(text.trim_end_matches('Z'), "%H:%M:%S%.f");
+                time.map_err(|_| wrong("time of day"))?.format("%H:%M:%S%.6f").to_string().into()
+            }
+        }))
+    }
+}
+
+/// The text of a JSON value: a string's content, anything else as it is written; `None` for null.
+fn text_of(json: &str) -> Result<Option<Cow<'_, str>>, String> {
+    let Some(inner) = json.strip_prefix('"') else {
+        return Ok((json != "null").then_some(Cow::Borrowed(json)));
+    };
+    match inner.strip_suffix('"') {
+        Some(plain) if !plain.contains('\\') => Ok(Some(Cow::Borrowed(plain))),
+        _ => serde_json::from_str::<String>(json).map(|text| Some(Cow::Owned(text))).map_err(|error| error.to_string()),
+    }
+}
+
+fn shown(text: &str) -> String {
+    let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).collect::<String>().escape_debug().to_string();
+    if text.chars().nth(SHOWN_CHARS_MAX).is_some() {
+        shown.push('…');
+    }
+    format!("\"{shown}\"")
+}
+
+fn whole(text: &str) -> Option<i64> {
+    let digits = match text.split_once('.') {
+        Some((digits, fraction)) if !fraction.is_empty() && fraction.bytes().all(|byte| byte == b'0') => digits,
+        Some(_) => return None,
+        None => text,
+    };
+    digits.parse().ok()
+}
+
+/// `-?digits[.digits][e±digits]`
+fn is_decimal(text: &str) -> bool {
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, Some(exponent.strip_prefix(['+', '-']).unwrap_or(exponent))),
+        None => (text, None),
+    };
+    let all_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let mantissa = mantissa.strip_prefix('-').unwrap_or(mantissa);
+    let is_number = match mantissa.split_once('.') {
+        Some((whole, fraction)) => all_digits(whole) && all_digits(fraction),
+        None => all_digits(mantissa),
+    };
+    let is_small = exponent.is_none_or(|digits| {
+        all_digits(digits) && digits.parse::<u32>().is_ok_and(|exponent| exponent <= EXPONENT_MAX)
+    });
+    text.len() <= NUMBER_CHARS_MAX && is_number && is_small
+}
+
+fn day(text: &str) -> Option<NaiveDate> {
+    text.parse::<NaiveDate>().ok().filter(|day| (1..=9_999).contains(&day.year()))
+}
+
+/// An instant as Salesforce writes it, in REST or in bulk.
+pub(crate) fn instant(text: &str) -> Option<DateTime<Utc>> {
+    let at = DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%#z").ok()?.to_utc();
+    (1..=9_999).contains(&at.year()).then_some(at)
+}
+
+/// The text in a JSON string, if it is one and not empty.
+pub(crate) fn string(json: &str) -> Option<String> {
+    serde_json::from_str::<String>(json).ok().filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn cell(reading: Reading, json: &str) -> Option<String> {
+        reading.cell(json).unwrap().map(Cow::into_owned)
+    }
+
+    #[test]
+    fn values_keep_what_they_say() {
+        let cases = [
+            (Reading::Text, "\"NA\"", Some("NA")),
+            (Reading::Text, "\"\"", None),
+            (Reading::Text, "null", None),
+            (Reading::Text, "\"null\"", Some("null")),
+            (Reading::Text, r#""a\n\"b\" \u00e9""#, Some("a\n\"b\" é")),
+            (Reading::Text, "{\"a\":1}", Some("{\"a\":1}")),
+            (Reading::Text, "1.10", Some("1.10")),
+            (Reading::Id, "\"001D000000IRFma\"", Some("001D000000IRFmaIAH")),
+            (Reading::Id, "\"not an id\"", Some("not an id")),
+            (Reading::Boolean, "true", Some("true")),
+            (Reading::Whole, "7.0", Some("7")),
+            (Reading::Whole, "\"-12\"", Some("-12")),
+            (Reading::Decimal, "0.10000000000000000000000001", Some("0.10000000000000000000000001")),
+            (Reading::Decimal, "12345678901234567890.5", Some("12345678901234567890.5")),
+            (Reading::Decimal, "1E+2", Some("1E+2")),
+            (Reading::Date, "\"2024-02-29\"", Some("2024-02-29")),
+            (Reading::Datetime, "\"2024-09-24T03:26:07.000+0000\"", Some("2024-09-24T03:26:07.000000Z")),
+            (Reading::Datetime, "\"2024-09-24T03:26:07.000Z\"", Some("2024-09-24T03:26:07.000000Z")),
+            (Reading::Time, "\"08:30:00.000Z\"", Some("08:30:00.000000")),
+        ];
+        for (reading, json, wanted) in cases {
+            assert_eq!(cell(reading, json).as_deref(), wanted, "{reading:?} {json}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_a_reason() {
+        for (reading, json) in [
+            (Reading::Text, r#""a\u0000b""#),
+            (Reading::Id, r#""\u0000""#),
+            (Reading::Boolean, "\"maybe\""),
+            (Reading::Whole, "7.5"),
+            (Reading::Whole, "9223372036854775808"),
+            (Reading::Whole, "7."),
+            (Reading::Decimal, "\"twelve\""),
+            (Reading::Decimal, "1e999"),
+            (Reading::Decimal, "\"NaN\""),
+            (Reading::Date, "\"2023-02-29\""),
+            (Reading::Date, "\"+12024-01-01\""),
+            (Reading::Datetime, "\"yesterday\""),
+            (Reading::Time, "\"25:00:00.000Z\""),
+        ] {
+            let reason = reading.cell(json).unwrap_err();
+            assert!(reason.len() < 200, "{reason}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_comes_through(text in "[^\0]+") {
+            let json = serde_json::to_string(&text).unwrap();
+            prop_assert_eq!(cell(Reading::Text, &json), Some(text));
+        }
+
+        #[test]
+        fn no_value_breaks_a_reading(json in ".*") {
+            for reading in [Reading::Text, Reading::Id, Reading::Boolean, Reading::Whole, Reading::Decimal, Reading::Date,
+                            Reading::Datetime, Reading::Time] {
+                drop(reading.cell(&json));
+            }
+        }
+
+        #[test]
+        fn whole_numbers_come_back(number: i64) {
+            prop_assert_eq!(cell(Reading::Whole, &number.to_string()), Some(number.to_string()));
+        }
+    }
+}
