@@ -1,6 +1,8 @@
 //! The pages over a real socket on a real database, as a browser without JavaScript reads them: each answers, and
 //! holds the facts that it is there for. Does not own how they look.
 
+#![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
+
 use daemon::{Health, Stopper};
 use domain::{Clock, ErrorClass, Failure, JobId, Kind, ManualClock, ServantId};
 use manager_api::{CurrentJob, Heartbeat, ManagerClient, Order};

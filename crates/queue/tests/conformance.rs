@@ -2,6 +2,8 @@
 //! `SERVANT_SQS_ENDPOINT_URL` when that is set. Where servers differ, a test holds what is true of all of them and
 //! prints, after `server:`, what this one does. Does not own faults, which only the simulated server has.
 
+#![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
+
 use std::{
     collections::BTreeSet,
     future::Future,

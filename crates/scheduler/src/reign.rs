@@ -65,10 +65,10 @@ async fn reign(office: Arc<Office>, leadership: &Leadership, stopper: &Stopper) 
     duties.shutdown().await;
     metrics::gauge!("servant_scheduler_leader").set(0.0);
     tracing::info!(term = leadership.term.0, "this scheduler no longer leads");
-    if stopper.is_stopping() {
-        if let Err(error) = office.store.resign(leadership).await {
-            tracing::debug!(error = chain(&error), "the lead was not handed on; it runs out");
-        }
+    if stopper.is_stopping()
+        && let Err(error) = office.store.resign(leadership).await
+    {
+        tracing::debug!(error = chain(&error), "the lead was not handed on; it runs out");
     }
 }
 

@@ -165,9 +165,9 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
         queue::Backend::Postgres => {
             let wake = Arc::new(Notify::new());
             listen(&context.stopper, store.clone(), kind, wake.clone());
-            intake.from_table(wake).await;
+            intake.take_from_table(wake).await;
         }
-        queue::Backend::Sqs(sqs) => intake.from_queue(sqs).await,
+        queue::Backend::Sqs(sqs) => intake.take_from_queue(sqs).await,
     }
 
     is_draining.store(true, Ordering::SeqCst);
