@@ -1,8 +1,8 @@
 //! Takes jobs in, never more than there are free slots: straight from the table, or from the queue.
 
-use crate::{finisher::chain, runner::Runner, servant::Servant};
+use crate::{runner::Runner, servant::Servant};
 use chrono::TimeDelta;
-use domain::{JobId, Kind, ServantId};
+use domain::{JobId, Kind, ServantId, chain};
 use queue::Sqs;
 use std::{
     collections::VecDeque,
