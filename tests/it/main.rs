@@ -1,8 +1,12 @@
 //! Tests of the whole: the repository's own rules, and the programs run together.
 //! Does not own what one crate can test by itself.
 
+#![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
+
 mod crashes;
 mod fleet;
 mod life;
+mod new_servant;
+mod operator;
 mod organisation;
 mod tidy;

@@ -2,6 +2,7 @@
 //! Owns no I/O, no async and no ambient time: everything here is a function of its arguments.
 
 mod catalogue;
+mod chain;
 mod clock;
 mod error_class;
 mod ids;
@@ -11,6 +12,7 @@ mod servant;
 mod state;
 
 pub use catalogue::{Catalogue, CatalogueError, DeclaredSchedule, KindDefinition};
+pub use chain::chain;
 pub use clock::{Clock, ManualClock};
 pub use error_class::{ErrorClass, Failure};
 pub use ids::{AccountId, AttemptToken, ConnectionId, JobId, Kind, KindError, LeaseId, ScheduleId, ServantId, Term};

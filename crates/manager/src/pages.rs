@@ -6,7 +6,10 @@ use crate::{
     api::{cancel_job, detail_of, retry_job, servant_of, summary_of},
     error::ApiError,
     filter,
-    view::{CountRow, FailureView, JobView, Link, ServantView, StepView, count_rows, jobs_url, state_links},
+    view::{
+        AttemptView, CountRow, FailureView, JobView, Link, ServantView, StepView, count_rows, jobs_url, moment,
+        state_links, why_waiting,
+    },
 };
 use askama::Template;
 use axum::{
@@ -59,6 +62,9 @@ struct JobPage {
     job: JobView,
     detail: JobDetail,
     steps: Vec<StepView>,
+    attempts: Vec<AttemptView>,
+    deadline: Option<String>,
+    waits: Option<String>,
     payload: String,
     checkpoint: Option<String>,
     can_retry: bool,
@@ -68,7 +74,7 @@ struct JobPage {
 #[derive(Template)]
 #[template(path = "error.html")]
 struct ErrorPage<'a> {
-    status: u16,
+    status: StatusCode,
     error: &'a ErrorBody,
 }
 
@@ -114,9 +120,14 @@ async fn job(State(app): State<App>, Path(id): Path<i64>) -> Result<Response, Ap
     let now = app.store.now();
     let detail = detail_of(&app, JobId(id)).await?;
     let state = detail.job.state;
+    let servants = if state.is_pending() { app.store.list_servants().await? } else { Vec::new() };
+    let servants: Vec<_> = servants.into_iter().map(|row| servant_of(row, now)).collect();
     render(&JobPage {
         job: JobView::new(&detail.job, now),
         steps: detail.timeline.iter().map(StepView::new).collect(),
+        attempts: detail.attempts.iter().map(AttemptView::new).collect(),
+        deadline: detail.deadline_at.map(moment),
+        waits: why_waiting(&detail.job, &servants, now),
         payload: pretty(&detail.payload),
         checkpoint: detail.checkpoint.as_ref().map(pretty),
         can_retry: state.is_finished() && state != domain::JobState::Succeeded,
@@ -137,7 +148,7 @@ async fn cancel(State(app): State<App>, Path(id): Path<i64>) -> Result<Redirect,
 
 /// A refusal as a page.
 pub(crate) fn error_page(status: StatusCode, error: &ErrorBody) -> Response {
-    let text = ErrorPage { status: status.as_u16(), error }.render().unwrap_or_else(|_| error.message.clone());
+    let text = ErrorPage { status, error }.render().unwrap_or_else(|_| error.message.clone());
     (status, Html(text)).into_response()
 }
 

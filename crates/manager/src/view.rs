@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use domain::JobState;
-use manager_api::{Job, JobQuery, Servant, TimelineStep};
+use manager_api::{Attempt, Job, JobQuery, Servant, TimelineStep};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use store::{JobCount, RecentFailure};
@@ -26,6 +26,11 @@ fn exact(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
+/// A moment as people read it; the machine's form is [`exact`].
+pub(crate) fn moment(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M:%S%.3f UTC").to_string()
+}
+
 fn span(secs: i64) -> String {
     match secs {
         0..60 => format!("{secs} s"),
@@ -35,10 +40,33 @@ fn span(secs: i64) -> String {
     }
 }
 
+/// A stretch of time; exact where it is short.
+fn lag(ms: i64) -> String {
+    match ms {
+        ..10_000 => format!("{ms} ms"),
+        _ => span(ms / 1_000),
+    }
+}
+
+/// A number as people read it: 1,234,567.
+pub(crate) fn grouped(number: impl Into<i128>) -> String {
+    let digits = number.into().to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 && !text.ends_with('-') {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// Progress as a bar.
 pub(crate) struct BarView {
     pub(crate) done: u64,
     pub(crate) total: Option<u64>,
+    /// The two as text.
+    pub(crate) count: String,
     pub(crate) message: String,
 }
 
@@ -46,9 +74,13 @@ impl BarView {
     fn of(progress: Option<&Value>) -> Option<Self> {
         let progress = progress?.as_object()?;
         let number = |key: &str| progress.get(key).and_then(Value::as_u64);
+        let done = number("done").unwrap_or(0);
+        let total = number("total").filter(|total| *total > 0);
+        let of_total = total.map(|total| format!(" / {}", grouped(total))).unwrap_or_default();
         Some(Self {
-            done: number("done").unwrap_or(0),
-            total: number("total").filter(|total| *total > 0),
+            done,
+            total,
+            count: format!("{}{of_total}", grouped(done)),
             message: progress.get("message").and_then(Value::as_str).unwrap_or_default().to_owned(),
         })
     }
@@ -95,6 +127,8 @@ pub(crate) struct ServantView {
     pub(crate) silent: String,
     pub(crate) rss: String,
     pub(crate) current: Vec<CurrentView>,
+    /// Current jobs that are not shown.
+    pub(crate) more: usize,
 }
 
 impl ServantView {
@@ -103,6 +137,7 @@ impl ServantView {
         Self {
             silent: span(servant.silent_secs),
             rss: servant.rss_bytes.map_or_else(|| "–".to_owned(), |bytes| format!("{} MB", bytes / 1_000_000)),
+            more: servant.jobs.len().saturating_sub(CURRENT_SHOWN_MAX),
             current: current.map(|job| CurrentView { id: job.id, bar: BarView::of(job.progress.as_ref()) }).collect(),
             servant,
         }
@@ -135,25 +170,66 @@ impl FailureView {
 /// A stamp of a job's life.
 pub(crate) struct StepView {
     pub(crate) step: String,
+    pub(crate) at: String,
     pub(crate) exact: String,
     pub(crate) lag: String,
 }
 
 impl StepView {
     pub(crate) fn new(step: &TimelineStep) -> Self {
-        let lag = match step.lag_ms {
-            None => String::new(),
-            Some(ms @ 0..10_000) => format!("+{ms} ms"),
-            Some(ms) => format!("+{}", span(ms / 1_000)),
-        };
-        Self { step: step.step.clone(), exact: exact(step.at), lag }
+        let lag = step.lag_ms.map(|ms| format!("+{}", lag(ms))).unwrap_or_default();
+        Self { step: step.step.clone(), at: moment(step.at), exact: exact(step.at), lag }
     }
 }
 
-/// One kind's counts, in the order of a job's life.
+/// An attempt that did not simply succeed.
+pub(crate) struct AttemptView {
+    pub(crate) number: i16,
+    pub(crate) class: String,
+    pub(crate) ended: String,
+    /// How long it ran.
+    pub(crate) ran: String,
+    pub(crate) servant_id: Option<i64>,
+    pub(crate) error: String,
+}
+
+impl AttemptView {
+    pub(crate) fn new(attempt: &Attempt) -> Self {
+        let ran = attempt.claimed_at.map(|at| (attempt.ended_at - at).num_milliseconds().max(0));
+        Self {
+            number: attempt.attempt,
+            class: attempt.class.clone(),
+            ended: moment(attempt.ended_at),
+            ran: ran.map(|ms| format!(" after {}", lag(ms))).unwrap_or_default(),
+            servant_id: attempt.servant_id,
+            error: attempt.error.clone(),
+        }
+    }
+}
+
+/// Why a job that is not finished does not run.
+pub(crate) fn why_waiting(job: &Job, servants: &[Servant], now: DateTime<Utc>) -> Option<String> {
+    let ours = || servants.iter().filter(|servant| servant.kind == job.kind && servant.liveness == "alive");
+    match job.state {
+        JobState::Scheduled if job.attempt > 0 => Some(format!("It is tried again {}.", when(job.due_at, now).ago)),
+        JobState::Scheduled => Some(format!("It is due {}.", when(job.due_at, now).ago)),
+        JobState::Ready | JobState::Queued if ours().next().is_none() => {
+            Some(format!("No servant of kind {} is alive: it waits until one starts.", job.kind))
+        }
+        JobState::Ready | JobState::Queued if ours().all(|servant| servant.state != "running") => {
+            Some(format!("Every servant of kind {} is paused or draining: it waits until one takes work.", job.kind))
+        }
+        JobState::Ready | JobState::Queued if ours().all(|servant| servant.running >= servant.concurrency) => {
+            Some(format!("Every servant of kind {} has its hands full: it waits for a free slot.", job.kind))
+        }
+        _ => None,
+    }
+}
+
+/// One kind's counts, in the order of a job's life: the state, how many, and that as text.
 pub(crate) struct CountRow {
     pub(crate) kind: String,
-    pub(crate) cells: Vec<(&'static str, i64)>,
+    pub(crate) cells: Vec<(&'static str, i64, String)>,
 }
 
 pub(crate) fn count_rows(counts: &[JobCount]) -> Vec<CountRow> {
@@ -162,7 +238,11 @@ pub(crate) fn count_rows(counts: &[JobCount]) -> Vec<CountRow> {
         kinds.entry(&count.kind).or_default().insert(count.state, count.jobs);
     }
     let cells = |by_state: &BTreeMap<JobState, i64>| {
-        JobState::ALL.map(|state| (state.as_str(), by_state.get(&state).copied().unwrap_or(0))).to_vec()
+        let cell = |state: JobState| {
+            let jobs = by_state.get(&state).copied().unwrap_or(0);
+            (state.as_str(), jobs, grouped(jobs))
+        };
+        JobState::ALL.map(cell).to_vec()
     };
     kinds.iter().map(|(kind, by_state)| CountRow { kind: (*kind).to_owned(), cells: cells(by_state) }).collect()
 }
@@ -226,5 +306,13 @@ mod tests {
         assert!(BarView::of(Some(&Value::Null)).is_none());
         let bar = BarView::of(Some(&serde_json::json!({"done": 3, "total": 0}))).unwrap();
         assert_eq!((bar.done, bar.total), (3, None));
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        let texts = [(0, "0"), (999, "999"), (1_000, "1,000"), (-123_456, "-123,456"), (10_000_000, "10,000,000")];
+        for (number, text) in texts {
+            assert_eq!(grouped(number), text);
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! The manager over a real socket on a real database: API, pages, refusals, heartbeats.
 
+#![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
+
 use daemon::{Health, Stopper};
 use domain::{JobState, Kind};
 use manager_api::{ClientError, EnqueueRequest, Heartbeat, JobQuery, ManagerClient, Order};

@@ -18,6 +18,7 @@ pub use config::QueueConfig;
 pub use error::QueueError;
 pub use message::{Delivery, Malformed, Outgoing, Received};
 pub use receive::DeleteReport;
+pub use redrive::Redriven;
 pub use send::SendReport;
 pub use sqs::{QueueDepth, Sqs, SqsConfig, StaticCredentials};
 

@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 
 use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, Message, MessageSystemAttributeName};
+use domain::chain;
 use futures::{StreamExt, future, stream};
 
 use crate::{
     Delivery, Malformed, QueueError, Received, Sqs,
     call::{BATCH_ENTRIES_MAX, CALLS_IN_FLIGHT_MAX, entry_waits},
     message,
-    send::chain,
 };
 
 /// What became of a deletion. A message that was not deleted comes back and is claimed in vain, which is harmless.

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use chrono::{DateTime, Utc};
+use domain::chain;
 use futures::{StreamExt, stream};
 
 use crate::{
@@ -133,15 +134,4 @@ impl Sqs {
         }
         Ok(missed)
     }
-}
-
-/// An error with its whole source chain on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }

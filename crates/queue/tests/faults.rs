@@ -1,5 +1,7 @@
 //! Owns what the queue does when the server misbehaves. Does not own the server's ordinary behaviour (`conformance.rs`).
 
+#![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
+
 use std::{collections::BTreeSet, time::Duration};
 
 use chrono::Utc;

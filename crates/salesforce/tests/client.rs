@@ -1,6 +1,8 @@
 //! Owns the proof that the client and the simulated Salesforce agree over real sockets, failures included.
 //! Does not own the unit tests of error codes and paths, which are beside the code.
 
+#![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
+
 use std::sync::{Arc, Mutex};
 
 use fakes::salesforce::{Call, Content, FakeSalesforce, Fault, Mutation, Options as FakeOptions, Order};

@@ -3,8 +3,9 @@
 
 use crate::{Office, SchedulerConfig, duties::Duty};
 use daemon::{Context, Stopper};
+use domain::chain;
 use std::{sync::Arc, time::Duration};
-use store::{Leadership, StoreError};
+use store::Leadership;
 use tokio::{task::JoinSet, time::Instant};
 
 /// Longest wait between two tries of a duty that fails, in milliseconds.
@@ -65,10 +66,10 @@ async fn reign(office: Arc<Office>, leadership: &Leadership, stopper: &Stopper) 
     duties.shutdown().await;
     metrics::gauge!("servant_scheduler_leader").set(0.0);
     tracing::info!(term = leadership.term.0, "this scheduler no longer leads");
-    if stopper.is_stopping() {
-        if let Err(error) = office.store.resign(leadership).await {
-            tracing::debug!(error = chain(&error), "the lead was not handed on; it runs out");
-        }
+    if stopper.is_stopping()
+        && let Err(error) = office.store.resign(leadership).await
+    {
+        tracing::debug!(error = chain(&error), "the lead was not handed on; it runs out");
     }
 }
 
@@ -106,26 +107,8 @@ async fn perform(duty: Duty, office: Arc<Office>, leadership: Leadership) {
 fn listen(stopper: &Stopper, office: Arc<Office>) {
     let stop = stopper.soft().clone();
     stopper.spawn("wake-ups", async move {
-        loop {
-            let heard = async {
-                let mut wake_ups = office.store.wake_ups().await?;
-                loop {
-                    wake_ups.next().await?;
-                    office.jobs_ready.notify_one();
-                }
-            };
-            let heard: Result<(), StoreError> = tokio::select! {
-                heard = heard => heard,
-                () = stop.cancelled() => return Ok(()),
-            };
-            if let Err(error) = heard {
-                tracing::debug!(error = chain(&error), "wake-ups are lost; the timers go on");
-            }
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_secs(1)) => {}
-                () = stop.cancelled() => return Ok(()),
-            }
-        }
+        stop.run_until_cancelled(office.store.follow_wake_ups(|_| office.jobs_ready.notify_one())).await;
+        Ok(())
     });
 }
 
@@ -133,15 +116,8 @@ fn listen(stopper: &Stopper, office: Arc<Office>) {
 fn keep_clock(stopper: &Stopper, office: Arc<Office>) {
     let stop = stopper.soft().clone();
     stopper.spawn("clock", async move {
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_secs(30)) => {}
-                () = stop.cancelled() => return Ok(()),
-            }
-            if let Err(error) = office.store.synchronise_clock().await {
-                tracing::debug!(error = chain(&error), "the ledger's clock was not read");
-            }
-        }
+        stop.run_until_cancelled(office.store.keep_clock()).await;
+        Ok(())
     });
 }
 
@@ -150,15 +126,4 @@ async fn pause(stopper: &Stopper, time: Duration) {
         () = tokio::time::sleep(time) => {}
         () = stopper.soft().cancelled() => {}
     }
-}
-
-fn chain(error: &StoreError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        text.push_str(": ");
-        text.push_str(&next.to_string());
-        cause = next.source();
-    }
-    text
 }

@@ -1,6 +1,7 @@
 //! Writes how attempts ended, batched: whatever has ended while the last statement ran goes into the next one.
 //! A job's slot is free only once its end is in the ledger, so a slow database slows the intake.
 
+use domain::chain;
 use std::{future::Future, time::Duration};
 use store::{AttemptKey, FailedAttempt, Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -88,15 +89,4 @@ where
             }
         }
     }
-}
-
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text.push_str(": ");
-        text.push_str(&next.to_string());
-        cause = next.source();
-    }
-    text
 }

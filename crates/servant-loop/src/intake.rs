@@ -1,8 +1,8 @@
 //! Takes jobs in, never more than there are free slots: straight from the table, or from the queue.
 
-use crate::{finisher::chain, runner::Runner, servant::Servant};
+use crate::{runner::Runner, servant::Servant};
 use chrono::TimeDelta;
-use domain::{JobId, Kind, ServantId};
+use domain::{JobId, Kind, ServantId, chain};
 use queue::Sqs;
 use std::{
     collections::VecDeque,
@@ -40,7 +40,7 @@ const LANES_MAX: usize = 16;
 
 impl<S: Servant> Intake<S> {
     /// Claims due jobs from the table until told to stop, woken by `wake`, with a jittered poll behind it.
-    pub(crate) async fn from_table(self, wake: Arc<Notify>) {
+    pub(crate) async fn take_from_table(self, wake: Arc<Notify>) {
         let mut retry_ms = RETRY_MS.0;
         let mut is_busy = false;
         while let Some(mut slots) = self.free_slots(if is_busy { self.claim_max } else { 1 }).await {
@@ -72,7 +72,7 @@ impl<S: Servant> Intake<S> {
 
     /// Receives ids from the queue until told to stop. Lanes beyond the first wait at the queue only while there is
     /// more than one call can bring.
-    pub(crate) async fn from_queue(self, sqs: Sqs) {
+    pub(crate) async fn take_from_queue(self, sqs: Sqs) {
         let intake = Arc::new(self);
         let (received, batches) = mpsc::channel(LANES_MAX * 2);
         let level = Arc::new(AtomicUsize::new(1));

@@ -3,13 +3,13 @@
 
 use crate::{
     context::JobContext,
-    finisher::{AttemptEnd, Ended, chain},
+    finisher::{AttemptEnd, Ended},
     job_error::{Done, End, JobError},
     registry::{InHand, Registry, StopReason},
     servant::Servant,
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{ErrorClass, Failure, RetryPolicy, Verdict};
+use domain::{ErrorClass, Failure, RetryPolicy, Verdict, chain};
 use futures::FutureExt;
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use store::{ClaimedJob, FailedAttempt, Fate, Store};

@@ -17,7 +17,7 @@ use daemon::{Context, ExposeSecret, Stopper};
 use domain::{Catalogue, Clock, Kind, KindDefinition};
 use serde::de::DeserializeOwned;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     process::ExitCode,
     sync::{
@@ -165,9 +165,9 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
         queue::Backend::Postgres => {
             let wake = Arc::new(Notify::new());
             listen(&context.stopper, store.clone(), kind, wake.clone());
-            intake.from_table(wake).await;
+            intake.take_from_table(wake).await;
         }
-        queue::Backend::Sqs(sqs) => intake.from_queue(sqs).await,
+        queue::Backend::Sqs(sqs) => intake.take_from_queue(sqs).await,
     }
 
     is_draining.store(true, Ordering::SeqCst);
@@ -217,27 +217,13 @@ async fn drain(context: &Context<LoopConfig>, registry: &Registry, slots: &Arc<S
 fn listen(stopper: &Stopper, store: Store, kind: Kind, wake: Arc<Notify>) {
     let stop = stopper.soft().clone();
     stopper.spawn("wake-ups", async move {
-        loop {
-            let heard = async {
-                let mut wake_ups = store.wake_ups().await?;
-                loop {
-                    if wake_ups.next().await?.contains(kind.as_str()) {
-                        wake.notify_one();
-                    }
-                }
-            };
-            let heard: Result<(), store::StoreError> = tokio::select! {
-                heard = heard => heard,
-                () = stop.cancelled() => return Ok(()),
-            };
-            if let Err(error) = heard {
-                tracing::debug!(%error, "wake-ups are lost; the poll goes on");
+        let heard = |kinds: &BTreeSet<String>| {
+            if kinds.contains(kind.as_str()) {
+                wake.notify_one();
             }
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_secs(1)) => {}
-                () = stop.cancelled() => return Ok(()),
-            }
-        }
+        };
+        stop.run_until_cancelled(store.follow_wake_ups(heard)).await;
+        Ok(())
     });
 }
 
@@ -245,14 +231,7 @@ fn listen(stopper: &Stopper, store: Store, kind: Kind, wake: Arc<Notify>) {
 fn keep_clock(stopper: &Stopper, store: Store) {
     let stop = stopper.soft().clone();
     stopper.spawn("clock", async move {
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_secs(30)) => {}
-                () = stop.cancelled() => return Ok(()),
-            }
-            if let Err(error) = store.synchronise_clock().await {
-                tracing::debug!(%error, "the ledger's clock was not read");
-            }
-        }
+        stop.run_until_cancelled(store.keep_clock()).await;
+        Ok(())
     });
 }

@@ -1,65 +1,142 @@
 //! `doctor`: looks at everything that must be there, and says what to do about what is not.
 
-use crate::{open, output, queues};
-use manager_api::ManagerClient;
+use crate::{open, output, queues, refusal::Refusal};
+use clap::{Args, ValueEnum};
+use manager_api::{ManagerClient, Stats};
+use queue::QueueDepth;
 use serde::Serialize;
+use std::{collections::BTreeSet, future::Future, time::Duration};
+use store::Store;
 
 /// A clock this far off makes log lines and schedules hard to read, in seconds. Leases go by the database's.
 const CLOCK_OFF_SECS_MAX: i64 = 2;
+/// Longest wait for one answer, in seconds.
+const ANSWER_SECS_MAX: u64 = 15;
+
+/// What is looked at.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Where job ids travel.
+    #[arg(long, env = "SERVANT_QUEUE__BACKEND", value_enum, default_value = "sqs")]
+    backend: Backend,
+    #[command(flatten)]
+    place: queues::Place,
+}
+
+/// The queue's backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Backend {
+    /// SQS: every kind of the catalogue has its queue.
+    Sqs,
+    /// The database itself: there are no queues.
+    Postgres,
+}
 
 #[derive(Debug, Serialize)]
 struct Finding {
     check: &'static str,
     ok: bool,
     finding: String,
-    advice: &'static str,
+    advice: Option<String>,
 }
 
-pub(crate) async fn run(
-    database: Option<&str>,
-    manager: &str,
-    place: &queues::Place,
-    json: bool,
-) -> anyhow::Result<()> {
-    let mut findings = Vec::new();
-    let mut note = |check, outcome: anyhow::Result<String>, advice| {
-        let (ok, finding) = match outcome {
-            Ok(text) => (true, text),
-            Err(error) => (false, format!("{error:#}")),
-        };
-        findings.push(Finding { check, ok, finding, advice: if ok { "" } else { advice } });
-    };
-    match open(database).await {
-        Ok(store) => {
-            note("database", Ok("answers".to_owned()), "");
-            let schema = store.check_schema().await.map(|()| "is this program's".to_owned());
-            note("schema", schema.map_err(Into::into), "run `servantctl migrate`");
-            let off = store.clock().offset();
-            let text = format!("{} ms from the database's", off.num_milliseconds());
-            let is_near = off.num_seconds().abs() < CLOCK_OFF_SECS_MAX;
-            let clock = if is_near { Ok(text) } else { Err(anyhow::anyhow!(text)) };
-            note("clock", clock, "synchronise this machine's clock (NTP)");
+impl Finding {
+    fn new(check: &'static str, outcome: Result<String, Refusal>) -> Self {
+        match outcome {
+            Ok(finding) => Self { check, ok: true, finding, advice: None },
+            Err(refusal) => {
+                let advice = refusal.way_out().map(str::to_owned);
+                Self { check, ok: false, finding: refusal.what().to_owned(), advice }
+            }
         }
-        Err(error) => note("database", Err(error), "start PostgreSQL, or correct DATABASE_URL"),
     }
-    let queues = match queues::connect(place).await {
-        Ok(sqs) => sqs.list().await.map(|depths| format!("{} queues", depths.len())).map_err(Into::into),
-        Err(error) => Err(error),
-    };
-    note("queues", queues, "set SERVANT_SQS_ENDPOINT_URL or AWS credentials; not needed with the postgres backend");
-    let answer = match ManagerClient::new(manager) {
-        Ok(client) => client.stats().await,
-        Err(error) => Err(error),
-    };
-    let answer = answer.map(|stats| format!("answers; {} servants alive", stats.servants_alive));
-    note("manager", answer.map_err(Into::into), "start the manager, or set SERVANT_MANAGER_URL");
 
-    let rows = findings.iter().map(|f| {
-        let ok = if f.ok { "ok" } else { "FAILED" };
-        vec![f.check.to_owned(), ok.to_owned(), f.finding.clone(), f.advice.to_owned()]
-    });
-    output::table(json, &findings, &["CHECK", "", "FINDING", "WHAT TO DO"], rows.collect())?;
-    let failed = findings.iter().filter(|f| !f.ok).count();
-    anyhow::ensure!(failed == 0, "{failed} checks failed");
-    Ok(())
+    fn lines(&self) -> String {
+        let advice = self.advice.as_ref().map(|advice| format!("\n                  {advice}")).unwrap_or_default();
+        format!("{:6}  {:8}  {}{advice}", if self.ok { "ok" } else { "FAILED" }, self.check, self.finding)
+    }
+}
+
+pub(crate) async fn run(database: Option<&str>, manager: &str, doctor: &Doctor, json: bool) -> anyhow::Result<()> {
+    let mut findings = Vec::new();
+    match in_time(open(database)).await {
+        Ok(store) => {
+            findings.push(Finding::new("database", Ok("answers".to_owned())));
+            findings.push(Finding::new("schema", in_time(schema(&store)).await));
+            findings.push(Finding::new("clock", clock(&store)));
+            store.close().await;
+        }
+        Err(refusal) => findings.push(Finding::new("database", Err(refusal))),
+    }
+    let queues = match doctor.backend {
+        Backend::Sqs => in_time(queues_of(&doctor.place)).await,
+        Backend::Postgres => Ok("not used by the postgres backend".to_owned()),
+    };
+    findings.push(Finding::new("queues", queues));
+    findings.push(Finding::new("manager", in_time(answers(manager)).await));
+
+    if json {
+        output::print(&serde_json::to_string_pretty(&findings)?)?;
+    } else {
+        output::print(&findings.iter().map(Finding::lines).collect::<Vec<_>>().join("\n"))?;
+    }
+    match findings.iter().filter(|finding| !finding.ok).count() {
+        0 => Ok(()),
+        1 => anyhow::bail!("1 check failed"),
+        failed => anyhow::bail!("{failed} checks failed"),
+    }
+}
+
+/// A check that takes no answer for one after a while.
+async fn in_time<T>(check: impl Future<Output = anyhow::Result<T>>) -> Result<T, Refusal> {
+    match tokio::time::timeout(Duration::from_secs(ANSWER_SECS_MAX), check).await {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(error)) => Err(error.downcast().unwrap_or_else(|error| Refusal::usage(format!("{error:#}"), None))),
+        Err(_) => Err(Refusal::new(format!("no answer within {ANSWER_SECS_MAX} s"), "is that the right address?")),
+    }
+}
+
+async fn schema(store: &Store) -> anyhow::Result<String> {
+    match store.check_schema().await {
+        Ok(()) => Ok("is this program's".to_owned()),
+        Err(error @ store::StoreError::Schema { .. }) => {
+            Err(Refusal::new(error.to_string(), "run `servantctl migrate`").into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn clock(store: &Store) -> Result<String, Refusal> {
+    let ahead_ms = store.clock().offset().num_milliseconds();
+    let text = format!("{ahead_ms} ms from the database's");
+    if ahead_ms.abs() < CLOCK_OFF_SECS_MAX * 1_000 {
+        Ok(text)
+    } else {
+        Err(Refusal::new(text, "synchronise the clocks of this machine and the database's (NTP)"))
+    }
+}
+
+async fn queues_of(place: &queues::Place) -> anyhow::Result<String> {
+    let kinds = queues::kinds(place)?;
+    let depths = queues::connect(place).await?.list().await.map_err(Refusal::from)?;
+    let there: BTreeSet<&str> = depths.iter().map(|depth| depth.kind.as_str()).collect();
+    let missing: Vec<&str> = kinds.iter().map(String::as_str).filter(|kind| !there.contains(kind)).collect();
+    if missing.is_empty() { Ok(summary(&depths)) } else { Err(lacking(&missing).into()) }
+}
+
+fn lacking(kinds: &[&str]) -> Refusal {
+    Refusal::new(format!("there is no queue for {}", kinds.join(", ")), "run `servantctl queues ensure`")
+}
+
+fn summary(depths: &[QueueDepth]) -> String {
+    let dead: u64 = depths.iter().map(|depth| depth.dead).sum();
+    let queues = if depths.len() == 1 { "1 queue".to_owned() } else { format!("{} queues", depths.len()) };
+    // Their jobs were sent again long ago: a letter only says that something could not be read or claimed in time.
+    if dead == 0 { queues } else { format!("{queues}; dead letters: {dead} (`servantctl queues list` shows where)") }
+}
+
+async fn answers(manager: &str) -> anyhow::Result<String> {
+    let client = ManagerClient::new(manager).map_err(Refusal::from)?;
+    let Stats { servants_alive, servants_silent, .. } = client.stats().await.map_err(Refusal::from)?;
+    Ok(format!("answers; servants alive: {servants_alive}, silent: {servants_silent}"))
 }

@@ -1,9 +1,12 @@
 //! `enqueue` and `jobs`.
 
-use crate::{output, way_out};
+use crate::{output, refusal::Refusal, show};
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
-use manager_api::{EnqueueRequest, JobQuery, ManagerClient};
+use domain::JobState;
+use manager_api::{ClientError, EnqueueRequest, JobQuery, ManagerClient};
+use serde::Serialize;
+use std::future::Future;
 
 /// A job to be.
 #[derive(Debug, Args)]
@@ -99,10 +102,21 @@ pub(crate) async fn enqueue(client: &ManagerClient, job: &Enqueue, json: bool) -
         unique_key: job.unique_key.clone(),
         unique_secs: job.unique_secs,
     };
-    let reply = client.enqueue(&request).await.map_err(way_out)?;
+    let reply = client.enqueue(&request).await.map_err(Refusal::from)?;
     let id = reply.id.map_or_else(|| "-".to_owned(), |id| id.to_string());
     let outcome = if reply.duplicate { "duplicate" } else { "new" };
-    output::table(json, &reply, &["JOB", "OUTCOME"], vec![vec![id, outcome.to_owned()]])
+    output::table(json, &reply, &["JOB", "OUTCOME"], vec![vec![id, outcome.to_owned()]])?;
+    note_nobody(client, &job.kind).await;
+    Ok(())
+}
+
+/// A job of a kind that no servant does waits in silence, be it that none runs or that the kind is misspelled.
+async fn note_nobody(client: &ManagerClient, kind: &str) {
+    // Only a note: when the servants cannot be asked, the job is enqueued all the same.
+    let Ok(list) = client.servants().await else { return };
+    if !list.servants.iter().any(|servant| servant.kind == kind && servant.liveness == "alive") {
+        eprintln!("servantctl: no servant of kind {kind} is alive: the job waits until one starts");
+    }
 }
 
 pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyhow::Result<()> {
@@ -117,31 +131,55 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
                 before: before.clone(),
                 limit: limit.clone(),
             };
-            let page = client.jobs(&query).await.map_err(way_out)?;
+            let page = client.jobs(&query).await.map_err(Refusal::from)?;
             let rows = page.jobs.iter().map(|j| {
                 let attempts = format!("{}/{}", j.attempt, j.attempts_max);
                 let created = output::time(Some(j.created_at));
                 vec![j.id.to_string(), j.kind.clone(), j.state.to_string(), j.account_id.to_string(), attempts, created]
             });
-            output::table(json, &page, &["ID", "KIND", "STATE", "ACCOUNT", "ATTEMPT", "CREATED"], rows.collect())
-        }
-        // Nested: a table would hide most of it.
-        Verb::Show { id } => output::print(&serde_json::to_string_pretty(&client.job(*id).await.map_err(way_out)?)?),
-        Verb::Retry { ids } => {
-            let mut replies = Vec::new();
-            for id in ids {
-                replies.push(client.retry(*id).await.map_err(way_out)?);
+            output::table(json, &page, &["ID", "KIND", "STATE", "ACCOUNT", "ATTEMPT", "CREATED"], rows.collect())?;
+            if let Some(next) = page.next_before.filter(|_| !json) {
+                eprintln!("servantctl: there may be more: --before {next}");
             }
-            let rows = replies.iter().map(|r| vec![r.id.to_string(), r.state.to_string()]).collect();
-            output::table(json, &replies, &["ID", "STATE"], rows)
+            Ok(())
         }
-        Verb::Cancel { ids } => {
-            let mut replies = Vec::new();
-            for id in ids {
-                replies.push(client.cancel(*id).await.map_err(way_out)?);
-            }
-            let rows = replies.iter().map(|r| vec![r.id.to_string(), r.state.to_string()]).collect();
-            output::table(json, &replies, &["ID", "STATE"], rows)
+        Verb::Show { id } => {
+            let detail = client.job(*id).await.map_err(Refusal::from)?;
+            let text = if json { serde_json::to_string_pretty(&detail)? } else { show::text(&detail)? };
+            output::print(&text)
+        }
+        Verb::Retry { ids } => each(ids, json, |id| async move { Ok(client.retry(id).await?.state) }).await,
+        Verb::Cancel { ids } => each(ids, json, |id| async move { Ok(client.cancel(id).await?.state) }).await,
+    }
+}
+
+/// Where a job stands after it was retried or cancelled.
+#[derive(Debug, Serialize)]
+struct Standing {
+    id: i64,
+    state: JobState,
+}
+
+/// Does it to every job: one that is refused is no reason to leave out the next.
+async fn each<F>(ids: &[i64], json: bool, change: impl Fn(i64) -> F) -> anyhow::Result<()>
+where
+    F: Future<Output = Result<JobState, ClientError>>,
+{
+    let mut changed = Vec::new();
+    let mut refused = Vec::new();
+    for &id in ids {
+        match change(id).await {
+            Ok(state) => changed.push(Standing { id, state }),
+            Err(error @ ClientError::Refused { .. }) => refused.push(Refusal::from(error)),
+            // Nobody there, or nobody who understands: the next would fare no better.
+            Err(error) => return Err(Refusal::from(error).into()),
         }
     }
+    if json || !changed.is_empty() {
+        let rows = changed.iter().map(|standing| vec![standing.id.to_string(), standing.state.to_string()]).collect();
+        output::table(json, &changed, &["ID", "STATE"], rows)?;
+    }
+    let sentences: Vec<String> = refused.iter().map(ToString::to_string).collect();
+    anyhow::ensure!(refused.is_empty(), sentences.join("\nservantctl: "));
+    Ok(())
 }

@@ -5,12 +5,15 @@ mod doctor;
 mod jobs;
 mod output;
 mod queues;
+mod refusal;
 mod servants;
+mod show;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use domain::Clock;
+use domain::{Clock, Schedule};
 use manager_api::{ManagerClient, PageQuery};
+use refusal::Refusal;
 use std::process::ExitCode;
 use store::Store;
 
@@ -54,7 +57,7 @@ enum Verb {
     /// Counts of jobs by kind and state.
     Stats,
     /// Checks database, schema, queues, manager and clock, and says what to do.
-    Doctor(queues::Place),
+    Doctor(doctor::Doctor),
 }
 
 #[derive(Debug, Subcommand)]
@@ -82,8 +85,7 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("servantctl: {error:#}");
             let is_usage = error.chain().any(|cause| {
-                cause.is::<daemon::ConfigError>()
-                    || matches!(cause.downcast_ref(), Some(manager_api::ClientError::Address { .. }))
+                cause.is::<daemon::ConfigError>() || cause.downcast_ref::<Refusal>().is_some_and(|r| r.is_usage)
             });
             ExitCode::from(if is_usage { EXIT_USAGE } else { 1 })
         }
@@ -92,7 +94,8 @@ fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let json = arguments.json;
-    let client = || -> anyhow::Result<ManagerClient> { Ok(ManagerClient::new(&arguments.manager)?) };
+    let client =
+        || -> anyhow::Result<ManagerClient> { Ok(ManagerClient::new(&arguments.manager).map_err(Refusal::from)?) };
     match &arguments.verb {
         Verb::Migrate => {
             open(arguments.database_url.as_deref()).await?.migrate().await?;
@@ -103,42 +106,45 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Jobs(verb) => jobs::run(&client()?, verb, json).await,
         Verb::Servants(verb) => servants::run(&client()?, verb, json).await,
         Verb::Schedules(Schedules::List) => {
-            let page = client()?.schedules(&PageQuery::default()).await.map_err(way_out)?;
+            let page = client()?.schedules(&PageQuery::default()).await.map_err(Refusal::from)?;
             let rows = page.schedules.iter().map(|s| {
-                vec![s.id.to_string(), s.name.clone(), s.kind.clone(), s.rule.to_string(), output::time(s.next_due_at)]
+                let next = if s.paused_by.is_some() { "paused".to_owned() } else { output::time(s.next_due_at) };
+                let account = s.account_id.to_string();
+                vec![s.id.to_string(), s.name.clone(), s.kind.clone(), account, rule(&s.rule), next]
             });
-            output::table(json, &page, &["ID", "NAME", "KIND", "RULE", "NEXT"], rows.collect())
+            output::table(json, &page, &["ID", "NAME", "KIND", "ACCOUNT", "RULE", "NEXT"], rows.collect())
         }
         Verb::Stats => {
-            let stats = client()?.stats().await.map_err(way_out)?;
+            let stats = client()?.stats().await.map_err(Refusal::from)?;
             let rows = stats.counts.iter().map(|c| vec![c.kind.clone(), c.state.to_string(), c.jobs.to_string()]);
             output::table(json, &stats, &["KIND", "STATE", "JOBS"], rows.collect())
         }
-        Verb::Doctor(place) => doctor::run(arguments.database_url.as_deref(), &arguments.manager, place, json).await,
+        Verb::Doctor(doctor) => doctor::run(arguments.database_url.as_deref(), &arguments.manager, doctor, json).await,
+    }
+}
+
+/// A schedule's rule in words.
+fn rule(rule: &serde_json::Value) -> String {
+    match serde_json::from_value(rule.clone()) {
+        Ok(Schedule::EverySecs(secs)) => format!("every {secs} s"),
+        Ok(Schedule::Once(at)) => format!("once, {}", output::time(Some(at))),
+        // A newer manager's.
+        Err(_) => rule.to_string(),
     }
 }
 
 /// The ledger, or what to set.
 async fn open(url: Option<&str>) -> anyhow::Result<Store> {
     let url = url.filter(|url| !url.is_empty()).ok_or_else(|| {
-        daemon::ConfigError::new("the database's address", "is not given", "pass --database-url or set DATABASE_URL")
+        Refusal::usage("there is no address of a database", Some("pass --database-url or set DATABASE_URL"))
     })?;
-    Store::connect(url, 1, Clock::system()).await.context("connecting to the database; is it running at that address?")
-}
-
-/// A failed call, with what to do where nobody answered.
-fn way_out(error: manager_api::ClientError) -> anyhow::Error {
-    match error {
-        manager_api::ClientError::Refused { ref body, .. } => {
-            let hint = body.hint.clone();
-            let error = anyhow::Error::from(error);
-            match hint {
-                Some(hint) => error.context(format!("refused (hint: {hint})")),
-                None => error,
-            }
-        }
-        manager_api::ClientError::Unavailable { .. } => anyhow::Error::from(error)
-            .context("start the manager, or say where it is: --manager URL or SERVANT_MANAGER_URL"),
-        other => other.into(),
+    if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+        // It may hold a password, and is not shown.
+        let what = "the database's address is none; it looks like postgres://user@host/name";
+        return Err(Refusal::usage(what, Some("correct --database-url or DATABASE_URL")).into());
     }
+    Store::connect(url, 1, Clock::system()).await.map_err(|error| {
+        let cause = format!("{:#}", anyhow::Error::from(error));
+        Refusal::new(cause, "start PostgreSQL, or correct --database-url or DATABASE_URL").into()
+    })
 }

@@ -1,9 +1,9 @@
 //! `queues`: creates, shows and redrives the queues on SQS.
 
-use crate::output;
+use crate::{output, refusal::Refusal};
 use clap::{Args, Subcommand};
 use domain::{Catalogue, KindDefinition};
-use queue::{Sqs, SqsConfig};
+use queue::{Redriven, Sqs, SqsConfig};
 use std::{collections::BTreeMap, path::PathBuf};
 
 /// Where the queues are.
@@ -16,7 +16,7 @@ pub(crate) struct Place {
     #[arg(long, default_value = "servant")]
     prefix: String,
     /// The catalogue of kinds.
-    #[arg(long, default_value = "config/jobs.toml")]
+    #[arg(long, env = "SERVANT_JOBS_FILE", default_value = "config/jobs.toml")]
     jobs_file: PathBuf,
 }
 
@@ -39,15 +39,15 @@ pub(crate) enum Verb {
 pub(crate) async fn run(verb: &Verb, json: bool) -> anyhow::Result<()> {
     match verb {
         Verb::Ensure(place) => {
+            let kinds = kinds(place)?;
             let sqs = connect(place).await?;
-            let tables: BTreeMap<String, KindDefinition> = daemon::read_file(&place.jobs_file)?;
-            for (kind, _) in Catalogue::new(tables)?.iter() {
-                sqs.ensure(kind.as_str()).await?;
+            for kind in &kinds {
+                sqs.ensure(kind).await.map_err(Refusal::from)?;
             }
             output::done(json, "every kind has its queue and its dead-letter queue")
         }
         Verb::List(place) => {
-            let depths = connect(place).await?.list().await?;
+            let depths = connect(place).await?.list().await.map_err(Refusal::from)?;
             let value: Vec<_> = depths
                 .iter()
                 .map(|d| {
@@ -61,8 +61,12 @@ pub(crate) async fn run(verb: &Verb, json: bool) -> anyhow::Result<()> {
             output::table(json, &value, &["QUEUE", "VISIBLE", "IN FLIGHT", "DEAD"], rows.collect())
         }
         Verb::Redrive { kind, place } => {
-            connect(place).await?.redrive(kind).await?;
-            output::done(json, "the dead letters are on their way back")
+            let sentence = match connect(place).await?.redrive(kind).await.map_err(Refusal::from)? {
+                Redriven::Begun => "the dead letters are on their way back".to_owned(),
+                Redriven::Moved(1) => "1 dead letter was moved back".to_owned(),
+                Redriven::Moved(letters) => format!("{letters} dead letters were moved back"),
+            };
+            output::done(json, &sentence)
         }
     }
 }
@@ -70,5 +74,14 @@ pub(crate) async fn run(verb: &Verb, json: bool) -> anyhow::Result<()> {
 pub(crate) async fn connect(place: &Place) -> anyhow::Result<Sqs> {
     let config =
         SqsConfig { endpoint_url: place.sqs_endpoint.clone(), prefix: place.prefix.clone(), ..SqsConfig::default() };
-    Ok(Sqs::connect(config).await?)
+    Ok(Sqs::connect(config).await.map_err(Refusal::from)?)
+}
+
+/// The kinds of the catalogue.
+pub(crate) fn kinds(place: &Place) -> anyhow::Result<Vec<String>> {
+    let tables: BTreeMap<String, KindDefinition> = daemon::read_file(&place.jobs_file)?;
+    let catalogue = Catalogue::new(tables).map_err(|error| {
+        daemon::ConfigError::new(place.jobs_file.display().to_string(), error.to_string(), "correct that key")
+    })?;
+    Ok(catalogue.iter().map(|(kind, _)| kind.as_str().to_owned()).collect())
 }

@@ -1,8 +1,8 @@
 //! `servants`.
 
-use crate::{output, way_out};
+use crate::{output, refusal::Refusal};
 use clap::{Args, Subcommand};
-use manager_api::{ManagerClient, Order};
+use manager_api::{ManagerClient, Order, Servant};
 
 /// Servants; without a verb they are listed.
 #[derive(Debug, Args)]
@@ -38,16 +38,29 @@ pub(crate) async fn run(client: &ManagerClient, servants: &Servants, json: bool)
         Some(Verb::Resume { id }) => (id, Order::Resume),
         Some(Verb::Drain { id }) => (id, Order::Drain),
         None | Some(Verb::List) => {
-            let list = client.servants().await.map_err(way_out)?;
+            let list = client.servants().await.map_err(Refusal::from)?;
             let rows = list.servants.iter().map(|s| {
                 let busy = format!("{}/{}", s.running, s.concurrency);
                 let heard = format!("{} s ago", s.silent_secs);
-                vec![s.id.to_string(), s.kind.clone(), s.host.clone(), s.state.clone(), s.liveness.clone(), heard, busy]
+                vec![
+                    s.id.to_string(),
+                    s.kind.clone(),
+                    s.host.clone(),
+                    s.state.clone(),
+                    s.liveness.clone(),
+                    heard,
+                    busy,
+                    orders(s),
+                ]
             });
-            let head = ["ID", "KIND", "HOST", "STATE", "LIVENESS", "HEARD", "BUSY"];
+            let head = ["ID", "KIND", "HOST", "STATE", "LIVENESS", "HEARD", "BUSY", "ORDERED"];
             return output::table(json, &list, &head, rows.collect());
         }
     };
-    client.order(id, order).await.map_err(way_out)?;
+    client.order(id, order).await.map_err(Refusal::from)?;
     output::done(json, &format!("servant {id} is told to {} with its next heartbeat", order.as_str()))
+}
+
+fn orders(servant: &Servant) -> String {
+    servant.ordered.clone().unwrap_or_else(|| "-".to_owned())
 }

@@ -70,6 +70,8 @@ impl Tx {
 
 /// Longest wait for a free connection of the pool, in seconds.
 const ACQUIRE_SECS_MAX: u64 = 10;
+/// How often a daemon's clock is corrected, in seconds.
+const CLOCK_EVERY_SECS: u64 = 30;
 
 impl Store {
     /// Connects, and sets `clock` to the database's time.
@@ -123,6 +125,16 @@ impl Store {
         let after = Utc::now();
         self.clock.set_offset(theirs - (before + (after - before) / 2));
         Ok(())
+    }
+
+    /// Corrects the clock every half minute. Never ends by itself: drop it, or race it against a cancellation.
+    pub async fn keep_clock(&self) {
+        loop {
+            tokio::time::sleep(Duration::from_secs(CLOCK_EVERY_SECS)).await;
+            if let Err(error) = self.synchronise_clock().await {
+                tracing::debug!(error = domain::chain(&error), "the ledger's clock was not read");
+            }
+        }
     }
 
     /// Opens a transaction.

@@ -2,12 +2,14 @@
 //! Sent after a commit and not within it, since NOTIFY makes the commits of a database queue up behind each other.
 
 use crate::{Store, StoreError};
-use domain::Kind;
+use domain::{Kind, chain};
 use sqlx::postgres::PgListener;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 /// The channel; the payload is a kind.
 const CHANNEL: &str = "servant_ready";
+/// From the loss of the connection to the next try, in seconds.
+const RETRY_SECS: u64 = 1;
 
 /// A subscription to wake-ups.
 #[derive(Debug)]
@@ -33,6 +35,24 @@ impl Store {
         let mut listener = PgListener::connect_with(&self.pool).await?;
         listener.listen(CHANNEL).await?;
         Ok(WakeUps { listener })
+    }
+
+    /// Calls `heard` with the kinds of every wake-up, on a connection that is made again when it is lost. Never ends
+    /// by itself: drop it, or race it against a cancellation.
+    pub async fn follow_wake_ups(&self, heard: impl Fn(&BTreeSet<String>)) {
+        loop {
+            if let Err(error) = self.hear_wake_ups(&heard).await {
+                tracing::debug!(error = chain(&error), "wake-ups are lost; the poll goes on");
+            }
+            tokio::time::sleep(Duration::from_secs(RETRY_SECS)).await;
+        }
+    }
+
+    async fn hear_wake_ups(&self, heard: &impl Fn(&BTreeSet<String>)) -> Result<(), StoreError> {
+        let mut wake_ups = self.wake_ups().await?;
+        loop {
+            heard(&wake_ups.next().await?);
+        }
     }
 }
 

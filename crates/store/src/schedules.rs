@@ -45,6 +45,9 @@ fn rule_of(id: i64, rule: serde_json::Value) -> Result<Schedule, StoreError> {
     })
 }
 
+/// A schedule, the due time that fires, and the next one.
+pub type Fire = (ScheduleId, DateTime<Utc>, Option<DateTime<Utc>>);
+
 impl Store {
     /// Adds a schedule unless one of that name exists (additive: deployments never delete each other's). Answers
     /// whether it is new.
@@ -98,11 +101,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn fire_schedules(
-        &self,
-        leadership: &Leadership,
-        fires: &[(ScheduleId, DateTime<Utc>, Option<DateTime<Utc>>)],
-    ) -> Result<Vec<String>, StoreError> {
+    pub async fn fire_schedules(&self, leadership: &Leadership, fires: &[Fire]) -> Result<Vec<String>, StoreError> {
         let ids: Vec<i64> = fires.iter().map(|(id, _, _)| id.0).collect();
         let due: Vec<DateTime<Utc>> = fires.iter().map(|(_, due, _)| *due).collect();
         let next: Vec<Option<DateTime<Utc>>> = fires.iter().map(|(_, _, next)| *next).collect();

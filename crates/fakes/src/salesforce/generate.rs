@@ -25,9 +25,12 @@ const NOTES: [&str; 6] = [
     "=1+1; 'quoted' \\ backslash",
 ];
 
+/// Fields by name.
+type Fields = &'static [(&'static str, T)];
+
 /// What is in the organisation: the object, its share of a thousand records and its fields.
 /// A `?` after a name makes a third of the values null, `>Object` names what a reference refers to.
-const OBJECTS: [(&str, u64, &[(&str, T)]); 7] = [
+const OBJECTS: [(&str, u64, Fields); 7] = [
     (
         "User",
         20,

@@ -1,6 +1,8 @@
 //! The ledger against a real PostgreSQL. Each test owns its database and its clock.
 //! Does not own what states mean: that is `domain`'s table, which `transitions` holds the statements to.
 
+#![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
+
 mod claims;
 mod inserts;
 mod leading;

@@ -1,0 +1,90 @@
+//! What is said when something cannot be done: one line with the cause, one with the way out, and whether it was the
+//! caller's mistake. Does not own the causes: manager and queue name them.
+
+use manager_api::ClientError;
+use queue::QueueError;
+use std::error::Error;
+use std::fmt;
+
+/// A failure as an operator reads it.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    what: String,
+    way_out: Option<String>,
+    /// Wrong usage or configuration; repeating does not help.
+    pub(crate) is_usage: bool,
+}
+
+impl Refusal {
+    pub(crate) fn new(what: impl Into<String>, way_out: impl Into<String>) -> Self {
+        Self { what: what.into(), way_out: Some(way_out.into()), is_usage: false }
+    }
+
+    pub(crate) fn usage(what: impl Into<String>, way_out: Option<&str>) -> Self {
+        Self { what: what.into(), way_out: way_out.map(str::to_owned), is_usage: true }
+    }
+
+    /// The cause alone.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// What to do, where that is known.
+    pub(crate) fn way_out(&self) -> Option<&str> {
+        self.way_out.as_deref()
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.way_out {
+            Some(way_out) => write!(f, "{}\n  {way_out}", self.what),
+            None => f.write_str(&self.what),
+        }
+    }
+}
+
+impl Error for Refusal {}
+
+/// The outermost words and the innermost: what lies between is how libraries are layered.
+fn in_short(error: &(dyn Error + 'static)) -> String {
+    let mut root = error;
+    while let Some(cause) = root.source() {
+        root = cause;
+    }
+    if error.source().is_some() { format!("{error}: {root}") } else { error.to_string() }
+}
+
+impl From<ClientError> for Refusal {
+    fn from(error: ClientError) -> Self {
+        match &error {
+            ClientError::Address { .. } => Self::usage(error.to_string(), None),
+            ClientError::Unavailable { .. } => Self::new(
+                in_short(&error),
+                "start the manager, or say where it is: --manager URL or SERVANT_MANAGER_URL",
+            ),
+            ClientError::Refused { body, .. } => {
+                Self { what: error.to_string(), way_out: body.hint.clone(), is_usage: false }
+            }
+            ClientError::Foreign { .. } => Self::new(error.to_string(), "is --manager the address of a manager?"),
+        }
+    }
+}
+
+impl From<QueueError> for Refusal {
+    fn from(error: QueueError) -> Self {
+        match &error {
+            QueueError::Config { .. } => Self::usage(
+                in_short(&error),
+                Some("credentials and region are found as by all of AWS's tools: AWS_REGION, AWS_PROFILE and so on"),
+            ),
+            QueueError::Missing { .. } => Self::new(error.to_string(), "`servantctl queues ensure` creates it"),
+            QueueError::Unavailable { .. } => Self::new(
+                in_short(&error),
+                "is it running? --sqs-endpoint URL or SERVANT_SQS_ENDPOINT_URL names a server that is not Amazon's",
+            ),
+            QueueError::Throttled { .. } => Self::new(in_short(&error), "try again in a while"),
+            QueueError::Rejected { .. } => Self { what: error.to_string(), way_out: None, is_usage: false },
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The operator's command line as an operator has it: the real program over a real database, manager and queue. What
+//! each verb prints, its exit code, and what it says when something is missing or wrong.
+
+use crate::fleet::LIMIT;
+use domain::{Kind, ServantId};
+use fakes::sqs::{FakeSqs, Options};
+use serde_json::Value;
+use sqlx::{Connection as _, PgConnection};
+use store::{NewServant, Store};
+use testkit::{Process, TestDatabase};
+
+/// Nobody listens there.
+const NOBODY: &str = "http://127.0.0.1:1";
+
+/// Everything that an operator's command needs.
+struct Desk {
+    database: TestDatabase,
+    sqs: FakeSqs,
+    _manager: Process,
+    manager: String,
+}
+
+/// What a command left.
+struct Reply {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Reply {
+    /// It did what was asked.
+    fn done(self) -> String {
+        assert_eq!((self.code, self.err.as_str()), (0, ""), "{}", self.out);
+        self.out
+    }
+
+    fn json(self) -> Value {
+        let text = self.done();
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// It failed with that code and told all of that on standard error.
+    fn refused(self, code: i32, words: &[&str]) -> Self {
+        assert_eq!(self.code, code, "{}{}", self.out, self.err);
+        for word in words {
+            assert!(self.err.contains(word), "{word:?} is not said: {}", self.err);
+        }
+        assert!(self.err.starts_with("servantctl: ") || self.err.starts_with("error: "), "{}", self.err);
+        self
+    }
+}
+
+impl Desk {
+    async fn new() -> Self {
+        let database = testkit::database().await;
+        let environment = [("DATABASE_URL", database.url()), ("SERVANT_MANAGER__LISTEN", "127.0.0.1:0")];
+        let manager = Process::start("manager", &["--config", "config/manager.toml"], &environment).await;
+        let address = format!("http://{}", manager.address(LIMIT).await);
+        let sqs = FakeSqs::start(Options::default()).await.unwrap();
+        Self { database, sqs, _manager: manager, manager: address }
+    }
+
+    async fn store(&self) -> Store {
+        self.database.store().await
+    }
+
+    /// Runs `servantctl` with the environment that an operator has, some of it changed; empty = not set.
+    async fn run_with(&self, changes: &[(&str, &str)], words: &str) -> Reply {
+        let url = self.sqs.url();
+        let mut environment = vec![
+            ("DATABASE_URL", self.database.url()),
+            ("SERVANT_MANAGER_URL", &self.manager),
+            ("SERVANT_SQS_ENDPOINT_URL", &url),
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+            ("AWS_REGION", "us-east-1"),
+        ];
+        environment.extend_from_slice(changes);
+        let mut command = tokio::process::Command::new(testkit::build_binaries().unwrap().join("servantctl"));
+        command.args(words.split_whitespace()).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        // Elsewhere than AWS nobody answers when it is asked what this machine may do.
+        command.env("AWS_EC2_METADATA_DISABLED", "true");
+        for (key, value) in environment {
+            if value.is_empty() {
+                command.env_remove(key)
+            } else {
+                command.env(key, value)
+            };
+        }
+        let output = command.output().await.unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Reply { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    async fn run(&self, words: &str) -> Reply {
+        self.run_with(&[], words).await
+    }
+
+    async fn servant(&self) -> ServantId {
+        let kind = Kind::new("noop").unwrap();
+        let new = NewServant { kind, host: "host-7".into(), pid: 1, version: "0".into(), concurrency: 4 };
+        self.store().await.register_servant(&new).await.unwrap()
+    }
+
+    async fn enqueued(&self, words: &str) -> i64 {
+        self.run(&format!("enqueue {words} --json")).await.json()["id"].as_i64().unwrap()
+    }
+
+    /// What `doctor` found of one check.
+    async fn finding(&self, changes: &[(&str, &str)], words: &str, check: &str) -> (bool, String) {
+        let reply = self.run_with(changes, &format!("doctor --json {words}")).await;
+        let findings: Vec<Value> = serde_json::from_str(&reply.out).unwrap();
+        let is_healthy = findings.iter().all(|finding| finding["ok"] == true);
+        assert_eq!(reply.code, i32::from(!is_healthy), "{}", reply.err);
+        let found = findings.iter().find(|finding| finding["check"] == check).expect("that check");
+        let advice = found["advice"].as_str().map(|advice| format!("; {advice}")).unwrap_or_default();
+        (found["ok"] == true, format!("{}{advice}", found["finding"].as_str().unwrap()))
+    }
+
+    async fn assert_ill(&self, changes: &[(&str, &str)], words: &str, check: &str, says: &[&str]) {
+        let (ok, finding) = self.finding(changes, words, check).await;
+        assert!(!ok && says.iter().all(|word| finding.contains(word)), "{check}: {ok}, {finding}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_database_is_migrated_and_the_doctor_says_so() {
+    let desk = Desk::new().await;
+    let mut connection = PgConnection::connect(desk.database.url()).await.unwrap();
+    sqlx::raw_sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public").execute(&mut connection).await.unwrap();
+    desk.assert_ill(&[], "", "schema", &["run `servantctl migrate`"]).await;
+    for _ in 0..2 {
+        assert!(desk.run("migrate").await.done().contains("at this program's schema"));
+    }
+    assert!(desk.finding(&[], "", "schema").await.0);
+    assert!(desk.run("migrate --json").await.json()["done"].is_string());
+    desk.run_with(&[("DATABASE_URL", "")], "migrate").await.refused(64, &["no address of a database", "DATABASE_URL"]);
+    desk.run_with(&[("DATABASE_URL", "nonsense")], "migrate").await.refused(64, &["postgres://user@host/name"]);
+}
+
+#[tokio::test]
+async fn the_doctor_names_what_is_missing_and_what_to_do() {
+    let desk = Desk::new().await;
+    desk.assert_ill(&[], "", "queues", &["no queue for", "noop", "servantctl queues ensure"]).await;
+    desk.run("queues ensure").await.done();
+    let healthy = desk.run("doctor").await.done();
+    assert_eq!(healthy.lines().filter(|line| line.starts_with("ok ")).count(), 5, "{healthy}");
+    assert!(healthy.contains("servants alive: 0"), "{healthy}");
+
+    desk.assert_ill(&[("DATABASE_URL", "")], "", "database", &["no address", "set DATABASE_URL"]).await;
+    desk.assert_ill(&[("SERVANT_MANAGER_URL", NOBODY)], "", "manager", &["does not answer", "start the manager"]).await;
+    let gone = [("SERVANT_SQS_ENDPOINT_URL", NOBODY)];
+    desk.assert_ill(&gone, "", "queues", &["unavailable", "Connection refused", "SERVANT_SQS_ENDPOINT_URL"]).await;
+    desk.assert_ill(&[("AWS_REGION", "")], "", "queues", &["set AWS_REGION"]).await;
+    desk.assert_ill(&[], "--jobs-file /nowhere", "queues", &["/nowhere"]).await;
+    assert!(desk.finding(&gone, "--backend postgres", "queues").await.0, "there is nothing to be missed");
+    let told = desk.run_with(&gone, "doctor").await.refused(1, &["1 check failed"]);
+    assert!(told.out.contains("FAILED  queues"), "{}", told.out);
+}
+
+#[tokio::test]
+async fn jobs_are_enqueued_listed_shown_retried_and_cancelled() {
+    let desk = Desk::new().await;
+    let unheard = desk.run("enqueue noop").await;
+    assert!(unheard.code == 0 && unheard.err.contains("no servant of kind noop is alive"), "{}", unheard.err);
+    desk.servant().await;
+    let first = desk.enqueued("noop --unique-key k --payload {\"sleep_ms\":5} --priority 1").await;
+    let again = desk.run("enqueue noop --unique-key k --json").await.json();
+    assert_eq!((&again["duplicate"], again["id"].as_i64()), (&Value::Bool(true), Some(first)));
+    let later = desk.enqueued("noop --run-at 2999-01-01T00:00:00Z").await;
+
+    let list = desk.run("jobs list --state pending --kind noop --limit 2 --json").await.json();
+    let ids: Vec<i64> = list["jobs"].as_array().unwrap().iter().map(|job| job["id"].as_i64().unwrap()).collect();
+    assert_eq!((ids, list["next_before"].as_i64()), (vec![later, first], Some(first)));
+    let table = desk.run("jobs list --limit 2").await;
+    assert!(table.out.starts_with("ID  KIND  STATE") && table.err.contains(&format!("--before {first}")));
+    let shown = desk.run(&format!("jobs show {first}")).await.done();
+    for fact in [&format!("noop {first}: ready"), "priority    1", "unique key  k", "{\"sleep_ms\":5}", "  created"] {
+        assert!(shown.contains(fact), "{fact:?} is not shown:\n{shown}");
+    }
+    assert_eq!(desk.run(&format!("jobs show {first} --json")).await.json()["timeline"][0]["step"], "created");
+
+    // One refusal is no reason to leave out the others.
+    let partly = desk.run(&format!("jobs cancel {first} 999999 {later}")).await;
+    let partly = partly.refused(1, &["there is no job 999999", "dropped after their retention"]);
+    assert_eq!(partly.out.matches("cancelled").count(), 2, "{}", partly.out);
+    desk.run(&format!("jobs cancel {first}")).await.refused(1, &["is cancelled already"]);
+    assert_eq!(desk.run(&format!("jobs retry {first} --json")).await.json()[0]["state"], "ready");
+    desk.run(&format!("jobs retry {first}")).await.refused(1, &["only a failed or cancelled job is retried"]);
+
+    let stats = desk.run("stats --json").await.json();
+    let cancelled = stats["counts"].as_array().unwrap().iter().find(|count| count["state"] == "cancelled");
+    assert_eq!(cancelled.map(|count| &count["jobs"]), Some(&Value::from(1)));
+    assert!(desk.run("stats").await.done().starts_with("KIND"));
+}
+
+#[tokio::test]
+async fn servants_are_listed_and_take_orders_and_schedules_are_listed() {
+    let desk = Desk::new().await;
+    let id = desk.servant().await.0;
+    let table = desk.run("servants").await.done();
+    assert!(table.contains("host-7") && table.contains("alive") && table.contains("0/4"), "{table}");
+    for order in ["pause", "resume", "drain"] {
+        assert!(desk.run(&format!("servants {order} {id}")).await.done().contains(&format!("told to {order}")));
+        assert_eq!(desk.run("servants list --json").await.json()["servants"][0]["ordered"], *order);
+    }
+    desk.run("servants pause 999").await.refused(1, &["there is no servant 999"]);
+
+    assert_eq!(desk.run("schedules list --json").await.json()["schedules"], Value::Array(Vec::new()));
+    let catalogue = "[noop]\nlabel = \"n\"\nrun_secs_max = 1\nconcurrency = 1\n\
+                     schedules = [{ name = \"each minute\", every_secs = 60 }]\n";
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), catalogue).unwrap();
+    let environment = [
+        ("DATABASE_URL", desk.database.url()),
+        ("SERVANT_JOBS_FILE", file.path().to_str().unwrap()),
+        ("SERVANT_QUEUE__BACKEND", "postgres"),
+    ];
+    let _scheduler = Process::start("scheduler", &["--config", "config/scheduler.toml"], &environment).await;
+    testkit::eventually(LIMIT, "the schedule is listed", async || {
+        let table = desk.run("schedules list").await.done();
+        (table.contains("each minute") && table.contains("every 60 s")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn queues_are_made_shown_and_redriven() {
+    let desk = Desk::new().await;
+    for _ in 0..2 {
+        desk.run("queues ensure").await.done();
+    }
+    let list = desk.run("queues list --json").await.json();
+    let noop = list.as_array().unwrap().iter().find(|queue| queue["kind"] == "noop").expect("its queue");
+    assert_eq!((&noop["name"], &noop["dead"]), (&Value::from("servant-noop"), &Value::from(0)));
+    assert!(desk.run("queues list").await.done().starts_with("QUEUE"));
+    assert!(desk.run("queues redrive noop").await.done().contains("on their way back"));
+    desk.run("queues redrive nosuch").await.refused(1, &["servant-nosuch-dead does not exist", "queues ensure"]);
+    desk.run("queues ensure --jobs-file /nowhere").await.refused(64, &["/nowhere"]);
+    desk.run_with(&[("AWS_REGION", "")], "queues list").await.refused(64, &["set AWS_REGION"]);
+    desk.run_with(&[("SERVANT_SQS_ENDPOINT_URL", NOBODY)], "queues list").await.refused(1, &["Connection refused"]);
+}
+
+#[tokio::test]
+async fn wrong_usage_is_told_from_failure() {
+    let desk = Desk::new().await;
+    for words in ["", "jobs", "jobs show x", "jobs retry", "enqueue noop --payload {", "enqueue noop --unique-secs 5"] {
+        assert_eq!(desk.run(words).await.code, 64, "servantctl {words}");
+    }
+    desk.run("enqueue Bad-Kind").await.refused(1, &["'Bad-Kind' is not a kind"]);
+    desk.run("jobs list --state done").await.refused(1, &["'done' is not a state"]);
+    desk.run("--manager nonsense stats").await.refused(64, &["'nonsense' is no address of a manager"]);
+    desk.run(&format!("--manager {NOBODY} stats")).await.refused(1, &["does not answer", "start the manager"]);
+    let foreign = format!("--manager {} stats", desk.sqs.url());
+    desk.run(&foreign).await.refused(1, &["no manager that this program understands"]);
+    for words in ["help", "--version", "help jobs"] {
+        assert_eq!(desk.run(words).await.code, 0);
+    }
+}
