@@ -1,9 +1,9 @@
 //! What `config/jobs.toml` says: one table for each kind of work.
 //! Owns the file's shape and its checks; does not read files (`daemon` does) and keeps no state.
 
-use crate::{Kind, KindError, RetryPolicy, Schedule};
+use crate::{DeclaredSchedule, Kind, KindError, RetryPolicy, schedule::ScheduleTable};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// All kinds of work that this deployment knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,30 +27,12 @@ pub struct KindDefinition {
     /// What the servant of this kind itself wants to know; its own shape.
     #[serde(default)]
     pub config: BTreeMap<String, serde_json::Value>,
-    /// Schedules that exist without an account; kinds that run for each account are scheduled at onboarding.
+    /// Schedules, as they are written.
     #[serde(default)]
-    pub schedules: Vec<DeclaredSchedule>,
-}
-
-/// A schedule declared in the file; reconciled additively into the database, by name.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DeclaredSchedule {
-    /// Unique among all schedules.
-    pub name: String,
-    /// Period in seconds.
-    pub every_secs: u32,
-    /// The jobs' payload.
-    #[serde(default)]
-    pub payload: BTreeMap<String, serde_json::Value>,
-}
-
-impl DeclaredSchedule {
-    /// The rule itself.
-    #[must_use]
-    pub fn schedule(&self) -> Schedule {
-        Schedule::EverySecs(self.every_secs)
-    }
+    schedules: Vec<ScheduleTable>,
+    /// The same, checked.
+    #[serde(skip)]
+    declared: Vec<DeclaredSchedule>,
 }
 
 /// Why a catalogue is refused.
@@ -69,6 +51,24 @@ pub enum CatalogueError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// A schedule makes no sense.
+    #[error("[{kind}] schedules: '{schedule}': {problem}")]
+    Schedule {
+        /// The table.
+        kind: String,
+        /// The schedule's name.
+        schedule: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl KindDefinition {
+    /// The schedules declared for this kind.
+    #[must_use]
+    pub fn schedules(&self) -> &[DeclaredSchedule] {
+        &self.declared
+    }
 }
 
 impl Catalogue {
@@ -78,7 +78,8 @@ impl Catalogue {
     /// [`CatalogueError`] names the table and the key.
     pub fn new(tables: BTreeMap<String, KindDefinition>) -> Result<Self, CatalogueError> {
         let mut kinds = BTreeMap::new();
-        for (name, definition) in tables {
+        let mut names = BTreeSet::new();
+        for (name, mut definition) in tables {
             let value = |key, problem| CatalogueError::Value { kind: name.clone(), key, problem };
             if definition.run_secs_max == 0 {
                 return Err(value("run_secs_max", "must be at least 1"));
@@ -89,8 +90,13 @@ impl Catalogue {
             if definition.retry.attempts_max == 0 {
                 return Err(value("retry.attempts_max", "must be at least 1"));
             }
-            if definition.schedules.iter().any(|s| s.every_secs == 0) {
-                return Err(value("schedules.every_secs", "must be at least 1"));
+            for table in &definition.schedules {
+                let refuse =
+                    |problem| CatalogueError::Schedule { kind: name.clone(), schedule: table.name.clone(), problem };
+                definition.declared.push(table.check().map_err(refuse)?);
+                if !names.insert(table.name.clone()) {
+                    return Err(refuse("two schedules have this name".to_owned()));
+                }
             }
             kinds.insert(Kind::new(name.clone())?, definition);
         }
