@@ -1,7 +1,7 @@
 //! Owns the demo customer: its account, its connection to Salesforce, its schedule and its first sync.
 
 use anyhow::Context;
-use domain::{JobId, Kind, Schedule};
+use domain::{JobId, Kind, Policy, Schedule};
 use salesforce::{Client, Credentials, Options, SecretString};
 use serde_json::json;
 use store::{Inserted, NewJob, NewSchedule, Store};
@@ -65,11 +65,14 @@ pub(crate) async fn onboard(store: &Store, login_url: &str, is_of_this_run: bool
             account,
             connection: Some(connection),
             payload: json!({}),
+            priority: 2,
             attempts_max,
-            first_due_at: store.now() + chrono::TimeDelta::seconds(i64::from(SYNC_EVERY_SECS)),
+            first_due_at: Some(store.now() + chrono::TimeDelta::seconds(i64::from(SYNC_EVERY_SECS))),
             rule,
+            policy: Policy::default(),
+            declared: false,
         };
-        store.declare_schedule(&schedule).await?;
+        store.declare_schedules(&[schedule]).await?;
     }
     match store.insert_jobs(&[first]).await?.first().context("the first sync was not inserted")? {
         Inserted::New(id) => Ok(Some(*id)),

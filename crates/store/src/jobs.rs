@@ -17,3 +17,4 @@ pub use claimed::{AttemptKey, ClaimedJob, Delivered, Outcome};
 pub use fate::{FailedAttempt, Fate, Rescued};
 pub use insert::{Inserted, NewJob, Unique};
 pub use read::*;
+pub(crate) use transition::cancel;

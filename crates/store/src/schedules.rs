@@ -1,140 +1,355 @@
-//! Schedules' writes: declaring, and firing by compare-and-swap. When a rule is due is `domain::Schedule`'s to say;
-//! lists are in `schedules_read`.
+//! What schedules make: the jobs of due fires, of an operator's "run now" and of a back-fill. Firing is one transaction:
+//! compare-and-swap on the persisted due time, then the overlap policy, then the jobs. When a rule is due is
+//! `domain::Plan`'s to say; rows of schedules are read in `schedules_read` and edited in `schedules_edit`.
 
-use crate::{Leadership, Store, StoreError};
-use chrono::{DateTime, Utc};
-use domain::{AccountId, ConnectionId, Kind, Schedule, ScheduleId};
+use crate::{Leadership, Store, StoreError, jobs::cancel};
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{JobId, Kind, ScheduleId};
+use sqlx::PgConnection;
+use std::collections::BTreeSet;
+use uuid::Uuid;
 
-/// A schedule that has come due.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DueSchedule {
+/// How long a due time that was back-filled is not back-filled again, in days.
+const BACKFILL_KEPT_DAYS: i64 = 365;
+
+/// What a tick decided for one schedule that is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fire {
     /// The schedule.
     pub id: ScheduleId,
-    /// The due time to be made good.
+    /// The due time that is persisted; if it is another by now, nothing happens.
     pub due_at: DateTime<Utc>,
-    /// The rule.
-    pub rule: Schedule,
+    /// The due times that fire, in their order.
+    pub fires: Vec<DateTime<Utc>>,
+    /// Due times that are not made good.
+    pub dropped: u64,
+    /// What is persisted next.
+    pub next: Option<DateTime<Utc>>,
 }
 
-/// A schedule to be.
-#[derive(Debug, Clone)]
-pub struct NewSchedule {
-    /// Unique; declaring it again changes nothing.
-    pub name: String,
-    /// The kind of its jobs.
-    pub kind: Kind,
-    /// Whose jobs.
-    pub account: AccountId,
-    /// The connection they work on.
-    pub connection: Option<ConnectionId>,
-    /// Their payload.
-    pub payload: serde_json::Value,
-    /// Their attempts.
-    pub attempts_max: u16,
-    /// When.
-    pub rule: Schedule,
-    /// The first fire.
-    pub first_due_at: DateTime<Utc>,
+/// What became of fires.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fired {
+    /// The new jobs' kinds, each once.
+    pub kinds: BTreeSet<Kind>,
+    /// The new jobs.
+    pub jobs: Vec<JobId>,
+    /// Older jobs that were to be asked to stop, and whose rows were held by someone else meanwhile.
+    pub uncancelled: Vec<JobId>,
 }
 
-fn rule_of(id: i64, rule: serde_json::Value) -> Result<Schedule, StoreError> {
-    serde_json::from_value(rule).map_err(|_| StoreError::Corrupt {
-        table: "schedules",
-        column: "rule",
-        row: id.to_string(),
-    })
+/// What became of "run now".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RanNow {
+    /// There is no such schedule.
+    Missing,
+    /// The job.
+    Inserted(JobId),
+    /// It waits for the unfinished job.
+    Buffered,
+    /// Its last job is unfinished, and its overlap policy makes no second one.
+    Busy(Option<JobId>),
 }
-
-/// A schedule, the due time that fires, and the next one.
-pub type Fire = (ScheduleId, DateTime<Utc>, Option<DateTime<Utc>>);
 
 impl Store {
-    /// Adds a schedule unless one of that name exists (additive: deployments never delete each other's). Answers
-    /// whether it is new.
+    /// Fires schedules in one transaction: each one's next due time is stored if the present one is what was decided on,
+    /// so that no crash and no second leader fires twice, and its fires become ready jobs as its overlap policy says.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn declare_schedule(&self, schedule: &NewSchedule) -> Result<bool, StoreError> {
-        let rule = serde_json::to_value(schedule.rule).unwrap_or_default();
-        let added = sqlx::query!(
-            "-- declare_schedule
-            INSERT INTO schedules (name, kind, account_id, connection_id, payload, attempts_max, rule, next_due_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (name) DO NOTHING",
-            schedule.name,
-            schedule.kind.as_str(),
-            schedule.account.0,
-            schedule.connection.map(|c| c.0),
-            schedule.payload,
-            i16::try_from(schedule.attempts_max).unwrap_or(i16::MAX),
-            rule,
-            schedule.first_due_at,
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(added.rows_affected() == 1)
+    /// [`StoreError`]; then nothing was fired, unless the answer to the commit was lost.
+    pub async fn fire_schedules(&self, leadership: &Leadership, fires: &[Fire]) -> Result<Fired, StoreError> {
+        let now = self.clock.now();
+        let mut tx = self.pool.begin().await?;
+        let moved = move_schedules(&mut tx, leadership, fires).await?;
+        let moved = fires.iter().filter(|fire| moved.contains(&fire.id.0));
+        let due: Vec<_> = moved.flat_map(|fire| fire.fires.iter().map(|due| (fire.id.0, *due))).collect();
+        let fired = if due.is_empty() { Fired::default() } else { make_jobs(&mut tx, &due, None, now).await? };
+        tx.commit().await?;
+        Ok(fired)
     }
 
-    /// Schedules whose next fire is due, the longest overdue first. Those of a connection that is not active wait.
+    /// Makes the jobs of fires that waited for an unfinished one, where it has finished.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn due_schedules(&self, limit: i64) -> Result<Vec<DueSchedule>, StoreError> {
-        let rows = sqlx::query!(
-            r#"-- due_schedules
-            SELECT s.id, s.next_due_at AS "due_at!", s.rule FROM schedules s
-            LEFT JOIN connections c ON c.id = s.connection_id
-            WHERE s.next_due_at <= $1 AND s.paused_by IS NULL AND (c.id IS NULL OR c.state = 'active')
-            ORDER BY s.next_due_at LIMIT $2"#,
-            self.clock.now(),
-            limit,
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        rows.into_iter()
-            .map(|r| Ok(DueSchedule { id: ScheduleId(r.id), due_at: r.due_at, rule: rule_of(r.id, r.rule)? }))
-            .collect()
+    pub async fn release_buffered(&self, leadership: &Leadership, limit: i64) -> Result<Fired, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let waiting = lock_buffered(&mut tx, leadership, limit).await?;
+        if waiting.is_empty() {
+            return Ok(Fired::default());
+        }
+        // A statement of its own: it sees what was committed until the rows were locked.
+        let due = take_buffered(&mut tx, &waiting).await?;
+        let fired = make_jobs(&mut tx, &due, None, self.clock.now()).await?;
+        tx.commit().await?;
+        Ok(fired)
     }
 
-    /// Fires schedules: each becomes a ready job and its next fire is stored, by one statement that compares the due
-    /// time first, so that no crash and no second leader fires twice. A schedule whose last job is unfinished makes
-    /// no second one. Answers with the kinds of the new jobs.
+    /// Makes a job of a schedule now, by its overlap policy; its next due time stays.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn fire_schedules(&self, leadership: &Leadership, fires: &[Fire]) -> Result<Vec<String>, StoreError> {
-        let ids: Vec<i64> = fires.iter().map(|(id, _, _)| id.0).collect();
-        let due: Vec<DateTime<Utc>> = fires.iter().map(|(_, due, _)| *due).collect();
-        let next: Vec<Option<DateTime<Utc>>> = fires.iter().map(|(_, _, next)| *next).collect();
-        let kinds = sqlx::query_scalar!(
-            r#"-- fire_schedules
-            WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE),
-            fired AS (
-                UPDATE schedules s SET next_due_at = t.next, last_due_at = t.due
-                FROM unnest($4::bigint[], $5::timestamptz[], $6::timestamptz[]) AS t (id, due, next)
-                WHERE s.id = t.id AND s.next_due_at = t.due AND s.paused_by IS NULL AND EXISTS (SELECT FROM led)
-                RETURNING s.*, t.due AS fired_for
+    pub async fn run_schedule(&self, id: ScheduleId, request_id: Uuid) -> Result<RanNow, StoreError> {
+        let now = self.clock.now();
+        let mut tx = self.pool.begin().await?;
+        if !lock_schedule(&mut tx, id).await? {
+            return Ok(RanNow::Missing);
+        }
+        let was_buffered = buffered_of(&mut tx, id).await?;
+        let fired = make_jobs(&mut tx, &[(id.0, now)], Some(request_id), now).await?;
+        let outcome = match fired.jobs.first() {
+            Some(job) => RanNow::Inserted(*job),
+            None if was_buffered.is_none() && buffered_of(&mut tx, id).await?.is_some() => RanNow::Buffered,
+            None => RanNow::Busy(unfinished_of(&mut tx, id).await?),
+        };
+        tx.commit().await?;
+        for kind in &fired.kinds {
+            self.wake(kind).await;
+        }
+        Ok(outcome)
+    }
+
+    /// Makes one job of a schedule for each of these due times, at the lowest priority, whatever its overlap policy. A
+    /// due time that was back-filled within a year, or whose job is unfinished, gets no second one. Answers with the
+    /// number of new jobs.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn backfill_schedule(
+        &self,
+        id: ScheduleId,
+        due: &[DateTime<Utc>],
+        request_id: Uuid,
+    ) -> Result<u64, StoreError> {
+        let now = self.clock.now();
+        let kinds = sqlx::query!(
+            r#"-- backfill_schedule
+            WITH given AS (
+                SELECT s.*, t.due,
+                       'backfill:' || s.id || ':' || (extract(epoch FROM t.due) * 1000000)::bigint AS fill_key
+                FROM schedules s, unnest($2::timestamptz[]) AS t (due) WHERE s.id = $1
+            ), reserved AS (
+                INSERT INTO unique_keys (kind, unique_key, until) SELECT kind, fill_key, $4 FROM given
+                ON CONFLICT (kind, unique_key) DO UPDATE SET until = excluded.until WHERE unique_keys.until <= $3
+                RETURNING unique_key
             ), inserted AS (
                 INSERT INTO jobs (account_id, due_at, created_at, ready_at, state, priority, attempts_max, kind,
                                   request_id, payload, connection_id, schedule_id, unique_key)
-                SELECT account_id, fired_for, $3, $3, 1, priority, attempts_max, kind,
-                       gen_random_uuid(), payload, connection_id, id, 'schedule:' || id
-                FROM fired
+                SELECT account_id, due, $3, $3, 1, 4, attempts_max, kind, $5, payload, connection_id, id, fill_key
+                FROM given WHERE fill_key IN (SELECT unique_key FROM reserved)
+                ORDER BY due
                 ON CONFLICT DO NOTHING
                 RETURNING kind
             ), counted AS (
                 INSERT INTO job_count_deltas (kind, state, delta)
                 SELECT kind, 1, count(*) FROM inserted GROUP BY kind
             )
-            SELECT DISTINCT kind AS "kind!" FROM inserted"#,
-            leadership.term.0,
-            leadership.holder,
-            self.clock.now(),
-            &ids,
-            &due,
-            &next as &[Option<DateTime<Utc>>],
+            SELECT kind AS "kind!", count(*) AS "jobs!" FROM inserted GROUP BY kind"#,
+            id.0,
+            due,
+            now,
+            now + TimeDelta::days(BACKFILL_KEPT_DAYS),
+            request_id,
         )
-        .fetch_all(&self.pool)
+        .fetch_optional(&self.pool)
         .await?;
-        Ok(kinds)
+        let Some(made) = kinds else { return Ok(0) };
+        self.wake(&kind_of(made.kind)?).await;
+        Ok(made.jobs.unsigned_abs())
     }
+}
+
+fn kind_of(name: String) -> Result<Kind, StoreError> {
+    let row = name.clone();
+    Kind::new(name).map_err(|_| StoreError::Corrupt { table: "schedules", column: "kind", row })
+}
+
+/// Stores the next due times where the present ones are what was decided on. Answers with those schedules.
+async fn move_schedules(
+    conn: &mut PgConnection,
+    leadership: &Leadership,
+    fires: &[Fire],
+) -> Result<BTreeSet<i64>, StoreError> {
+    let ids: Vec<i64> = fires.iter().map(|fire| fire.id.0).collect();
+    let due: Vec<DateTime<Utc>> = fires.iter().map(|fire| fire.due_at).collect();
+    let next: Vec<Option<DateTime<Utc>>> = fires.iter().map(|fire| fire.next).collect();
+    let last: Vec<Option<DateTime<Utc>>> = fires.iter().map(|fire| fire.fires.last().copied()).collect();
+    let dropped: Vec<i64> = fires.iter().map(|fire| i64::try_from(fire.dropped).unwrap_or(i64::MAX)).collect();
+    let moved = sqlx::query_scalar!(
+        "-- move_schedules
+        WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE)
+        UPDATE schedules s
+        SET next_due_at = t.next, last_due_at = coalesce(t.last, s.last_due_at),
+            dropped_fires = s.dropped_fires + t.dropped
+        FROM unnest($3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[], $7::bigint[])
+             AS t (id, due, next, last, dropped)
+        WHERE s.id = t.id AND s.next_due_at = t.due AND s.paused_by IS NULL AND EXISTS (SELECT FROM led)
+        RETURNING s.id",
+        leadership.term.0,
+        leadership.holder,
+        &ids,
+        &due,
+        &next as &[Option<DateTime<Utc>>],
+        &last as &[Option<DateTime<Utc>>],
+        &dropped,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(moved.into_iter().collect())
+}
+
+/// Makes the jobs of fires of schedules whose rows are locked, by their overlap policies.
+async fn make_jobs(
+    conn: &mut PgConnection,
+    due: &[(i64, DateTime<Utc>)],
+    request_id: Option<Uuid>,
+    now: DateTime<Utc>,
+) -> Result<Fired, StoreError> {
+    let (ids, due): (Vec<i64>, Vec<DateTime<Utc>>) = due.iter().copied().unzip();
+    let (free, uncancelled): (Vec<_>, Vec<_>) = lock_older(conn, &ids).await?.into_iter().partition(|(_, free)| *free);
+    if !free.is_empty() {
+        let free: Vec<JobId> = free.into_iter().map(|(id, _)| id).collect();
+        cancel(conn, &free, now).await?;
+    }
+    let inserted = sqlx::query!(
+        r#"-- make_jobs
+        WITH given AS (
+            SELECT t.id, t.due, row_number() OVER (PARTITION BY t.id ORDER BY t.due) AS nth,
+                   count(*) OVER (PARTITION BY t.id) AS fires
+            FROM unnest($1::bigint[], $2::timestamptz[]) AS t (id, due)
+        ), judged AS (
+            SELECT s.*, g.due, CASE s.overlap
+                WHEN 'allow' THEN true
+                WHEN 'cancel_older' THEN g.nth = g.fires
+                ELSE g.nth = 1 AND s.buffered_due_at IS NULL AND NOT EXISTS (
+                    SELECT FROM jobs j WHERE j.schedule_id = s.id
+                    AND (j.unique_key IS NULL OR j.unique_key NOT LIKE 'backfill:%'))
+                END AS fires_now
+            FROM given g JOIN schedules s ON s.id = g.id
+        ), buffered AS (
+            UPDATE schedules s SET buffered_due_at = w.due
+            FROM (SELECT id, min(due) AS due FROM judged WHERE NOT fires_now GROUP BY id) AS w
+            WHERE s.id = w.id AND s.overlap = 'buffer_one' AND s.buffered_due_at IS NULL
+        ), inserted AS (
+            INSERT INTO jobs (account_id, due_at, created_at, ready_at, state, priority, attempts_max, kind,
+                              request_id, payload, connection_id, schedule_id, unique_key)
+            SELECT account_id, due, $3, $3, 1, priority, attempts_max, kind, coalesce($4, gen_random_uuid()),
+                   payload, connection_id, id, CASE overlap WHEN 'skip' THEN 'schedule:' || id END
+            FROM judged WHERE fires_now
+            ORDER BY due
+            ON CONFLICT DO NOTHING
+            RETURNING id, kind
+        ), counted AS (
+            INSERT INTO job_count_deltas (kind, state, delta)
+            SELECT kind, 1, count(*) FROM inserted GROUP BY kind
+        )
+        SELECT kind AS "kind!", array_agg(id) AS "ids!" FROM inserted GROUP BY kind"#,
+        &ids,
+        &due,
+        now,
+        request_id,
+    )
+    .fetch_all(conn)
+    .await?;
+    let mut fired = Fired { uncancelled: uncancelled.into_iter().map(|(id, _)| id).collect(), ..Fired::default() };
+    for made in inserted {
+        fired.kinds.insert(kind_of(made.kind)?);
+        fired.jobs.extend(made.ids.into_iter().map(JobId));
+    }
+    Ok(fired)
+}
+
+/// The unfinished jobs that fires of these schedules cancel, and whether each one's row could be locked at once: the
+/// lead is locked meanwhile, so nobody is waited for here.
+async fn lock_older(conn: &mut PgConnection, schedules: &[i64]) -> Result<Vec<(JobId, bool)>, StoreError> {
+    let older = sqlx::query!(
+        r#"-- lock_older
+        WITH older AS (
+            SELECT j.id FROM schedules s JOIN jobs j ON j.schedule_id = s.id
+            WHERE s.id = ANY($1) AND s.overlap = 'cancel_older' AND NOT j.cancel_requested
+              AND (j.unique_key IS NULL OR j.unique_key NOT LIKE 'backfill:%')
+        ), free AS (
+            SELECT id FROM jobs WHERE id IN (SELECT id FROM older) ORDER BY id FOR UPDATE SKIP LOCKED
+        )
+        SELECT older.id AS "id!", free.id IS NOT NULL AS "free!" FROM older LEFT JOIN free ON free.id = older.id"#,
+        schedules,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(older.into_iter().map(|row| (JobId(row.id), row.free)).collect())
+}
+
+/// Locks schedules whose buffered fire may go, the longest waiting first.
+async fn lock_buffered(conn: &mut PgConnection, leadership: &Leadership, limit: i64) -> Result<Vec<i64>, StoreError> {
+    Ok(sqlx::query_scalar!(
+        "-- lock_buffered
+        WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE)
+        SELECT s.id FROM schedules s
+        WHERE s.buffered_due_at IS NOT NULL AND s.paused_by IS NULL AND EXISTS (SELECT FROM led)
+          AND NOT EXISTS (SELECT FROM jobs j WHERE j.schedule_id = s.id
+                          AND (j.unique_key IS NULL OR j.unique_key NOT LIKE 'backfill:%'))
+        ORDER BY s.buffered_due_at LIMIT $3 FOR UPDATE OF s SKIP LOCKED",
+        leadership.term.0,
+        leadership.holder,
+        limit,
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
+/// Takes the buffered fires out of locked schedules whose jobs have all finished.
+async fn take_buffered(conn: &mut PgConnection, schedules: &[i64]) -> Result<Vec<(i64, DateTime<Utc>)>, StoreError> {
+    let taken = sqlx::query!(
+        r#"-- take_buffered
+        UPDATE schedules s SET buffered_due_at = NULL
+        FROM schedules was
+        WHERE was.id = s.id AND s.id = ANY($1) AND s.buffered_due_at IS NOT NULL
+          AND NOT EXISTS (SELECT FROM jobs j WHERE j.schedule_id = s.id
+                          AND (j.unique_key IS NULL OR j.unique_key NOT LIKE 'backfill:%'))
+        RETURNING s.id, was.buffered_due_at AS "due!""#,
+        schedules,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(taken.into_iter().map(|row| (row.id, row.due)).collect())
+}
+
+/// Locks one schedule; false when there is none.
+pub(crate) async fn lock_schedule(conn: &mut PgConnection, id: ScheduleId) -> Result<bool, StoreError> {
+    let found = sqlx::query_scalar!(
+        "-- lock_schedule
+        SELECT id FROM schedules WHERE id = $1 FOR UPDATE",
+        id.0,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(found.is_some())
+}
+
+async fn buffered_of(conn: &mut PgConnection, id: ScheduleId) -> Result<Option<DateTime<Utc>>, StoreError> {
+    Ok(sqlx::query_scalar!(
+        "-- buffered_of
+        SELECT buffered_due_at FROM schedules WHERE id = $1",
+        id.0,
+    )
+    .fetch_one(conn)
+    .await?)
+}
+
+/// One of a schedule's unfinished jobs, or the job that holds its key.
+async fn unfinished_of(conn: &mut PgConnection, id: ScheduleId) -> Result<Option<JobId>, StoreError> {
+    let job = sqlx::query_scalar!(
+        r#"-- unfinished_of
+        SELECT max(job.id) FROM (
+            SELECT j.id FROM jobs j WHERE j.schedule_id = $1
+              AND (j.unique_key IS NULL OR j.unique_key NOT LIKE 'backfill:%')
+            UNION ALL
+            SELECT j.id FROM schedules s JOIN jobs j ON j.kind = s.kind AND j.unique_key = 'schedule:' || s.id
+            WHERE s.id = $1
+        ) AS job"#,
+        id.0,
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(job.map(JobId))
 }

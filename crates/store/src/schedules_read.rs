@@ -1,8 +1,8 @@
-//! Reading schedules for people. Declaring and firing them is in `schedules`.
+//! Reading schedules: for people, and for the tick. Editing is in `schedules_edit`, firing in `schedules`.
 
 use crate::{PAGE_ROWS_MAX, Store, StoreError};
-use chrono::{DateTime, Utc};
-use domain::ScheduleId;
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{AccountId, CatchUp, Plan, Policy, Schedule, ScheduleId};
 use serde_json::Value;
 
 /// A schedule.
@@ -18,16 +18,97 @@ pub struct ScheduleRow {
     pub account_id: i64,
     /// The connection they work on.
     pub connection_id: Option<i64>,
+    /// What they are to do.
+    pub payload: Value,
+    /// Their priority.
+    pub priority: i16,
+    /// Their attempts.
+    pub attempts_max: i16,
     /// The rule as data.
     pub rule: Value,
+    /// While its last job is unfinished.
+    pub overlap: String,
+    /// How far the fires of many accounts are spread, in seconds.
+    pub jitter_secs: i32,
+    /// No fire before this.
+    pub starts_at: Option<DateTime<Utc>>,
+    /// No fire from this on.
+    pub ends_at: Option<DateTime<Utc>>,
+    /// How old a missed fire may be that is made good, in seconds.
+    pub catch_up_secs: i32,
+    /// How many are.
+    pub catch_up_max: i16,
     /// When it fires next; none: never again.
     pub next_due_at: Option<DateTime<Utc>>,
     /// When it fired last.
     pub last_due_at: Option<DateTime<Utc>>,
+    /// The fire that waits for its unfinished job.
+    pub buffered_due_at: Option<DateTime<Utc>>,
+    /// Fires that were missed and not made good.
+    pub dropped_fires: i64,
+    /// Entered from the catalogue.
+    pub declared: bool,
     /// Who paused it.
     pub paused_by: Option<String>,
     /// Why.
     pub paused_reason: Option<String>,
+    /// Since when.
+    pub paused_at: Option<DateTime<Utc>>,
+}
+
+impl ScheduleRow {
+    /// How it behaves.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the row holds what no row may hold.
+    pub fn policy(&self) -> Result<Policy, StoreError> {
+        policy(&self.overlap, self.jitter_secs, self.starts_at, self.ends_at, self.catch_up_secs, self.catch_up_max)
+            .ok_or_else(|| self.corrupt("policy"))
+    }
+
+    /// When it fires.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the row holds what no row may hold, or what only a newer program understands.
+    pub fn plan(&self) -> Result<Plan, StoreError> {
+        let rule: Schedule = serde_json::from_value(self.rule.clone()).map_err(|_| self.corrupt("rule"))?;
+        Ok(self.policy()?.plan(rule, AccountId(self.account_id), &self.name))
+    }
+
+    fn corrupt(&self, column: &'static str) -> StoreError {
+        StoreError::Corrupt { table: "schedules", column, row: self.id.to_string() }
+    }
+}
+
+fn policy(
+    overlap: &str,
+    jitter_secs: i32,
+    starts_at: Option<DateTime<Utc>>,
+    ends_at: Option<DateTime<Utc>>,
+    catch_up_secs: i32,
+    catch_up_max: i16,
+) -> Option<Policy> {
+    let catch_up = CatchUp { secs: catch_up_secs.try_into().ok()?, fires_max: catch_up_max.try_into().ok()? };
+    Some(Policy {
+        overlap: overlap.parse().ok()?,
+        jitter_secs: jitter_secs.try_into().ok()?,
+        starts_at,
+        ends_at,
+        catch_up,
+    })
+}
+
+/// A schedule that has come due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueSchedule {
+    /// The schedule.
+    pub id: ScheduleId,
+    /// Its name.
+    pub name: String,
+    /// The due time that is persisted.
+    pub due_at: DateTime<Utc>,
+    /// When it fires; `Err`: what is wrong with its row.
+    pub plan: Result<Plan, String>,
 }
 
 impl Store {
@@ -39,7 +120,9 @@ impl Store {
         Ok(sqlx::query_as!(
             ScheduleRow,
             "-- list_schedules
-            SELECT id, name, kind, account_id, connection_id, rule, next_due_at, last_due_at, paused_by, paused_reason
+            SELECT id, name, kind, account_id, connection_id, payload, priority, attempts_max, rule, overlap,
+                   jitter_secs, starts_at, ends_at, catch_up_secs, catch_up_max, next_due_at, last_due_at,
+                   buffered_due_at, dropped_fires, declared, paused_by, paused_reason, paused_at
             FROM schedules WHERE id < $1 ORDER BY id DESC LIMIT $2",
             after.map_or(i64::MAX, |id| id.0),
             limit.clamp(1, PAGE_ROWS_MAX),
@@ -47,4 +130,122 @@ impl Store {
         .fetch_all(&self.pool)
         .await?)
     }
+
+    /// One schedule.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn find_schedule(&self, id: ScheduleId) -> Result<Option<ScheduleRow>, StoreError> {
+        let mut conn = self.pool.acquire().await?;
+        find_schedule(&mut conn, id).await
+    }
+
+    /// Schedules whose next fire is due, the longest overdue first. Those of a connection that is not active wait.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn due_schedules(&self, limit: i64) -> Result<Vec<DueSchedule>, StoreError> {
+        let rows = sqlx::query!(
+            r#"-- due_schedules
+            SELECT s.id, s.name, s.account_id, s.next_due_at AS "due_at!", s.rule, s.overlap, s.jitter_secs,
+                   s.starts_at, s.ends_at, s.catch_up_secs, s.catch_up_max
+            FROM schedules s LEFT JOIN connections c ON c.id = s.connection_id
+            WHERE s.next_due_at <= $1 AND s.paused_by IS NULL AND (c.id IS NULL OR c.state = 'active')
+            ORDER BY s.next_due_at LIMIT $2"#,
+            self.clock.now(),
+            limit,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(|r| {
+                let policy = policy(&r.overlap, r.jitter_secs, r.starts_at, r.ends_at, r.catch_up_secs, r.catch_up_max);
+                let rule = serde_json::from_value(r.rule).map_err(|error| format!("its rule: {error}"));
+                let plan = policy
+                    .ok_or_else(|| "its policy makes no sense".to_owned())
+                    .and_then(|policy| Ok(policy.plan(rule?, AccountId(r.account_id), &r.name)));
+                DueSchedule { id: ScheduleId(r.id), due_at: r.due_at, plan, name: r.name }
+            })
+            .collect())
+    }
+
+    /// Those of these names that no schedule has.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn missing_schedules(&self, names: &[String]) -> Result<Vec<String>, StoreError> {
+        Ok(sqlx::query_scalar!(
+            r#"-- missing_schedules
+            SELECT t.name AS "name!" FROM unnest($1::text[]) AS t (name)
+            WHERE NOT EXISTS (SELECT FROM schedules s WHERE s.name = t.name)"#,
+            names,
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// Accounts that lack the schedule that is declared for every account under one of these names: the name, and the
+    /// account. Looks at accounts younger than what [`Self::accounts_have_schedules`] kept.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn accounts_without_schedules(
+        &self,
+        names: &[String],
+        limit: i64,
+    ) -> Result<Vec<(String, AccountId)>, StoreError> {
+        let rows = sqlx::query!(
+            r#"-- accounts_without_schedules
+            SELECT t.name AS "name!", a.id FROM unnest($1::text[]) AS t (name)
+            LEFT JOIN schedule_declarations d ON d.name = t.name
+            CROSS JOIN LATERAL (
+                SELECT id FROM accounts
+                WHERE created_at >= coalesce(d.accounts_until, '-infinity') AND id > 0
+                  AND NOT EXISTS (SELECT FROM schedules s WHERE s.name = t.name || '/' || accounts.id)
+            ) AS a LIMIT $2"#,
+            names,
+            limit,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|row| (row.name, AccountId(row.id))).collect())
+    }
+
+    /// Keeps that every account of now has its schedules of these names, so that the next look is a short one. Accounts
+    /// of the last ten minutes are looked at again: one whose transaction was still open cannot be missed for that, nor
+    /// by a clock that was some minutes off. Written once a minute at the most.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn accounts_have_schedules(&self, names: &[String]) -> Result<(), StoreError> {
+        sqlx::query!(
+            "-- accounts_have_schedules
+            INSERT INTO schedule_declarations AS d (name, accounts_until) SELECT name, $2 FROM unnest($1::text[]) AS t (name)
+            ON CONFLICT (name) DO UPDATE SET accounts_until = excluded.accounts_until
+            WHERE d.accounts_until < excluded.accounts_until - interval '1 minute'",
+            names,
+            self.clock.now() - TimeDelta::minutes(10),
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}
+
+pub(crate) async fn find_schedule(
+    conn: &mut sqlx::PgConnection,
+    id: ScheduleId,
+) -> Result<Option<ScheduleRow>, StoreError> {
+    Ok(sqlx::query_as!(
+        ScheduleRow,
+        "-- find_schedule
+        SELECT id, name, kind, account_id, connection_id, payload, priority, attempts_max, rule, overlap,
+               jitter_secs, starts_at, ends_at, catch_up_secs, catch_up_max, next_due_at, last_due_at,
+               buffered_due_at, dropped_fires, declared, paused_by, paused_reason, paused_at
+        FROM schedules WHERE id = $1",
+        id.0,
+    )
+    .fetch_optional(conn)
+    .await?)
 }

@@ -1,47 +1,70 @@
-//! Makes jobs of the schedules that are due, and enters the catalogue's own schedules. When a rule is due next is
-//! `domain::Schedule`'s to say; firing once is the ledger's compare-and-swap.
+//! Makes jobs of the schedules that are due, and of fires that waited for a job that has finished since. What fires is
+//! `domain::Plan`'s to say; firing once is the ledger's compare-and-swap. Schedules are entered by `declare`.
 
+use super::declare;
 use crate::Office;
-use domain::{AccountId, Kind};
-use store::{Leadership, NewSchedule};
+use std::time::Duration;
+use store::{Fire, Fired, Leadership, StoreError};
+
+/// Longest wait for rows of jobs that are to be told to stop, while their servants hold them.
+const CANCEL_WAIT_MAX: Duration = Duration::from_secs(1);
+/// Who pauses a schedule whose row is not understood.
+const PAUSED_BY: &str = "scheduler";
 
 /// Fires what is due.
 ///
 /// # Errors
 /// The ledger's.
 pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result<bool> {
-    declare(office).await?;
+    let declared_all = declare::perform(office).await?;
     let limit = i64::from(office.config.duties.batch_max);
+    let released = office.store.release_buffered(leadership, limit).await?;
+    follow_up(office, &released).await?;
     let due = office.store.due_schedules(limit).await?;
-    if due.is_empty() {
-        return Ok(false);
-    }
+    let is_full = i64::try_from(due.len())? == limit;
     let now = office.store.now();
-    let fires: Vec<_> = due.iter().map(|s| (s.id, s.due_at, s.rule.next_after(s.due_at, now))).collect();
-    for kind in office.store.fire_schedules(leadership, &fires).await? {
-        office.store.wake(&Kind::new(kind)?).await;
+    let mut fires = Vec::with_capacity(due.len());
+    for schedule in due {
+        match schedule.plan {
+            Ok(plan) => {
+                let decision = plan.decide(schedule.due_at, now);
+                if decision.dropped > 0 {
+                    let dropped = decision.dropped;
+                    tracing::warn!(schedule = schedule.name, dropped, "fires were missed and are not made good");
+                }
+                fires.push(Fire {
+                    id: schedule.id,
+                    due_at: schedule.due_at,
+                    fires: decision.fires,
+                    dropped: decision.dropped,
+                    next: decision.next,
+                });
+            }
+            // A newer program's, or damage: it must not keep the others from firing, nor be looked at twice a second.
+            Err(problem) => {
+                tracing::error!(schedule = schedule.name, problem, "a schedule is not understood and was paused");
+                let reason = format!("this scheduler does not understand it: {problem}");
+                office.store.pause_schedule(schedule.id, PAUSED_BY, &reason).await?;
+            }
+        }
     }
-    Ok(i64::try_from(due.len())? == limit)
+    if !fires.is_empty() {
+        let fired = office.store.fire_schedules(leadership, &fires).await?;
+        follow_up(office, &fired).await?;
+    }
+    Ok(is_full || !declared_all)
 }
 
-/// Enters the schedules that the catalogue declares, unless they are there: additive, so that two deployments never
-/// delete each other's.
-async fn declare(office: &Office) -> anyhow::Result<()> {
-    for (kind, definition) in office.catalogue.iter() {
-        for declared in &definition.schedules {
-            let schedule = NewSchedule {
-                name: declared.name.clone(),
-                kind: kind.clone(),
-                account: AccountId::SYSTEM,
-                connection: None,
-                payload: serde_json::to_value(&declared.payload)?,
-                attempts_max: definition.retry.attempts_max,
-                rule: declared.schedule(),
-                first_due_at: declared.schedule().first(office.store.now()),
-            };
-            if office.store.declare_schedule(&schedule).await? {
-                tracing::info!(schedule = schedule.name, Kind = kind.as_str(), "a schedule was entered");
-            }
+/// What needs no transaction: wakes whoever waits for the new jobs, and asks the older ones again whose rows were held.
+async fn follow_up(office: &Office, fired: &Fired) -> Result<(), StoreError> {
+    for kind in &fired.kinds {
+        office.store.wake(kind).await;
+    }
+    if !fired.uncancelled.is_empty() {
+        let asking = office.store.cancel_jobs(&fired.uncancelled);
+        match tokio::time::timeout(CANCEL_WAIT_MAX, asking).await {
+            Ok(asked) => drop(asked?),
+            Err(_) => tracing::warn!(jobs = fired.uncancelled.len(), "older jobs could not be told to stop in time"),
         }
     }
     Ok(())

@@ -302,36 +302,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn cancel_jobs(&self, jobs: &[JobId]) -> Result<Vec<JobId>, StoreError> {
-        let ids: Vec<i64> = jobs.iter().map(|id| id.0).collect();
-        let cancelled = sqlx::query_scalar!(
-            r#"-- cancel_jobs
-            WITH found AS (
-                SELECT id, state FROM jobs WHERE id = ANY($1) ORDER BY id FOR UPDATE
-            ), ended AS (
-                DELETE FROM jobs USING found WHERE jobs.id = found.id AND found.state IN (0, 1, 2)
-                RETURNING jobs.*
-            ), kept AS (
-                INSERT INTO finished_jobs (id, account_id, due_at, created_at, finished_at, ready_at, state, priority,
-                    attempt, attempts_max, kind, request_id, payload, connection_id, schedule_id, unique_key,
-                    deadline_at, traceparent, queued_at, checkpoint, progress, sent_at, claimed_at, servant_id)
-                SELECT id, account_id, due_at, created_at, $2, ready_at, 6, priority,
-                    attempt, attempts_max, kind, request_id, payload, connection_id, schedule_id, unique_key,
-                    deadline_at, traceparent, queued_at, checkpoint, progress, sent_at, claimed_at, servant_id
-                FROM ended
-            ), asked AS (
-                UPDATE jobs SET cancel_requested = true FROM found WHERE jobs.id = found.id AND found.state = 3
-            ), counted AS (
-                INSERT INTO job_count_deltas (kind, state, delta)
-                SELECT kind, state, -count(*) FROM ended GROUP BY kind, state
-                UNION ALL SELECT kind, 6, count(*) FROM ended GROUP BY kind
-            )
-            SELECT id AS "id!" FROM found"#,
-            &ids,
-            self.clock.now(),
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(cancelled.into_iter().map(JobId).collect())
+        let mut conn = self.pool.acquire().await?;
+        cancel(&mut conn, jobs, self.clock.now()).await
     }
 
     /// [`JobEvent::Retry`](domain::JobEvent::Retry) by an operator: failed and cancelled jobs are ready again, with
@@ -375,6 +347,44 @@ impl Store {
         .await?;
         Ok(retried.into_iter().map(JobId).collect())
     }
+}
+
+/// Ends pending jobs and asks running ones to stop. Answers with those that there are.
+pub(crate) async fn cancel(
+    conn: &mut sqlx::PgConnection,
+    jobs: &[JobId],
+    now: DateTime<Utc>,
+) -> Result<Vec<JobId>, StoreError> {
+    let ids: Vec<i64> = jobs.iter().map(|id| id.0).collect();
+    let cancelled = sqlx::query_scalar!(
+        r#"-- cancel_jobs
+        WITH found AS (
+            SELECT id, state FROM jobs WHERE id = ANY($1) ORDER BY id FOR UPDATE
+        ), ended AS (
+            DELETE FROM jobs USING found WHERE jobs.id = found.id AND found.state IN (0, 1, 2)
+            RETURNING jobs.*
+        ), kept AS (
+            INSERT INTO finished_jobs (id, account_id, due_at, created_at, finished_at, ready_at, state, priority,
+                attempt, attempts_max, kind, request_id, payload, connection_id, schedule_id, unique_key,
+                deadline_at, traceparent, queued_at, checkpoint, progress, sent_at, claimed_at, servant_id)
+            SELECT id, account_id, due_at, created_at, $2, ready_at, 6, priority,
+                attempt, attempts_max, kind, request_id, payload, connection_id, schedule_id, unique_key,
+                deadline_at, traceparent, queued_at, checkpoint, progress, sent_at, claimed_at, servant_id
+            FROM ended
+        ), asked AS (
+            UPDATE jobs SET cancel_requested = true FROM found WHERE jobs.id = found.id AND found.state = 3
+        ), counted AS (
+            INSERT INTO job_count_deltas (kind, state, delta)
+            SELECT kind, state, -count(*) FROM ended GROUP BY kind, state
+            UNION ALL SELECT kind, 6, count(*) FROM ended GROUP BY kind
+        )
+        SELECT id AS "id!" FROM found"#,
+        &ids,
+        now,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(cancelled.into_iter().map(JobId).collect())
 }
 
 /// Moves running jobs to `finished_jobs` as succeeded, where the token is still theirs.

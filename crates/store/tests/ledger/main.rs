@@ -6,5 +6,7 @@
 mod claims;
 mod inserts;
 mod leading;
+mod overlap;
+mod schedules;
 mod transitions;
 mod world;

@@ -1,0 +1,141 @@
+//! What a fire does while a job of its schedule is unfinished, policy by policy, and "run now" by the same rules.
+
+use crate::schedules::new;
+use crate::world::{World, kind};
+use domain::{JobState, Overlap, ScheduleId};
+use store::{Fate, RanNow};
+use uuid::Uuid;
+
+/// Fires once a minute, with nobody working; answers with the number of new jobs of each minute.
+async fn minutes(world: &World, count: usize) -> Vec<usize> {
+    let mut made = Vec::new();
+    for _ in 0..count {
+        world.store.release_buffered(&world.lead, 10).await.unwrap();
+        made.push(world.tick().await.jobs.len());
+        world.assert_counted("a minute").await;
+        world.advance_secs(60);
+    }
+    made
+}
+
+async fn finish_all(world: &World) {
+    for job in world.claim(&kind("noop"), 100).await {
+        assert!(world.store.succeed(&[job.key]).await.unwrap().contains(&job.key.id));
+    }
+}
+
+#[tokio::test]
+async fn skip_makes_none() {
+    let world = World::new().await;
+    let id = world.schedule(&new(&world, "s", Overlap::Skip)).await;
+    assert_eq!(minutes(&world, 3).await, [1, 0, 0]);
+    let busy = world.store.run_schedule(id, Uuid::new_v4()).await.unwrap();
+    assert!(matches!(busy, RanNow::Busy(Some(_))), "{busy:?}");
+    finish_all(&world).await;
+    assert!(matches!(world.store.run_schedule(id, Uuid::new_v4()).await.unwrap(), RanNow::Inserted(_)));
+    assert_eq!(minutes(&world, 1).await, [0], "the one of run now is unfinished");
+    finish_all(&world).await;
+    assert_eq!(minutes(&world, 1).await, [1]);
+}
+
+#[tokio::test]
+async fn a_failed_job_that_was_retried_is_still_the_schedules() {
+    let world = World::new().await;
+    let id = world.schedule(&new(&world, "s", Overlap::Skip)).await;
+    let job = world.tick().await.jobs[0];
+    let key = world.claim(&kind("noop"), 1).await[0].key;
+    assert!(world.settle(key, Fate::Fail(crate::world::failure())).await);
+    assert_eq!(world.store.retry_jobs(&[job]).await.unwrap(), [job]);
+    assert_eq!(world.store.run_schedule(id, Uuid::new_v4()).await.unwrap(), RanNow::Busy(Some(job)));
+}
+
+#[tokio::test]
+async fn buffer_one_keeps_one_waiting_until_the_other_has_finished() {
+    let world = World::new().await;
+    let id = world.schedule(&new(&world, "b", Overlap::BufferOne)).await;
+    let second_due = world.after_secs(60);
+    assert_eq!(minutes(&world, 3).await, [1, 0, 0]);
+    let buffered = world.store.find_schedule(id).await.unwrap().unwrap().buffered_due_at;
+    assert_eq!(buffered, Some(second_due), "the first that had to wait");
+    assert!(matches!(world.store.run_schedule(id, Uuid::new_v4()).await.unwrap(), RanNow::Busy(Some(_))));
+    assert_eq!(world.store.release_buffered(&world.lead, 10).await.unwrap().jobs, [], "not yet");
+    finish_all(&world).await;
+    let released = world.store.release_buffered(&world.lead, 10).await.unwrap();
+    assert_eq!(released.jobs.len(), 1);
+    let due: chrono::DateTime<chrono::Utc> =
+        sqlx::query_scalar("SELECT due_at FROM jobs").fetch_one(&world.sql).await.unwrap();
+    assert_eq!(due, second_due);
+    assert_eq!(world.store.run_schedule(id, Uuid::new_v4()).await.unwrap(), RanNow::Buffered);
+    assert_eq!(world.store.release_buffered(&world.lead, 10).await.unwrap().jobs, []);
+    world.assert_counted("buffering").await;
+}
+
+#[tokio::test]
+async fn cancel_older_ends_what_is_pending_and_asks_what_runs() {
+    let world = World::new().await;
+    let id = world.schedule(&new(&world, "c", Overlap::CancelOlder)).await;
+    let first = world.tick().await.jobs[0];
+    world.advance_secs(60);
+    let second = world.tick().await.jobs[0];
+    assert_eq!(world.state(first).await, JobState::Cancelled);
+    let running = world.claim(&kind("noop"), 1).await[0].key;
+    assert_eq!(running.id, second);
+    world.advance_secs(60);
+    let third = world.tick().await.jobs[0];
+    assert_eq!(world.state(second).await, JobState::Running);
+    let held = world.store.renew_leases(world.servant, &[running], world.after_secs(6)).await.unwrap();
+    assert!(held[0].cancel_requested, "its servant is told");
+    assert_eq!(world.state(third).await, JobState::Ready);
+    let RanNow::Inserted(fourth) = world.store.run_schedule(id, Uuid::new_v4()).await.unwrap() else {
+        panic!("it makes its job whatever there is")
+    };
+    assert_eq!(world.state(third).await, JobState::Cancelled);
+    assert_eq!(world.state(fourth).await, JobState::Ready);
+    world.assert_counted("cancelling").await;
+}
+
+#[tokio::test]
+async fn cancel_older_waits_for_nobody() {
+    let world = World::new().await;
+    world.schedule(&new(&world, "c", Overlap::CancelOlder)).await;
+    let first = world.tick().await.jobs[0];
+    // A servant's transaction holds the row.
+    let mut held = world.sql.begin().await.unwrap();
+    sqlx::query("SELECT id FROM jobs FOR UPDATE").execute(&mut *held).await.unwrap();
+    world.advance_secs(60);
+    let fired = world.tick().await;
+    assert_eq!((fired.jobs.len(), fired.uncancelled), (1, vec![first]), "the caller asks again");
+}
+
+#[tokio::test]
+async fn allow_makes_all() {
+    let world = World::new().await;
+    let id = world.schedule(&new(&world, "a", Overlap::Allow)).await;
+    assert_eq!(minutes(&world, 3).await, [1, 1, 1]);
+    assert!(matches!(world.store.run_schedule(id, Uuid::new_v4()).await.unwrap(), RanNow::Inserted(_)));
+    let next = world.store.find_schedule(id).await.unwrap().unwrap().next_due_at;
+    assert_eq!(next, Some(world.clock.now()), "run now moves nothing");
+    assert_eq!(world.store.run_schedule(ScheduleId(999), Uuid::new_v4()).await.unwrap(), RanNow::Missing);
+}
+
+#[tokio::test]
+async fn accounts_get_what_is_declared_for_each_and_are_looked_at_once() {
+    let world = World::new().await;
+    let names = ["nightly".to_owned()];
+    let one = world.store.create_account("one").await.unwrap();
+    let two = world.store.create_account("two").await.unwrap();
+    let missing = world.store.accounts_without_schedules(&names, 10).await.unwrap();
+    assert_eq!(missing, [one, two].map(|account| ("nightly".to_owned(), account)), "and none for the system");
+    world.store.declare_schedules(&[new(&world, &format!("nightly/{one}"), Overlap::Skip)]).await.unwrap();
+    assert_eq!(world.store.accounts_without_schedules(&names, 10).await.unwrap(), [("nightly".to_owned(), two)]);
+    world.store.accounts_have_schedules(&names).await.unwrap();
+    assert_eq!(world.store.accounts_without_schedules(&names, 10).await.unwrap().len(), 1, "a young one is looked at");
+    world.advance_secs(700);
+    world.store.accounts_have_schedules(&names).await.unwrap();
+    assert_eq!(world.store.accounts_without_schedules(&names, 10).await.unwrap(), [], "an old one was");
+    let three = world.store.create_account("three").await.unwrap();
+    assert_eq!(world.store.accounts_without_schedules(&names, 10).await.unwrap(), [("nightly".to_owned(), three)]);
+    assert_eq!(world.store.accounts_without_schedules(&["other".to_owned()], 10).await.unwrap().len(), 3);
+    let all = ["nightly".to_owned(), "other".to_owned()];
+    assert_eq!(world.store.missing_schedules(&all).await.unwrap(), all);
+}
