@@ -3,7 +3,7 @@
 
 use crate::{
     AccountPage, CancelReply, EnqueueReply, EnqueueRequest, ErrorBody, ErrorEnvelope, Heartbeat, HeartbeatReply,
-    JobDetail, JobPage, JobQuery, Order, OrderRequest, PageQuery, RetryReply, SchedulePage, ServantList, Stats,
+    JobDetail, JobPage, JobQuery, Order, OrderRequest, PageQuery, RetryReply, ServantList, Stats,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::time::Duration;
@@ -148,14 +148,6 @@ impl ManagerClient {
         self.post(&format!("/api/v1/servants/{id}/order"), &OrderRequest { order }).await
     }
 
-    /// Lists schedules.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn schedules(&self, page: &PageQuery) -> Result<SchedulePage, ClientError> {
-        self.get("/api/v1/schedules", page).await
-    }
-
     /// Lists accounts.
     ///
     /// # Errors
@@ -172,12 +164,28 @@ impl ManagerClient {
         self.get("/api/v1/stats", &()).await
     }
 
-    async fn get<Q: Serialize, A: DeserializeOwned>(&self, path: &str, query: &Q) -> Result<A, ClientError> {
+    pub(crate) async fn get<Q: Serialize, A: DeserializeOwned>(&self, path: &str, query: &Q) -> Result<A, ClientError> {
         self.call(self.http.get(format!("{}{path}", self.base)).query(query)).await
     }
 
-    async fn post<B: Serialize, A: DeserializeOwned>(&self, path: &str, body: &B) -> Result<A, ClientError> {
+    pub(crate) async fn post<B: Serialize, A: DeserializeOwned>(&self, path: &str, body: &B) -> Result<A, ClientError> {
         self.call(self.http.post(format!("{}{path}", self.base)).json(body)).await
+    }
+
+    pub(crate) async fn patch<B: Serialize, A: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<A, ClientError> {
+        self.call(self.http.patch(format!("{}{path}", self.base)).json(body)).await
+    }
+
+    pub(crate) async fn delete<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &Q,
+    ) -> Result<A, ClientError> {
+        self.call(self.http.delete(format!("{}{path}", self.base)).query(query)).await
     }
 
     async fn call<A: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<A, ClientError> {

@@ -5,6 +5,7 @@ mod client;
 mod error;
 mod jobs;
 mod others;
+mod schedules;
 mod servants;
 
 pub use client::{ClientError, ManagerClient};
@@ -12,5 +13,9 @@ pub use error::{ErrorBody, ErrorEnvelope};
 pub use jobs::{
     Attempt, CancelReply, EnqueueReply, EnqueueRequest, Job, JobDetail, JobPage, JobQuery, RetryReply, TimelineStep,
 };
-pub use others::{Account, AccountPage, Failure, JobCount, PageQuery, Schedule, SchedulePage, Stats};
+pub use others::{Account, AccountPage, Failure, JobCount, PageQuery, Stats};
+pub use schedules::{
+    BackfillReply, BackfillRequest, CreateSchedule, DeleteQuery, DeleteReply, PauseSchedule, PreviewQuery,
+    PreviewedFire, RunReply, Schedule, SchedulePage, SchedulePreview, ScheduleSettings, UpdateSchedule,
+};
 pub use servants::{CurrentJob, Heartbeat, HeartbeatReply, Order, OrderRequest, Servant, ServantList};

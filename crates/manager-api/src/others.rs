@@ -1,9 +1,8 @@
-//! Schedules, accounts and statistics on the wire.
+//! Accounts and statistics on the wire.
 
 use chrono::{DateTime, Utc};
 use domain::JobState;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 /// Which page of a list.
@@ -17,40 +16,6 @@ pub struct PageQuery {
     /// Rows, 200 at the most; 50 unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<i64>,
-}
-
-/// A schedule.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Schedule {
-    /// Its id.
-    pub id: i64,
-    /// Its name.
-    pub name: String,
-    /// The kind of its jobs.
-    pub kind: String,
-    /// Whose jobs they are.
-    pub account_id: i64,
-    /// The connection they work on.
-    pub connection_id: Option<i64>,
-    /// The rule as data.
-    pub rule: Value,
-    /// When it fires next; none: never again.
-    pub next_due_at: Option<DateTime<Utc>>,
-    /// When it fired last.
-    pub last_due_at: Option<DateTime<Utc>>,
-    /// Who paused it.
-    pub paused_by: Option<String>,
-    /// Why.
-    pub paused_reason: Option<String>,
-}
-
-/// A page of schedules, newest first.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct SchedulePage {
-    /// The schedules.
-    pub schedules: Vec<Schedule>,
-    /// Pass as `before` for the next page; none: this was the last.
-    pub next_before: Option<i64>,
 }
 
 /// A customer.

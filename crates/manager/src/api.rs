@@ -2,6 +2,7 @@
 
 mod jobs;
 mod others;
+mod schedules;
 mod servants;
 
 use crate::App;
@@ -27,7 +28,16 @@ pub(crate) use servants::servant_of;
         servants::list,
         servants::order,
         servants::heartbeat,
-        others::schedules,
+        schedules::list,
+        schedules::show,
+        schedules::create,
+        schedules::update,
+        schedules::delete,
+        schedules::pause,
+        schedules::resume,
+        schedules::run,
+        schedules::backfill,
+        schedules::preview,
         others::accounts,
         others::stats,
     ),
@@ -44,7 +54,13 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/servants", get(servants::list))
         .route("/api/v1/servants/{id}/order", post(servants::order))
         .route("/api/v1/heartbeats", post(servants::heartbeat))
-        .route("/api/v1/schedules", get(others::schedules))
+        .route("/api/v1/schedules", get(schedules::list).post(schedules::create))
+        .route("/api/v1/schedules/{id}", get(schedules::show).patch(schedules::update).delete(schedules::delete))
+        .route("/api/v1/schedules/{id}/pause", post(schedules::pause))
+        .route("/api/v1/schedules/{id}/resume", post(schedules::resume))
+        .route("/api/v1/schedules/{id}/run", post(schedules::run))
+        .route("/api/v1/schedules/{id}/backfill", post(schedules::backfill))
+        .route("/api/v1/schedules/{id}/preview", get(schedules::preview))
         .route("/api/v1/accounts", get(others::accounts))
         .route("/api/v1/stats", get(others::stats))
         .route("/api/openapi.json", get(|| async { Json(Description::openapi()) }))

@@ -85,7 +85,7 @@ pub(crate) enum Verb {
     },
 }
 
-fn parse_json(text: &str) -> Result<serde_json::Value, String> {
+pub(crate) fn parse_json(text: &str) -> Result<serde_json::Value, String> {
     serde_json::from_str(text).map_err(|error| format!("is no JSON: {error}"))
 }
 

@@ -6,13 +6,14 @@ mod jobs;
 mod output;
 mod queues;
 mod refusal;
+mod schedules;
 mod servants;
 mod show;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use domain::{Clock, Schedule};
-use manager_api::{ManagerClient, PageQuery};
+use domain::Clock;
+use manager_api::ManagerClient;
 use refusal::Refusal;
 use std::process::ExitCode;
 use store::Store;
@@ -51,19 +52,13 @@ enum Verb {
     Jobs(jobs::Verb),
     /// Lists servants and gives them orders.
     Servants(servants::Servants),
-    /// Lists schedules.
+    /// Lists, makes, changes, pauses, runs and previews schedules.
     #[command(subcommand)]
-    Schedules(Schedules),
+    Schedules(schedules::Verb),
     /// Counts of jobs by kind and state.
     Stats,
     /// Checks database, schema, queues, manager and clock, and says what to do.
     Doctor(doctor::Doctor),
-}
-
-#[derive(Debug, Subcommand)]
-enum Schedules {
-    /// Lists them, newest first.
-    List,
 }
 
 fn main() -> ExitCode {
@@ -105,31 +100,13 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Enqueue(job) => jobs::enqueue(&client()?, job, json).await,
         Verb::Jobs(verb) => jobs::run(&client()?, verb, json).await,
         Verb::Servants(verb) => servants::run(&client()?, verb, json).await,
-        Verb::Schedules(Schedules::List) => {
-            let page = client()?.schedules(&PageQuery::default()).await.map_err(Refusal::from)?;
-            let rows = page.schedules.iter().map(|s| {
-                let next = if s.paused_by.is_some() { "paused".to_owned() } else { output::time(s.next_due_at) };
-                let account = s.account_id.to_string();
-                vec![s.id.to_string(), s.name.clone(), s.kind.clone(), account, rule(&s.rule), next]
-            });
-            output::table(json, &page, &["ID", "NAME", "KIND", "ACCOUNT", "RULE", "NEXT"], rows.collect())
-        }
+        Verb::Schedules(verb) => schedules::run(&client()?, verb, json).await,
         Verb::Stats => {
             let stats = client()?.stats().await.map_err(Refusal::from)?;
             let rows = stats.counts.iter().map(|c| vec![c.kind.clone(), c.state.to_string(), c.jobs.to_string()]);
             output::table(json, &stats, &["KIND", "STATE", "JOBS"], rows.collect())
         }
         Verb::Doctor(doctor) => doctor::run(arguments.database_url.as_deref(), &arguments.manager, doctor, json).await,
-    }
-}
-
-/// A schedule's rule in words.
-fn rule(rule: &serde_json::Value) -> String {
-    match serde_json::from_value(rule.clone()) {
-        Ok(Schedule::EverySecs(secs)) => format!("every {secs} s"),
-        Ok(Schedule::Once(at)) => format!("once, {}", output::time(Some(at))),
-        // A newer manager's.
-        Err(_) => rule.to_string(),
     }
 }
 

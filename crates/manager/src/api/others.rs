@@ -1,41 +1,15 @@
-//! Schedules, accounts and statistics over HTTP.
+//! Accounts and statistics over HTTP.
 
 use crate::{App, error::ApiError, filter::limit_of};
 use axum::{
     Json,
     extract::{Query, State},
 };
-use domain::{AccountId, Liveness, ScheduleId, liveness};
-use manager_api::{Account, AccountPage, ErrorEnvelope, Failure, JobCount, PageQuery, Schedule, SchedulePage, Stats};
+use domain::{AccountId, Liveness, liveness};
+use manager_api::{Account, AccountPage, ErrorEnvelope, Failure, JobCount, PageQuery, Stats};
 
 /// Failures shown with the statistics.
 const FAILURES_MAX: i64 = 10;
-
-/// Lists schedules, newest first.
-#[utoipa::path(get, path = "/api/v1/schedules", tag = "schedules", params(PageQuery),
-    responses((status = 200, body = SchedulePage), (status = 400, body = ErrorEnvelope)))]
-pub(crate) async fn schedules(
-    State(app): State<App>,
-    Query(page): Query<PageQuery>,
-) -> Result<Json<SchedulePage>, ApiError> {
-    let limit = limit_of(page.limit)?;
-    let rows = app.store.list_schedules(page.before.map(ScheduleId), limit).await?;
-    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
-    let next_before = rows.last().filter(|_| is_full).map(|row| row.id);
-    let schedules = rows.into_iter().map(|row| Schedule {
-        id: row.id,
-        name: row.name,
-        kind: row.kind,
-        account_id: row.account_id,
-        connection_id: row.connection_id,
-        rule: row.rule,
-        next_due_at: row.next_due_at,
-        last_due_at: row.last_due_at,
-        paused_by: row.paused_by,
-        paused_reason: row.paused_reason,
-    });
-    Ok(Json(SchedulePage { schedules: schedules.collect(), next_before }))
-}
 
 /// Lists accounts, newest first.
 #[utoipa::path(get, path = "/api/v1/accounts", tag = "accounts", params(PageQuery),

@@ -1,0 +1,305 @@
+//! Schedules over HTTP: list, show, make, change, pause, run, back-fill, preview, delete.
+
+use crate::{App, error::ApiError, filter::limit_of, gate::RequestId};
+use axum::{
+    Extension, Json,
+    extract::{Path, Query, State},
+    http::StatusCode,
+};
+use chrono::DateTime;
+use domain::{AccountId, ConnectionId, Kind, Policy, RetryPolicy, ScheduleId};
+use manager_api::{
+    BackfillReply, BackfillRequest, CreateSchedule, DeleteQuery, DeleteReply, ErrorEnvelope, PageQuery, PauseSchedule,
+    PreviewQuery, PreviewedFire, RunReply, Schedule, SchedulePage, SchedulePreview, ScheduleSettings, UpdateSchedule,
+};
+use serde_json::Value;
+use store::{Created, Deleted, Edited, NewSchedule, RanNow, ScheduleEdit, ScheduleRow};
+
+/// Due times of one back-fill.
+const BACKFILL_MAX: usize = 10_000;
+/// Fires of a preview, unless said and at the most.
+const PREVIEW: usize = 50;
+const PREVIEW_MAX: usize = 500;
+/// Characters of a name, and of who pauses and why.
+const NAME_CHARS_MAX: usize = 200;
+const REASON_CHARS_MAX: usize = 500;
+
+/// Lists schedules, newest first.
+#[utoipa::path(get, path = "/api/v1/schedules", tag = "schedules", params(PageQuery),
+    responses((status = 200, body = SchedulePage), (status = 400, body = ErrorEnvelope)))]
+pub(crate) async fn list(
+    State(app): State<App>,
+    Query(page): Query<PageQuery>,
+) -> Result<Json<SchedulePage>, ApiError> {
+    let limit = limit_of(page.limit)?;
+    let rows = app.store.list_schedules(page.before.map(ScheduleId), limit).await?;
+    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
+    let next_before = rows.last().filter(|_| is_full).map(|row| row.id);
+    Ok(Json(SchedulePage { schedules: rows.into_iter().map(schedule_of).collect(), next_before }))
+}
+
+/// Shows one schedule.
+#[utoipa::path(get, path = "/api/v1/schedules/{id}", tag = "schedules", params(("id" = i64, Path, description = "The schedule")),
+    responses((status = 200, body = Schedule), (status = 404, body = ErrorEnvelope)))]
+pub(crate) async fn show(State(app): State<App>, Path(id): Path<i64>) -> Result<Json<Schedule>, ApiError> {
+    Ok(Json(schedule_of(find(&app, id).await?)))
+}
+
+/// Makes a schedule.
+#[utoipa::path(post, path = "/api/v1/schedules", tag = "schedules", request_body = CreateSchedule,
+    responses((status = 201, body = Schedule), (status = 400, body = ErrorEnvelope),
+              (status = 404, body = ErrorEnvelope, description = "There is no such account or connection"),
+              (status = 409, body = ErrorEnvelope, description = "The name is taken")))]
+pub(crate) async fn create(
+    State(app): State<App>,
+    Json(request): Json<CreateSchedule>,
+) -> Result<(StatusCode, Json<Schedule>), ApiError> {
+    words("name", &request.name, NAME_CHARS_MAX)?;
+    let account = AccountId(request.account_id.unwrap_or(0));
+    let rule = rule_of(request.rule)?;
+    let edit = edit_of(None, request.settings)?;
+    let mut policy = Policy::default();
+    policy.overlap = edit.overlap.unwrap_or_default();
+    policy.jitter_secs = edit.jitter_secs.unwrap_or_default();
+    policy.starts_at = edit.starts_at.flatten();
+    policy.ends_at = edit.ends_at.flatten();
+    policy.catch_up.secs = edit.catch_up_secs.unwrap_or(policy.catch_up.secs);
+    policy.catch_up.fires_max = edit.catch_up_max.unwrap_or(policy.catch_up.fires_max);
+    policy.check().map_err(ApiError::bad_request)?;
+    let first_due_at = policy.plan(rule.clone(), account, &request.name).first(app.store.now());
+    let schedule = NewSchedule {
+        kind: Kind::new(request.kind).map_err(|error| ApiError::bad_request(format!("kind: {error}")))?,
+        account,
+        connection: request.connection_id.map(ConnectionId),
+        payload: edit.payload.unwrap_or_else(|| serde_json::json!({})),
+        priority: edit.priority.unwrap_or(2),
+        attempts_max: request.attempts_max.unwrap_or(RetryPolicy::default().attempts_max).max(1),
+        rule,
+        policy,
+        first_due_at,
+        declared: false,
+        name: request.name,
+    };
+    let id = match app.store.create_schedule(&schedule).await? {
+        Created::New(id) => id,
+        Created::NameTaken => {
+            return Err(ApiError::conflict(format!("there is a schedule named '{}' already", schedule.name)));
+        }
+        Created::NoAccount => return Err(ApiError::not_found(format!("there is no account {account}"))),
+        Created::NoConnection => {
+            return Err(ApiError::not_found(format!("account {account} has no such connection")));
+        }
+    };
+    tracing::info!(schedule_id = id.0, schedule = schedule.name, "schedule made by an operator");
+    Ok((StatusCode::CREATED, Json(schedule_of(find(&app, id.0).await?))))
+}
+
+/// Changes a schedule; what is not said stays.
+#[utoipa::path(patch, path = "/api/v1/schedules/{id}", tag = "schedules", request_body = UpdateSchedule,
+    params(("id" = i64, Path, description = "The schedule")),
+    responses((status = 200, body = Schedule), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope)))]
+pub(crate) async fn update(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Json(request): Json<UpdateSchedule>,
+) -> Result<Json<Schedule>, ApiError> {
+    let edit = edit_of(request.rule, request.settings)?;
+    match app.store.edit_schedule(ScheduleId(id), &edit).await? {
+        Edited::Missing => Err(missing(id)),
+        Edited::Refused(problem) => Err(ApiError::bad_request(problem)),
+        Edited::Done(row) => {
+            tracing::info!(schedule_id = id, schedule = row.name, "schedule changed by an operator");
+            Ok(Json(schedule_of(*row)))
+        }
+    }
+}
+
+/// Deletes a schedule; its jobs stay.
+#[utoipa::path(delete, path = "/api/v1/schedules/{id}", tag = "schedules",
+    params(("id" = i64, Path, description = "The schedule"), DeleteQuery),
+    responses((status = 200, body = DeleteReply), (status = 404, body = ErrorEnvelope),
+              (status = 409, body = ErrorEnvelope, description = "The catalogue declares it")))]
+pub(crate) async fn delete(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Query(query): Query<DeleteQuery>,
+) -> Result<Json<DeleteReply>, ApiError> {
+    match app.store.delete_schedule(ScheduleId(id), query.force.unwrap_or(false)).await? {
+        Deleted::Missing => Err(missing(id)),
+        Deleted::Declared => Err(ApiError::conflict(format!("schedule {id} is declared in the catalogue of jobs"))
+            .hint("pause it; or take it out of config/jobs.toml first, and delete it with force")),
+        Deleted::Done => {
+            tracing::info!(schedule_id = id, "schedule deleted by an operator");
+            Ok(Json(DeleteReply { id }))
+        }
+    }
+}
+
+/// Keeps a schedule from firing.
+#[utoipa::path(post, path = "/api/v1/schedules/{id}/pause", tag = "schedules", request_body = PauseSchedule,
+    params(("id" = i64, Path, description = "The schedule")),
+    responses((status = 200, body = Schedule), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope)))]
+pub(crate) async fn pause(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Json(request): Json<PauseSchedule>,
+) -> Result<Json<Schedule>, ApiError> {
+    words("by", &request.by, NAME_CHARS_MAX)?;
+    words("reason", &request.reason, REASON_CHARS_MAX)?;
+    let row = app.store.pause_schedule(ScheduleId(id), request.by.trim(), request.reason.trim()).await?;
+    tracing::info!(schedule_id = id, "schedule paused by an operator");
+    row.map(|row| Json(schedule_of(row))).ok_or_else(|| missing(id))
+}
+
+/// Lets a schedule fire again; what it missed meanwhile is not made good.
+#[utoipa::path(post, path = "/api/v1/schedules/{id}/resume", tag = "schedules",
+    params(("id" = i64, Path, description = "The schedule")),
+    responses((status = 200, body = Schedule), (status = 404, body = ErrorEnvelope)))]
+pub(crate) async fn resume(State(app): State<App>, Path(id): Path<i64>) -> Result<Json<Schedule>, ApiError> {
+    let row = app.store.resume_schedule(ScheduleId(id)).await?;
+    tracing::info!(schedule_id = id, "schedule resumed by an operator");
+    row.map(|row| Json(schedule_of(row))).ok_or_else(|| missing(id))
+}
+
+/// Makes a job of a schedule now, by its overlap policy, paused or not; its next fire stays.
+#[utoipa::path(post, path = "/api/v1/schedules/{id}/run", tag = "schedules",
+    params(("id" = i64, Path, description = "The schedule")),
+    responses((status = 200, body = RunReply), (status = 404, body = ErrorEnvelope),
+              (status = 409, body = ErrorEnvelope, description = "Its last job is unfinished, and its policy makes no second one")))]
+pub(crate) async fn run(
+    State(app): State<App>,
+    Extension(request_id): Extension<RequestId>,
+    Path(id): Path<i64>,
+) -> Result<Json<RunReply>, ApiError> {
+    let job_id = match app.store.run_schedule(ScheduleId(id), request_id.0).await? {
+        RanNow::Missing => return Err(missing(id)),
+        RanNow::Inserted(job) => Some(job.0),
+        RanNow::Buffered => None,
+        RanNow::Busy(job) => {
+            let job = job.map_or_else(|| "its last job".to_owned(), |job| format!("its job {job}"));
+            return Err(ApiError::conflict(format!("{job} is unfinished, and its overlap policy makes no other"))
+                .hint("wait for it, cancel it, or change the schedule's overlap policy"));
+        }
+    };
+    tracing::info!(RequestId = %request_id.0, schedule_id = id, JobId = job_id, "schedule run by an operator");
+    Ok(Json(RunReply { job_id, request_id: request_id.0.to_string() }))
+}
+
+/// Makes one job for each due time of a range in the past, at the lowest priority; the same due time once.
+#[utoipa::path(post, path = "/api/v1/schedules/{id}/backfill", tag = "schedules", request_body = BackfillRequest,
+    params(("id" = i64, Path, description = "The schedule")),
+    responses((status = 200, body = BackfillReply), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope)))]
+pub(crate) async fn backfill(
+    State(app): State<App>,
+    Extension(request_id): Extension<RequestId>,
+    Path(id): Path<i64>,
+    Json(range): Json<BackfillRequest>,
+) -> Result<Json<BackfillReply>, ApiError> {
+    let row = find(&app, id).await?;
+    if range.from >= range.to {
+        return Err(ApiError::bad_request("to is not after from"));
+    }
+    if range.to > app.store.now() {
+        return Err(ApiError::bad_request("to lies in the future, which needs no back-fill"));
+    }
+    let anchor = row.next_due_at.or(row.last_due_at).unwrap_or(range.from);
+    let due = row.plan()?.between(anchor, range.from, range.to, BACKFILL_MAX + 1);
+    if due.len() > BACKFILL_MAX {
+        return Err(ApiError::bad_request(format!("the range has more than {BACKFILL_MAX} due times"))
+            .hint("back-fill it in pieces"));
+    }
+    let inserted = app.store.backfill_schedule(ScheduleId(id), &due, request_id.0).await?;
+    tracing::info!(RequestId = %request_id.0, schedule_id = id, inserted, "schedule back-filled by an operator");
+    let due_times = u64::try_from(due.len()).unwrap_or(u64::MAX);
+    Ok(Json(BackfillReply { due_times, inserted, request_id: request_id.0.to_string() }))
+}
+
+/// Shows the next fires, and which of them a change of the zone's clock touches.
+#[utoipa::path(get, path = "/api/v1/schedules/{id}/preview", tag = "schedules",
+    params(("id" = i64, Path, description = "The schedule"), PreviewQuery),
+    responses((status = 200, body = SchedulePreview), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope)))]
+pub(crate) async fn preview(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Query(query): Query<PreviewQuery>,
+) -> Result<Json<SchedulePreview>, ApiError> {
+    let count = query.count.unwrap_or(PREVIEW);
+    if !(1..=PREVIEW_MAX).contains(&count) {
+        return Err(ApiError::bad_request(format!("count is {count}, not between 1 and {PREVIEW_MAX}")));
+    }
+    let row = find(&app, id).await?;
+    let plan = row.plan()?;
+    let fires = plan.preview(row.next_due_at, count).into_iter().map(|fire| PreviewedFire {
+        at: fire.at,
+        local: fire.local,
+        dst: fire.touched.map(|touched| touched.as_str().to_owned()),
+    });
+    Ok(Json(SchedulePreview { id, zone: plan.zone().to_owned(), fires: fires.collect(), paused_by: row.paused_by }))
+}
+
+fn missing(id: i64) -> ApiError {
+    ApiError::not_found(format!("there is no schedule {id}")).hint("GET /api/v1/schedules lists them")
+}
+
+async fn find(app: &App, id: i64) -> Result<ScheduleRow, ApiError> {
+    app.store.find_schedule(ScheduleId(id)).await?.ok_or_else(|| missing(id))
+}
+
+fn words(key: &str, text: &str, chars_max: usize) -> Result<(), ApiError> {
+    if text.trim().is_empty() || text.chars().count() > chars_max {
+        return Err(ApiError::bad_request(format!("{key} has 1 to {chars_max} characters")));
+    }
+    Ok(())
+}
+
+fn rule_of(rule: Value) -> Result<domain::Schedule, ApiError> {
+    serde_json::from_value(rule).map_err(|error| ApiError::bad_request(format!("rule: {error}")))
+}
+
+fn edit_of(rule: Option<Value>, settings: ScheduleSettings) -> Result<ScheduleEdit, ApiError> {
+    if let Some(priority) = settings.priority.filter(|priority| !(0..=4).contains(priority)) {
+        return Err(ApiError::bad_request(format!("priority is {priority}, not between 0 (urgent) and 4")));
+    }
+    // The ledger keeps microseconds.
+    let whole = |at: chrono::DateTime<chrono::Utc>| DateTime::from_timestamp_micros(at.timestamp_micros());
+    Ok(ScheduleEdit {
+        rule: rule.map(rule_of).transpose()?,
+        overlap: settings.overlap.map(|text| text.parse()).transpose().map_err(ApiError::bad_request)?,
+        jitter_secs: settings.jitter_secs,
+        starts_at: settings.starts_at.map(|at| at.and_then(whole)),
+        ends_at: settings.ends_at.map(|at| at.and_then(whole)),
+        catch_up_secs: settings.catch_up_secs,
+        catch_up_max: settings.catch_up_max,
+        payload: settings.payload,
+        priority: settings.priority,
+    })
+}
+
+/// A row of the ledger as the API shows it.
+fn schedule_of(row: ScheduleRow) -> Schedule {
+    Schedule {
+        id: row.id,
+        name: row.name,
+        kind: row.kind,
+        account_id: row.account_id,
+        connection_id: row.connection_id,
+        payload: row.payload,
+        priority: row.priority,
+        attempts_max: row.attempts_max,
+        rule: row.rule,
+        overlap: row.overlap,
+        jitter_secs: row.jitter_secs,
+        starts_at: row.starts_at,
+        ends_at: row.ends_at,
+        catch_up_secs: row.catch_up_secs,
+        catch_up_max: row.catch_up_max,
+        next_due_at: row.next_due_at,
+        last_due_at: row.last_due_at,
+        buffered_due_at: row.buffered_due_at,
+        dropped_fires: row.dropped_fires,
+        declared: row.declared,
+        paused_by: row.paused_by,
+        paused_reason: row.paused_reason,
+        paused_at: row.paused_at,
+    }
+}
