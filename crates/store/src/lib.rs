@@ -37,7 +37,7 @@ pub use streams::*;
 use chrono::{DateTime, Utc};
 use domain::Clock;
 use sqlx::{
-    PgPool, Postgres,
+    Connection, PgConnection, PgPool, Postgres,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use std::time::Duration;
@@ -90,6 +90,9 @@ impl Store {
             // "Relation already exists, skipping" is how a temporary table is found, and no news.
             ("client_min_messages", "warning"),
         ]);
+        // The pool would try again until its time is up and then say just that; this says at once what is wrong.
+        let first = tokio::time::timeout(Duration::from_secs(ACQUIRE_SECS_MAX), PgConnection::connect_with(&options));
+        first.await.map_err(|_| sqlx::Error::PoolTimedOut)??.close().await?;
         let pool = PgPoolOptions::new()
             .max_connections(pool_max)
             .acquire_timeout(Duration::from_secs(ACQUIRE_SECS_MAX))
