@@ -1,6 +1,7 @@
 //! Measures the system as its users would: real binaries, a real PostgreSQL with full durability.
 //! Prints JSON lines; the last one is the result. Figures of one run compare with each other, not with another day's.
 
+mod chaos;
 mod fleet;
 mod jobs;
 mod measure;
@@ -20,6 +21,8 @@ struct Arguments {
 enum Bench {
     /// Enqueue rate, drain rate and start latency of jobs that do nothing.
     Jobs(jobs::Options),
+    /// Kills, stops and restarts everything under load, then reads the whole ledger; exit code 1 when it is not sound.
+    Chaos(chaos::Options),
 }
 
 fn main() -> ExitCode {
@@ -30,6 +33,7 @@ fn main() -> ExitCode {
                 runtime.block_on(async {
                     match arguments.bench {
                         Bench::Jobs(options) => jobs::run(options).await,
+                        Bench::Chaos(options) => chaos::run(options).await,
                     }
                 })
             },

@@ -49,6 +49,7 @@ impl<S: Servant> Runner<S> {
         tokio::spawn(
             async move {
                 let end = runner.run(&job, context, &in_hand).await;
+                in_hand.note_return();
                 let ended = Ended { key: job.key, end, _slot: slot };
                 // The finisher outlives every job; without it nobody is left to tell, and the lease runs out.
                 let _ = runner.ended.send(ended);
