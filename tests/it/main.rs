@@ -14,4 +14,5 @@ mod orders;
 mod organisation;
 mod outages;
 mod schedulers;
+mod sync;
 mod tidy;
