@@ -13,6 +13,7 @@ use serde_json::json;
 use sqlx::{Connection, PgConnection, Row};
 use std::{
     io::Write,
+    sync::atomic::Ordering::SeqCst,
     time::{Duration, Instant},
 };
 use store::{NewJob, Store};
@@ -39,6 +40,7 @@ pub(crate) struct Options {
 
 /// Jobs in one call of the bulk enqueue.
 const BULK: usize = 1_000;
+const BULKS_IN_FLIGHT: usize = 2;
 const SINGLES: usize = 5_000;
 const SINGLES_IN_FLIGHT: usize = 24;
 const LATENCY_SECS: u32 = 20;
@@ -161,14 +163,26 @@ async fn last_job(sql: &mut PgConnection) -> anyhow::Result<i64> {
     Ok(sqlx::query("SELECT coalesce(max(id), 0) FROM finished_jobs").fetch_one(sql).await?.try_get(0)?)
 }
 
+/// Enqueues in calls of [`BULK`] jobs, two calls in flight: while one is made ready or committed, the other is written.
 async fn enqueue_bulk(store: &Store, kind: &Kind, jobs: usize) -> anyhow::Result<f64> {
     let batch: Vec<NewJob> = (0..BULK).map(|n| NewJob::new(kind.clone(), json!({"id": n, "t": 0}))).collect();
+    let left = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(jobs));
     let start = Instant::now();
-    let mut left = jobs;
-    while left > 0 {
-        let size = left.min(BULK);
-        store.insert_jobs(&batch[..size]).await?;
-        left -= size;
+    let mut lanes = tokio::task::JoinSet::new();
+    for _ in 0..BULKS_IN_FLIGHT {
+        let (store, batch, left) = (store.clone(), batch.clone(), left.clone());
+        lanes.spawn(async move {
+            loop {
+                let (Ok(had) | Err(had)) = left.fetch_update(SeqCst, SeqCst, |left| Some(left.saturating_sub(BULK)));
+                if had == 0 {
+                    return anyhow::Ok(());
+                }
+                store.insert_jobs(&batch[..had.min(BULK)]).await?;
+            }
+        });
+    }
+    while let Some(lane) = lanes.join_next().await {
+        lane??;
     }
     Ok(start.elapsed().as_secs_f64())
 }
