@@ -138,11 +138,13 @@ impl Registry {
         self.lock().insert(job.key.id, job);
     }
 
-    /// Removes an attempt; a later attempt of the same job, claimed by this process again, stays.
-    pub(crate) fn remove(&self, key: AttemptKey) {
+    /// Removes attempts; a later attempt of the same job, claimed by this process again, stays.
+    pub(crate) fn remove_all(&self, keys: impl Iterator<Item = AttemptKey>) {
         let mut jobs = self.lock();
-        if jobs.get(&key.id).is_some_and(|job| job.key == key) {
-            jobs.remove(&key.id);
+        for key in keys {
+            if jobs.get(&key.id).is_some_and(|job| job.key == key) {
+                jobs.remove(&key.id);
+            }
         }
     }
 

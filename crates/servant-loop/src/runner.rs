@@ -63,7 +63,7 @@ impl<S: Servant> Runner<S> {
             return self
                 .settle(job, failure(ErrorClass::DeadlineExceeded, "the deadline passed before it could start"));
         }
-        let payload = match serde_json::from_value::<S::Payload>(job.payload.clone()) {
+        let payload = match serde_json::from_str::<S::Payload>(&job.payload) {
             Ok(payload) => payload,
             Err(error) => {
                 let chain = format!("the payload is not one of this kind\n{error}");

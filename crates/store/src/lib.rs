@@ -34,7 +34,7 @@ pub use servants::*;
 pub use stats::*;
 pub use streams::*;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::Clock;
 use sqlx::{
     Connection, PgConnection, PgPool, Postgres,
@@ -84,12 +84,17 @@ impl Tx {
 const ACQUIRE_SECS_MAX: u64 = 10;
 /// How often a daemon's clock is corrected, in seconds.
 const CLOCK_EVERY_SECS: u64 = 30;
+/// Times that the database's clock is read to know it once; the first read also prepares the statement.
+const CLOCK_READS: u32 = 4;
 
 impl Store {
     /// Connects, and sets `clock` to the database's time.
     ///
     /// A transaction that its process leaves idle for 4 s is ended by the server, so that a stopped process cannot
     /// hold a row for longer than a lease; no statement runs for longer than 60 s.
+    ///
+    /// Every statement here is meant to find its rows through an index, whatever the statistics say: a plan that was
+    /// made while a table was empty or not yet analysed would else read or sort the whole backlog on every claim.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when the server does not answer, [`StoreError::Rejected`] for a malformed address.
@@ -101,6 +106,10 @@ impl Store {
             ("plan_cache_mode", "force_generic_plan"),
             // "Relation already exists, skipping" is how a temporary table is found, and no news.
             ("client_min_messages", "warning"),
+            ("enable_seqscan", "off"),
+            ("enable_bitmapscan", "off"),
+            ("enable_hashjoin", "off"),
+            ("enable_mergejoin", "off"),
         ]);
         // The pool would try again until its time is up and then say just that; this says at once what is wrong.
         let first = tokio::time::timeout(Duration::from_secs(ACQUIRE_SECS_MAX), PgConnection::connect_with(&options));
@@ -133,12 +142,21 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database does not answer.
     pub async fn synchronise_clock(&self) -> Result<(), StoreError> {
-        let before = Utc::now();
-        let theirs = sqlx::query_scalar!(r#"SELECT /* synchronise_clock */ clock_timestamp() AS "now!""#)
-            .fetch_one(&self.pool)
-            .await?;
-        let after = Utc::now();
-        self.clock.set_offset(theirs - (before + (after - before) / 2));
+        // The quickest of a few answers is the least wrong: the true moment of reading lies within its round trip.
+        let mut best: Option<(TimeDelta, TimeDelta)> = None;
+        for _ in 0..CLOCK_READS {
+            let before = Utc::now();
+            let theirs = sqlx::query_scalar!(r#"SELECT /* synchronise_clock */ clock_timestamp() AS "now!""#)
+                .fetch_one(&self.pool)
+                .await?;
+            let took = Utc::now() - before;
+            if best.is_none_or(|(shortest, _)| took < shortest) {
+                best = Some((took, theirs - (before + took / 2)));
+            }
+        }
+        if let Some((_, offset)) = best {
+            self.clock.set_offset(offset);
+        }
         Ok(())
     }
 

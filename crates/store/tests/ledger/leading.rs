@@ -3,7 +3,7 @@
 use crate::world::{LEASE_SECS, World, kind};
 use chrono::TimeDelta;
 use domain::JobState;
-use store::Retention;
+use store::{Delivered, Fate, Retention};
 
 #[tokio::test]
 async fn a_leader_of_the_past_changes_nothing() {
@@ -24,7 +24,8 @@ async fn a_leader_of_the_past_changes_nothing() {
     assert_eq!(world.store.send_again(&old, &kind("c"), 1, 10).await.unwrap(), 0);
     assert_eq!(world.store.rescue(&old, 10).await.unwrap(), []);
     assert_eq!(world.store.fold_counters(&old, 10).await.unwrap(), 0);
-    world.store.forget_sent(&old, &[queued]).await.unwrap();
+    let unsent = world.store.unsent(10).await.unwrap();
+    world.store.forget_sent(&old, &[unsent[0].entry]).await.unwrap();
     assert_eq!(world.store.unsent(10).await.unwrap().len(), 1);
     assert!(world.store.keep_partitions(&old, Retention { days: 7 }).await.is_err());
     world.store.resign(&old).await.unwrap();
@@ -56,6 +57,23 @@ async fn the_wait_before_sending_again_doubles_up_to_a_bound() {
     }
     assert_eq!(world.store.unsent(100).await.unwrap().len(), 10);
     world.assert_counted("sending again").await;
+}
+
+#[tokio::test]
+async fn what_is_dispatched_again_is_sent_again() {
+    let world = World::new().await;
+    let kind = kind("noop");
+    let (id, _) = world.job_in(JobState::Queued, &kind, 3).await;
+    let sending = world.store.unsent(10).await.unwrap();
+    // The message overtakes the relay: claimed, given back and dispatched anew before the relay forgets what it sent.
+    let delivered = [Delivered { id, sent_at: world.clock.now() }];
+    let until = world.after_secs(LEASE_SECS);
+    let claimed = world.store.claim_delivered(world.servant, &kind, &delivered, until).await.unwrap();
+    assert!(world.settle(claimed[0].key, Fate::GiveBack).await);
+    assert_eq!(world.store.dispatch(&world.lead, &kind, 1).await.unwrap(), 1);
+    let sent: Vec<_> = sending.iter().map(|unsent| unsent.entry).collect();
+    world.store.forget_sent(&world.lead, &sent).await.unwrap();
+    assert_eq!(world.store.unsent(10).await.unwrap().len(), 1, "the new entry is another one");
 }
 
 #[tokio::test]

@@ -6,5 +6,6 @@
 mod claims;
 mod inserts;
 mod leading;
+mod lists;
 mod transitions;
 mod world;
