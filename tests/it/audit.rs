@@ -14,7 +14,10 @@ const WRONGS: [(&str, &str); 10] = [
     ("UPDATE finished_jobs SET kind = 'other' WHERE id = ($1)::bigint", "a counter differs from a recount"),
     ("DELETE FROM finished_jobs WHERE id = ($1)::bigint", "is nowhere"),
     ("INSERT INTO finished_jobs SELECT * FROM finished_jobs WHERE id = ($1)::bigint", "2 times"),
-    ("INSERT INTO outbox VALUES (($1)::bigint, 0, 'effects', now())", "in the outbox"),
+    (
+        "INSERT INTO outbox (job_id, account_id, kind, queued_at) VALUES (($1)::bigint, 0, 'effects', now())",
+        "in the outbox",
+    ),
     (
         "INSERT INTO attempts (job_id, attempt, class, error, ended_at) VALUES (($1)::bigint, 1, 'bug', 'odd', now())",
         "a mistake of ours: odd",

@@ -49,7 +49,7 @@ async fn the_wait_before_sending_again_doubles_up_to_a_bound() {
     let kind = kind("noop");
     let (_, _) = world.job_in(JobState::Queued, &kind, 3).await;
     for sends in 0..9_u32 {
-        let wait = TimeDelta::seconds(10 << sends.min(6));
+        let wait = TimeDelta::seconds(10 << sends.min(3));
         world.clock.advance(wait);
         assert_eq!(world.store.send_again(&world.lead, &kind, 10, 5).await.unwrap(), 0, "too early, {sends}");
         world.clock.advance(TimeDelta::milliseconds(1));
@@ -97,4 +97,26 @@ async fn dropped_partitions_leave_the_counters_right() {
     assert_eq!(dropped, ["attempts_20300506", "finished_jobs_20300506"]);
     assert_eq!(world.count("SELECT count(*) FROM finished_jobs").await, 4);
     world.assert_counted("dropping").await;
+}
+
+#[tokio::test]
+async fn what_ended_before_its_day_had_a_partition_moves_into_one() {
+    let world = World::new().await;
+    let retention = Retention { days: 2 };
+    for _ in 0..2 {
+        let (_, _) = world.job_in(JobState::Succeeded, &kind("noop"), 3).await;
+        let (_, _) = world.job_in(JobState::Failed, &kind("noop"), 3).await;
+        world.clock.advance(TimeDelta::days(1));
+    }
+    assert_eq!(world.count("SELECT count(*) FROM ONLY finished_jobs_default").await, 4);
+    assert!(world.store.keep_partitions(&world.lead, retention).await.unwrap().is_empty());
+    assert_eq!(world.count("SELECT count(*) FROM ONLY finished_jobs_default").await, 0);
+    assert_eq!(world.count("SELECT count(*) FROM ONLY attempts_default").await, 0);
+    assert_eq!(world.count("SELECT count(*) FROM finished_jobs_20300506").await, 2);
+    world.assert_counted("moving").await;
+    world.clock.advance(TimeDelta::days(1));
+    let dropped = world.store.keep_partitions(&world.lead, retention).await.unwrap();
+    assert!(dropped.contains(&"finished_jobs_20300506".to_owned()), "{dropped:?}");
+    assert_eq!(world.count("SELECT count(*) FROM finished_jobs").await, 2);
+    world.assert_counted("dropping what moved").await;
 }
