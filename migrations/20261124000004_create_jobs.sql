@@ -6,8 +6,8 @@ CREATE TABLE jobs (
     account_id bigint NOT NULL,
     due_at timestamptz NOT NULL,
     created_at timestamptz NOT NULL,
-    -- Set while the job is ready or beyond; NULL while it waits for its time. No claim changes it, so that a
-    -- claim updates no index (a heap-only tuple): the reason why the claim's order is on this and not on `state`.
+    -- Set while the job is ready or beyond; NULL while it waits for its time. Neither a dispatch nor a claim changes
+    -- it, so that they update no index (heap-only tuples): the reason why the order is on this and not on `state`.
     ready_at timestamptz,
     state smallint NOT NULL,
     priority smallint NOT NULL,
@@ -36,7 +36,9 @@ CREATE TABLE jobs (
 
 CREATE INDEX jobs_ready_idx ON jobs (kind, priority, ready_at, id) WHERE ready_at IS NOT NULL;
 CREATE INDEX jobs_due_idx ON jobs (due_at) WHERE ready_at IS NULL;
-CREATE INDEX jobs_queued_idx ON jobs (kind, queued_at) WHERE queued_at IS NOT NULL;
+-- Lists of a kind. A job is in one of the two; neither dispatch nor claim writes them.
+CREATE INDEX jobs_waiting_of_kind_idx ON jobs (kind, id) WHERE ready_at IS NULL;
+CREATE INDEX jobs_due_of_kind_idx ON jobs (kind, id) WHERE ready_at IS NOT NULL;
 CREATE INDEX jobs_account_idx ON jobs (account_id, id) WHERE account_id <> 0;
 CREATE UNIQUE INDEX jobs_unique_key ON jobs (kind, unique_key) WHERE unique_key IS NOT NULL;
 CREATE UNIQUE INDEX jobs_schedule_fire ON jobs (schedule_id, due_at) WHERE schedule_id IS NOT NULL;
@@ -69,8 +71,10 @@ CREATE TABLE finished_jobs (
 ) PARTITION BY RANGE (finished_at);
 
 CREATE INDEX finished_jobs_id_idx ON finished_jobs (id);
+CREATE INDEX finished_jobs_kind_idx ON finished_jobs (kind, state, id);
 CREATE INDEX finished_jobs_account_idx ON finished_jobs (account_id, id) WHERE account_id <> 0;
 CREATE INDEX finished_jobs_trouble_idx ON finished_jobs (state, id) WHERE state <> 4;
+CREATE INDEX finished_jobs_account_trouble_idx ON finished_jobs (account_id, state, id) WHERE state <> 4;
 
 -- Rows outside every day's partition: a clock far off, or a scheduler that was away for long.
 CREATE TABLE finished_jobs_default PARTITION OF finished_jobs DEFAULT;
@@ -97,12 +101,26 @@ CREATE TABLE unique_keys (
     PRIMARY KEY (kind, unique_key)
 );
 
+-- Jobs that went to the queue together, one row for each statement that dispatched: where the sweep of unclaimed jobs
+-- looks, instead of an index on `jobs` that every dispatch would have to write. A job belongs to the dispatch whose
+-- time it bears. Deleted once the sweep has been through it.
+CREATE TABLE dispatches (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind text NOT NULL,
+    queued_at timestamptz NOT NULL,
+    -- How often these jobs were sent, this time included.
+    sends smallint NOT NULL,
+    job_ids bigint[] NOT NULL
+);
+
+CREATE INDEX dispatches_queued_idx ON dispatches (kind, queued_at);
+
 -- Ids on their way to the queue: written with the job's change to queued, deleted once sent.
 CREATE TABLE outbox (
+    -- An entry's own: a job that is dispatched anew has a new entry, which forgetting the old one must not take along.
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     job_id bigint NOT NULL,
     account_id bigint NOT NULL,
     kind text NOT NULL,
     queued_at timestamptz NOT NULL
 );
-
-CREATE INDEX outbox_job_idx ON outbox (job_id);

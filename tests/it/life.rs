@@ -8,6 +8,7 @@ async fn jobs_run_without_a_broker() {
     let (_scheduler, _servant) = (fleet.scheduler().await, fleet.servant("20").await);
     let jobs = fleet.enqueue(500, 0).await;
     fleet.assert_all_succeeded(&jobs).await;
+    fleet.assert_sound(&jobs).await;
 }
 
 #[tokio::test]

@@ -3,10 +3,16 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
 
+mod audit;
 mod crashes;
 mod fleet;
 mod life;
+mod misbehaviour;
 mod new_servant;
 mod operator;
+mod orders;
 mod organisation;
+mod outages;
+mod schedulers;
+mod sync;
 mod tidy;

@@ -12,6 +12,13 @@ use testkit::{Process, TestDatabase};
 /// Nobody listens there.
 const NOBODY: &str = "http://127.0.0.1:1";
 
+/// Leaves a database as `CREATE DATABASE` makes it.
+const EMPTY: &str = "DO $$ DECLARE name text; BEGIN
+    FOR name IN SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' LOOP
+        EXECUTE format('DROP SCHEMA %I CASCADE', name);
+    END LOOP;
+END $$; CREATE SCHEMA public";
+
 /// Everything that an operator's command needs.
 struct Desk {
     database: TestDatabase,
@@ -127,7 +134,7 @@ impl Desk {
 async fn an_empty_database_is_migrated_and_the_doctor_says_so() {
     let desk = Desk::new().await;
     let mut connection = PgConnection::connect(desk.database.url()).await.unwrap();
-    sqlx::raw_sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public").execute(&mut connection).await.unwrap();
+    sqlx::raw_sql(EMPTY).execute(&mut connection).await.unwrap();
     desk.assert_ill(&[], "", "schema", &["run `servantctl migrate`"]).await;
     for _ in 0..2 {
         assert!(desk.run("migrate").await.done().contains("at this program's schema"));

@@ -28,6 +28,10 @@ impl Queue {
     }
 }
 
+/// What the simulated SQS is given as keys: it does not check them. Real ones come from the environment.
+const SQS_KEYS: [(&str, &str); 3] =
+    [("AWS_ACCESS_KEY_ID", "bench"), ("AWS_SECRET_ACCESS_KEY", "bench"), ("AWS_REGION", "us-east-1")];
+
 /// Everything that runs.
 pub(crate) struct Fleet {
     postgres: LocalPostgres,
@@ -35,7 +39,9 @@ pub(crate) struct Fleet {
     pub(crate) database_url: String,
     pub(crate) servants: Vec<Child>,
     scheduler: Option<Child>,
-    sqs: Option<(Child, String)>,
+    sqs_url: Option<String>,
+    /// The simulated SQS; none when the server is somebody else's.
+    _sqs: Option<Child>,
     queue: Queue,
     programs: PathBuf,
     _directory: tempfile::TempDir,
@@ -62,9 +68,13 @@ impl Fleet {
         let database_url = postgres.url("bench");
         let store = Store::connect(&database_url, 26, domain::Clock::system()).await?;
         store.migrate().await?;
-        let sqs = match queue {
-            Queue::Postgres => None,
-            Queue::Sqs => Some(listening(&programs.join("fake_sqs"), &["--listen", "127.0.0.1:0"]).await?),
+        let (sqs, sqs_url) = match (queue, std::env::var("SERVANT_SQS_ENDPOINT_URL")) {
+            (Queue::Postgres, _) => (None, None),
+            (Queue::Sqs, Ok(url)) => (None, Some(url)),
+            (Queue::Sqs, Err(_)) => {
+                let (child, url) = listening(&programs.join("fake_sqs"), &["--listen", "127.0.0.1:0"]).await?;
+                (Some(child), Some(url))
+            }
         };
         let mut fleet = Self {
             postgres,
@@ -72,7 +82,8 @@ impl Fleet {
             database_url,
             servants: Vec::new(),
             scheduler: None,
-            sqs,
+            sqs_url,
+            _sqs: sqs,
             queue,
             programs,
             _directory: directory,
@@ -81,7 +92,7 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Starts servants with `concurrency` slots each.
+    /// Starts servants with `concurrency` slots each; 0: as many as the catalogue says.
     pub(crate) fn start_servants(&mut self, servants: usize, concurrency: u32) -> anyhow::Result<()> {
         for _ in 0..servants {
             let concurrency = concurrency.to_string();
@@ -89,6 +100,22 @@ impl Fleet {
             self.servants.push(servant);
         }
         Ok(())
+    }
+
+    /// Stops all servants as an operator would, and waits until they are gone.
+    pub(crate) async fn stop_servants(&mut self) -> anyhow::Result<()> {
+        for mut servant in self.servants.drain(..) {
+            if let Some(pid) = servant.id() {
+                // The standard library knows no signal but SIGKILL, which would leave leases behind.
+                Command::new("/bin/sh").args(["-c", "kill \"$1\"", "kill", &pid.to_string()]).status().await?;
+            }
+            servant.wait().await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn servant_pids(&self) -> Vec<u32> {
+        self.servants.iter().filter_map(Child::id).collect()
     }
 
     fn spawn(&self, program: &str, config: &str, variables: &[(&str, &str)]) -> anyhow::Result<Child> {
@@ -105,12 +132,11 @@ impl Fleet {
         if program == "scheduler" {
             command.env_remove("SERVANT_MANAGER__URL");
         }
-        if let Some((_, url)) = &self.sqs {
-            command
-                .env("SERVANT_SQS_ENDPOINT_URL", url)
-                .env("AWS_ACCESS_KEY_ID", "bench")
-                .env("AWS_SECRET_ACCESS_KEY", "bench")
-                .env("AWS_REGION", "us-east-1");
+        if let Some(url) = &self.sqs_url {
+            command.env("SERVANT_SQS_ENDPOINT_URL", url);
+            if std::env::var_os("AWS_ACCESS_KEY_ID").is_none() {
+                command.envs(SQS_KEYS);
+            }
         }
         command.spawn().with_context(|| format!("{program} does not start"))
     }
@@ -120,7 +146,7 @@ impl Fleet {
     }
 
     pub(crate) fn sqs_url(&self) -> Option<&str> {
-        self.sqs.as_ref().map(|(_, url)| url.as_str())
+        self.sqs_url.as_deref()
     }
 
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {

@@ -1,6 +1,9 @@
 //! Measures the system as its users would: real binaries, a real PostgreSQL with full durability.
-//! Prints JSON lines; the last one is the result. Figures of one run compare with each other, not with another day's.
+//! Progress goes to stderr and JSON lines to stdout; the last line is the result. Figures of one run compare with each
+//! other, not with another day's.
 
+mod bare_sdk;
+mod chaos;
 mod fleet;
 mod jobs;
 mod measure;
@@ -8,7 +11,8 @@ mod measure;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// Measures Servant. Build with --release.
+/// Measures Servant with its real programs and a PostgreSQL of its own. Build everything with --release first:
+/// `cargo build --release --workspace --bins`. Progress goes to stderr, results to stdout as JSON lines.
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
 struct Arguments {
@@ -18,8 +22,10 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Bench {
-    /// Enqueue rate, drain rate and start latency of jobs that do nothing.
+    /// Enqueue rate, drain rate and start latency of jobs that do nothing, and what each job costs.
     Jobs(jobs::Options),
+    /// Kills, stops and restarts everything under load, then reads the whole ledger; exit code 1 when it is not sound.
+    Chaos(chaos::Options),
 }
 
 fn main() -> ExitCode {
@@ -30,6 +36,7 @@ fn main() -> ExitCode {
                 runtime.block_on(async {
                     match arguments.bench {
                         Bench::Jobs(options) => jobs::run(options).await,
+                        Bench::Chaos(options) => chaos::run(options).await,
                     }
                 })
             },

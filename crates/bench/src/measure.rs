@@ -64,3 +64,9 @@ pub(crate) fn percentile(values: &mut [f64], share: f64) -> f64 {
 pub(crate) fn rounded(value: f64) -> f64 {
     (value * 1_000.0).round() / 1_000.0
 }
+
+/// A count as a figure.
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+pub(crate) const fn to_f64(count: usize) -> f64 {
+    count as f64
+}

@@ -214,6 +214,15 @@ impl LocalPostgres {
         self.launch().await
     }
 
+    /// Stops the server in order, ending its sessions, and starts it on the same data and address.
+    ///
+    /// # Errors
+    /// It does not start again.
+    pub async fn restart_in_order(&mut self) -> Result<(), Error> {
+        self.end("INT").await;
+        self.launch().await
+    }
+
     /// Stops the server in order: sessions are ended, everything is on disk.
     pub async fn stop(mut self) {
         self.end("INT").await;

@@ -133,6 +133,15 @@ impl JobTx<'_> {
         &mut self.tx
     }
 
+    /// Runs one statement on the kind's own tables, with its one argument, a jsonb, as `$1`; answers with the number
+    /// of rows that it touched. Never for the ledger's tables.
+    ///
+    /// # Errors
+    /// [`JobError`]; return it.
+    pub async fn execute(&mut self, statement: &'static str, argument: &serde_json::Value) -> Result<u64, JobError> {
+        Ok(self.tx.execute(statement, argument).await?)
+    }
+
     /// Inserts jobs that exist only if the effects do.
     ///
     /// # Errors

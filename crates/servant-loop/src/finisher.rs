@@ -46,9 +46,9 @@ pub(crate) async fn run(store: Store, registry: Registry, mut ended: mpsc::Unbou
             let applied = until_written("settle", || store.settle(&failed)).await;
             note_stale(failed.len(), applied.as_ref().map(std::collections::HashSet::len));
         }
-        for done in batch.drain(..) {
-            registry.remove(done.key);
-        }
+        registry.remove_all(batch.iter().map(|done| done.key));
+        // With this the slots are free.
+        batch.clear();
     }
 }
 

@@ -35,6 +35,8 @@ pub(crate) struct Intake<S> {
 const RETRY_MS: (u64, u64) = (50, 2_000);
 /// Messages that one call to the queue brings at the most (SQS's own limit).
 const RECEIVE_MAX: usize = 10;
+/// Jobs that the intake starts itself: below, handing them on would take longer.
+const STARTED_AT_ONCE_MAX: usize = 32;
 /// Calls to the queue that wait at the same time at the most.
 const LANES_MAX: usize = 16;
 
@@ -43,7 +45,7 @@ impl<S: Servant> Intake<S> {
     pub(crate) async fn take_from_table(self, wake: Arc<Notify>) {
         let mut retry_ms = RETRY_MS.0;
         let mut is_busy = false;
-        while let Some(mut slots) = self.free_slots(if is_busy { self.claim_max } else { 1 }).await {
+        while let Some(slots) = self.free_slots(if is_busy { self.claim_max } else { 1 }).await {
             if self.is_paused.load(Ordering::SeqCst) {
                 drop(slots);
                 self.pause().await;
@@ -56,8 +58,7 @@ impl<S: Servant> Intake<S> {
                     retry_ms = RETRY_MS.0;
                     is_busy = jobs.len() == slots.len() && jobs.len() > 1;
                     let is_dry = jobs.len() < slots.len();
-                    self.start(jobs, &mut slots);
-                    drop(slots);
+                    self.start(jobs, slots);
                     if is_dry {
                         self.wait_for_work(&wake).await;
                     }
@@ -161,14 +162,14 @@ impl<S: Servant> Intake<S> {
         let batches_max = self.claim_max.div_ceil(RECEIVE_MAX).max(1);
         while batches.recv_many(&mut taken, batches_max).await > 0 {
             let (deliveries, slots): (Vec<_>, Vec<_>) = taken.drain(..).unzip();
-            let mut slots: VecDeque<_> = slots.into_iter().flatten().collect();
+            let slots: VecDeque<_> = slots.into_iter().flatten().collect();
             let deliveries: Vec<_> = deliveries.into_iter().flatten().collect();
             let ids: Vec<Delivered> =
                 deliveries.iter().map(|d| Delivered { id: JobId(d.job_id), sent_at: d.sent_at }).collect();
             let until = self.store.now() + self.lease;
             match self.store.claim_delivered(self.servant, &self.kind, &ids, until).await {
                 Ok(jobs) => {
-                    self.start(jobs, &mut slots);
+                    self.start(jobs, slots);
                     let receipts = deliveries.into_iter().map(|d| d.receipt).collect();
                     let (sqs, kind) = (sqs.clone(), self.kind.clone());
                     deletes.spawn(async move {
@@ -192,11 +193,22 @@ impl<S: Servant> Intake<S> {
         deletes.join_all().await;
     }
 
-    fn start(&self, jobs: Vec<ClaimedJob>, slots: &mut VecDeque<OwnedSemaphorePermit>) {
-        for job in jobs {
+    /// Starts what was claimed; slots that are left over are free again. Many jobs are started on a task of their own,
+    /// so that the next claim is already on its way.
+    fn start(&self, jobs: Vec<ClaimedJob>, mut slots: VecDeque<OwnedSemaphorePermit>) {
+        slots.truncate(jobs.len());
+        let runner = self.runner.clone();
+        let is_many = jobs.len() > STARTED_AT_ONCE_MAX;
+        let start_all = move || {
             // A claim answers with no more jobs than slots were asked for.
-            let Some(slot) = slots.pop_front() else { break };
-            self.runner.start(job, slot);
+            for (job, slot) in jobs.into_iter().zip(slots) {
+                runner.start(job, slot);
+            }
+        };
+        if is_many {
+            tokio::spawn(async move { start_all() });
+        } else {
+            start_all();
         }
     }
 

@@ -155,8 +155,8 @@ fn give_up_expired(keeping: &Keeping, good_until: &HashMap<JobId, DateTime<Utc>>
 /// attempt is ended here, and the process with it.
 async fn stop_overdue(keeping: &Keeping, store: Option<&Store>) {
     let now = keeping.clock.now();
-    let stuck: Vec<Arc<InHand>> =
-        keeping.registry.all().into_iter().filter(|job| job.must_end_at + keeping.grace < now).collect();
+    let is_stuck = |job: &Arc<InHand>| !job.has_returned() && job.must_end_at + keeping.grace < now;
+    let stuck: Vec<Arc<InHand>> = keeping.registry.all().into_iter().filter(is_stuck).collect();
     if stuck.is_empty() {
         return;
     }

@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
 };
 use store::AttemptKey;
@@ -49,6 +49,7 @@ pub(crate) struct InHand {
     pub(crate) must_end_at: DateTime<Utc>,
     pub(crate) cancelled: CancellationToken,
     reason: AtomicU8,
+    has_returned: AtomicBool,
     progress: Mutex<ProgressSlot>,
 }
 
@@ -75,6 +76,7 @@ impl InHand {
             must_end_at,
             cancelled: CancellationToken::new(),
             reason: AtomicU8::new(0),
+            has_returned: AtomicBool::new(false),
             progress: Mutex::default(),
         }
     }
@@ -94,6 +96,15 @@ impl InHand {
         use StopReason as R;
         let raw = self.reason.load(Ordering::SeqCst);
         [R::Shutdown, R::Operator, R::RanTooLong, R::Deadline, R::LeaseLost].into_iter().find(|r| *r as u8 == raw)
+    }
+
+    /// The job itself is over; its end is still to be written, which may take as long as the ledger is away.
+    pub(crate) fn note_return(&self) {
+        self.has_returned.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn has_returned(&self) -> bool {
+        self.has_returned.load(Ordering::SeqCst)
     }
 
     pub(crate) fn set_progress(&self, progress: Progress) {
@@ -127,11 +138,13 @@ impl Registry {
         self.lock().insert(job.key.id, job);
     }
 
-    /// Removes an attempt; a later attempt of the same job, claimed by this process again, stays.
-    pub(crate) fn remove(&self, key: AttemptKey) {
+    /// Removes attempts; a later attempt of the same job, claimed by this process again, stays.
+    pub(crate) fn remove_all(&self, keys: impl Iterator<Item = AttemptKey>) {
         let mut jobs = self.lock();
-        if jobs.get(&key.id).is_some_and(|job| job.key == key) {
-            jobs.remove(&key.id);
+        for key in keys {
+            if jobs.get(&key.id).is_some_and(|job| job.key == key) {
+                jobs.remove(&key.id);
+            }
         }
     }
 

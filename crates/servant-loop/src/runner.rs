@@ -49,6 +49,7 @@ impl<S: Servant> Runner<S> {
         tokio::spawn(
             async move {
                 let end = runner.run(&job, context, &in_hand).await;
+                in_hand.note_return();
                 let ended = Ended { key: job.key, end, _slot: slot };
                 // The finisher outlives every job; without it nobody is left to tell, and the lease runs out.
                 let _ = runner.ended.send(ended);
@@ -62,7 +63,7 @@ impl<S: Servant> Runner<S> {
             return self
                 .settle(job, failure(ErrorClass::DeadlineExceeded, "the deadline passed before it could start"));
         }
-        let payload = match serde_json::from_value::<S::Payload>(job.payload.clone()) {
+        let payload = match serde_json::from_str::<S::Payload>(&job.payload) {
             Ok(payload) => payload,
             Err(error) => {
                 let chain = format!("the payload is not one of this kind\n{error}");

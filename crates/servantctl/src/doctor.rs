@@ -97,13 +97,8 @@ async fn in_time<T>(check: impl Future<Output = anyhow::Result<T>>) -> Result<T,
 }
 
 async fn schema(store: &Store) -> anyhow::Result<String> {
-    match store.check_schema().await {
-        Ok(()) => Ok("is this program's".to_owned()),
-        Err(error @ store::StoreError::Schema { .. }) => {
-            Err(Refusal::new(error.to_string(), "run `servantctl migrate`").into())
-        }
-        Err(error) => Err(error.into()),
-    }
+    store.check_schema().await.map_err(Refusal::from)?;
+    Ok("is this program's".to_owned())
 }
 
 fn clock(store: &Store) -> Result<String, Refusal> {

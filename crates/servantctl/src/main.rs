@@ -93,7 +93,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         || -> anyhow::Result<ManagerClient> { Ok(ManagerClient::new(&arguments.manager).map_err(Refusal::from)?) };
     match &arguments.verb {
         Verb::Migrate => {
-            open(arguments.database_url.as_deref()).await?.migrate().await?;
+            open(arguments.database_url.as_deref()).await?.migrate().await.map_err(Refusal::from)?;
             output::done(json, "the database is at this program's schema")
         }
         Verb::Queues(verb) => queues::run(verb, json).await,
@@ -120,8 +120,5 @@ async fn open(url: Option<&str>) -> anyhow::Result<Store> {
         let what = "the database's address is none; it looks like postgres://user@host/name";
         return Err(Refusal::usage(what, Some("correct --database-url or DATABASE_URL")).into());
     }
-    Store::connect(url, 1, Clock::system()).await.map_err(|error| {
-        let cause = format!("{:#}", anyhow::Error::from(error));
-        Refusal::new(cause, "start PostgreSQL, or correct --database-url or DATABASE_URL").into()
-    })
+    Ok(Store::connect(url, 1, Clock::system()).await.map_err(Refusal::from)?)
 }

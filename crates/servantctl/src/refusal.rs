@@ -5,6 +5,7 @@ use manager_api::ClientError;
 use queue::QueueError;
 use std::error::Error;
 use std::fmt;
+use store::StoreError;
 
 /// A failure as an operator reads it.
 #[derive(Debug)]
@@ -53,6 +54,32 @@ fn in_short(error: &(dyn Error + 'static)) -> String {
         root = cause;
     }
     if error.source().is_some() { format!("{error}: {root}") } else { error.to_string() }
+}
+
+/// The whole chain, without the causes that the words before them hold already.
+fn in_full(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let words = next.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = next.source();
+    }
+    text
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        let what = in_full(&error);
+        match error {
+            StoreError::Unavailable { .. } => {
+                Self::new(what, "start PostgreSQL, or correct --database-url or DATABASE_URL")
+            }
+            _ => Self { what, way_out: None, is_usage: false },
+        }
+    }
 }
 
 impl From<ClientError> for Refusal {

@@ -87,17 +87,17 @@ impl Store {
         .await?)
     }
 
-    /// How many jobs of a kind are on their way to servants or waiting there; `limit` at most are looked at.
+    /// How many jobs of a kind are on their way to servants or waiting there, by the counters.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn queued_of(&self, kind: &Kind, limit: i64) -> Result<i64, StoreError> {
+    pub async fn queued_of(&self, kind: &Kind) -> Result<i64, StoreError> {
         Ok(sqlx::query_scalar!(
             r#"-- queued_of
-            SELECT count(*) AS "n!" FROM (
-                SELECT FROM jobs WHERE kind = $1 AND queued_at IS NOT NULL AND state = 2 LIMIT $2) AS queued"#,
+            SELECT coalesce(sum(n), 0)::bigint AS "n!" FROM (
+                SELECT jobs AS n FROM job_counts WHERE kind = $1 AND state = 2
+                UNION ALL SELECT delta FROM job_count_deltas WHERE kind = $1 AND state = 2) AS queued"#,
             kind.as_str(),
-            limit,
         )
         .fetch_one(&self.pool)
         .await?)

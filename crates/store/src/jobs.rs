@@ -1,10 +1,11 @@
 //! The jobs' part of the ledger. Inserting in `insert`, every change of state in `transition`, attempts' own writes
-//! in `attempt`, reading in `read`.
+//! in `attempt`, reading one in `read`, lists in `list`.
 
 mod attempt;
 mod claimed;
 mod fate;
 mod insert;
+mod list;
 mod lost;
 mod read;
 mod transition;
@@ -16,5 +17,6 @@ pub use attempt::Held;
 pub use claimed::{AttemptKey, ClaimedJob, Delivered, Outcome};
 pub use fate::{FailedAttempt, Fate, Rescued};
 pub use insert::{Inserted, NewJob, Unique};
-pub use read::*;
+pub use list::{JobFilter, PAGE_ROWS_MAX};
+pub use read::JobRow;
 pub(crate) use transition::cancel;

@@ -7,6 +7,8 @@ use domain::{AccountId, JobId, Kind};
 /// An id to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unsent {
+    /// The entry's own id: a job that is dispatched anew has another entry.
+    pub entry: i64,
     /// The job.
     pub job: JobId,
     /// Whose it is.
@@ -21,34 +23,34 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn unsent(&self, limit: i64) -> Result<Vec<Unsent>, StoreError> {
-        let rows = sqlx::query!("-- unsent\nSELECT job_id, account_id, kind FROM outbox ORDER BY ctid LIMIT $1", limit)
-            .fetch_all(&self.pool)
-            .await?;
+        let rows =
+            sqlx::query!("-- unsent\nSELECT id, job_id, account_id, kind FROM outbox ORDER BY id LIMIT $1", limit)
+                .fetch_all(&self.pool)
+                .await?;
         rows.into_iter()
             .map(|r| {
                 let kind = Kind::new(r.kind).map_err(|_| StoreError::Corrupt {
                     table: "outbox",
                     column: "kind",
-                    row: r.job_id.to_string(),
+                    row: r.id.to_string(),
                 })?;
-                Ok(Unsent { job: JobId(r.job_id), account: AccountId(r.account_id), kind })
+                Ok(Unsent { entry: r.id, job: JobId(r.job_id), account: AccountId(r.account_id), kind })
             })
             .collect()
     }
 
-    /// Deletes entries that the queue has taken.
+    /// Deletes entries that the queue has taken, by their own ids.
     ///
     /// # Errors
     /// [`StoreError`]; then they are sent again.
-    pub async fn forget_sent(&self, leadership: &Leadership, sent: &[JobId]) -> Result<(), StoreError> {
-        let ids: Vec<i64> = sent.iter().map(|id| id.0).collect();
+    pub async fn forget_sent(&self, leadership: &Leadership, entries: &[i64]) -> Result<(), StoreError> {
         sqlx::query!(
             "-- forget_sent
             DELETE FROM outbox
-            WHERE job_id = ANY($3) AND EXISTS (SELECT FROM leader WHERE term = $1 AND holder = $2)",
+            WHERE id = ANY($3) AND EXISTS (SELECT FROM leader WHERE term = $1 AND holder = $2)",
             leadership.term.0,
             leadership.holder,
-            &ids,
+            entries,
         )
         .execute(&self.pool)
         .await?;

@@ -7,6 +7,15 @@ use chrono::{Days, NaiveDate};
 const TABLES: [&str; 2] = ["finished_jobs", "attempts"];
 /// Days for which partitions exist ahead of time.
 const DAYS_AHEAD: u64 = 3;
+/// Days of rows in the default partition that one go gives a partition to; a clock far off makes few of them.
+const DAYS_MENDED_MAX: u32 = 40;
+/// Longest wait for the lock that a new partition needs; whoever works goes first, and the next go tries again.
+const LOCK_WAIT: &str = "2s";
+
+/// The time that a table is partitioned by.
+fn column_of(table: &str) -> &'static str {
+    if table == "attempts" { "ended_at" } else { "finished_at" }
+}
 
 /// How long finished jobs are kept.
 #[derive(Debug, Clone, Copy)]
@@ -16,8 +25,8 @@ pub struct Retention {
 }
 
 impl Store {
-    /// Makes the partitions of today and the next days and drops those past retention. Answers with the names of
-    /// the dropped ones.
+    /// Makes the partitions of today, of the next days and of whatever lies in the default partition, and drops those
+    /// past retention. Answers with the names of the dropped ones.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -30,8 +39,9 @@ impl Store {
         let oldest_kept = today - Days::new(u64::from(retention.days));
         let mut dropped = Vec::new();
         for table in TABLES {
-            for ahead in 0..=DAYS_AHEAD {
-                self.make_partition(leadership, table, today + Days::new(ahead)).await?;
+            let ahead = (0..=DAYS_AHEAD).map(|ahead| today + Days::new(ahead));
+            for day in ahead.chain(self.days_in_default(table).await?) {
+                self.make_partition(leadership, table, day).await?;
             }
             for (name, day) in self.day_partitions(table).await? {
                 if day < oldest_kept && self.drop_partition(leadership, &name).await? {
@@ -48,17 +58,37 @@ impl Store {
         if self.day_partitions(table).await?.iter().any(|(existing, _)| *existing == name) {
             return Ok(());
         }
+        let column = column_of(table);
+        let (from, until) = (format!("{day} 00:00:00+00"), format!("{} 00:00:00+00", day + Days::new(1)));
         let mut tx = self.pool.begin().await?;
         if !leads(&mut tx, leadership).await? {
             return Err(StoreError::NotLeading);
         }
-        let next = day + Days::new(1);
-        // Identifiers cannot be parameters; these are made of a constant and a date.
-        let statement = format!(
-            "CREATE TABLE {name} PARTITION OF {table} FOR VALUES FROM ('{day} 00:00:00+00') TO ('{next} 00:00:00+00')"
-        );
-        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut *tx).await?;
+        // Identifiers cannot be parameters; these are made of a constant and a date. Rows of that day that came before
+        // their partition lie in the default one and move over: PostgreSQL makes no partition beside them.
+        for statement in [
+            format!("SET LOCAL lock_timeout = '{LOCK_WAIT}'"),
+            format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"),
+            format!("CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)"),
+            format!(
+                "WITH moved AS (DELETE FROM {table}_default WHERE {column} >= '{from}' AND {column} < '{until}' RETURNING *)
+                 INSERT INTO {name} SELECT * FROM moved"
+            ),
+            format!("ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{from}') TO ('{until}')"),
+        ] {
+            sqlx::query(sqlx::AssertSqlSafe(format!("/* make_partition */ {statement}"))).execute(&mut *tx).await?;
+        }
         Ok(tx.commit().await?)
+    }
+
+    /// The days of the rows that are in no day's partition, oldest first.
+    async fn days_in_default(&self, table: &str) -> Result<Vec<NaiveDate>, StoreError> {
+        let statement = format!(
+            "/* days_in_default */ SELECT DISTINCT ({} AT TIME ZONE 'UTC')::date AS day FROM {table}_default
+             ORDER BY day LIMIT {DAYS_MENDED_MAX}",
+            column_of(table)
+        );
+        Ok(sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).fetch_all(&self.pool).await?)
     }
 
     async fn drop_partition(&self, leadership: &Leadership, name: &str) -> Result<bool, StoreError> {

@@ -108,7 +108,8 @@ impl Store {
                    failed.attempt AS "attempt!", failed.finished_at AS "finished_at!",
                    ended.class AS "class?", ended.error AS "error?"
             FROM (SELECT id, kind, account_id, attempt, finished_at FROM finished_jobs
-                  WHERE state <> 4 AND state = 5 ORDER BY id DESC LIMIT $1) AS failed
+                  WHERE state <> 4 AND (state, id) >= (5, 0) AND (state, id) < (6, 0)
+                  ORDER BY state DESC, id DESC LIMIT $1) AS failed
             LEFT JOIN LATERAL (SELECT class, error FROM attempts WHERE attempts.job_id = failed.id
                                ORDER BY ended_at DESC LIMIT 1) AS ended ON true
             ORDER BY failed.id DESC"#,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// How often the condition is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(25);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(25);
 
 /// Waits until `look` answers with something, and gives that back.
 ///

@@ -3,13 +3,19 @@
 
 mod cluster;
 mod database;
+mod deployment;
+mod effects;
 mod eventually;
 mod process;
 mod proxy;
 mod records;
+mod server;
 
 pub use database::{TestDatabase, database};
+pub use deployment::{Deployment, STUCK_SECS};
+pub use effects::{INSERT_EFFECT, INSERT_TRY, audit, create_effects_tables, tries_of, until_at_rest};
 pub use eventually::eventually;
 pub use process::{Process, build_binaries};
 pub use proxy::Proxy;
 pub use records::{assert_records_equal, stored_records};
+pub use server::{IdleConnections, OwnServer};

@@ -18,7 +18,7 @@ const LINES_SHOWN: usize = 60;
 const ADDRESS_MARKS: [&str; 3] = ["listening on ", "\"address\":\"", "address="];
 
 /// The root of the workspace.
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
@@ -32,10 +32,11 @@ pub fn build_binaries() -> anyhow::Result<&'static Path> {
 }
 
 fn build() -> anyhow::Result<PathBuf> {
-    // A test runs as <target>/<profile>/deps/<name>.
+    // A test runs as <target>/<profile>/deps/<name>, a program as <target>/<profile>/<name>.
     let own = std::env::current_exe()?;
-    let profile = own.ancestors().nth(2).context("the test's own path is too short")?;
-    let target = profile.parent().context("the test's own path is too short")?;
+    let holds_tests = own.parent().is_some_and(|directory| directory.ends_with("deps"));
+    let profile = own.ancestors().nth(if holds_tests { 2 } else { 1 }).context("our own path is too short")?;
+    let target = profile.parent().context("our own path is too short")?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.current_dir(root()).args(["build", "--quiet", "--workspace", "--bins", "--target-dir"]).arg(target);
@@ -145,12 +146,17 @@ impl Process {
         self.signal("CONT");
     }
 
+    /// SIGTERM: it drains and ends.
+    pub fn ask_to_end(&self) {
+        self.signal("TERM");
+    }
+
     /// SIGTERM, and waits for its end.
     ///
     /// # Panics
     /// When it has not ended within `limit`.
     pub async fn terminate(&mut self, limit: Duration) -> ExitStatus {
-        self.signal("TERM");
+        self.ask_to_end();
         self.exit(limit).await
     }
 
@@ -163,7 +169,8 @@ impl Process {
         eventually(limit, &what, async || self.ended()).await
     }
 
-    fn ended(&mut self) -> Option<ExitStatus> {
+    /// How it ended; none while it runs.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 

@@ -2,10 +2,10 @@
 //! sends twice, and the second message's claim is refused.
 
 use crate::Office;
-use domain::{JobId, Kind};
+use domain::Kind;
 use queue::{Backend, Outgoing};
-use std::collections::BTreeMap;
-use store::Leadership;
+use std::collections::{BTreeMap, HashSet};
+use store::{Leadership, Unsent};
 
 /// Sends what is there.
 ///
@@ -19,15 +19,20 @@ pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result
         return Ok(false);
     }
     let is_full = i64::try_from(unsent.len())? == limit;
-    let mut by_kind: BTreeMap<Kind, Vec<Outgoing>> = BTreeMap::new();
-    for entry in unsent {
-        by_kind.entry(entry.kind).or_default().push(Outgoing { job_id: entry.job.0, account_id: entry.account.0 });
+    let mut by_kind: BTreeMap<&Kind, Vec<&Unsent>> = BTreeMap::new();
+    for entry in &unsent {
+        by_kind.entry(&entry.kind).or_default().push(entry);
     }
     let mut refused = Vec::new();
-    for (kind, jobs) in &by_kind {
-        let report = sqs.send(kind.as_str(), jobs, office.store.now()).await;
-        if !report.sent.is_empty() {
-            let sent: Vec<JobId> = report.sent.iter().map(|id| JobId(*id)).collect();
+    for (kind, entries) in by_kind {
+        let jobs: Vec<Outgoing> =
+            entries.iter().map(|entry| Outgoing { job_id: entry.job.0, account_id: entry.account.0 }).collect();
+        let report = sqs.send(kind.as_str(), &jobs, office.store.now()).await;
+        // A job that was sent again while its first entry waited is here twice: refused once, both entries stay.
+        let refused_jobs: HashSet<i64> = report.failed.iter().map(|(job, _)| *job).collect();
+        let sent: Vec<i64> =
+            entries.iter().filter(|entry| !refused_jobs.contains(&entry.job.0)).map(|entry| entry.entry).collect();
+        if !sent.is_empty() {
             office.store.forget_sent(leadership, &sent).await?;
         }
         refused.extend(report.failed);

@@ -13,7 +13,13 @@ const LEASES_MAX: i64 = 500;
 pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result<bool> {
     let rescued = office.store.rescue(leadership, LEASES_MAX).await?;
     for job in &rescued {
-        tracing::warn!(JobId = job.id.0, failed = job.failed, "the job's lease ran out");
+        tracing::warn!(
+            JobId = job.id.0,
+            AccountId = job.account.0,
+            RequestId = %job.request_id,
+            failed = job.failed,
+            "the job's lease ran out"
+        );
     }
     if !rescued.is_empty() {
         metrics::counter!("servant_reconcile_repairs_total", "repair" => "rescue").increment(rescued.len() as u64);

@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 use domain::{AccountId, AttemptToken, ConnectionId, JobId};
 use uuid::Uuid;
 
-/// One attempt: the job and the token that its claim drew.
+/// One attempt: the job and the token that its claim drew. The jobs of one claim share a token; two claims of a job
+/// never do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AttemptKey {
     /// The job.
@@ -40,8 +41,8 @@ pub struct ClaimedJob {
     pub request_id: Uuid,
     /// The trace context of that request.
     pub traceparent: Option<String>,
-    /// What to do.
-    pub payload: serde_json::Value,
+    /// What to do, as JSON text: only the kind knows its shape, so only the kind parses it.
+    pub payload: String,
     /// Not after this time.
     pub deadline_at: Option<DateTime<Utc>>,
     /// When it was due.

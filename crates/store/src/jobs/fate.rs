@@ -2,7 +2,8 @@
 
 use super::claimed::AttemptKey;
 use chrono::{DateTime, Utc};
-use domain::{Failure, JobId, JobState};
+use domain::{AccountId, Failure, JobId, JobState};
+use uuid::Uuid;
 
 /// How an attempt ends that does not succeed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +41,10 @@ pub struct FailedAttempt {
 pub struct Rescued {
     /// The job.
     pub id: JobId,
+    /// Whose it is.
+    pub account: AccountId,
+    /// Which request asked for it.
+    pub request_id: Uuid,
     /// Whether it failed for good.
     pub failed: bool,
 }

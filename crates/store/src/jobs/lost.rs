@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{Leadership, Store, StoreError};
 use chrono::{DateTime, Utc};
-use domain::{AttemptToken, ErrorClass, Failure, JobId, LeaseId, RetryPolicy, Verdict};
+use domain::{AccountId, AttemptToken, ErrorClass, Failure, JobId, LeaseId, RetryPolicy, Verdict};
 
 /// Leases that ran out, locked; empty when another scheduler leads.
 pub(super) async fn expired_leases(
@@ -37,7 +37,8 @@ pub(super) async fn lock_jobs_of(
 ) -> Result<Vec<(FailedAttempt, Rescued)>, StoreError> {
     let rows = sqlx::query!(
         r#"-- lock_jobs_of
-        SELECT jobs.id, jobs.attempt_token AS "attempt_token!", jobs.attempt, jobs.attempts_max, jobs.servant_id
+        SELECT jobs.id, jobs.attempt_token AS "attempt_token!", jobs.attempt, jobs.attempts_max, jobs.servant_id,
+               jobs.account_id, jobs.request_id
         FROM leases CROSS JOIN LATERAL unnest(leases.job_ids) AS member (id)
         JOIN jobs ON jobs.id = member.id AND jobs.lease_id = leases.id AND jobs.state = 3
         WHERE leases.id = ANY($1)
@@ -65,7 +66,10 @@ pub(super) async fn lock_jobs_of(
             );
             let failed = verdict == Verdict::Fail;
             let fate = if failed { Fate::Fail(failure) } else { Fate::Rescue(failure) };
-            (FailedAttempt { key, fate }, Rescued { id: key.id, failed })
+            (
+                FailedAttempt { key, fate },
+                Rescued { id: key.id, account: AccountId(row.account_id), request_id: row.request_id, failed },
+            )
         })
         .collect())
 }

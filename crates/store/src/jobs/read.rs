@@ -1,16 +1,11 @@
-//! Reading jobs for people: one with everything known of it, lists by filter. Attempts and failures are in `stats`.
-//! Owns no change of anything. Every list is bounded and paged by id, newest first; no statement counts jobs.
+//! Reading one job for people, with everything known of it, wherever it is. Lists are in `list`, attempts and
+//! failures in `stats`. Owns no change of anything.
 
 use crate::{Store, StoreError};
 use chrono::{DateTime, Utc};
 use domain::{AccountId, ConnectionId, JobId, JobState, Kind, ScheduleId, ServantId};
 use serde_json::Value;
 use uuid::Uuid;
-
-/// Rows of one page at the most.
-pub const PAGE_ROWS_MAX: i64 = 200;
-/// Finished jobs looked through for the latest of one kind.
-const LATEST_LOOKED_AT_MAX: i64 = 5_000;
 
 /// A job as the ledger has it, unfinished or finished.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,55 +64,38 @@ pub struct JobRow {
     pub finished_at: Option<DateTime<Utc>>,
 }
 
-/// Which jobs to list. The default is all of them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct JobFilter {
-    /// In any of these states; none named: in all.
-    pub states: Vec<JobState>,
-    /// Of this kind.
-    pub kind: Option<Kind>,
-    /// Of this account.
-    pub account: Option<AccountId>,
-    /// Created at this time or before.
-    pub older_than: Option<DateTime<Utc>>,
-    /// Created at this time or after.
-    pub newer_than: Option<DateTime<Utc>>,
-    /// The next page: the last id of the one before.
-    pub before_id: Option<JobId>,
-}
-
 /// A row before its state and kind are checked.
-struct RawJob {
-    id: i64,
-    account_id: i64,
-    kind: String,
-    state: i16,
-    priority: i16,
-    attempt: i16,
-    attempts_max: i16,
-    sends: i16,
-    cancel_requested: bool,
-    request_id: Uuid,
-    payload: Value,
-    connection_id: Option<i64>,
-    schedule_id: Option<i64>,
-    unique_key: Option<String>,
-    deadline_at: Option<DateTime<Utc>>,
-    traceparent: Option<String>,
-    checkpoint: Option<Value>,
-    progress: Option<Value>,
-    servant_id: Option<i64>,
-    created_at: DateTime<Utc>,
-    due_at: DateTime<Utc>,
-    ready_at: Option<DateTime<Utc>>,
-    queued_at: Option<DateTime<Utc>>,
-    sent_at: Option<DateTime<Utc>>,
-    claimed_at: Option<DateTime<Utc>>,
-    finished_at: Option<DateTime<Utc>>,
+pub(super) struct RawJob {
+    pub(super) id: i64,
+    pub(super) account_id: i64,
+    pub(super) kind: String,
+    pub(super) state: i16,
+    pub(super) priority: i16,
+    pub(super) attempt: i16,
+    pub(super) attempts_max: i16,
+    pub(super) sends: i16,
+    pub(super) cancel_requested: bool,
+    pub(super) request_id: Uuid,
+    pub(super) payload: Value,
+    pub(super) connection_id: Option<i64>,
+    pub(super) schedule_id: Option<i64>,
+    pub(super) unique_key: Option<String>,
+    pub(super) deadline_at: Option<DateTime<Utc>>,
+    pub(super) traceparent: Option<String>,
+    pub(super) checkpoint: Option<Value>,
+    pub(super) progress: Option<Value>,
+    pub(super) servant_id: Option<i64>,
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) due_at: DateTime<Utc>,
+    pub(super) ready_at: Option<DateTime<Utc>>,
+    pub(super) queued_at: Option<DateTime<Utc>>,
+    pub(super) sent_at: Option<DateTime<Utc>>,
+    pub(super) claimed_at: Option<DateTime<Utc>>,
+    pub(super) finished_at: Option<DateTime<Utc>>,
 }
 
 impl RawJob {
-    fn check(self) -> Result<JobRow, StoreError> {
+    pub(super) fn check(self) -> Result<JobRow, StoreError> {
         let corrupt = |column| StoreError::Corrupt { table: "jobs", column, row: self.id.to_string() };
         Ok(JobRow {
             state: JobState::from_code(self.state).ok_or_else(|| corrupt("state"))?,
@@ -150,45 +128,37 @@ impl RawJob {
     }
 }
 
-/// One checked statement over the unfinished jobs.
+/// One checked statement over the unfinished jobs: the columns of a [`RawJob`] from `$from`, which names `jobs`.
 macro_rules! live_jobs {
-    ($name:literal, $tail:literal, $($argument:expr),* $(,)?) => {
+    ($name:literal, $from:literal, $($argument:expr),* $(,)?) => {
         sqlx::query_as!(
             RawJob,
             "-- " + $name + "\nSELECT id, account_id, kind, state, priority, attempt, attempts_max, sends,
                 cancel_requested, request_id, payload, connection_id, schedule_id, unique_key, deadline_at,
                 traceparent, checkpoint, progress, servant_id, created_at, due_at, ready_at, queued_at, sent_at,
                 claimed_at, NULL::timestamptz AS finished_at
-            FROM jobs " + $tail,
+            FROM " + $from,
             $($argument),*
         )
     };
 }
 
-/// One checked statement over the finished jobs.
+/// The same over the finished jobs; `$from` names `finished_jobs`.
 macro_rules! finished_jobs {
-    ($name:literal, $tail:literal, $($argument:expr),* $(,)?) => {
+    ($name:literal, $from:literal, $($argument:expr),* $(,)?) => {
         sqlx::query_as!(
             RawJob,
             "-- " + $name + "\nSELECT id, account_id, kind, state, priority, attempt, attempts_max,
                 0::smallint AS \"sends!\", false AS \"cancel_requested!\", request_id, payload, connection_id,
                 schedule_id, unique_key, deadline_at, traceparent, checkpoint, progress, servant_id, created_at,
                 due_at, ready_at, queued_at, sent_at, claimed_at, finished_at AS \"finished_at?\"
-            FROM finished_jobs " + $tail,
+            FROM " + $from,
             $($argument),*
         )
     };
 }
 
-/// A filter as arguments of statements.
-struct Bounds<'a> {
-    states: Vec<i16>,
-    kind: Option<&'a str>,
-    older_than: DateTime<Utc>,
-    newer_than: DateTime<Utc>,
-    before_id: i64,
-    limit: i64,
-}
+pub(super) use {finished_jobs, live_jobs};
 
 impl Store {
     /// One job, wherever it is.
@@ -207,177 +177,14 @@ impl Store {
     }
 
     async fn find_live_job(&self, id: JobId) -> Result<Option<JobRow>, StoreError> {
-        let row = live_jobs!("find_live_job", "WHERE id = $1", id.0).fetch_optional(&self.pool).await?;
+        let row = live_jobs!("find_live_job", "jobs WHERE id = $1", id.0).fetch_optional(&self.pool).await?;
         row.map(RawJob::check).transpose()
     }
 
     async fn find_finished_job(&self, id: JobId) -> Result<Option<JobRow>, StoreError> {
-        let row = finished_jobs!("find_finished_job", "WHERE id = $1 LIMIT 1", id.0).fetch_optional(&self.pool).await?;
+        let row = finished_jobs!("find_finished_job", "finished_jobs WHERE id = $1 LIMIT 1", id.0)
+            .fetch_optional(&self.pool)
+            .await?;
         row.map(RawJob::check).transpose()
     }
-
-    /// Jobs that a filter lets through, newest first, [`PAGE_ROWS_MAX`] at the most.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn list_jobs(&self, filter: &JobFilter, limit: i64) -> Result<Vec<JobRow>, StoreError> {
-        let limit = limit.clamp(1, PAGE_ROWS_MAX);
-        let wanted: Vec<JobState> =
-            if filter.states.is_empty() { JobState::ALL.to_vec() } else { filter.states.clone() };
-        let bounds = Bounds {
-            states: wanted.iter().map(|state| state.code()).collect(),
-            kind: filter.kind.as_ref().map(Kind::as_str),
-            older_than: filter.older_than.unwrap_or_else(far_future),
-            newer_than: filter.newer_than.unwrap_or(DateTime::UNIX_EPOCH),
-            before_id: filter.before_id.map_or(i64::MAX, |id| id.0),
-            limit,
-        };
-        let has_live = wanted.iter().any(|state| !state.is_finished());
-        let mut rows = Vec::new();
-        match filter.account {
-            Some(account) => {
-                if has_live {
-                    rows.extend(self.live_of_account(account, &bounds).await?);
-                }
-                if wanted.iter().any(|state| state.is_finished()) {
-                    rows.extend(self.finished_of_account(account, &bounds).await?);
-                }
-            }
-            None => {
-                if has_live {
-                    rows.extend(self.live_jobs(&bounds).await?);
-                }
-                for state in wanted.iter().filter(|state| state.is_finished()) {
-                    rows.extend(match state {
-                        JobState::Succeeded => self.succeeded_jobs(&bounds).await?,
-                        trouble => self.trouble_jobs(*trouble, &bounds).await?,
-                    });
-                }
-            }
-        }
-        // A job that finished between two statements is in both answers; the later one is true.
-        rows.sort_by_key(|row| std::cmp::Reverse((row.id, row.finished_at)));
-        rows.dedup_by_key(|row| row.id);
-        rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        rows.into_iter().map(RawJob::check).collect()
-    }
-
-    async fn live_jobs(&self, bounds: &Bounds<'_>) -> Result<Vec<RawJob>, StoreError> {
-        Ok(live_jobs!(
-            "live_jobs",
-            "WHERE state = ANY($1) AND ($2::text IS NULL OR kind = $2) AND created_at <= $3 AND created_at >= $4
-                AND id < $5 ORDER BY id DESC LIMIT $6",
-            &bounds.states,
-            bounds.kind,
-            bounds.older_than,
-            bounds.newer_than,
-            bounds.before_id,
-            bounds.limit,
-        )
-        .fetch_all(&self.pool)
-        .await?)
-    }
-
-    async fn live_of_account(&self, account: AccountId, bounds: &Bounds<'_>) -> Result<Vec<RawJob>, StoreError> {
-        Ok(live_jobs!(
-            "live_of_account",
-            "WHERE state = ANY($1) AND ($2::text IS NULL OR kind = $2) AND created_at <= $3 AND created_at >= $4
-                AND id < $5 AND account_id = $7 ORDER BY id DESC LIMIT $6",
-            &bounds.states,
-            bounds.kind,
-            bounds.older_than,
-            bounds.newer_than,
-            bounds.before_id,
-            bounds.limit,
-            account.0,
-        )
-        .fetch_all(&self.pool)
-        .await?)
-    }
-
-    async fn succeeded_jobs(&self, bounds: &Bounds<'_>) -> Result<Vec<RawJob>, StoreError> {
-        Ok(finished_jobs!(
-            "succeeded_jobs",
-            "WHERE state = 4 AND ($1::text IS NULL OR kind = $1) AND created_at <= $2 AND created_at >= $3
-                AND id < $4 ORDER BY id DESC LIMIT $5",
-            bounds.kind,
-            bounds.older_than,
-            bounds.newer_than,
-            bounds.before_id,
-            bounds.limit,
-        )
-        .fetch_all(&self.pool)
-        .await?)
-    }
-
-    /// `state <> 4` lets the planner use the small index of jobs that did not succeed.
-    async fn trouble_jobs(&self, state: JobState, bounds: &Bounds<'_>) -> Result<Vec<RawJob>, StoreError> {
-        Ok(finished_jobs!(
-            "trouble_jobs",
-            "WHERE state <> 4 AND state = $1 AND ($2::text IS NULL OR kind = $2) AND created_at <= $3
-                AND created_at >= $4 AND id < $5 ORDER BY id DESC LIMIT $6",
-            state.code(),
-            bounds.kind,
-            bounds.older_than,
-            bounds.newer_than,
-            bounds.before_id,
-            bounds.limit,
-        )
-        .fetch_all(&self.pool)
-        .await?)
-    }
-
-    async fn finished_of_account(&self, account: AccountId, bounds: &Bounds<'_>) -> Result<Vec<RawJob>, StoreError> {
-        Ok(finished_jobs!(
-            "finished_of_account",
-            "WHERE state = ANY($1) AND ($2::text IS NULL OR kind = $2) AND created_at <= $3 AND created_at >= $4
-                AND id < $5 AND account_id = $7 ORDER BY id DESC LIMIT $6",
-            &bounds.states,
-            bounds.kind,
-            bounds.older_than,
-            bounds.newer_than,
-            bounds.before_id,
-            bounds.limit,
-            account.0,
-        )
-        .fetch_all(&self.pool)
-        .await?)
-    }
-
-    /// The unfinished jobs of a kind and its latest finished ones, newest first: what a screen shows as under way.
-    /// Only so many of the newest finished jobs are looked through.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn latest_of_kind(&self, kind: &Kind, limit: i64) -> Result<Vec<JobRow>, StoreError> {
-        let limit = limit.clamp(1, PAGE_ROWS_MAX);
-        let mut rows = live_jobs!(
-            "latest_live_of_kind",
-            "WHERE kind = $1 AND ready_at IS NOT NULL ORDER BY id DESC LIMIT $2",
-            kind.as_str(),
-            limit,
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        let finished = finished_jobs!(
-            "latest_finished_of_kind",
-            "WHERE kind = $1 AND id > (SELECT coalesce(max(newest.id), 0) - $3 FROM finished_jobs AS newest)
-            ORDER BY id DESC LIMIT $2",
-            kind.as_str(),
-            limit,
-            LATEST_LOOKED_AT_MAX,
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        rows.extend(finished);
-        rows.sort_by_key(|row| std::cmp::Reverse((row.id, row.finished_at)));
-        rows.dedup_by_key(|row| row.id);
-        rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        rows.into_iter().map(RawJob::check).collect()
-    }
-}
-
-/// PostgreSQL's timestamps end before chrono's; no job is created later than this.
-fn far_future() -> DateTime<Utc> {
-    DateTime::from_timestamp(253_402_300_799, 0).unwrap_or(DateTime::UNIX_EPOCH)
 }

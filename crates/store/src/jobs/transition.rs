@@ -15,10 +15,10 @@ use std::collections::HashSet;
 use uuid::Uuid;
 
 macro_rules! claimed_job {
-    ($row:expr) => {{
+    ($row:expr, $token:expr) => {{
         let row = $row;
         ClaimedJob {
-            key: AttemptKey { id: JobId(row.id), token: AttemptToken(row.attempt_token) },
+            key: AttemptKey { id: JobId(row.id), token: $token },
             attempt: attempt_number(row.attempt),
             attempts_max: attempt_number(row.attempts_max),
             account: AccountId(row.account_id),
@@ -31,6 +31,26 @@ macro_rules! claimed_job {
             checkpoint: row.checkpoint,
         }
     }};
+}
+
+/// A statement that moves rows from `jobs` to `finished_jobs`, with the one list of the columns that both have.
+/// `$ended` begins it and deletes the rows as `ended`; they arrive with `$state` and `$now`; `$rest` is what else the
+/// statement does. PostgreSQL 15 has no way to move a row without naming its columns that survives a new column.
+macro_rules! moving_to_finished {
+    ($name:literal, $ended:literal, $state:literal, $now:literal, $rest:literal, $($argument:expr),* $(,)?) => {
+        sqlx::query_scalar!(
+            "-- " + $name + "\nWITH " + $ended + ", kept AS (
+                INSERT INTO finished_jobs (state, finished_at, id, account_id, due_at, created_at, ready_at, priority,
+                    attempt, attempts_max, kind, request_id, payload, connection_id, schedule_id, unique_key,
+                    deadline_at, traceparent, queued_at, checkpoint, progress, sent_at, claimed_at, servant_id)
+                SELECT " + $state + ", " + $now + ", id, account_id, due_at, created_at, ready_at, priority,
+                    attempt, attempts_max, kind, request_id, payload, connection_id, schedule_id, unique_key,
+                    deadline_at, traceparent, queued_at, checkpoint, progress, sent_at, claimed_at, servant_id
+                FROM ended
+            ), " + $rest,
+            $($argument),*
+        )
+    };
 }
 
 impl Store {
@@ -84,6 +104,9 @@ impl Store {
                 RETURNING jobs.id, jobs.account_id
             ), posted AS (
                 INSERT INTO outbox (job_id, account_id, kind, queued_at) SELECT id, account_id, $3, $4 FROM queued
+            ), noted AS (
+                INSERT INTO dispatches (kind, queued_at, sends, job_ids)
+                SELECT $3, $4, 1, array_agg(id) FROM queued HAVING count(*) > 0
             ), counted AS (
                 INSERT INTO job_count_deltas (kind, state, delta)
                 SELECT $3, 1, -count(*) FROM queued HAVING count(*) > 0
@@ -102,7 +125,10 @@ impl Store {
     }
 
     /// [`JobEvent::SendAgain`](domain::JobEvent::SendAgain): jobs queued longer ago than `bound_secs`, doubled with
-    /// each time they were sent (at most 64 times), go to the outbox again. Answers with their number.
+    /// each time they were sent (at most 8 times), go to the outbox again. Looks at `dispatches_max` dispatches that
+    /// old; those whose jobs have all been claimed are done with. Answers with the number of jobs.
+    ///
+    /// It waits for a claim that is just being written: skipped rows would be forgotten together with their dispatch.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -111,23 +137,32 @@ impl Store {
         leadership: &Leadership,
         kind: &Kind,
         bound_secs: u32,
-        limit: i64,
+        dispatches_max: i64,
     ) -> Result<u64, StoreError> {
         let sent = sqlx::query_scalar!(
             r#"-- send_again
             WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE),
-            stuck AS (
-                SELECT id FROM jobs
-                WHERE kind = $3 AND queued_at < $4::timestamptz - make_interval(secs => $5) AND state = 2
-                  AND queued_at < $4::timestamptz - make_interval(secs => $5) * (1 << least(sends - 1, 6))
+            late AS (
+                SELECT id, queued_at, job_ids FROM dispatches
+                WHERE kind = $3 AND queued_at < $4::timestamptz - make_interval(secs => $5)
+                  AND queued_at < $4::timestamptz - make_interval(secs => $5) * (1 << least(sends - 1, 3))
                   AND EXISTS (SELECT FROM led)
                 ORDER BY queued_at LIMIT $6 FOR UPDATE SKIP LOCKED
+            ), stuck AS (
+                SELECT jobs.id FROM late CROSS JOIN LATERAL unnest(late.job_ids) AS member (id)
+                JOIN jobs ON jobs.id = member.id AND jobs.state = 2 AND jobs.queued_at = late.queued_at
+                ORDER BY jobs.id FOR UPDATE OF jobs
             ), marked AS (
                 UPDATE jobs SET queued_at = $4, sends = least(sends + 1, 1000)
                 FROM stuck WHERE jobs.id = stuck.id
-                RETURNING jobs.id, jobs.account_id
+                RETURNING jobs.id, jobs.account_id, jobs.sends
             ), posted AS (
                 INSERT INTO outbox (job_id, account_id, kind, queued_at) SELECT id, account_id, $3, $4 FROM marked
+            ), noted AS (
+                INSERT INTO dispatches (kind, queued_at, sends, job_ids)
+                SELECT $3, $4, sends, array_agg(id) FROM marked GROUP BY sends
+            ), done AS (
+                DELETE FROM dispatches USING late WHERE dispatches.id = late.id
             )
             SELECT count(*) AS "sent!" FROM marked"#,
             leadership.term.0,
@@ -135,7 +170,7 @@ impl Store {
             kind.as_str(),
             self.clock.now(),
             f64::from(bound_secs),
-            limit,
+            dispatches_max,
         )
         .fetch_one(&self.pool)
         .await?;
@@ -154,6 +189,7 @@ impl Store {
         limit: i64,
         until: DateTime<Utc>,
     ) -> Result<Vec<ClaimedJob>, StoreError> {
+        let token = AttemptToken(Uuid::new_v4());
         let rows = sqlx::query!(
             r#"-- claim_ready
             WITH due AS (
@@ -166,18 +202,18 @@ impl Store {
                 RETURNING id
             ), claimed AS (
                 UPDATE jobs
-                SET state = 3, attempt = attempt + 1, attempt_token = gen_random_uuid(), servant_id = $3,
+                SET state = 3, attempt = attempt + 1, attempt_token = $6, servant_id = $3,
                     lease_id = (SELECT id FROM lease), claimed_at = $4
                 FROM due WHERE jobs.id = due.id
-                RETURNING jobs.*, due.was
+                RETURNING jobs.id, attempt, attempts_max, account_id, connection_id, request_id, traceparent,
+                          payload::text AS payload, deadline_at, due_at, checkpoint, due.was
             ), counted AS (
                 INSERT INTO job_count_deltas (kind, state, delta)
                 SELECT $1, was, -count(*) FROM claimed GROUP BY was
                 UNION ALL SELECT $1, 3, count(*) FROM claimed HAVING count(*) > 0
             )
-            SELECT id AS "id!", attempt_token AS "attempt_token!", attempt AS "attempt!",
-                   attempts_max AS "attempts_max!", account_id AS "account_id!", connection_id,
-                   request_id AS "request_id!", traceparent, payload AS "payload!", deadline_at, due_at AS "due_at!",
+            SELECT id AS "id!", attempt AS "attempt!", attempts_max AS "attempts_max!", account_id AS "account_id!",
+                   connection_id, request_id AS "request_id!", traceparent, payload AS "payload!", deadline_at, due_at AS "due_at!",
                    checkpoint
             FROM claimed"#,
             kind.as_str(),
@@ -185,10 +221,11 @@ impl Store {
             servant.0,
             self.clock.now(),
             until,
+            token.0,
         )
         .fetch_all(&self.pool)
         .await?;
-        Ok(rows.into_iter().map(|row| claimed_job!(row)).collect())
+        Ok(rows.into_iter().map(|row| claimed_job!(row, token)).collect())
     }
 
     /// [`JobEvent::Claim`](domain::JobEvent::Claim) of what the queue delivered, in one statement. Ids that are not
@@ -205,6 +242,7 @@ impl Store {
     ) -> Result<Vec<ClaimedJob>, StoreError> {
         let ids: Vec<i64> = delivered.iter().map(|d| d.id.0).collect();
         let sent: Vec<DateTime<Utc>> = delivered.iter().map(|d| d.sent_at).collect();
+        let token = AttemptToken(Uuid::new_v4());
         let rows = sqlx::query!(
             r#"-- claim_delivered
             WITH given AS (
@@ -220,18 +258,18 @@ impl Store {
                 RETURNING id
             ), claimed AS (
                 UPDATE jobs
-                SET state = 3, attempt = attempt + 1, attempt_token = gen_random_uuid(), servant_id = $4,
+                SET state = 3, attempt = attempt + 1, attempt_token = $7, servant_id = $4,
                     lease_id = (SELECT id FROM lease), claimed_at = $5, sent_at = queued.sent_at
                 FROM queued WHERE jobs.id = queued.id
-                RETURNING jobs.*
+                RETURNING jobs.id, attempt, attempts_max, account_id, connection_id, request_id, traceparent,
+                          payload::text AS payload, deadline_at, due_at, checkpoint
             ), counted AS (
                 INSERT INTO job_count_deltas (kind, state, delta)
                 SELECT $3, 2, -count(*) FROM claimed HAVING count(*) > 0
                 UNION ALL SELECT $3, 3, count(*) FROM claimed HAVING count(*) > 0
             )
-            SELECT id AS "id!", attempt_token AS "attempt_token!", attempt AS "attempt!",
-                   attempts_max AS "attempts_max!", account_id AS "account_id!", connection_id,
-                   request_id AS "request_id!", traceparent, payload AS "payload!", deadline_at, due_at AS "due_at!",
+            SELECT id AS "id!", attempt AS "attempt!", attempts_max AS "attempts_max!", account_id AS "account_id!",
+                   connection_id, request_id AS "request_id!", traceparent, payload AS "payload!", deadline_at, due_at AS "due_at!",
                    checkpoint
             FROM claimed"#,
             &ids,
@@ -240,10 +278,11 @@ impl Store {
             servant.0,
             self.clock.now(),
             until,
+            token.0,
         )
         .fetch_all(&self.pool)
         .await?;
-        Ok(rows.into_iter().map(|row| claimed_job!(row)).collect())
+        Ok(rows.into_iter().map(|row| claimed_job!(row, token)).collect())
     }
 
     /// [`JobEvent::Succeed`](domain::JobEvent::Succeed) for attempts without effects, batched. Answers with the jobs
@@ -356,29 +395,24 @@ pub(crate) async fn cancel(
     now: DateTime<Utc>,
 ) -> Result<Vec<JobId>, StoreError> {
     let ids: Vec<i64> = jobs.iter().map(|id| id.0).collect();
-    let cancelled = sqlx::query_scalar!(
-        r#"-- cancel_jobs
-        WITH found AS (
+    let cancelled = moving_to_finished!(
+        "cancel_jobs",
+        "found AS (
             SELECT id, state FROM jobs WHERE id = ANY($1) ORDER BY id FOR UPDATE
         ), ended AS (
             DELETE FROM jobs USING found WHERE jobs.id = found.id AND found.state IN (0, 1, 2)
             RETURNING jobs.*
-        ), kept AS (
-            INSERT INTO finished_jobs (id, account_id, due_at, created_at, finished_at, ready_at, state, priority,
-                attempt, attempts_max, kind, request_id, payload, connection_id, schedule_id, unique_key,
-                deadline_at, traceparent, queued_at, checkpoint, progress, sent_at, claimed_at, servant_id)
-            SELECT id, account_id, due_at, created_at, $2, ready_at, 6, priority,
-                attempt, attempts_max, kind, request_id, payload, connection_id, schedule_id, unique_key,
-                deadline_at, traceparent, queued_at, checkpoint, progress, sent_at, claimed_at, servant_id
-            FROM ended
-        ), asked AS (
+        )",
+        "6",
+        "$2",
+        "asked AS (
             UPDATE jobs SET cancel_requested = true FROM found WHERE jobs.id = found.id AND found.state = 3
         ), counted AS (
             INSERT INTO job_count_deltas (kind, state, delta)
             SELECT kind, state, -count(*) FROM ended GROUP BY kind, state
             UNION ALL SELECT kind, 6, count(*) FROM ended GROUP BY kind
         )
-        SELECT id AS "id!" FROM found"#,
+        SELECT id AS \"id!\" FROM found",
         &ids,
         now,
     )
@@ -395,31 +429,26 @@ async fn succeed(
 ) -> Result<HashSet<JobId>, StoreError> {
     let ids: Vec<i64> = attempts.iter().map(|a| a.id.0).collect();
     let tokens: Vec<Uuid> = attempts.iter().map(|a| a.token.0).collect();
-    let applied = sqlx::query_scalar!(
-        r#"-- succeed
-        WITH done AS (
+    let applied = moving_to_finished!(
+        "succeed",
+        "ended AS (
             DELETE FROM jobs USING unnest($1::bigint[], $2::uuid[]) AS t (id, token)
             WHERE jobs.id = t.id AND jobs.state = 3 AND jobs.attempt_token = t.token
             RETURNING jobs.*
-        ), kept AS (
-            INSERT INTO finished_jobs (id, account_id, due_at, created_at, finished_at, ready_at, state, priority,
-                attempt, attempts_max, kind, request_id, payload, connection_id, schedule_id, unique_key,
-                deadline_at, traceparent, queued_at, checkpoint, progress, sent_at, claimed_at, servant_id)
-            SELECT id, account_id, due_at, created_at, $3, ready_at, 4, priority,
-                attempt, attempts_max, kind, request_id, payload, connection_id, schedule_id, unique_key,
-                deadline_at, traceparent, queued_at, checkpoint, progress, sent_at, claimed_at, servant_id
-            FROM done
-        ), counted AS (
+        )",
+        "4",
+        "$3",
+        "counted AS (
             INSERT INTO job_count_deltas (kind, state, delta)
-            SELECT kind, 3, -count(*) FROM done GROUP BY kind
-            UNION ALL SELECT kind, 4, count(*) FROM done GROUP BY kind
+            SELECT kind, 3, -count(*) FROM ended GROUP BY kind
+            UNION ALL SELECT kind, 4, count(*) FROM ended GROUP BY kind
         )
-        SELECT id AS "id!" FROM done"#,
+        SELECT coalesce(array_agg(id), '{}') AS \"ids!\" FROM ended",
         &ids,
         &tokens,
         now,
     )
-    .fetch_all(conn)
+    .fetch_one(conn)
     .await?;
     Ok(applied.into_iter().map(JobId).collect())
 }
@@ -438,9 +467,9 @@ async fn settle(
         attempts.iter().map(|a| if let Fate::RetryAt { due, .. } = &a.fate { Some(*due) } else { None }).collect();
     let classes: Vec<Option<&str>> = attempts.iter().map(|a| a.fate.failure().map(|f| f.class.as_str())).collect();
     let errors: Vec<Option<&str>> = attempts.iter().map(|a| a.fate.failure().map(|f| f.chain.as_str())).collect();
-    let applied = sqlx::query_scalar!(
-        r#"-- settle
-        WITH held AS (
+    let applied = moving_to_finished!(
+        "settle",
+        "held AS (
             SELECT jobs.id, t.to_state, t.charged, t.due, t.class, t.error,
                    jobs.attempt, jobs.servant_id, jobs.claimed_at, jobs.kind
             FROM unnest($1::bigint[], $2::uuid[], $3::smallint[], $4::boolean[], $5::timestamptz[], $6::text[], $7::text[])
@@ -450,15 +479,10 @@ async fn settle(
         ), ended AS (
             DELETE FROM jobs USING held WHERE jobs.id = held.id AND held.to_state IN (5, 6)
             RETURNING jobs.*, held.to_state
-        ), kept AS (
-            INSERT INTO finished_jobs (id, account_id, due_at, created_at, finished_at, ready_at, state, priority,
-                attempt, attempts_max, kind, request_id, payload, connection_id, schedule_id, unique_key,
-                deadline_at, traceparent, queued_at, checkpoint, progress, sent_at, claimed_at, servant_id)
-            SELECT id, account_id, due_at, created_at, $8, ready_at, to_state, priority,
-                attempt, attempts_max, kind, request_id, payload, connection_id, schedule_id, unique_key,
-                deadline_at, traceparent, queued_at, checkpoint, progress, sent_at, claimed_at, servant_id
-            FROM ended
-        ), again AS (
+        )",
+        "to_state",
+        "$8",
+        "again AS (
             UPDATE jobs
             SET state = held.to_state, attempt = jobs.attempt - CASE WHEN held.charged THEN 0 ELSE 1 END,
                 due_at = coalesce(held.due, jobs.due_at),
@@ -473,7 +497,7 @@ async fn settle(
             SELECT kind, 3, -count(*) FROM held GROUP BY kind
             UNION ALL SELECT kind, to_state, count(*) FROM held GROUP BY kind, to_state
         )
-        SELECT id AS "id!" FROM held"#,
+        SELECT id AS \"id!\" FROM held",
         &ids,
         &tokens,
         &states,

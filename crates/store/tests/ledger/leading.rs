@@ -3,7 +3,7 @@
 use crate::world::{LEASE_SECS, World, kind};
 use chrono::TimeDelta;
 use domain::JobState;
-use store::Retention;
+use store::{Delivered, Fate, Retention};
 
 #[tokio::test]
 async fn a_leader_of_the_past_changes_nothing() {
@@ -24,7 +24,8 @@ async fn a_leader_of_the_past_changes_nothing() {
     assert_eq!(world.store.send_again(&old, &kind("c"), 1, 10).await.unwrap(), 0);
     assert_eq!(world.store.rescue(&old, 10).await.unwrap(), []);
     assert_eq!(world.store.fold_counters(&old, 10).await.unwrap(), 0);
-    world.store.forget_sent(&old, &[queued]).await.unwrap();
+    let unsent = world.store.unsent(10).await.unwrap();
+    world.store.forget_sent(&old, &[unsent[0].entry]).await.unwrap();
     assert_eq!(world.store.unsent(10).await.unwrap().len(), 1);
     assert!(world.store.keep_partitions(&old, Retention { days: 7 }).await.is_err());
     world.store.resign(&old).await.unwrap();
@@ -48,7 +49,7 @@ async fn the_wait_before_sending_again_doubles_up_to_a_bound() {
     let kind = kind("noop");
     let (_, _) = world.job_in(JobState::Queued, &kind, 3).await;
     for sends in 0..9_u32 {
-        let wait = TimeDelta::seconds(10 << sends.min(6));
+        let wait = TimeDelta::seconds(10 << sends.min(3));
         world.clock.advance(wait);
         assert_eq!(world.store.send_again(&world.lead, &kind, 10, 5).await.unwrap(), 0, "too early, {sends}");
         world.clock.advance(TimeDelta::milliseconds(1));
@@ -56,6 +57,23 @@ async fn the_wait_before_sending_again_doubles_up_to_a_bound() {
     }
     assert_eq!(world.store.unsent(100).await.unwrap().len(), 10);
     world.assert_counted("sending again").await;
+}
+
+#[tokio::test]
+async fn what_is_dispatched_again_is_sent_again() {
+    let world = World::new().await;
+    let kind = kind("noop");
+    let (id, _) = world.job_in(JobState::Queued, &kind, 3).await;
+    let sending = world.store.unsent(10).await.unwrap();
+    // The message overtakes the relay: claimed, given back and dispatched anew before the relay forgets what it sent.
+    let delivered = [Delivered { id, sent_at: world.clock.now() }];
+    let until = world.after_secs(LEASE_SECS);
+    let claimed = world.store.claim_delivered(world.servant, &kind, &delivered, until).await.unwrap();
+    assert!(world.settle(claimed[0].key, Fate::GiveBack).await);
+    assert_eq!(world.store.dispatch(&world.lead, &kind, 1).await.unwrap(), 1);
+    let sent: Vec<_> = sending.iter().map(|unsent| unsent.entry).collect();
+    world.store.forget_sent(&world.lead, &sent).await.unwrap();
+    assert_eq!(world.store.unsent(10).await.unwrap().len(), 1, "the new entry is another one");
 }
 
 #[tokio::test]
@@ -79,4 +97,26 @@ async fn dropped_partitions_leave_the_counters_right() {
     assert_eq!(dropped, ["attempts_20300506", "finished_jobs_20300506"]);
     assert_eq!(world.count("SELECT count(*) FROM finished_jobs").await, 4);
     world.assert_counted("dropping").await;
+}
+
+#[tokio::test]
+async fn what_ended_before_its_day_had_a_partition_moves_into_one() {
+    let world = World::new().await;
+    let retention = Retention { days: 2 };
+    for _ in 0..2 {
+        let (_, _) = world.job_in(JobState::Succeeded, &kind("noop"), 3).await;
+        let (_, _) = world.job_in(JobState::Failed, &kind("noop"), 3).await;
+        world.clock.advance(TimeDelta::days(1));
+    }
+    assert_eq!(world.count("SELECT count(*) FROM ONLY finished_jobs_default").await, 4);
+    assert!(world.store.keep_partitions(&world.lead, retention).await.unwrap().is_empty());
+    assert_eq!(world.count("SELECT count(*) FROM ONLY finished_jobs_default").await, 0);
+    assert_eq!(world.count("SELECT count(*) FROM ONLY attempts_default").await, 0);
+    assert_eq!(world.count("SELECT count(*) FROM finished_jobs_20300506").await, 2);
+    world.assert_counted("moving").await;
+    world.clock.advance(TimeDelta::days(1));
+    let dropped = world.store.keep_partitions(&world.lead, retention).await.unwrap();
+    assert!(dropped.contains(&"finished_jobs_20300506".to_owned()), "{dropped:?}");
+    assert_eq!(world.count("SELECT count(*) FROM finished_jobs").await, 2);
+    world.assert_counted("dropping what moved").await;
 }

@@ -6,6 +6,7 @@
 mod claims;
 mod inserts;
 mod leading;
+mod lists;
 mod overlap;
 mod schedules;
 mod transitions;

@@ -1,6 +1,6 @@
 //! Every state against every event: what the statements do is what the table says, and the counters follow.
 
-use crate::world::{LEASE_SECS, World, failure, kind};
+use crate::world::{LEASE_SECS, World, failure, kind, nobodys};
 use chrono::TimeDelta;
 use domain::{JobEvent, JobId, JobState, Kind, next};
 use store::{AttemptKey, Delivered, Fate, Outcome};
@@ -108,4 +108,27 @@ async fn an_operator_retries_what_failed_with_all_its_attempts() {
     assert_eq!(world.attempt(id).await, 0);
     assert_eq!(world.claim(&kind, 5).await[0].attempt, 1);
     world.assert_counted("a retry").await;
+}
+
+#[tokio::test]
+async fn a_kinds_own_rows_and_its_completion_are_one_commit() {
+    let world = World::new().await;
+    let kind = kind("noop");
+    sqlx::query("CREATE TABLE own (job_id bigint, note text)").execute(&world.sql).await.unwrap();
+    let insert = "INSERT INTO own SELECT * FROM jsonb_to_recordset($1) AS t (job_id bigint, note text)";
+    let (id, key) = world.job_in(JobState::Running, &kind, 3).await;
+    let rows = serde_json::json!([{"job_id": id, "note": "one"}, {"job_id": id, "note": "two"}]);
+    for (attempt, outcome) in [(nobodys(id), Outcome::Stale), (key, Outcome::Applied)] {
+        let mut tx = world.store.begin().await.unwrap();
+        assert_eq!(tx.execute(insert, &rows).await.unwrap(), 2);
+        assert_eq!(world.store.succeed_in(&mut tx, attempt).await.unwrap(), outcome);
+        assert_eq!(world.count("SELECT count(*) FROM own").await, 0, "not before the commit");
+        if outcome == Outcome::Applied {
+            tx.commit().await.unwrap();
+        }
+    }
+    assert_eq!(world.count("SELECT count(*) FROM own").await, 2);
+    let mut tx = world.store.begin().await.unwrap();
+    let refused = tx.execute("INSERT INTO nowhere SELECT $1", &rows).await.unwrap_err();
+    assert!(!refused.is_transient(), "{refused:?}");
 }

@@ -11,7 +11,7 @@ pub(crate) const LEASE_SECS: i64 = 6;
 
 pub(crate) struct World {
     /// Held: it is dropped with the world.
-    _database: TestDatabase,
+    pub(crate) database: TestDatabase,
     pub(crate) store: Store,
     pub(crate) clock: ManualClock,
     pub(crate) lead: Leadership,
@@ -38,7 +38,7 @@ impl World {
         let store = database.store_with(Clock::Manual(clock.clone())).await;
         let lead = store.lead("boot-1", 10).await.unwrap().unwrap();
         let sql = PgPool::connect(database.url()).await.unwrap();
-        let mut world = Self { _database: database, store, clock, lead, servant: ServantId(0), sql };
+        let mut world = Self { database, store, clock, lead, servant: ServantId(0), sql };
         world.servant = world.another_servant().await;
         world
     }

@@ -1,0 +1,9 @@
+//! Each duty by itself over a real PostgreSQL and a simulated SQS, by a clock that stands still: what it does, that
+//! doing it twice is doing it once, and that a scheduler of the past can do nothing.
+
+#![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
+
+mod sweeps;
+mod tick;
+mod to_the_queue;
+mod world;

@@ -1,0 +1,105 @@
+//! What bounds the gaps and keeps the ledger small: rescue, counters, partitions.
+
+use crate::world::{World, kind};
+use domain::JobState;
+use scheduler::duties::{fold_counters, prune, rescue};
+use std::time::Duration;
+use store::{Inserted, NewJob, Unique};
+
+const LEASES: &str = "SELECT count(*) FROM leases";
+const DELTAS: &str = "SELECT count(*) FROM job_count_deltas";
+
+#[tokio::test]
+async fn rescue_gives_back_what_a_dead_servant_held() {
+    let mut world = World::new().await;
+    let last_chance = NewJob { attempts_max: 1, ..NewJob::new(kind(), serde_json::json!({})) };
+    let spare = world.insert_many(1).await[0];
+    let last = world.insert(&[last_chance]).await[0];
+    assert_eq!(world.claim(2, 6).await.len(), 2);
+    let alive = world.insert_many(1).await[0];
+    assert_eq!(world.claim(1, 60).await.len(), 1);
+    world.advance_secs(6);
+    rescue::perform(&world.office, &world.lead).await.unwrap();
+    assert_eq!(world.state(spare).await, JobState::Running, "the lease is good until it has run out");
+
+    let old = world.depose().await;
+    rescue::perform(&world.office, &old).await.unwrap();
+    assert_eq!(world.state(spare).await, JobState::Running, "one that leads no more rescues nothing");
+    let mut wake_ups = world.office.store.wake_ups().await.unwrap();
+    for _ in 0..2 {
+        assert!(!rescue::perform(&world.office, &world.lead).await.unwrap());
+        let states = [world.state(spare).await, world.state(last).await, world.state(alive).await];
+        assert_eq!(states, [JobState::Ready, JobState::Failed, JobState::Running]);
+        assert_eq!(world.number(LEASES).await, 1);
+        for id in [spare, last] {
+            let attempts = world.office.store.attempts_of(id).await.unwrap();
+            let classes: Vec<_> = attempts.iter().map(|attempt| attempt.class.as_str()).collect();
+            assert_eq!(classes, ["lease_lost"], "done twice is done once");
+        }
+        world.assert_counted().await;
+    }
+    let woken = tokio::time::timeout(Duration::from_secs(20), wake_ups.next()).await.expect("a wake-up").unwrap();
+    assert!(woken.contains("noop"));
+}
+
+#[tokio::test]
+async fn counters_are_folded_once() {
+    let mut world = World::new().await;
+    for jobs in [3, 2] {
+        world.insert_many(jobs).await;
+    }
+    world.run(4).await;
+    let counts = world.office.store.job_counts().await.unwrap();
+    let old = world.depose().await;
+    fold_counters::perform(&world.office, &old).await.unwrap();
+    assert!(world.number(DELTAS).await > 0, "one that leads no more folds nothing");
+    for _ in 0..2 {
+        assert!(!fold_counters::perform(&world.office, &world.lead).await.unwrap());
+        assert_eq!(world.number(DELTAS).await, 0);
+        let folded = world.office.store.job_counts().await.unwrap();
+        let of =
+            |counts: &[store::JobCount], state| counts.iter().filter(|c| c.state == state).map(|c| c.jobs).sum::<i64>();
+        for (state, jobs) in [(JobState::Ready, 1), (JobState::Succeeded, 4), (JobState::Running, 0)] {
+            assert_eq!((of(&counts, state), of(&folded, state)), (jobs, jobs), "{state}");
+        }
+        world.assert_counted().await;
+    }
+    // More than one go folds: it says so.
+    let many = "INSERT INTO job_count_deltas (kind, state, delta)
+                SELECT 'noop', 1, CASE WHEN n % 2 = 0 THEN 1 ELSE -1 END FROM generate_series(1, 5002) AS n";
+    sqlx::query(many).execute(&world.sql).await.unwrap();
+    assert!(fold_counters::perform(&world.office, &world.lead).await.unwrap());
+    assert!(!fold_counters::perform(&world.office, &world.lead).await.unwrap());
+    world.assert_counted().await;
+}
+
+#[tokio::test]
+async fn days_past_retention_are_dropped_and_the_counters_follow() {
+    const DAYS: &str = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'finished_jobs'::regclass";
+    let mut world = World::new().await;
+    let keyed = || NewJob {
+        unique: Some(Unique { key: "k".to_owned(), for_secs: Some(600) }),
+        ..NewJob::new(kind(), serde_json::json!({}))
+    };
+    for _ in 0..2 {
+        assert!(!prune::perform(&world.office, &world.lead).await.unwrap());
+        assert_eq!(world.number(DAYS).await, 1 + 4, "today, three days ahead, and the rest");
+    }
+    world.insert_many(3).await;
+    world.insert(&[keyed()]).await;
+    world.run(4).await;
+    fold_counters::perform(&world.office, &world.lead).await.unwrap();
+    world.advance_secs(30 * 86_400);
+    let old = world.depose().await;
+    assert!(prune::perform(&world.office, &old).await.is_err(), "one that leads no more is told so");
+    prune::perform(&world.office, &world.lead).await.unwrap();
+    assert_eq!(world.number("SELECT count(*) FROM finished_jobs").await, 4, "thirty days are kept");
+    assert_eq!(world.number("SELECT count(*) FROM unique_keys").await, 0, "a key's period ends long before");
+    world.advance_secs(86_400);
+    for _ in 0..2 {
+        prune::perform(&world.office, &world.lead).await.unwrap();
+        assert_eq!(world.number("SELECT count(*) FROM finished_jobs").await, 0);
+        world.assert_counted().await;
+    }
+    assert!(matches!(world.office.store.insert_jobs(&[keyed()]).await.unwrap()[..], [Inserted::New(_)]));
+}

@@ -1,0 +1,85 @@
+//! Schedules fire each due time once, whoever leads and wherever one dies.
+
+use crate::world::World;
+use chrono::TimeDelta;
+use scheduler::duties::tick;
+use store::{Fire, Fired};
+
+const FIRED: &str = "SELECT (SELECT count(*) FROM jobs WHERE schedule_id IS NOT NULL)
+                          + (SELECT count(*) FROM finished_jobs WHERE schedule_id IS NOT NULL)";
+
+async fn ticks(world: &World, times: usize) -> i64 {
+    for _ in 0..times {
+        assert!(!tick::perform(&world.office, &world.lead).await.unwrap(), "there is not more to do at once");
+    }
+    world.number(FIRED).await
+}
+
+#[tokio::test]
+async fn each_due_time_fires_once() {
+    let world = World::new().await;
+    let start = world.clock.now();
+    assert_eq!(ticks(&world, 3).await, 1, "the first is due when it is declared");
+    world.run(1).await;
+    world.advance_secs(59);
+    assert_eq!(ticks(&world, 2).await, 1, "too early");
+    world.advance_secs(1);
+    assert_eq!(ticks(&world, 3).await, 2);
+    world.run(1).await;
+    // A scheduler that was away makes good the last fire and not each one, and stays on the grid.
+    world.advance_secs(615);
+    assert_eq!(ticks(&world, 3).await, 3);
+    let schedule = world.office.store.list_schedules(None, 10).await.unwrap().remove(0);
+    assert_eq!(schedule.next_due_at, Some(start + TimeDelta::seconds(60 * 12)));
+    // The job of the last fire is unfinished: no second one is made, and the schedule goes on.
+    world.advance_secs(60);
+    assert_eq!(ticks(&world, 2).await, 3);
+    world.run(1).await;
+    world.advance_secs(60);
+    assert_eq!(ticks(&world, 2).await, 4);
+    world.assert_counted().await;
+}
+
+#[tokio::test]
+async fn a_leader_that_dies_between_reading_and_firing_costs_and_doubles_nothing() {
+    let mut world = World::new().await;
+    ticks(&world, 1).await;
+    world.run(1).await;
+    world.advance_secs(60);
+    // What a leader has read when it stops there.
+    let due = world.office.store.due_schedules(10).await.unwrap();
+    let decided = |s: &store::DueSchedule| {
+        let decision = s.plan.as_ref().unwrap().decide(s.due_at, world.clock.now());
+        let (fires, dropped, next) = (decision.fires, decision.dropped, decision.next);
+        Fire { id: s.id, due_at: s.due_at, fires, dropped, next }
+    };
+    let read: Vec<_> = due.iter().map(decided).collect();
+    assert_eq!(read.len(), 1);
+    let old = world.depose().await;
+    let late = world.office.store.fire_schedules(&old, &read).await.unwrap();
+    assert_eq!(late, Fired::default(), "it leads no more");
+    assert_eq!(world.number(FIRED).await, 1);
+    assert_eq!(ticks(&world, 2).await, 2, "its successor fires");
+    world.run(1).await;
+    // The same fire once more, as by a leader that did not hear that its statement had worked.
+    let again = world.office.store.fire_schedules(&world.lead, &read).await.unwrap();
+    assert_eq!(again, Fired::default());
+    assert_eq!(world.number(FIRED).await, 2);
+    world.assert_counted().await;
+}
+
+#[tokio::test]
+async fn two_ticks_at_once_fire_once() {
+    let world = World::new().await;
+    let other = world.another_office().await;
+    for fires in 1..6 {
+        let (one, two) = tokio::join!(tick::perform(&world.office, &world.lead), tick::perform(&other, &world.lead));
+        assert!(!one.unwrap() && !two.unwrap());
+        assert_eq!(world.number(FIRED).await, fires);
+        world.run(1).await;
+        world.advance_secs(60);
+        let kept = world.office.store.lead("boot-1", 100).await.unwrap();
+        assert_eq!(kept.as_ref(), Some(&world.lead));
+    }
+    world.assert_counted().await;
+}

@@ -1,0 +1,133 @@
+//! A scheduler's office on a database and a queue of its own, whose time is moved by hand.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{Catalogue, Clock, JobId, JobState, Kind, ManualClock, ServantId};
+use fakes::sqs::{FakeSqs, Options};
+use queue::{Backend, Sqs, SqsConfig, StaticCredentials};
+use scheduler::{Office, SchedulerConfig};
+use sqlx::PgPool;
+use store::{ClaimedJob, Inserted, Leadership, NewJob, NewServant};
+use testkit::TestDatabase;
+use tokio::sync::Notify;
+
+/// One kind, with one schedule.
+const CATALOGUE: &str = r#"
+[noop]
+label = "Nothing"
+run_secs_max = 60
+concurrency = 10
+schedules = [{ name = "every_minute", every_secs = 60 }]
+"#;
+
+pub(crate) struct World {
+    pub(crate) office: Office,
+    pub(crate) lead: Leadership,
+    pub(crate) clock: ManualClock,
+    pub(crate) fake: FakeSqs,
+    pub(crate) sqs: Sqs,
+    pub(crate) sql: PgPool,
+    database: TestDatabase,
+}
+
+pub(crate) fn kind() -> Kind {
+    Kind::new("noop").unwrap()
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let database = testkit::database().await;
+        let clock = ManualClock::at("2030-05-06T12:00:00Z".parse().unwrap());
+        let fake = FakeSqs::start(Options::default()).await.unwrap();
+        let static_credentials = Some(StaticCredentials {
+            access_key_id: "test".to_owned(),
+            secret_access_key: "test".to_owned().into(),
+            region: "us-east-1".to_owned(),
+        });
+        let config =
+            SqsConfig { endpoint_url: Some(fake.url()), wait_secs: 0, static_credentials, ..SqsConfig::default() };
+        let sqs = Sqs::connect(config).await.unwrap();
+        let office = office(&database, &clock, sqs.clone()).await;
+        let lead = office.store.lead("boot-1", 10).await.unwrap().unwrap();
+        let sql = PgPool::connect(database.url()).await.unwrap();
+        Self { office, lead, clock, fake, sqs, sql, database }
+    }
+
+    /// Another scheduler on the same ledger and queue.
+    pub(crate) async fn another_office(&self) -> Office {
+        office(&self.database, &self.clock, self.sqs.clone()).await
+    }
+
+    /// The lead runs out and another scheduler takes it; answers with what the old one had.
+    pub(crate) async fn depose(&mut self) -> Leadership {
+        self.advance_secs(11);
+        let new = self.office.store.lead("boot-2", 10).await.unwrap().unwrap();
+        std::mem::replace(&mut self.lead, new)
+    }
+
+    pub(crate) fn advance_secs(&self, secs: i64) {
+        self.clock.advance(TimeDelta::seconds(secs));
+    }
+
+    pub(crate) fn after_secs(&self, secs: i64) -> DateTime<Utc> {
+        self.clock.now() + TimeDelta::seconds(secs)
+    }
+
+    pub(crate) async fn insert(&self, jobs: &[NewJob]) -> Vec<JobId> {
+        let new = |i| if let Inserted::New(id) = i { id } else { panic!("a duplicate") };
+        self.office.store.insert_jobs(jobs).await.unwrap().into_iter().map(new).collect()
+    }
+
+    pub(crate) async fn insert_many(&self, count: usize) -> Vec<JobId> {
+        self.insert(&vec![NewJob::new(kind(), serde_json::json!({})); count]).await
+    }
+
+    pub(crate) async fn servant(&self, concurrency: u32) -> ServantId {
+        let (host, version) = ("here".to_owned(), "0".to_owned());
+        let new = NewServant { kind: kind(), host, pid: 1, version, concurrency };
+        self.office.store.register_servant(&new).await.unwrap()
+    }
+
+    pub(crate) async fn claim(&self, jobs: i64, lease_secs: i64) -> Vec<ClaimedJob> {
+        let servant = self.servant(1).await;
+        self.office.store.claim_ready(servant, &kind(), jobs, self.after_secs(lease_secs)).await.unwrap()
+    }
+
+    /// Claims and finishes so many jobs.
+    pub(crate) async fn run(&self, jobs: i64) {
+        let keys: Vec<_> = self.claim(jobs, 60).await.iter().map(|job| job.key).collect();
+        assert_eq!(self.office.store.succeed(&keys).await.unwrap().len(), keys.len());
+    }
+
+    pub(crate) async fn state(&self, id: JobId) -> JobState {
+        self.office.store.find_job(id).await.unwrap().expect("a job was lost").state
+    }
+
+    pub(crate) async fn number(&self, statement: &'static str) -> i64 {
+        sqlx::query_scalar(statement).fetch_one(&self.sql).await.unwrap()
+    }
+
+    /// Messages for the kind, wherever they are on the queue.
+    pub(crate) fn messages(&self) -> usize {
+        let stats = self.fake.stats();
+        stats.queues.get("servant-noop").map_or(0, |depth| depth.visible + depth.in_flight + depth.delayed)
+    }
+
+    pub(crate) async fn assert_counted(&self) {
+        assert_eq!(self.office.store.count_drift().await.unwrap(), []);
+    }
+}
+
+async fn office(database: &TestDatabase, clock: &ManualClock, sqs: Sqs) -> Office {
+    let mut config: toml::Table = include_str!("../../../../config/scheduler.toml").parse().unwrap();
+    config.remove("process");
+    let config: SchedulerConfig = config.try_into().unwrap();
+    let catalogue: toml::Table = CATALOGUE.parse().unwrap();
+    Office {
+        store: database.store_with(Clock::Manual(clock.clone())).await,
+        queue: Backend::Sqs(sqs),
+        catalogue: Catalogue::new(catalogue.try_into().unwrap()).unwrap(),
+        config,
+        outbox_filled: Notify::new(),
+        jobs_ready: Notify::new(),
+    }
+}

@@ -1,0 +1,113 @@
+//! What the catalogue declares: entered where it is missing, for the system or for every account, and never taken back.
+
+use crate::world::{World, office};
+use chrono::TimeDelta;
+use domain::ScheduleId;
+use scheduler::duties::tick;
+use std::collections::BTreeSet;
+use store::{PAGE_ROWS_MAX, ScheduleEdit, ScheduleRow};
+
+const GLOBAL: &str = "{ name = \"sweep\", every_secs = 60, payload = { deep = true }, priority = 3 }";
+const EACH: &str = "{ name = \"nightly\", cron = \"0 2 * * *\", zone = \"Europe/Berlin\", per_account = true, \
+                    jitter_secs = 600, overlap = \"buffer_one\" }";
+
+async fn rows(world: &World) -> Vec<ScheduleRow> {
+    let mut rows = world.office.store.list_schedules(None, PAGE_ROWS_MAX).await.unwrap();
+    rows.reverse();
+    rows
+}
+
+async fn tick(world: &World) {
+    let lead = world.office.store.lead("boot", 3_600).await.unwrap().unwrap();
+    while tick::perform(&world.office, &lead).await.unwrap() {}
+}
+
+#[tokio::test]
+async fn every_account_has_its_own_new_ones_too() {
+    let world = World::new("2030-05-06T12:00:00Z", &format!("{GLOBAL}, {EACH}")).await;
+    let one = world.office.store.create_account("one").await.unwrap();
+    let two = world.office.store.create_account("two").await.unwrap();
+    for _ in 0..3 {
+        tick(&world).await;
+    }
+    let found = rows(&world).await;
+    let names: BTreeSet<_> = found.iter().map(|row| (row.name.clone(), row.account_id)).collect();
+    let expected = [("sweep".to_owned(), 0), (format!("nightly/{one}"), one.0), (format!("nightly/{two}"), two.0)];
+    assert_eq!(names, BTreeSet::from(expected));
+    assert!(found.iter().all(|row| row.declared));
+    let sweep = found.iter().find(|row| row.name == "sweep").unwrap();
+    assert_eq!((sweep.priority, &sweep.payload), (3, &serde_json::json!({"deep": true})));
+    let due: BTreeSet<_> = found.iter().filter(|row| row.account_id > 0).map(|row| row.next_due_at).collect();
+    assert_eq!(due.len(), 2, "not at once");
+    let midnight: chrono::DateTime<chrono::Utc> = "2030-05-07T00:00:00Z".parse().unwrap();
+    assert!(due.iter().all(|at| at.is_some_and(|at| at >= midnight && at < midnight + TimeDelta::minutes(10))));
+
+    // Long after the others were seen to.
+    world.clock.advance(TimeDelta::hours(5));
+    tick(&world).await;
+    let three = world.office.store.create_account("three").await.unwrap();
+    tick(&world).await;
+    let found = rows(&world).await;
+    assert_eq!(found.last().map(|row| row.name.clone()), Some(format!("nightly/{three}")));
+    assert_eq!(found.len(), 4);
+}
+
+#[tokio::test]
+async fn edits_stay_and_deployments_take_nothing_from_each_other() {
+    let world = World::new("2030-05-06T12:00:00Z", GLOBAL).await;
+    tick(&world).await;
+    let id = ScheduleId(rows(&world).await[0].id);
+    let edit =
+        ScheduleEdit { priority: Some(0), rule: Some(domain::Schedule::EverySecs(7)), ..ScheduleEdit::default() };
+    world.office.store.edit_schedule(id, &edit).await.unwrap();
+    world.office.store.pause_schedule(id, "ada", "a reason").await.unwrap();
+    let before = rows(&world).await;
+    let other = office(&world.database, &world.clock, "{ name = \"other\", every_secs = 60 }").await;
+    let lead = world.office.store.lead("boot", 3_600).await.unwrap().unwrap();
+    tick::perform(&other, &lead).await.unwrap();
+    tick(&world).await;
+    let after = rows(&world).await;
+    assert_eq!(after[0], before[0]);
+    assert_eq!(after.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["sweep", "other"]);
+}
+
+#[tokio::test]
+async fn a_schedule_that_is_not_understood_is_paused_and_keeps_nobody_from_firing() {
+    let world =
+        World::new("2030-05-06T12:00:00Z", "{ name = \"new\", every_secs = 60 }, { name = \"old\", every_secs = 60 }")
+            .await;
+    tick(&world).await;
+    sqlx::query("UPDATE schedules SET rule = '{\"by_moon\": 1}', next_due_at = $1 WHERE name = 'new'")
+        .bind(world.clock.now())
+        .execute(&world.sql)
+        .await
+        .unwrap();
+    world.clock.advance(TimeDelta::seconds(60));
+    tick(&world).await;
+    let found = rows(&world).await;
+    let new = found.iter().find(|row| row.name == "new").unwrap();
+    assert_eq!(new.paused_by.as_deref(), Some("scheduler"));
+    assert!(new.paused_reason.as_deref().unwrap().contains("unknown variant `by_moon`"), "{:?}", new.paused_reason);
+    let old = found.iter().find(|row| row.name == "old").unwrap();
+    assert_eq!(old.last_due_at, Some(world.clock.now()));
+}
+
+#[tokio::test]
+async fn a_fire_that_waits_goes_with_the_tick_after_the_job_has_finished() {
+    let world = World::new("2030-05-06T12:00:00Z", "{ name = \"b\", every_secs = 60, overlap = \"buffer_one\" }").await;
+    let unfinished =
+        async || -> i64 { sqlx::query_scalar("SELECT count(*) FROM jobs").fetch_one(&world.sql).await.unwrap() };
+    tick(&world).await;
+    world.clock.advance(TimeDelta::seconds(60));
+    tick(&world).await;
+    assert_eq!(unfinished().await, 1);
+    let kind = domain::Kind::new("noop").unwrap();
+    let until = world.clock.now() + TimeDelta::seconds(60);
+    let jobs = world.office.store.claim_ready(domain::ServantId(1), &kind, 10, until).await.unwrap();
+    tick(&world).await;
+    assert_eq!(unfinished().await, 1, "it still runs");
+    world.office.store.succeed(&[jobs[0].key]).await.unwrap();
+    tick(&world).await;
+    assert_eq!(unfinished().await, 1, "the one that waited");
+    assert_eq!(rows(&world).await[0].buffered_due_at, None);
+}

@@ -1,0 +1,42 @@
+//! A scheduler's office without a broker, whose catalogue and clock are a test's to choose.
+
+use domain::{Catalogue, Clock, ManualClock};
+use queue::Backend;
+use scheduler::{Office, SchedulerConfig};
+use sqlx::PgPool;
+use testkit::TestDatabase;
+use tokio::sync::Notify;
+
+pub(crate) struct World {
+    pub(crate) database: TestDatabase,
+    pub(crate) clock: ManualClock,
+    pub(crate) office: Office,
+    pub(crate) sql: PgPool,
+}
+
+impl World {
+    pub(crate) async fn new(start: &str, catalogue: &str) -> Self {
+        let database = testkit::database().await;
+        let clock = ManualClock::at(start.parse().unwrap());
+        let office = office(&database, &clock, catalogue).await;
+        let sql = PgPool::connect(database.url()).await.unwrap();
+        Self { database, clock, office, sql }
+    }
+}
+
+/// One kind, `noop`, with these schedules.
+pub(crate) async fn office(database: &TestDatabase, clock: &ManualClock, schedules: &str) -> Office {
+    let mut config: toml::Table = include_str!("../../../../config/scheduler.toml").parse().unwrap();
+    config.remove("process");
+    let config: SchedulerConfig = config.try_into().unwrap();
+    let text = format!("[noop]\nlabel = \"n\"\nrun_secs_max = 60\nconcurrency = 10\nschedules = [{schedules}]");
+    let catalogue: toml::Table = text.parse().unwrap();
+    Office {
+        store: database.store_with(Clock::Manual(clock.clone())).await,
+        queue: Backend::Postgres,
+        catalogue: Catalogue::new(catalogue.try_into().unwrap()).unwrap(),
+        config,
+        outbox_filled: Notify::new(),
+        jobs_ready: Notify::new(),
+    }
+}

@@ -1,0 +1,81 @@
+//! Lists in a ledger where what is wanted is rare: no page reads the many rows that it does not show.
+
+use crate::world::{World, kind};
+use domain::{AccountId, Clock, JobId, JobState};
+use std::time::Duration;
+use store::{JobFilter, NewJob};
+
+/// Rows that a list may read, index entries that lead nowhere included.
+const READ_MAX: i64 = 1_000;
+
+/// Many ready and many succeeded jobs of one kind and account, and newer ones than all that is rare.
+async fn crowded() -> (World, Vec<JobId>) {
+    let world = World::new().await;
+    let mut rare = Vec::new();
+    for (name, state) in [("rare", JobState::Succeeded), ("rare", JobState::Ready), ("common", JobState::Failed)] {
+        rare.push(world.job_in(state, &kind(name), 3).await.0);
+    }
+    let mut later = NewJob::new(kind("common"), serde_json::json!({}));
+    later.due_at = Some(world.after_secs(600));
+    rare.push(world.insert(&[later]).await[0]);
+    rare.push(world.job_in(JobState::Queued, &kind("common"), 3).await.0);
+    rare.push(world.job_in(JobState::Running, &kind("noop"), 3).await.0);
+    for statement in [
+        "INSERT INTO jobs (account_id, due_at, created_at, ready_at, state, priority, attempts_max, kind, request_id, payload)
+        SELECT 7, '2030-05-06', '2030-05-06', '2030-05-06', 1, 2, 3, 'common', gen_random_uuid(), '{}'
+        FROM generate_series(1, 30000)",
+        "INSERT INTO finished_jobs (id, account_id, due_at, created_at, finished_at, state, priority, attempt, attempts_max,
+            kind, request_id, payload)
+        SELECT 1000000 + n, 7, '2030-05-06', '2030-05-06', '2030-05-06', 4, 2, 1, 3, 'common', gen_random_uuid(), '{}'
+        FROM generate_series(1, 30000) AS n",
+        "INSERT INTO job_count_deltas VALUES ('common', 1, 30000), ('common', 4, 30000)",
+        "ANALYZE",
+    ] {
+        sqlx::query(statement).execute(&world.sql).await.unwrap();
+    }
+    (world, rare)
+}
+
+/// Rows that have been read in this database so far, from tables or through indexes. Sessions tell their numbers at
+/// their end for certain, so the ledger's have to have ended.
+async fn rows_read(world: &World) -> i64 {
+    let sessions = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND (query LIKE '-- %' OR query LIKE 'SELECT /*%')
+            AND pid <> pg_backend_pid()";
+    let ended = async || (world.count(sessions).await == 0).then_some(());
+    testkit::eventually(Duration::from_secs(10), "the ledger's sessions have ended", ended).await;
+    world.count("SELECT (sum(seq_tup_read) + sum(coalesce(idx_tup_fetch, 0)))::bigint FROM pg_stat_user_tables").await
+}
+
+#[tokio::test]
+async fn a_rare_sort_is_found_without_reading_the_common_ones() {
+    let (world, rare) = crowded().await;
+    let of = |states: &[JobState], name: Option<&str>, account: Option<i64>| JobFilter {
+        states: states.to_vec(),
+        kind: name.map(kind),
+        account: account.map(AccountId),
+        ..JobFilter::default()
+    };
+    let cases = [
+        (of(&[], Some("rare"), None), vec![rare[1], rare[0]]),
+        (of(&[JobState::Ready], Some("rare"), None), vec![rare[1]]),
+        (of(&[JobState::Failed], None, None), vec![rare[2]]),
+        (of(&[JobState::Failed], Some("common"), None), vec![rare[2]]),
+        (of(&[JobState::Scheduled], None, None), vec![rare[3]]),
+        (of(&[JobState::Queued], None, None), vec![rare[4]]),
+        (of(&[JobState::Running], None, None), vec![rare[5]]),
+        (of(&[JobState::Running], Some("noop"), None), vec![rare[5]]),
+        (of(&[JobState::Cancelled], None, None), vec![]),
+        (of(&[JobState::Failed], None, Some(7)), vec![]),
+    ];
+    world.store.close().await;
+    for (filter, wanted) in cases {
+        let before = rows_read(&world).await;
+        let store = world.database.store_with(Clock::Manual(world.clock.clone())).await;
+        let found: Vec<JobId> = store.list_jobs(&filter, 50).await.unwrap().iter().map(|row| row.id).collect();
+        store.close().await;
+        assert_eq!(found, wanted, "{filter:?}");
+        let read = rows_read(&world).await - before;
+        assert!(read <= READ_MAX, "{read} rows were read for {} of {filter:?}", wanted.len());
+    }
+}

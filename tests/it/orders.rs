@@ -1,0 +1,65 @@
+//! An operator's orders, given to a real manager over HTTP, reach a running servant: pause, resume, drain, cancel.
+
+use crate::fleet::{Fleet, LIMIT};
+use domain::JobState;
+use manager_api::{ManagerClient, Order, Servant};
+use serde_json::json;
+use testkit::eventually;
+
+async fn servant_when(client: &ManagerClient, what: &str, is_so: impl Fn(&Servant) -> bool) -> Servant {
+    eventually(LIMIT, what, async || client.servants().await.ok()?.servants.into_iter().find(|servant| is_so(servant)))
+        .await
+}
+
+#[tokio::test]
+async fn orders_reach_a_running_servant() {
+    let mut fleet = Fleet::on_postgres().await;
+    let manager = fleet.deployment.start("manager", &[]).await;
+    fleet.deployment.manager_url = format!("http://{}", manager.address(LIMIT).await);
+    let client = ManagerClient::new(&fleet.deployment.manager_url).unwrap();
+    let _scheduler = fleet.scheduler().await;
+    let drains_soon = [("SERVANT_PROCESS__DRAIN_SECS", "8"), ("SERVANT_WORK__CONCURRENCY", "3")];
+    let mut process = fleet.deployment.start("effects", &drains_soon).await;
+
+    // Progress, then the end of one job of two.
+    let long = json!({"pages": 1_000, "page_ms": 100});
+    let jobs = fleet.enqueue_effects(&[long.clone(), json!({"pages": 30, "page_ms": 100})]).await;
+    let servant = servant_when(&client, "a heartbeat with progress", |servant| {
+        let is_on_its_way = |job: &manager_api::CurrentJob| job.progress.as_ref().is_some_and(|p| p["total"] == 1_000);
+        servant.jobs.iter().any(is_on_its_way)
+    })
+    .await;
+    assert_eq!(servant.pid.unsigned_abs(), process.pid());
+    assert_eq!(client.cancel(jobs[0].0).await.unwrap().state, JobState::Running, "asked to stop");
+    eventually(LIMIT, "the job to stop", async || {
+        (fleet.job(jobs[0]).await.state == JobState::Cancelled).then_some(())
+    })
+    .await;
+    fleet.until(JobState::Succeeded, 1).await;
+    assert_eq!(fleet.job(jobs[1]).await.state, JobState::Succeeded, "its neighbour goes on");
+
+    // Paused, it takes nothing.
+    client.order(servant.id, Order::Pause).await.unwrap();
+    let paused = servant_when(&client, "the pause", |servant| servant.state == "paused").await;
+    let waiting = fleet.enqueue_effects(&[json!({}), json!({})]).await;
+    servant_when(&client, "two more heartbeats", |servant| {
+        (servant.heartbeat_at.unwrap() - paused.heartbeat_at.unwrap()).num_seconds() >= 3
+    })
+    .await;
+    for id in &waiting {
+        assert_eq!(fleet.job(*id).await.state, JobState::Ready);
+    }
+    client.order(servant.id, Order::Resume).await.unwrap();
+    fleet.until(JobState::Succeeded, 3).await;
+
+    // Drained, it gives back what it has, uncharged, and ends.
+    let interrupted = fleet.enqueue_effects(&[long]).await;
+    fleet.until_tried(&interrupted, 1).await;
+    client.order(servant.id, Order::Drain).await.unwrap();
+    assert!(process.exit(LIMIT).await.success());
+    let given_back = fleet.job(interrupted[0]).await;
+    assert_eq!((given_back.state, given_back.attempt), (JobState::Ready, 0));
+    assert!(given_back.checkpoint.is_some(), "it goes on where it was");
+    assert_eq!(client.cancel(interrupted[0].0).await.unwrap().state, JobState::Cancelled);
+    fleet.assert_sound(&[jobs, waiting, interrupted].concat()).await;
+}

@@ -1,0 +1,168 @@
+//! The Salesforce servant as real processes against a simulated Salesforce: killed in the middle, refused, cut off,
+//! exhausted, and in the end equal to the truth.
+
+use crate::fleet::{Fleet, LIMIT};
+use domain::{AccountId, ConnectionId, JobId, JobState, Kind};
+use fakes::salesforce::{Call, Content, FakeSalesforce, Fault, Mutation, Options, Order};
+use serde_json::json;
+use std::io::Write as _;
+use store::{Inserted, NewJob};
+use testkit::{Process, assert_records_equal, eventually};
+
+const KIND: &str = "salesforce_sync";
+const PAGE_SIZE: usize = 50;
+const RECORDS: u64 = 2_000;
+
+/// A customer, an organisation, and what their servant needs to know.
+struct World {
+    fleet: Fleet,
+    fake: FakeSalesforce,
+    account: AccountId,
+    connection: ConnectionId,
+    jobs_file: tempfile::NamedTempFile,
+    _secrets: tempfile::NamedTempFile,
+    _scheduler: Process,
+}
+
+impl World {
+    async fn new(options: Options) -> Self {
+        let fleet = Fleet::on_postgres().await;
+        let content = Content::Generated { records: RECORDS, seed: 5 };
+        let fake = FakeSalesforce::start(Options { content, page_size: PAGE_SIZE, ..options }).await.unwrap();
+        let mut secrets = tempfile::NamedTempFile::new().unwrap();
+        write!(secrets, "[acme]\nclient_secret = \"fake-secret\"\nrefresh_token = \"fake-refresh\"\n").unwrap();
+        let mut jobs_file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+        let shipped = include_str!("../../config/jobs.toml");
+        let ours = shipped
+            .replace(".servant/secrets.toml", secrets.path().to_str().unwrap())
+            .replace("first_delay_ms = 2000, delay_max_ms = 900000", "first_delay_ms = 20, delay_max_ms = 200")
+            .replace("settle_secs = 5", "settle_secs = 0");
+        assert_ne!(shipped, ours);
+        jobs_file.write_all(ours.as_bytes()).unwrap();
+        let account = fleet.store.create_account("Acme").await.unwrap();
+        let settings = json!({"login_url": fake.url(), "client_id": "fake-client", "objects": fake.objects()});
+        let connection = fleet.store.create_connection(account, "salesforce", &settings, Some("acme")).await.unwrap();
+        let scheduler = fleet.scheduler().await;
+        Self { fleet, fake, account, connection, jobs_file, _secrets: secrets, _scheduler: scheduler }
+    }
+
+    async fn servant(&self) -> Process {
+        let jobs_file = self.jobs_file.path().display().to_string();
+        self.fleet.deployment.start(KIND, &[("SERVANT_JOBS_FILE", &jobs_file)]).await
+    }
+
+    async fn enqueue(&self) -> JobId {
+        let mut job = NewJob::new(Kind::new(KIND).unwrap(), json!({}));
+        job.account = self.account;
+        job.connection = Some(self.connection);
+        match self.fleet.store.insert_jobs(&[job]).await.unwrap()[0] {
+            Inserted::New(id) => id,
+            Inserted::Duplicate(_) => panic!("a duplicate"),
+        }
+    }
+
+    async fn until(&self, job: JobId, state: JobState) {
+        eventually(LIMIT, &format!("the sync to be {state}"), async || {
+            let row = self.fleet.store.find_job(job).await.ok()??;
+            let is_finished = row.finished_at.is_some();
+            assert!(row.state == state || !is_finished, "the sync is {}", row.state);
+            (row.state == state).then_some(())
+        })
+        .await;
+    }
+
+    async fn until_pages(&self, pages: u64) {
+        eventually(LIMIT, "pages to be sent", async || (self.fake.stats().pages >= pages).then_some(())).await;
+    }
+
+    async fn assert_equal(&self) {
+        for object in self.fake.objects() {
+            let truth = self.fake.truth(&object);
+            assert_records_equal(&self.fleet.deployment.database_url, "salesforce", &object, &truth).await;
+        }
+        assert_eq!(self.fleet.store.count_drift().await.unwrap(), vec![]);
+    }
+}
+
+/// Pages that a first sync needs if nothing goes wrong.
+fn pages(fake: &FakeSalesforce) -> u64 {
+    fake.objects().iter().map(|object| fake.truth(object).len().div_ceil(PAGE_SIZE) as u64).sum()
+}
+
+#[tokio::test]
+async fn a_servant_killed_in_the_middle_costs_a_page_and_no_record() {
+    let world = World::new(Options::default()).await;
+    // Slow enough that the kills land within pages.
+    world.fake.order(Order { on: Some(Call::QueryNext), ms: 30, ..Order::new(Fault::SlowMs, 1_000) });
+    let job = world.enqueue().await;
+    let mut kills = 0;
+    for pages in [3, 11, 23] {
+        let mut doomed = world.servant().await;
+        world.until_pages(pages).await;
+        doomed.kill();
+        kills += 1;
+    }
+    let _heir = world.servant().await;
+    world.until(job, JobState::Succeeded).await;
+    world.assert_equal().await;
+    let sent = world.fake.stats().pages;
+    assert!(sent <= pages(&world.fake) + kills, "{sent} pages for {} and {kills} kills", pages(&world.fake));
+}
+
+#[tokio::test]
+async fn what_goes_wrong_at_salesforce_costs_no_record() {
+    let world = World::new(Options { token_secs: 1, rotate_refresh_tokens: true, ..Options::default() }).await;
+    for (fault, on) in [
+        (Fault::Http503, Call::Describe),
+        (Fault::CutBody, Call::QueryNext),
+        (Fault::Auth401MidQuery, Call::QueryNext),
+        (Fault::CursorExpired, Call::QueryNext),
+        (Fault::Http502Html, Call::Query),
+        (Fault::QueryTimeout, Call::Query),
+        (Fault::BadJson, Call::QueryNext),
+    ] {
+        world.fake.order(Order { on: Some(on), ..Order::new(fault, 1) });
+    }
+    let _servant = world.servant().await;
+    let job = world.enqueue().await;
+    world.until(job, JobState::Succeeded).await;
+    world.assert_equal().await;
+    assert!(world.fake.pending_faults().is_empty(), "{:?}", world.fake.pending_faults());
+    // What changes afterwards comes with the next sync, and the token that was rotated meanwhile is good for it.
+    let upsert = vec![json!({"LastName": "Newcomer"}).as_object().unwrap().clone()];
+    world.fake.mutate(&Mutation { object: "Contact".to_owned(), upsert, ..Mutation::default() }).unwrap();
+    eventually(LIMIT, "the change to be old enough", async || {
+        let next = world.enqueue().await;
+        world.until(next, JobState::Succeeded).await;
+        let stored = testkit::stored_records(&world.fleet.deployment.database_url, "salesforce", "Contact").await;
+        (stored.len() == world.fake.truth("Contact").len()).then_some(())
+    })
+    .await;
+    world.assert_equal().await;
+}
+
+#[tokio::test]
+async fn an_exhausted_allowance_delays_and_a_revoked_grant_parks() {
+    let world = World::new(Options { daily_limit: 10, ..Options::default() }).await;
+    let _servant = world.servant().await;
+    let job = world.enqueue().await;
+    let delayed = eventually(LIMIT, "the sync to be delayed", async || {
+        let row = world.fleet.store.find_job(job).await.ok()??;
+        assert_ne!(row.state, JobState::Succeeded, "an exhausted allowance is no success");
+        (row.state == JobState::Scheduled).then_some(row)
+    })
+    .await;
+    assert_eq!(delayed.attempt, 0, "it burns no attempt");
+    assert!(delayed.due_at > world.fleet.store.now() + chrono::TimeDelta::minutes(10));
+
+    world.fake.revoke_grant();
+    let job = world.enqueue().await;
+    world.until(job, JobState::Failed).await;
+    let tokens = world.fake.stats().calls[&Call::Token];
+    let connection = world.fleet.store.find_connection(world.connection).await.unwrap().unwrap();
+    assert_eq!(connection.state, "needs_reauth");
+    // Another job does not ask again.
+    let job = world.enqueue().await;
+    world.until(job, JobState::Failed).await;
+    assert_eq!(world.fake.stats().calls[&Call::Token], tokens);
+}
