@@ -14,5 +14,6 @@ mod orders;
 mod organisation;
 mod outages;
 mod schedulers;
+mod schedules;
 mod sync;
 mod tidy;

@@ -20,7 +20,7 @@ const EMPTY: &str = "DO $$ DECLARE name text; BEGIN
 END $$; CREATE SCHEMA public";
 
 /// Everything that an operator's command needs.
-struct Desk {
+pub(crate) struct Desk {
     database: TestDatabase,
     sqs: FakeSqs,
     _manager: Process,
@@ -28,26 +28,26 @@ struct Desk {
 }
 
 /// What a command left.
-struct Reply {
-    code: i32,
-    out: String,
-    err: String,
+pub(crate) struct Reply {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Reply {
     /// It did what was asked.
-    fn done(self) -> String {
+    pub(crate) fn done(self) -> String {
         assert_eq!((self.code, self.err.as_str()), (0, ""), "{}", self.out);
         self.out
     }
 
-    fn json(self) -> Value {
+    pub(crate) fn json(self) -> Value {
         let text = self.done();
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
     /// It failed with that code and told all of that on standard error.
-    fn refused(self, code: i32, words: &[&str]) -> Self {
+    pub(crate) fn refused(self, code: i32, words: &[&str]) -> Self {
         assert_eq!(self.code, code, "{}{}", self.out, self.err);
         for word in words {
             assert!(self.err.contains(word), "{word:?} is not said: {}", self.err);
@@ -58,7 +58,7 @@ impl Reply {
 }
 
 impl Desk {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let database = testkit::database().await;
         let environment = [("DATABASE_URL", database.url()), ("SERVANT_MANAGER__LISTEN", "127.0.0.1:0")];
         let manager = Process::start("manager", &["--config", "config/manager.toml"], &environment).await;
@@ -67,11 +67,12 @@ impl Desk {
         Self { database, sqs, _manager: manager, manager: address }
     }
 
-    async fn store(&self) -> Store {
+    pub(crate) async fn store(&self) -> Store {
         self.database.store().await
     }
 
-    /// Runs `servantctl` with the environment that an operator has, some of it changed; empty = not set.
+    /// Runs `servantctl` with the environment that an operator has, some of it changed; empty = not set. A tilde is a
+    /// space within a word.
     async fn run_with(&self, changes: &[(&str, &str)], words: &str) -> Reply {
         let url = self.sqs.url();
         let mut environment = vec![
@@ -84,7 +85,9 @@ impl Desk {
         ];
         environment.extend_from_slice(changes);
         let mut command = tokio::process::Command::new(testkit::build_binaries().unwrap().join("servantctl"));
-        command.args(words.split_whitespace()).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        command
+            .args(words.split_whitespace().map(|word| word.replace('~', " ")))
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
         // Elsewhere than AWS nobody answers when it is asked what this machine may do.
         command.env("AWS_EC2_METADATA_DISABLED", "true");
         for (key, value) in environment {
@@ -99,7 +102,7 @@ impl Desk {
         Reply { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
     }
 
-    async fn run(&self, words: &str) -> Reply {
+    pub(crate) async fn run(&self, words: &str) -> Reply {
         self.run_with(&[], words).await
     }
 
