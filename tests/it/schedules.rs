@@ -46,8 +46,8 @@ async fn schedules_are_made_changed_paused_and_deleted() {
     assert!(desk.run("schedules delete 1").await.done().contains("schedule 1 is deleted"));
     desk.run("schedules show 1").await.refused(1, &["there is no schedule 1"]);
 
-    for _ in 0..3 {
-        let id = desk.scheduled(&format!("{} noop --every-secs 60", uuid::Uuid::new_v4())).await;
+    for name in ["a", "b", "c"] {
+        let id = desk.scheduled(&format!("{name} noop --every-secs 60")).await;
         assert!(id > 1);
     }
     let page = desk.run("schedules list --limit 2").await;
