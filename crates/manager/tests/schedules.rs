@@ -65,7 +65,7 @@ async fn a_schedule_is_made_shown_changed_and_deleted() {
     assert_eq!((made.overlap.as_str(), made.catch_up_secs, made.catch_up_max), ("buffer_one", 86_400, 1));
     assert_eq!(made.next_due_at, Some(at("2030-03-30T01:30:00Z")));
     assert_eq!(client.schedule(made.id).await.unwrap(), made);
-    assert_eq!(client.schedules(&PageQuery::default()).await.unwrap().schedules, [made.clone()]);
+    assert_eq!(client.schedules(&PageQuery::default()).await.unwrap().schedules, std::slice::from_ref(&made));
 
     let change = UpdateSchedule {
         rule: Some(json!({"every_secs": 600})),

@@ -3,7 +3,7 @@
 
 use crate::{ScheduleRow, Store, StoreError, schedules::lock_schedule, schedules_read::find_schedule};
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{AccountId, ConnectionId, Kind, Overlap, Plan, Policy, Schedule, ScheduleId};
+use domain::{AccountId, CatchUp, ConnectionId, Kind, Overlap, Plan, Policy, Schedule, ScheduleId};
 use serde_json::Value;
 use sqlx::PgConnection;
 
@@ -68,6 +68,23 @@ pub struct ScheduleEdit {
     pub payload: Option<Value>,
     /// The jobs' priority.
     pub priority: Option<i16>,
+}
+
+impl ScheduleEdit {
+    /// The policy that this makes of another.
+    #[must_use]
+    pub fn policy_over(&self, before: Policy) -> Policy {
+        Policy {
+            overlap: self.overlap.unwrap_or(before.overlap),
+            jitter_secs: self.jitter_secs.unwrap_or(before.jitter_secs),
+            starts_at: self.starts_at.unwrap_or(before.starts_at),
+            ends_at: self.ends_at.unwrap_or(before.ends_at),
+            catch_up: CatchUp {
+                secs: self.catch_up_secs.unwrap_or(before.catch_up.secs),
+                fires_max: self.catch_up_max.unwrap_or(before.catch_up.fires_max),
+            },
+        }
+    }
 }
 
 /// What became of an edit.
@@ -140,13 +157,7 @@ impl Store {
             return Ok(Edited::Missing);
         }
         let Some(row) = find_schedule(&mut tx, id).await? else { return Ok(Edited::Missing) };
-        let (mut policy, before) = (row.policy()?, row.plan());
-        policy.overlap = edit.overlap.unwrap_or(policy.overlap);
-        policy.jitter_secs = edit.jitter_secs.unwrap_or(policy.jitter_secs);
-        policy.starts_at = edit.starts_at.unwrap_or(policy.starts_at);
-        policy.ends_at = edit.ends_at.unwrap_or(policy.ends_at);
-        policy.catch_up.secs = edit.catch_up_secs.unwrap_or(policy.catch_up.secs);
-        policy.catch_up.fires_max = edit.catch_up_max.unwrap_or(policy.catch_up.fires_max);
+        let (policy, before) = (edit.policy_over(row.policy()?), row.plan());
         if let Err(problem) = policy.check() {
             return Ok(Edited::Refused(problem));
         }

@@ -58,13 +58,7 @@ pub(crate) async fn create(
     let account = AccountId(request.account_id.unwrap_or(0));
     let rule = rule_of(request.rule)?;
     let edit = edit_of(None, request.settings)?;
-    let mut policy = Policy::default();
-    policy.overlap = edit.overlap.unwrap_or_default();
-    policy.jitter_secs = edit.jitter_secs.unwrap_or_default();
-    policy.starts_at = edit.starts_at.flatten();
-    policy.ends_at = edit.ends_at.flatten();
-    policy.catch_up.secs = edit.catch_up_secs.unwrap_or(policy.catch_up.secs);
-    policy.catch_up.fires_max = edit.catch_up_max.unwrap_or(policy.catch_up.fires_max);
+    let policy = edit.policy_over(Policy::default());
     policy.check().map_err(ApiError::bad_request)?;
     let first_due_at = policy.plan(rule.clone(), account, &request.name).first(app.store.now());
     let schedule = NewSchedule {

@@ -8,6 +8,8 @@ use store::{Fire, Fired, Leadership, StoreError};
 
 /// Longest wait for rows of jobs that are to be told to stop, while their servants hold them.
 const CANCEL_WAIT_MAX: Duration = Duration::from_secs(1);
+/// Jobs after which a transaction takes no further schedule. One schedule has a thousand fires at the most.
+const JOBS_MAX: usize = 5_000;
 /// Who pauses a schedule whose row is not understood.
 const PAUSED_BY: &str = "scheduler";
 
@@ -48,11 +50,27 @@ pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result
             }
         }
     }
-    if !fires.is_empty() {
-        let fired = office.store.fire_schedules(leadership, &fires).await?;
+    for batch in batches(&fires) {
+        let fired = office.store.fire_schedules(leadership, batch).await?;
         follow_up(office, &fired).await?;
     }
     Ok(is_full || !declared_all)
+}
+
+/// Pieces of which each makes about so many jobs at the most: the lead is locked while they are made.
+fn batches(mut fires: &[Fire]) -> Vec<&[Fire]> {
+    let mut batches = Vec::new();
+    while !fires.is_empty() {
+        let mut jobs = 0;
+        let full = fires.iter().position(|fire| {
+            jobs += fire.fires.len();
+            jobs >= JOBS_MAX
+        });
+        let (batch, rest) = fires.split_at(full.map_or(fires.len(), |last| last + 1));
+        batches.push(batch);
+        fires = rest;
+    }
+    batches
 }
 
 /// What needs no transaction: wakes whoever waits for the new jobs, and asks the older ones again whose rows were held.

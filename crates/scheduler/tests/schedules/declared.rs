@@ -111,3 +111,36 @@ async fn a_fire_that_waits_goes_with_the_tick_after_the_job_has_finished() {
     assert_eq!(unfinished().await, 1, "the one that waited");
     assert_eq!(rows(&world).await[0].buffered_due_at, None);
 }
+
+#[tokio::test]
+async fn ten_thousand_accounts_cost_little() {
+    let each = "{ name = \"each\", every_secs = 3600, per_account = true, jitter_secs = 60, catch_up_max = 2 }";
+    let world = World::new("2030-05-06T12:00:00Z", each).await;
+    sqlx::query("INSERT INTO accounts (name, created_at) SELECT 'a' || n, $1 FROM generate_series(1, 10000) AS n")
+        .bind(world.clock.now())
+        .execute(&world.sql)
+        .await
+        .unwrap();
+    let timed = async |what: &str| {
+        let started = std::time::Instant::now();
+        tick(&world).await;
+        println!("{what}: {} ms", started.elapsed().as_millis());
+        started.elapsed()
+    };
+    let declared = timed("10,000 schedules declared").await;
+    let count = |statement: &'static str| sqlx::query_scalar::<_, i64>(statement).fetch_one(&world.sql);
+    assert_eq!(count("SELECT count(*) FROM schedules").await.unwrap(), 10_000);
+    assert!(count("SELECT count(*) FROM jobs").await.unwrap() < 10, "they are spread over a minute");
+    world.clock.advance(TimeDelta::seconds(60));
+    let fired = timed("10,000 due fires made jobs").await;
+    assert_eq!(count("SELECT count(*) FROM jobs").await.unwrap(), 10_000);
+    world.clock.advance(TimeDelta::minutes(15));
+    tick(&world).await;
+    let idle = timed("an idle tick").await;
+    // Unoptimised, on a machine that does other things too.
+    assert!(
+        declared.as_secs() < 20 && fired.as_secs() < 10 && idle.as_millis() < 500,
+        "{declared:?} {fired:?} {idle:?}"
+    );
+    assert_eq!(world.office.store.count_drift().await.unwrap(), []);
+}

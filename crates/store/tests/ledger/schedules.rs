@@ -91,11 +91,11 @@ async fn a_leader_of_the_past_and_a_paused_schedule_fire_nothing() {
     let new_lead = world.store.lead("boot-2", 10).await.unwrap().unwrap();
     let due = world.row(id).await.next_due_at.unwrap();
     let fire = Fire { id, due_at: due, fires: vec![due], dropped: 0, next: Some(due + TimeDelta::seconds(60)) };
-    assert_eq!(world.store.fire_schedules(&old, &[fire.clone()]).await.unwrap(), Fired::default());
+    assert_eq!(world.store.fire_schedules(&old, std::slice::from_ref(&fire)).await.unwrap(), Fired::default());
     assert_eq!(world.store.release_buffered(&old, 10).await.unwrap(), Fired::default());
     world.store.pause_schedule(id, "ada", "maintenance").await.unwrap().unwrap();
     world.store.pause_schedule(waits, "ada", "maintenance").await.unwrap().unwrap();
-    assert_eq!(world.store.fire_schedules(&new_lead, &[fire.clone()]).await.unwrap(), Fired::default());
+    assert_eq!(world.store.fire_schedules(&new_lead, std::slice::from_ref(&fire)).await.unwrap(), Fired::default());
     assert_eq!(world.store.release_buffered(&new_lead, 10).await.unwrap(), Fired::default());
     world.store.resume_schedule(id).await.unwrap().unwrap();
     world.store.resume_schedule(waits).await.unwrap().unwrap();
