@@ -106,6 +106,9 @@ impl Store {
         for kind in &fired.kinds {
             self.wake(kind).await;
         }
+        if !fired.uncancelled.is_empty() {
+            self.cancel_jobs(&fired.uncancelled).await?;
+        }
         Ok(outcome)
     }
 
