@@ -143,13 +143,14 @@ async fn weeks(start: &str) {
         number += 1;
         let successor = next_leader(&world, number, seed).await;
         tick::perform(&world.office, &successor).await.unwrap();
+        // Only the compare-and-swap stands between a finished job and its double; unfinished ones are unique besides.
+        if dice.roll(2) == 0 {
+            finish_all(&world).await;
+        }
         let late = world.office.store.fire_schedules(&dying, &decided).await.unwrap();
         assert_eq!(late.jobs, [], "a leader of the past fired, {SEED_VARIABLE}={seed}");
         let doubled = world.office.store.fire_schedules(&successor, &decided).await.unwrap();
         assert_eq!(doubled.jobs, [], "decided before, fired again, {SEED_VARIABLE}={seed}");
-        if dice.roll(4) == 0 {
-            finish_all(&world).await;
-        }
     }
     // Beyond everything that a clock ahead of its time has fired.
     world.clock.advance(TimeDelta::seconds(1_000));
