@@ -24,3 +24,9 @@ CREATE TABLE schedule_declarations (
 );
 
 CREATE INDEX accounts_created_idx ON accounts (created_at);
+
+-- The due time of the fire that made the job. `due_at` moves with retries, and many jobs of one schedule may wait for the
+-- same instant; the fire stays what it was.
+ALTER TABLE jobs ADD COLUMN fire_due_at timestamptz;
+DROP INDEX jobs_schedule_fire;
+CREATE UNIQUE INDEX jobs_schedule_fire ON jobs (schedule_id, fire_due_at) WHERE schedule_id IS NOT NULL;

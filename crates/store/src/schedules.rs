@@ -137,8 +137,8 @@ impl Store {
                 RETURNING unique_key
             ), inserted AS (
                 INSERT INTO jobs (account_id, due_at, created_at, ready_at, state, priority, attempts_max, kind,
-                                  request_id, payload, connection_id, schedule_id, unique_key)
-                SELECT account_id, due, $3, $3, 1, 4, attempts_max, kind, $5, payload, connection_id, id, fill_key
+                                  request_id, payload, connection_id, schedule_id, fire_due_at, unique_key)
+                SELECT account_id, due, $3, $3, 1, 4, attempts_max, kind, $5, payload, connection_id, id, due, fill_key
                 FROM given WHERE fill_key IN (SELECT unique_key FROM reserved)
                 ORDER BY due
                 ON CONFLICT DO NOTHING
@@ -235,9 +235,9 @@ async fn make_jobs(
             WHERE s.id = w.id AND s.overlap = 'buffer_one' AND s.buffered_due_at IS NULL
         ), inserted AS (
             INSERT INTO jobs (account_id, due_at, created_at, ready_at, state, priority, attempts_max, kind,
-                              request_id, payload, connection_id, schedule_id, unique_key)
+                              request_id, payload, connection_id, schedule_id, fire_due_at, unique_key)
             SELECT account_id, due, $3, $3, 1, priority, attempts_max, kind, coalesce($4, gen_random_uuid()),
-                   payload, connection_id, id, CASE overlap WHEN 'skip' THEN 'schedule:' || id END
+                   payload, connection_id, id, due, CASE overlap WHEN 'skip' THEN 'schedule:' || id END
             FROM judged WHERE fires_now
             ORDER BY due
             ON CONFLICT DO NOTHING

@@ -3,7 +3,7 @@
 use crate::schedules::new;
 use crate::world::{World, kind};
 use domain::{JobState, Overlap, ScheduleId};
-use store::{Fate, RanNow};
+use store::{FailedAttempt, Fate, RanNow};
 use uuid::Uuid;
 
 /// Fires once a minute, with nobody working; answers with the number of new jobs of each minute.
@@ -138,4 +138,24 @@ async fn accounts_get_what_is_declared_for_each_and_are_looked_at_once() {
     assert_eq!(world.store.accounts_without_schedules(&["other".to_owned()], 10).await.unwrap().len(), 3);
     let all = ["nightly".to_owned(), "other".to_owned()];
     assert_eq!(world.store.missing_schedules(&all).await.unwrap(), all);
+}
+
+#[tokio::test]
+async fn jobs_of_one_schedule_may_wait_for_the_same_instant() {
+    let world = World::new().await;
+    world.schedule(&new(&world, "a", Overlap::Allow)).await;
+    assert_eq!(minutes(&world, 3).await, [1, 1, 1]);
+    let due = world.after_secs(500);
+    let attempts: Vec<_> = world
+        .claim(&kind("noop"), 3)
+        .await
+        .into_iter()
+        .map(|job| FailedAttempt {
+            key: job.key,
+            fate: Fate::RetryAt { due, charged: false, failure: crate::world::failure() },
+        })
+        .collect();
+    // As when a vendor says until when all of them are to stay away.
+    assert_eq!(world.store.settle(&attempts).await.unwrap().len(), 3);
+    assert_eq!(world.count("SELECT count(DISTINCT due_at) FROM jobs").await, 1);
 }
