@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::{ErrorClass, Failure, RetryPolicy, Verdict, chain};
 use futures::FutureExt;
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
-use store::{ClaimedJob, FailedAttempt, Fate, Store};
+use store::{AttemptKey, ClaimedJob, FailedAttempt, Fate, Store};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tracing::Instrument;
 
@@ -72,11 +72,10 @@ impl<S: Servant> Runner<S> {
         };
         let has_deadline = job.deadline_at.is_some_and(|deadline| deadline == in_hand.must_end_at);
         let result = self.watch(payload, &context, in_hand, has_deadline).await;
-        // How far it came stays with the job. Without the ledger it is the one thing that may be lost.
-        if let Some(progress) = in_hand.take_unsaved_progress()
-            && let Err(error) = self.store.save_progress(&[(job.key, progress)]).await
-        {
-            tracing::debug!(error = chain(&error), "the last progress was not stored");
+        // How far it came stays with the job.
+        if let Some(progress) = in_hand.take_unsaved_progress() {
+            // On the heap: most jobs have none, and what a job's task might do is what each of thousands takes up.
+            Box::pin(self.save_last_progress(job.key, progress)).await;
         }
         self.judge(job, result, in_hand.stop_reason()).await
     }
@@ -132,10 +131,17 @@ impl<S: Servant> Runner<S> {
             }
             (Err(JobError(End::Failed(failure))), _) => {
                 if failure.class == ErrorClass::AuthBroken {
-                    self.park(job, &failure.chain).await;
+                    Box::pin(self.park(job, &failure.chain)).await;
                 }
                 self.settle(job, failure)
             }
+        }
+    }
+
+    /// Without the ledger, the last progress is the one thing that may be lost.
+    async fn save_last_progress(&self, key: AttemptKey, progress: serde_json::Value) {
+        if let Err(error) = self.store.save_progress(&[(key, progress)]).await {
+            tracing::debug!(error = chain(&error), "the last progress was not stored");
         }
     }
 
