@@ -7,5 +7,6 @@ mod claims;
 mod inserts;
 mod leading;
 mod lists;
+mod pauses;
 mod transitions;
 mod world;
