@@ -3,8 +3,10 @@
 
 use crate::{
     AccountPage, CancelReply, EnqueueReply, EnqueueRequest, ErrorBody, ErrorEnvelope, Heartbeat, HeartbeatReply,
-    JobDetail, JobPage, JobQuery, Order, OrderRequest, PageQuery, RetryReply, SchedulePage, ServantList, Stats,
+    JobDetail, JobPage, JobQuery, Order, OrderRequest, PageQuery, Pause, PauseList, PauseRequest, ResumeReply,
+    RetryReply, SchedulePage, ServantList, Stats,
 };
+use domain::PauseTarget;
 use serde::{Serialize, de::DeserializeOwned};
 use std::time::Duration;
 
@@ -148,6 +150,30 @@ impl ManagerClient {
         self.post(&format!("/api/v1/servants/{id}/order"), &OrderRequest { order }).await
     }
 
+    /// Lists what is paused.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn pauses(&self) -> Result<PauseList, ClientError> {
+        self.get("/api/v1/pauses", &()).await
+    }
+
+    /// Holds jobs back.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn pause(&self, target: &PauseTarget, pause: &PauseRequest) -> Result<Pause, ClientError> {
+        self.call(self.http.put(self.address_of(target)).json(pause)).await
+    }
+
+    /// Ends a pause.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn resume(&self, target: &PauseTarget) -> Result<ResumeReply, ClientError> {
+        self.call(self.http.delete(self.address_of(target))).await
+    }
+
     /// Lists schedules.
     ///
     /// # Errors
@@ -170,6 +196,14 @@ impl ManagerClient {
     /// [`ClientError`].
     pub async fn stats(&self) -> Result<Stats, ClientError> {
         self.get("/api/v1/stats", &()).await
+    }
+
+    fn address_of(&self, target: &PauseTarget) -> String {
+        let scope = format!("{}/api/v1/pauses/{}", self.base, target.scope());
+        match target {
+            PauseTarget::Everything => scope,
+            _ => format!("{scope}/{}", target.key()),
+        }
     }
 
     async fn get<Q: Serialize, A: DeserializeOwned>(&self, path: &str, query: &Q) -> Result<A, ClientError> {

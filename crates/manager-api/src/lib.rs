@@ -5,6 +5,7 @@ mod client;
 mod error;
 mod jobs;
 mod others;
+mod pauses;
 mod servants;
 
 pub use client::{ClientError, ManagerClient};
@@ -13,4 +14,5 @@ pub use jobs::{
     Attempt, CancelReply, EnqueueReply, EnqueueRequest, Job, JobDetail, JobPage, JobQuery, RetryReply, TimelineStep,
 };
 pub use others::{Account, AccountPage, Failure, JobCount, PageQuery, Schedule, SchedulePage, Stats};
+pub use pauses::{Pause, PauseList, PauseRequest, ResumeReply};
 pub use servants::{CurrentJob, Heartbeat, HeartbeatReply, Order, OrderRequest, Servant, ServantList};

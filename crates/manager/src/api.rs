@@ -2,12 +2,13 @@
 
 mod jobs;
 mod others;
+mod pauses;
 mod servants;
 
 use crate::App;
 use axum::{
     Json, Router,
-    routing::{get, post},
+    routing::{get, post, put},
 };
 use utoipa::OpenApi;
 
@@ -27,6 +28,11 @@ pub(crate) use servants::servant_of;
         servants::list,
         servants::order,
         servants::heartbeat,
+        pauses::list,
+        pauses::pause,
+        pauses::pause_everything,
+        pauses::resume,
+        pauses::resume_everything,
         others::schedules,
         others::accounts,
         others::stats,
@@ -44,6 +50,9 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/servants", get(servants::list))
         .route("/api/v1/servants/{id}/order", post(servants::order))
         .route("/api/v1/heartbeats", post(servants::heartbeat))
+        .route("/api/v1/pauses", get(pauses::list))
+        .route("/api/v1/pauses/everything", put(pauses::pause_everything).delete(pauses::resume_everything))
+        .route("/api/v1/pauses/{scope}/{key}", put(pauses::pause).delete(pauses::resume))
         .route("/api/v1/schedules", get(others::schedules))
         .route("/api/v1/accounts", get(others::accounts))
         .route("/api/v1/stats", get(others::stats))

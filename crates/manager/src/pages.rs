@@ -7,8 +7,8 @@ use crate::{
     error::ApiError,
     filter,
     view::{
-        AttemptView, CountRow, FailureView, JobView, Link, ServantView, StepView, count_rows, jobs_url, moment,
-        state_links, why_waiting,
+        AttemptView, CountRow, FailureView, JobView, Link, PauseView, ServantView, StepView, count_rows, jobs_url,
+        moment, state_links, why_waiting,
     },
 };
 use askama::Template;
@@ -41,6 +41,7 @@ pub(crate) fn routes() -> Router<App> {
 #[derive(Template)]
 #[template(path = "overview.html")]
 struct OverviewPage {
+    pauses: Vec<PauseView>,
     counts: Vec<CountRow>,
     servants: Vec<ServantView>,
     failures: Vec<FailureView>,
@@ -85,8 +86,10 @@ async fn overview(State(app): State<App>) -> Result<Response, ApiError> {
         Err(_) => Vec::new(),
     };
     let servants = app.store.list_servants().await?;
+    let pauses = app.store.list_pauses().await?;
     render(&OverviewPage {
-        counts: count_rows(&app.store.job_counts().await?),
+        pauses: pauses.iter().map(|row| PauseView::new(row, now)).collect(),
+        counts: count_rows(&app.store.job_counts().await?, &pauses),
         servants: servants.into_iter().map(|row| ServantView::new(servant_of(row, now))).collect(),
         failures: app
             .store

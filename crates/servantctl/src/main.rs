@@ -4,6 +4,7 @@
 mod doctor;
 mod jobs;
 mod output;
+mod pauses;
 mod queues;
 mod refusal;
 mod servants;
@@ -51,6 +52,12 @@ enum Verb {
     Jobs(jobs::Verb),
     /// Lists servants and gives them orders.
     Servants(servants::Servants),
+    /// Holds jobs back: everything, a kind, an account or a connection.
+    Pause(pauses::Pause),
+    /// Ends a pause.
+    Resume(pauses::Resume),
+    /// Lists what is paused, by whom and why.
+    Pauses,
     /// Lists schedules.
     #[command(subcommand)]
     Schedules(Schedules),
@@ -105,6 +112,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Enqueue(job) => jobs::enqueue(&client()?, job, json).await,
         Verb::Jobs(verb) => jobs::run(&client()?, verb, json).await,
         Verb::Servants(verb) => servants::run(&client()?, verb, json).await,
+        Verb::Pause(pause) => pauses::pause(&client()?, pause, json).await,
+        Verb::Resume(resume) => pauses::resume(&client()?, resume, json).await,
+        Verb::Pauses => pauses::list(&client()?, json).await,
         Verb::Schedules(Schedules::List) => {
             let page = client()?.schedules(&PageQuery::default()).await.map_err(Refusal::from)?;
             let rows = page.schedules.iter().map(|s| {
