@@ -4,6 +4,7 @@
 mod catalogue;
 mod chain;
 mod clock;
+mod dispatching;
 mod error_class;
 mod ids;
 mod pause;
@@ -11,10 +12,12 @@ mod retry;
 mod schedule;
 mod servant;
 mod state;
+mod why;
 
 pub use catalogue::{Catalogue, CatalogueError, DeclaredSchedule, KindDefinition};
 pub use chain::chain;
 pub use clock::{Clock, ManualClock};
+pub use dispatching::Dispatching;
 pub use error_class::{ErrorClass, Failure};
 pub use ids::{AccountId, AttemptToken, ConnectionId, JobId, Kind, KindError, LeaseId, ScheduleId, ServantId, Term};
 pub use pause::PauseTarget;
@@ -22,3 +25,4 @@ pub use retry::{RetryPolicy, Verdict};
 pub use schedule::Schedule;
 pub use servant::{HEARTBEAT_SECS, Liveness, ServantState, liveness};
 pub use state::{JobEvent, JobState, next};
+pub use why::{Cause, HeldFacts, LastFailure, PauseFacts, ReauthFacts, ServantFacts, WhyFacts, why};
