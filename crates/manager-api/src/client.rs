@@ -4,7 +4,7 @@
 use crate::{
     AccountPage, CancelReply, EnqueueReply, EnqueueRequest, ErrorBody, ErrorEnvelope, Heartbeat, HeartbeatReply,
     JobDetail, JobPage, JobQuery, Order, OrderRequest, PageQuery, Pause, PauseList, PauseRequest, ResumeReply,
-    RetryReply, SchedulePage, ServantList, Stats,
+    RetryReply, SchedulePage, ServantList, Stats, Why,
 };
 use domain::PauseTarget;
 use serde::{Serialize, de::DeserializeOwned};
@@ -108,6 +108,14 @@ impl ManagerClient {
     /// [`ClientError`].
     pub async fn job(&self, id: i64) -> Result<JobDetail, ClientError> {
         self.get(&format!("/api/v1/jobs/{id}"), &()).await
+    }
+
+    /// Says why a job does not run.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn why(&self, id: i64) -> Result<Why, ClientError> {
+        self.get(&format!("/api/v1/jobs/{id}/why"), &()).await
     }
 
     /// Inserts a job.

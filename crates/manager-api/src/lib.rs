@@ -14,5 +14,5 @@ pub use jobs::{
     Attempt, CancelReply, EnqueueReply, EnqueueRequest, Job, JobDetail, JobPage, JobQuery, RetryReply, TimelineStep,
 };
 pub use others::{Account, AccountPage, Failure, JobCount, PageQuery, Schedule, SchedulePage, Stats};
-pub use pauses::{Pause, PauseList, PauseRequest, ResumeReply};
+pub use pauses::{Pause, PauseList, PauseRequest, ResumeReply, Why};
 pub use servants::{CurrentJob, Heartbeat, HeartbeatReply, Order, OrderRequest, Servant, ServantList};

@@ -1,6 +1,7 @@
 //! Pauses, and why a job does not run, on the wire.
 
 use chrono::{DateTime, Utc};
+use domain::{Cause, JobState};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -43,4 +44,23 @@ pub struct ResumeReply {
     pub scope: String,
     /// The kind's name, or the id; empty for everything.
     pub key: String,
+}
+
+/// Why a job does not run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Why {
+    /// The job.
+    pub id: i64,
+    /// Where it stands.
+    #[schema(value_type = String)]
+    pub state: JobState,
+    /// The ledger's time.
+    pub now: DateTime<Utc>,
+    /// The first cause that binds, with its times and numbers; `cause` names it.
+    #[schema(value_type = Object)]
+    pub why: Cause,
+    /// The cause as a sentence.
+    pub says: String,
+    /// What would let the job run; none: it runs or has ended.
+    pub cleared_by: Option<String>,
 }

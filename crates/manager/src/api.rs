@@ -12,7 +12,7 @@ use axum::{
 };
 use utoipa::OpenApi;
 
-pub(crate) use jobs::{cancel_job, detail_of, retry_job, summary_of};
+pub(crate) use jobs::{cancel_job, detail_of, retry_job, summary_of, why_of};
 pub(crate) use servants::servant_of;
 
 /// The description, generated from the handlers.
@@ -22,6 +22,7 @@ pub(crate) use servants::servant_of;
     paths(
         jobs::list,
         jobs::show,
+        jobs::why,
         jobs::enqueue,
         jobs::retry,
         jobs::cancel,
@@ -45,6 +46,7 @@ pub(crate) fn routes() -> Router<App> {
     Router::new()
         .route("/api/v1/jobs", get(jobs::list).post(jobs::enqueue))
         .route("/api/v1/jobs/{id}", get(jobs::show))
+        .route("/api/v1/jobs/{id}/why", get(jobs::why))
         .route("/api/v1/jobs/{id}/retry", post(jobs::retry))
         .route("/api/v1/jobs/{id}/cancel", post(jobs::cancel))
         .route("/api/v1/servants", get(servants::list))

@@ -207,25 +207,6 @@ impl AttemptView {
     }
 }
 
-/// Why a job that is not finished does not run.
-pub(crate) fn why_waiting(job: &Job, servants: &[Servant], now: DateTime<Utc>) -> Option<String> {
-    let ours = || servants.iter().filter(|servant| servant.kind == job.kind && servant.liveness == "alive");
-    match job.state {
-        JobState::Scheduled if job.attempt > 0 => Some(format!("It is tried again {}.", when(job.due_at, now).ago)),
-        JobState::Scheduled => Some(format!("It is due {}.", when(job.due_at, now).ago)),
-        JobState::Ready | JobState::Queued if ours().next().is_none() => {
-            Some(format!("No servant of kind {} is alive: it waits until one starts.", job.kind))
-        }
-        JobState::Ready | JobState::Queued if ours().all(|servant| servant.state != "running") => {
-            Some(format!("Every servant of kind {} is paused or draining: it waits until one takes work.", job.kind))
-        }
-        JobState::Ready | JobState::Queued if ours().all(|servant| servant.running >= servant.concurrency) => {
-            Some(format!("Every servant of kind {} has its hands full: it waits for a free slot.", job.kind))
-        }
-        _ => None,
-    }
-}
-
 /// A pause in the banner.
 pub(crate) struct PauseView {
     pub(crate) target: String,
