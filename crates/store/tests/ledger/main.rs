@@ -9,4 +9,5 @@ mod leading;
 mod lists;
 mod pauses;
 mod transitions;
+mod why;
 mod world;
