@@ -149,3 +149,20 @@ async fn a_claim_finds_its_jobs_by_the_index_whatever_is_paused() {
         assert!(read <= 200, "{read} rows were read for {claimed} while {paused:?}");
     }
 }
+
+#[tokio::test]
+async fn the_end_of_a_pause_wakes_those_that_it_held_back() {
+    let world = World::new().await;
+    let mut wake_ups = world.store.wake_ups().await.unwrap();
+    for target in [
+        PauseTarget::Everything,
+        PauseTarget::Kind(kind("noop")),
+        PauseTarget::Account(AccountId(7)),
+        PauseTarget::Connection(ConnectionId(70)),
+    ] {
+        world.store.pause(&target, "ada", "a test").await.unwrap();
+        assert!(world.store.resume(&target).await.unwrap());
+        let heard = tokio::time::timeout(std::time::Duration::from_secs(10), wake_ups.next()).await;
+        assert!(heard.expect("a wake-up").unwrap().contains("noop"), "{target}");
+    }
+}
