@@ -13,6 +13,7 @@ mod operator;
 mod orders;
 mod organisation;
 mod outages;
+mod pauses;
 mod schedulers;
 mod schedules;
 mod sync;

@@ -205,6 +205,47 @@ async fn jobs_are_enqueued_listed_shown_retried_and_cancelled() {
 }
 
 #[tokio::test]
+async fn jobs_are_paused_and_resumed_and_say_why_they_wait() {
+    let desk = Desk::new().await;
+    desk.servant().await;
+    let id = desk.enqueued("noop").await;
+    let idle = desk.run(&format!("jobs why {id}")).await.done();
+    assert!(idle.starts_with(&format!("job {id} is ready: ")) && idle.contains("0 of 4 slots busy"), "{idle}");
+    assert_eq!(desk.run("pauses --json").await.json()["pauses"], Value::Array(Vec::new()));
+    for (target, named) in [
+        ("kind noop", ("kind", "noop")),
+        ("account 7", ("account", "7")),
+        ("connection 9", ("connection", "9")),
+        ("everything", ("everything", "")),
+    ] {
+        let done = desk.run(&format!("pause {target} --reason maintenance --by ada")).await.done();
+        assert!(done.contains(&format!("{target} is paused")), "{done}");
+        let list = desk.run("pauses --json").await.json();
+        let mine = list["pauses"].as_array().unwrap().iter().find(|pause| pause["scope"] == named.0).expect("it");
+        assert_eq!(
+            (&mine["key"], &mine["paused_by"], &mine["reason"]),
+            (&named.1.into(), &"ada".into(), &"maintenance".into())
+        );
+    }
+    let table = desk.run("pauses").await.done();
+    assert!(table.starts_with("SCOPE") && table.lines().count() == 5, "{table}");
+    let why = desk.run(&format!("jobs why {id}")).await.done();
+    assert!(
+        why.contains("everything is paused by ada since") && why.contains("cleared by: servantctl resume everything")
+    );
+    assert_eq!(desk.run(&format!("jobs why {id} --json")).await.json()["why"]["cause"], "paused");
+    for target in ["kind noop", "account 7", "connection 9", "everything"] {
+        assert!(desk.run(&format!("resume {target}")).await.done().contains(&format!("{target} is no longer paused")));
+        desk.run(&format!("resume {target}")).await.refused(1, &[&format!("{target} is not paused")]);
+    }
+    assert_eq!(desk.run(&format!("jobs why {id} --json")).await.json()["why"]["cause"], "slot");
+    desk.run("jobs why 999").await.refused(1, &["there is no job 999"]);
+    desk.run("pause everything").await.refused(64, &["a pause needs a reason", "--reason"]);
+    desk.run("pause kind No-Kind --reason x").await.refused(64, &["'No-Kind' is not a kind"]);
+    assert_eq!(desk.run("pause group 1 --reason x").await.code, 64);
+}
+
+#[tokio::test]
 async fn servants_are_listed_and_take_orders_and_schedules_are_listed() {
     let desk = Desk::new().await;
     let id = desk.servant().await.0;

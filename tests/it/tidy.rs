@@ -17,7 +17,8 @@ const BESIDE: [&str; 4] = ["testkit", "fakes", "bench", "e2e"];
 /// Packages, by the start of their name, and their one owner; what stands beside, and tests' dependencies, are free.
 const MONOPOLIES: [(&str, &str); 2] = [("sqlx", "store"), ("aws-sdk", "queue")];
 /// The files that write rows of `jobs` or `finished_jobs`, beneath `crates/store/src`.
-const JOB_WRITERS: [&str; 4] = ["jobs/insert.rs", "jobs/transition.rs", "jobs/attempt.rs", "schedules.rs"];
+const JOB_WRITERS: [&str; 5] =
+    ["jobs/insert.rs", "jobs/transition.rs", "jobs/claim.rs", "jobs/attempt.rs", "schedules.rs"];
 /// No file is longer; about 400 is the aim.
 const LINES_MAX: usize = 450;
 /// Files that may be longer, by how much, and why.
@@ -143,7 +144,7 @@ fn suppressions_have_reasons() {
 }
 
 #[test]
-fn only_four_files_write_jobs() {
+fn only_five_files_write_jobs() {
     let writes: Vec<String> = ["jobs", "finished_jobs"]
         .iter()
         .flat_map(|table| {
@@ -157,7 +158,7 @@ fn only_four_files_write_jobs() {
             wrong.push(path);
         }
     }
-    assert_none(&wrong, "jobs' rows are written in four files");
+    assert_none(&wrong, "jobs' rows are written in five files");
 }
 
 #[test]

@@ -4,18 +4,23 @@
 mod catalogue;
 mod chain;
 mod clock;
+mod dispatching;
 mod error_class;
 mod ids;
+mod pause;
 mod retry;
 mod schedule;
 mod servant;
 mod state;
+mod why;
 
 pub use catalogue::{Catalogue, CatalogueError, KindDefinition};
 pub use chain::chain;
 pub use clock::{Clock, ManualClock};
+pub use dispatching::Dispatching;
 pub use error_class::{ErrorClass, Failure};
 pub use ids::{AccountId, AttemptToken, ConnectionId, JobId, Kind, KindError, LeaseId, ScheduleId, ServantId, Term};
+pub use pause::PauseTarget;
 pub use retry::{RetryPolicy, Verdict};
 pub use schedule::{
     CATCH_UP_MAX_MAX, CATCH_UP_SECS_MIN, CatchUp, Cron, CronError, Decision, DeclaredSchedule, DstTouch,
@@ -23,3 +28,4 @@ pub use schedule::{
 };
 pub use servant::{HEARTBEAT_SECS, Liveness, ServantState, liveness};
 pub use state::{JobEvent, JobState, next};
+pub use why::{Cause, HeldFacts, LastFailure, PauseFacts, ReauthFacts, ServantFacts, WhyFacts, why};

@@ -103,6 +103,8 @@ pub enum JobEvent {
     SendAgain,
     /// A servant takes it (from the queue, or straight from the table).
     Claim,
+    /// The queue delivers it while it is paused: it waits for the dispatcher again.
+    Hold,
     /// The attempt succeeded.
     Succeed,
     /// The attempt failed and another is due later.
@@ -123,11 +125,12 @@ pub enum JobEvent {
 
 impl JobEvent {
     /// All events.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Promote,
         Self::Dispatch,
         Self::SendAgain,
         Self::Claim,
+        Self::Hold,
         Self::Succeed,
         Self::RetryLater,
         Self::Fail,
@@ -151,6 +154,7 @@ pub const fn next(state: JobState, event: JobEvent) -> Option<JobState> {
         (S::Scheduled, E::Promote) => Some(S::Ready),
         (S::Ready, E::Dispatch) | (S::Queued, E::SendAgain) => Some(S::Queued),
         (S::Ready | S::Queued, E::Claim) => Some(S::Running),
+        (S::Queued, E::Hold) => Some(S::Ready),
         (S::Running, E::Succeed) => Some(S::Succeeded),
         (S::Running, E::RetryLater) => Some(S::Scheduled),
         (S::Running, E::Fail | E::RescueFailed) => Some(S::Failed),

@@ -3,8 +3,10 @@
 
 use crate::{
     AccountPage, CancelReply, EnqueueReply, EnqueueRequest, ErrorBody, ErrorEnvelope, Heartbeat, HeartbeatReply,
-    JobDetail, JobPage, JobQuery, Order, OrderRequest, PageQuery, RetryReply, ServantList, Stats,
+    JobDetail, JobPage, JobQuery, Order, OrderRequest, PageQuery, Pause, PauseList, PauseRequest, ResumeReply,
+    RetryReply, ServantList, Stats, Why,
 };
+use domain::PauseTarget;
 use serde::{Serialize, de::DeserializeOwned};
 use std::time::Duration;
 
@@ -108,6 +110,14 @@ impl ManagerClient {
         self.get(&format!("/api/v1/jobs/{id}"), &()).await
     }
 
+    /// Says why a job does not run.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn why(&self, id: i64) -> Result<Why, ClientError> {
+        self.get(&format!("/api/v1/jobs/{id}/why"), &()).await
+    }
+
     /// Inserts a job.
     ///
     /// # Errors
@@ -148,6 +158,30 @@ impl ManagerClient {
         self.post(&format!("/api/v1/servants/{id}/order"), &OrderRequest { order }).await
     }
 
+    /// Lists what is paused.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn pauses(&self) -> Result<PauseList, ClientError> {
+        self.get("/api/v1/pauses", &()).await
+    }
+
+    /// Holds jobs back.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn pause(&self, target: &PauseTarget, pause: &PauseRequest) -> Result<Pause, ClientError> {
+        self.call(self.http.put(self.address_of(target)).json(pause)).await
+    }
+
+    /// Ends a pause.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn resume(&self, target: &PauseTarget) -> Result<ResumeReply, ClientError> {
+        self.call(self.http.delete(self.address_of(target))).await
+    }
+
     /// Lists accounts.
     ///
     /// # Errors
@@ -162,6 +196,14 @@ impl ManagerClient {
     /// [`ClientError`].
     pub async fn stats(&self) -> Result<Stats, ClientError> {
         self.get("/api/v1/stats", &()).await
+    }
+
+    fn address_of(&self, target: &PauseTarget) -> String {
+        let scope = format!("{}/api/v1/pauses/{}", self.base, target.scope());
+        match target {
+            PauseTarget::Everything => scope,
+            _ => format!("{scope}/{}", target.key()),
+        }
     }
 
     pub(crate) async fn get<Q: Serialize, A: DeserializeOwned>(&self, path: &str, query: &Q) -> Result<A, ClientError> {

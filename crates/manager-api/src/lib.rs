@@ -5,6 +5,7 @@ mod client;
 mod error;
 mod jobs;
 mod others;
+mod pauses;
 mod schedules;
 mod servants;
 
@@ -14,6 +15,7 @@ pub use jobs::{
     Attempt, CancelReply, EnqueueReply, EnqueueRequest, Job, JobDetail, JobPage, JobQuery, RetryReply, TimelineStep,
 };
 pub use others::{Account, AccountPage, Failure, JobCount, PageQuery, Stats};
+pub use pauses::{Pause, PauseList, PauseRequest, ResumeReply, Why};
 pub use schedules::{
     BackfillReply, BackfillRequest, CreateSchedule, DeleteQuery, DeleteReply, PauseSchedule, PreviewQuery,
     PreviewedFire, RunReply, Schedule, SchedulePage, SchedulePreview, ScheduleSettings, UpdateSchedule,

@@ -2,17 +2,18 @@
 
 mod jobs;
 mod others;
+mod pauses;
 mod schedules;
 mod servants;
 
 use crate::App;
 use axum::{
     Json, Router,
-    routing::{get, post},
+    routing::{get, post, put},
 };
 use utoipa::OpenApi;
 
-pub(crate) use jobs::{cancel_job, detail_of, retry_job, summary_of};
+pub(crate) use jobs::{cancel_job, detail_of, retry_job, summary_of, why_of};
 pub(crate) use servants::servant_of;
 
 /// The description, generated from the handlers.
@@ -22,6 +23,7 @@ pub(crate) use servants::servant_of;
     paths(
         jobs::list,
         jobs::show,
+        jobs::why,
         jobs::enqueue,
         jobs::retry,
         jobs::cancel,
@@ -38,6 +40,11 @@ pub(crate) use servants::servant_of;
         schedules::run,
         schedules::backfill,
         schedules::preview,
+        pauses::list,
+        pauses::pause,
+        pauses::pause_everything,
+        pauses::resume,
+        pauses::resume_everything,
         others::accounts,
         others::stats,
     ),
@@ -49,6 +56,7 @@ pub(crate) fn routes() -> Router<App> {
     Router::new()
         .route("/api/v1/jobs", get(jobs::list).post(jobs::enqueue))
         .route("/api/v1/jobs/{id}", get(jobs::show))
+        .route("/api/v1/jobs/{id}/why", get(jobs::why))
         .route("/api/v1/jobs/{id}/retry", post(jobs::retry))
         .route("/api/v1/jobs/{id}/cancel", post(jobs::cancel))
         .route("/api/v1/servants", get(servants::list))
@@ -61,6 +69,9 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/schedules/{id}/run", post(schedules::run))
         .route("/api/v1/schedules/{id}/backfill", post(schedules::backfill))
         .route("/api/v1/schedules/{id}/preview", get(schedules::preview))
+        .route("/api/v1/pauses", get(pauses::list))
+        .route("/api/v1/pauses/everything", put(pauses::pause_everything).delete(pauses::resume_everything))
+        .route("/api/v1/pauses/{scope}/{key}", put(pauses::pause).delete(pauses::resume))
         .route("/api/v1/accounts", get(others::accounts))
         .route("/api/v1/stats", get(others::stats))
         .route("/api/openapi.json", get(|| async { Json(Description::openapi()) }))

@@ -3,12 +3,12 @@
 
 use crate::{
     App,
-    api::{cancel_job, detail_of, retry_job, servant_of, summary_of},
+    api::{cancel_job, detail_of, retry_job, servant_of, summary_of, why_of},
     error::ApiError,
     filter,
     view::{
-        AttemptView, CountRow, FailureView, JobView, Link, ServantView, StepView, count_rows, jobs_url, moment,
-        state_links, why_waiting,
+        AttemptView, CountRow, FailureView, JobView, Link, PauseView, ServantView, StepView, count_rows, jobs_url,
+        moment, state_links,
     },
 };
 use askama::Template;
@@ -20,7 +20,7 @@ use axum::{
     routing::{get, post},
 };
 use domain::{JobId, Kind};
-use manager_api::{ErrorBody, JobDetail, JobQuery};
+use manager_api::{ErrorBody, JobDetail, JobQuery, Why};
 
 /// The kind whose progress is a customer's onboarding.
 const ONBOARDING_KIND: &str = "salesforce_sync";
@@ -41,6 +41,7 @@ pub(crate) fn routes() -> Router<App> {
 #[derive(Template)]
 #[template(path = "overview.html")]
 struct OverviewPage {
+    pauses: Vec<PauseView>,
     counts: Vec<CountRow>,
     servants: Vec<ServantView>,
     failures: Vec<FailureView>,
@@ -64,7 +65,7 @@ struct JobPage {
     steps: Vec<StepView>,
     attempts: Vec<AttemptView>,
     deadline: Option<String>,
-    waits: Option<String>,
+    why: Option<Why>,
     payload: String,
     checkpoint: Option<String>,
     can_retry: bool,
@@ -85,8 +86,10 @@ async fn overview(State(app): State<App>) -> Result<Response, ApiError> {
         Err(_) => Vec::new(),
     };
     let servants = app.store.list_servants().await?;
+    let pauses = app.store.list_pauses().await?;
     render(&OverviewPage {
-        counts: count_rows(&app.store.job_counts().await?),
+        pauses: pauses.iter().map(|row| PauseView::new(row, now)).collect(),
+        counts: count_rows(&app.store.job_counts().await?, &pauses),
         servants: servants.into_iter().map(|row| ServantView::new(servant_of(row, now))).collect(),
         failures: app
             .store
@@ -120,14 +123,13 @@ async fn job(State(app): State<App>, Path(id): Path<i64>) -> Result<Response, Ap
     let now = app.store.now();
     let detail = detail_of(&app, JobId(id)).await?;
     let state = detail.job.state;
-    let servants = if state.is_pending() { app.store.list_servants().await? } else { Vec::new() };
-    let servants: Vec<_> = servants.into_iter().map(|row| servant_of(row, now)).collect();
+    let why = if state.is_pending() { Some(why_of(&app, JobId(id)).await?) } else { None };
     render(&JobPage {
         job: JobView::new(&detail.job, now),
         steps: detail.timeline.iter().map(StepView::new).collect(),
         attempts: detail.attempts.iter().map(AttemptView::new).collect(),
         deadline: detail.deadline_at.map(moment),
-        waits: why_waiting(&detail.job, &servants, now),
+        why,
         payload: pretty(&detail.payload),
         checkpoint: detail.checkpoint.as_ref().map(pretty),
         can_retry: state.is_finished() && state != domain::JobState::Succeeded,

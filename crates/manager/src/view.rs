@@ -1,11 +1,11 @@
 //! Rows of the ledger as words and numbers of a page. Pure.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use domain::JobState;
+use domain::{JobState, PauseTarget};
 use manager_api::{Attempt, Job, JobQuery, Servant, TimelineStep};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use store::{JobCount, RecentFailure};
+use store::{JobCount, PauseRow, RecentFailure};
 
 /// Current jobs shown of one servant.
 const CURRENT_SHOWN_MAX: usize = 3;
@@ -207,32 +207,34 @@ impl AttemptView {
     }
 }
 
-/// Why a job that is not finished does not run.
-pub(crate) fn why_waiting(job: &Job, servants: &[Servant], now: DateTime<Utc>) -> Option<String> {
-    let ours = || servants.iter().filter(|servant| servant.kind == job.kind && servant.liveness == "alive");
-    match job.state {
-        JobState::Scheduled if job.attempt > 0 => Some(format!("It is tried again {}.", when(job.due_at, now).ago)),
-        JobState::Scheduled => Some(format!("It is due {}.", when(job.due_at, now).ago)),
-        JobState::Ready | JobState::Queued if ours().next().is_none() => {
-            Some(format!("No servant of kind {} is alive: it waits until one starts.", job.kind))
+/// A pause in the banner.
+pub(crate) struct PauseView {
+    pub(crate) target: String,
+    pub(crate) paused_by: String,
+    pub(crate) reason: String,
+    pub(crate) since: When,
+}
+
+impl PauseView {
+    pub(crate) fn new(row: &PauseRow, now: DateTime<Utc>) -> Self {
+        Self {
+            target: row.target.to_string(),
+            paused_by: row.paused_by.clone(),
+            reason: row.reason.clone(),
+            since: when(row.paused_at, now),
         }
-        JobState::Ready | JobState::Queued if ours().all(|servant| servant.state != "running") => {
-            Some(format!("Every servant of kind {} is paused or draining: it waits until one takes work.", job.kind))
-        }
-        JobState::Ready | JobState::Queued if ours().all(|servant| servant.running >= servant.concurrency) => {
-            Some(format!("Every servant of kind {} has its hands full: it waits for a free slot.", job.kind))
-        }
-        _ => None,
     }
 }
 
 /// One kind's counts, in the order of a job's life: the state, how many, and that as text.
 pub(crate) struct CountRow {
     pub(crate) kind: String,
+    /// The kind itself is paused; an account or a connection that is says nothing of it.
+    pub(crate) is_paused: bool,
     pub(crate) cells: Vec<(&'static str, i64, String)>,
 }
 
-pub(crate) fn count_rows(counts: &[JobCount]) -> Vec<CountRow> {
+pub(crate) fn count_rows(counts: &[JobCount], pauses: &[PauseRow]) -> Vec<CountRow> {
     let mut kinds: BTreeMap<&str, BTreeMap<JobState, i64>> = BTreeMap::new();
     for count in counts {
         kinds.entry(&count.kind).or_default().insert(count.state, count.jobs);
@@ -244,7 +246,19 @@ pub(crate) fn count_rows(counts: &[JobCount]) -> Vec<CountRow> {
         };
         JobState::ALL.map(cell).to_vec()
     };
-    kinds.iter().map(|(kind, by_state)| CountRow { kind: (*kind).to_owned(), cells: cells(by_state) }).collect()
+    let is_paused = |kind: &str| {
+        pauses.iter().any(|pause| match &pause.target {
+            PauseTarget::Everything => true,
+            PauseTarget::Kind(paused) => paused.as_str() == kind,
+            PauseTarget::Account(_) | PauseTarget::Connection(_) => false,
+        })
+    };
+    let row = |(kind, by_state): (&&str, &BTreeMap<JobState, i64>)| CountRow {
+        kind: (*kind).to_owned(),
+        is_paused: is_paused(kind),
+        cells: cells(by_state),
+    };
+    kinds.iter().map(row).collect()
 }
 
 /// A filter to choose.

@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
 
 use daemon::{Health, Stopper};
-use domain::{JobState, Kind};
-use manager_api::{ClientError, EnqueueRequest, Heartbeat, JobQuery, ManagerClient, Order};
+use domain::{AccountId, Cause, ConnectionId, JobState, Kind, PauseTarget};
+use manager_api::{ClientError, EnqueueRequest, Heartbeat, JobQuery, ManagerClient, Order, PauseRequest};
 use store::{NewServant, Store};
 
 async fn manager(store: Store) -> String {
@@ -88,6 +88,50 @@ async fn every_refusal_is_the_envelope() {
     for path in ["/livez", "/readyz", "/metrics"] {
         assert_eq!(http.get(format!("{url}{path}")).send().await.unwrap().status(), 200, "{path}");
     }
+}
+
+#[tokio::test]
+async fn pauses_are_made_listed_and_ended_and_a_job_says_that_it_is_paused() {
+    let database = testkit::database().await;
+    let url = manager(database.store().await).await;
+    let client = ManagerClient::new(&url).unwrap();
+    let id = client.enqueue(&noop(None)).await.unwrap().id.unwrap();
+    let why = client.why(id).await.unwrap();
+    assert!(matches!(why.why, Cause::NoServant { .. }) && why.state == JobState::Ready, "{why:?}");
+    let request = PauseRequest { reason: " the vendor is down ".to_owned(), by: "ada".to_owned() };
+    let targets = [
+        PauseTarget::Everything,
+        PauseTarget::Kind(Kind::new("noop").unwrap()),
+        PauseTarget::Account(AccountId(7)),
+        PauseTarget::Connection(ConnectionId(70)),
+    ];
+    for target in &targets {
+        let pause = client.pause(target, &request).await.unwrap();
+        assert_eq!((pause.scope.as_str(), pause.key), (target.scope(), target.key()));
+        assert_eq!((pause.paused_by.as_str(), pause.reason.as_str()), ("ada", "the vendor is down"));
+    }
+    assert_eq!(client.pauses().await.unwrap().pauses.len(), targets.len());
+    let why = client.why(id).await.unwrap();
+    assert!(matches!(&why.why, Cause::Paused { scope, .. } if scope == "everything"), "{why:?}");
+    assert_eq!(why.cleared_by.as_deref(), Some("servantctl resume everything"));
+    for target in &targets {
+        client.resume(target).await.unwrap();
+        assert!(matches!(client.resume(target).await, Err(ClientError::Refused { status: 404, .. })), "{target}");
+    }
+    assert_eq!(client.pauses().await.unwrap().pauses, []);
+
+    let silent = PauseRequest { reason: " ".to_owned(), ..request.clone() };
+    let refused = client.pause(&PauseTarget::Everything, &silent).await;
+    assert!(matches!(refused, Err(ClientError::Refused { status: 400, .. })), "{refused:?}");
+    let http = reqwest::Client::new();
+    for path in ["everything/x", "kind/No-Kind", "account/x", "account/-1", "group/1"] {
+        let put = http.put(format!("{url}/api/v1/pauses/{path}")).json(&request).send().await.unwrap();
+        assert_eq!(put.status(), 400, "{path}");
+    }
+    assert!(matches!(client.why(999).await, Err(ClientError::Refused { status: 404, .. })));
+    let raw: serde_json::Value =
+        http.get(format!("{url}/api/v1/jobs/{id}/why")).send().await.unwrap().json().await.unwrap();
+    assert_eq!((&raw["why"]["cause"], &raw["why"]["kind"]), (&"no_servant".into(), &"noop".into()));
 }
 
 #[tokio::test]

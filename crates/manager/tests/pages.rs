@@ -4,8 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
 
 use daemon::{Health, Stopper};
-use domain::{Clock, ErrorClass, Failure, JobId, Kind, ManualClock, ServantId};
-use manager_api::{CurrentJob, Heartbeat, ManagerClient, Order};
+use domain::{Clock, ErrorClass, Failure, JobId, Kind, ManualClock, PauseTarget, ServantId};
+use manager_api::{CurrentJob, Heartbeat, ManagerClient, Order, PauseRequest};
 use serde_json::json;
 use store::{AttemptKey, FailedAttempt, Fate, Inserted, NewJob, NewServant, Store};
 use testkit::TestDatabase;
@@ -151,13 +151,33 @@ async fn a_jobs_page_shows_its_life_and_what_went_wrong() {
 async fn a_pending_jobs_page_says_what_it_waits_for() {
     let world = World::new().await;
     let orphan = format!("/jobs/{}", world.insert("nobodys").await.0);
-    world.holds(&orphan, &["No servant of kind nobodys is alive: it waits until one starts."]).await;
+    world.holds(&orphan, &["no servant of kind nobodys was ever seen.", "start a servant of kind nobodys"]).await;
     let ours = format!("/jobs/{}", world.insert(KIND).await.0);
-    assert!(!world.page(&ours, 200).await.contains("it waits"), "a servant is there and idle");
+    world.holds(&ours, &["Why it waits", "its servants have 0 of 4 slots busy"]).await;
     let mut later = NewJob::new(Kind::new(KIND).unwrap(), json!({}));
     later.due_at = Some(world.clock.now() + chrono::TimeDelta::hours(3));
     let [Inserted::New(id)] = world.store.insert_jobs(&[later]).await.unwrap()[..] else { panic!("it was new") };
-    world.holds(&format!("/jobs/{}", id.0), &["It is due in 3 h."]).await;
+    world.holds(&format!("/jobs/{}", id.0), &["it is due at 2030-05-06T15:00:00Z."]).await;
+}
+
+#[tokio::test]
+async fn what_is_paused_is_on_the_overview_and_on_the_jobs_page() {
+    let world = World::new().await;
+    let id = world.insert("nobodys").await;
+    world.insert(KIND).await;
+    assert!(!world.page("/", 200).await.contains("paused"), "nothing is");
+    let client = ManagerClient::new(&world.url).unwrap();
+    let request = PauseRequest { reason: "the <vendor> is down".to_owned(), by: "ada".to_owned() };
+    client.pause(&PauseTarget::Kind(Kind::new("nobodys").unwrap()), &request).await.unwrap();
+    world.clock.advance(chrono::TimeDelta::minutes(3));
+    let marked = r#"<a href="/jobs?kind=nobodys">nobodys</a> <span class="state late">paused</span>"#;
+    let banner = ["kind nobodys is paused", "by ada", "3 min ago", "the &#60;vendor&#62; is down"];
+    world.holds("/", &[&banner[..], &[marked]].concat()).await;
+    assert_eq!(world.page("/", 200).await.matches("late\">paused").count(), 1, "the other kind is not");
+    let says = "kind nobodys is paused by ada since 2030-05-06T12:00:00Z: the &#60;vendor&#62; is down.";
+    world.holds(&format!("/jobs/{}", id.0), &[says, "servantctl resume kind nobodys"]).await;
+    client.pause(&PauseTarget::Everything, &request).await.unwrap();
+    assert_eq!(world.page("/", 200).await.matches("late\">paused").count(), 2, "everything is every kind");
 }
 
 #[tokio::test]

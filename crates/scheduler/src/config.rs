@@ -1,5 +1,6 @@
 //! The scheduler's settings: `config/scheduler.toml` without `[process]`.
 
+use domain::Dispatching;
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -67,6 +68,18 @@ pub struct Duties {
     pub window_min: u32,
     /// How long a job may be queued unclaimed before it is sent again, in seconds; doubled with each sending.
     pub unclaimed_secs: u32,
+}
+
+impl Duties {
+    /// The rule of the way to the queue.
+    #[must_use]
+    pub const fn dispatching(&self) -> Dispatching {
+        Dispatching {
+            window_per_slot: self.window_per_slot,
+            window_min: self.window_min,
+            unclaimed_secs: self.unclaimed_secs,
+        }
+    }
 }
 
 /// What is kept.

@@ -52,8 +52,12 @@ async fn reign(office: Arc<Office>, leadership: &Leadership, stopper: &Stopper) 
     let lease = Duration::from_secs(u64::from(office.config.leader.lease_secs));
     let renew_every = Duration::from_millis(office.config.leader.renew_ms);
     let mut good_until = Instant::now() + lease;
+    let mut is_noted = note_dispatching(&office, leadership).await;
     while !stopper.is_stopping() {
         pause(stopper, renew_every).await;
+        if !is_noted {
+            is_noted = note_dispatching(&office, leadership).await;
+        }
         let asked_at = Instant::now();
         let renewal = office.store.lead(&leadership.holder, office.config.leader.lease_secs);
         match tokio::time::timeout_at(good_until, renewal).await {
@@ -71,6 +75,14 @@ async fn reign(office: Arc<Office>, leadership: &Leadership, stopper: &Stopper) 
     {
         tracing::debug!(error = chain(&error), "the lead was not handed on; it runs out");
     }
+}
+
+/// Tells the ledger how this leader dispatches; false when it has to be told again. Not worth a wait: the lead is.
+async fn note_dispatching(office: &Office, leadership: &Leadership) -> bool {
+    let has_queue = matches!(office.queue, queue::Backend::Sqs(_));
+    let dispatching = has_queue.then(|| office.config.duties.dispatching());
+    let noting = office.store.note_dispatching(leadership, dispatching);
+    matches!(tokio::time::timeout(Duration::from_millis(office.config.leader.renew_ms), noting).await, Ok(Ok(())))
 }
 
 /// Does one duty again and again: on its timer, when it is woken, and at once while there is more to do.

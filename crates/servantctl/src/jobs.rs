@@ -71,6 +71,11 @@ pub(crate) enum Verb {
         /// The job.
         id: i64,
     },
+    /// Says why a job does not run, and what would clear it.
+    Why {
+        /// The job.
+        id: i64,
+    },
     /// Starts failed or cancelled jobs anew.
     Retry {
         /// The jobs.
@@ -147,6 +152,14 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
             let detail = client.job(*id).await.map_err(Refusal::from)?;
             let text = if json { serde_json::to_string_pretty(&detail)? } else { show::text(&detail)? };
             output::print(&text)
+        }
+        Verb::Why { id } => {
+            let why = client.why(*id).await.map_err(Refusal::from)?;
+            if json {
+                return output::print(&serde_json::to_string_pretty(&why)?);
+            }
+            let clears = why.cleared_by.map(|what| format!("\n  cleared by: {what}")).unwrap_or_default();
+            output::print(&format!("job {id} is {}: {}{clears}", why.state, why.says))
         }
         Verb::Retry { ids } => each(ids, json, |id| async move { Ok(client.retry(id).await?.state) }).await,
         Verb::Cancel { ids } => each(ids, json, |id| async move { Ok(client.cancel(id).await?.state) }).await,

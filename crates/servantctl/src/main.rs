@@ -4,6 +4,7 @@
 mod doctor;
 mod jobs;
 mod output;
+mod pauses;
 mod queues;
 mod refusal;
 mod schedules;
@@ -52,6 +53,12 @@ enum Verb {
     Jobs(jobs::Verb),
     /// Lists servants and gives them orders.
     Servants(servants::Servants),
+    /// Holds jobs back: everything, a kind, an account or a connection.
+    Pause(pauses::Pause),
+    /// Ends a pause.
+    Resume(pauses::Resume),
+    /// Lists what is paused, by whom and why.
+    Pauses,
     /// Lists, makes, changes, pauses, runs and previews schedules.
     #[command(subcommand)]
     Schedules(schedules::Verb),
@@ -100,6 +107,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Enqueue(job) => jobs::enqueue(&client()?, job, json).await,
         Verb::Jobs(verb) => jobs::run(&client()?, verb, json).await,
         Verb::Servants(verb) => servants::run(&client()?, verb, json).await,
+        Verb::Pause(pause) => pauses::pause(&client()?, pause, json).await,
+        Verb::Resume(resume) => pauses::resume(&client()?, resume, json).await,
+        Verb::Pauses => pauses::list(&client()?, json).await,
         Verb::Schedules(verb) => schedules::run(&client()?, verb, json).await,
         Verb::Stats => {
             let stats = client()?.stats().await.map_err(Refusal::from)?;

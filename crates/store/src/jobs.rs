@@ -1,7 +1,8 @@
-//! The jobs' part of the ledger. Inserting in `insert`, every change of state in `transition`, attempts' own writes
-//! in `attempt`, reading one in `read`, lists in `list`.
+//! The jobs' part of the ledger. Inserting in `insert`, every change of state in `transition` and `claim`, attempts'
+//! own writes in `attempt`, reading one in `read`, what holds one back in `why`, lists in `list`.
 
 mod attempt;
+mod claim;
 mod claimed;
 mod fate;
 mod insert;
@@ -9,6 +10,7 @@ mod list;
 mod lost;
 mod read;
 mod transition;
+mod why;
 
 #[cfg(test)]
 mod tests;

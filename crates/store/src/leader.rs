@@ -4,7 +4,7 @@
 
 use crate::{Store, StoreError};
 use chrono::TimeDelta;
-use domain::Term;
+use domain::{Dispatching, Term};
 
 /// Proof of having led at some time; each write checks that it still holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,31 @@ impl Store {
         .fetch_optional(&self.pool)
         .await?;
         Ok(term.map(|term| Leadership { term: Term(term), holder: holder.to_owned() }))
+    }
+
+    /// Notes how the leader dispatches, for those who explain why a job waits; `None`: there is no queue.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the same call may be made again.
+    pub async fn note_dispatching(
+        &self,
+        leadership: &Leadership,
+        dispatching: Option<Dispatching>,
+    ) -> Result<(), StoreError> {
+        let number =
+            |of: fn(&Dispatching) -> u32| dispatching.as_ref().map(|d| i32::try_from(of(d)).unwrap_or(i32::MAX));
+        sqlx::query!(
+            "-- note_dispatching
+            UPDATE leader SET window_per_slot = $3, window_min = $4, unclaimed_secs = $5 WHERE term = $1 AND holder = $2",
+            leadership.term.0,
+            leadership.holder,
+            number(|d| d.window_per_slot),
+            number(|d| d.window_min),
+            number(|d| d.unclaimed_secs),
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
     }
 
     /// Lets go of the lead, so that the next takes it at once.

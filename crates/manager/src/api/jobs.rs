@@ -9,7 +9,7 @@ use axum::{
 use domain::{AccountId, ConnectionId, JobId, JobState, Kind};
 use manager_api::{
     Attempt, CancelReply, EnqueueReply, EnqueueRequest, ErrorEnvelope, Job, JobDetail, JobPage, JobQuery, RetryReply,
-    TimelineStep,
+    TimelineStep, Why,
 };
 use store::{AttemptRow, Inserted, JobRow, NewJob, Unique};
 
@@ -29,6 +29,13 @@ pub(crate) async fn list(State(app): State<App>, Query(query): Query<JobQuery>) 
     responses((status = 200, body = JobDetail), (status = 404, body = ErrorEnvelope)))]
 pub(crate) async fn show(State(app): State<App>, Path(id): Path<i64>) -> Result<Json<JobDetail>, ApiError> {
     Ok(Json(detail_of(&app, JobId(id)).await?))
+}
+
+/// Says why a job does not run: the first cause that binds, and what would clear it.
+#[utoipa::path(get, path = "/api/v1/jobs/{id}/why", tag = "jobs", params(("id" = i64, Path, description = "The job")),
+    responses((status = 200, body = Why), (status = 404, body = ErrorEnvelope)))]
+pub(crate) async fn why(State(app): State<App>, Path(id): Path<i64>) -> Result<Json<Why>, ApiError> {
+    Ok(Json(why_of(&app, JobId(id)).await?))
 }
 
 /// Inserts a job.
@@ -113,6 +120,21 @@ pub(crate) async fn cancel_job(app: &App, id: JobId) -> Result<JobState, ApiErro
     }
     tracing::info!(JobId = id.0, AccountId = job.account_id.0, "job cancelled by an operator");
     Ok(job.state)
+}
+
+/// What both the API and the page say of why a job does not run.
+pub(crate) async fn why_of(app: &App, id: JobId) -> Result<Why, ApiError> {
+    let job = find(app, id).await?;
+    let facts = app.store.why_facts(&job).await?;
+    let cause = domain::why(&facts);
+    Ok(Why {
+        id: id.0,
+        state: job.state,
+        now: facts.now,
+        says: cause.says(),
+        cleared_by: cause.cleared_by(),
+        why: cause,
+    })
 }
 
 async fn find(app: &App, id: JobId) -> Result<JobRow, ApiError> {

@@ -25,7 +25,7 @@ pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result
     let mut is_full_batch = false;
     for (kind, _) in office.catalogue.iter() {
         let slots = capacity.get(kind.as_str()).copied().unwrap_or(0);
-        let window = (slots * i64::from(duties.window_per_slot)).max(i64::from(duties.window_min));
+        let window = duties.dispatching().window(slots);
         let queued = office.store.queued_of(kind).await?;
         let limit = (window - queued).min(i64::from(duties.batch_max));
         if limit <= 0 {

@@ -1,37 +1,18 @@
-//! Where a job changes state: every statement that does, and no other file has one.
+//! Where a job changes state: every statement that does, but for the claims, which are in `claim`.
 //! The legal changes are data in `domain::state`; a test runs every state against every event here and compares.
 //! Each change names the states that it leaves, and what an attempt writes is fenced by its token: a row that
 //! moved on meanwhile is simply not in the answer, which callers read as [`Outcome::Stale`].
 
 use super::{
-    claimed::{AttemptKey, ClaimedJob, Delivered, Outcome, attempt_number},
+    claimed::{AttemptKey, Outcome},
     fate::{FailedAttempt, Fate, Rescued},
     lost::{drop_empty_leases, expired_leases, lock_jobs_of},
 };
 use crate::{Leadership, Store, StoreError, Tx};
 use chrono::{DateTime, Utc};
-use domain::{AccountId, AttemptToken, ConnectionId, JobId, Kind, ServantId};
+use domain::{JobId, Kind};
 use std::collections::HashSet;
 use uuid::Uuid;
-
-macro_rules! claimed_job {
-    ($row:expr, $token:expr) => {{
-        let row = $row;
-        ClaimedJob {
-            key: AttemptKey { id: JobId(row.id), token: $token },
-            attempt: attempt_number(row.attempt),
-            attempts_max: attempt_number(row.attempts_max),
-            account: AccountId(row.account_id),
-            connection: row.connection_id.map(ConnectionId),
-            request_id: row.request_id,
-            traceparent: row.traceparent,
-            payload: row.payload,
-            deadline_at: row.deadline_at,
-            due_at: row.due_at,
-            checkpoint: row.checkpoint,
-        }
-    }};
-}
 
 /// A statement that moves rows from `jobs` to `finished_jobs`, with the one list of the columns that both have.
 /// `$ended` begins it and deletes the rows as `ended`; they arrive with `$state` and `$now`; `$rest` is what else the
@@ -85,8 +66,8 @@ impl Store {
         Ok(kinds)
     }
 
-    /// [`JobEvent::Dispatch`](domain::JobEvent::Dispatch): up to `limit` ready jobs of a kind become queued, each
-    /// with its entry in the outbox. Answers with their number.
+    /// [`JobEvent::Dispatch`](domain::JobEvent::Dispatch): up to `limit` ready jobs of a kind that nothing pauses become
+    /// queued, each with its entry in the outbox. Answers with their number.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -94,9 +75,14 @@ impl Store {
         let dispatched = sqlx::query_scalar!(
             r#"-- dispatch
             WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE),
-            due AS (
+            pause AS MATERIALIZED (
+                SELECT everything OR $3 = ANY(kinds) AS of_kind, accounts, connections FROM pauses_in_force
+            ), due AS (
                 SELECT id FROM jobs
                 WHERE kind = $3 AND ready_at IS NOT NULL AND state = 1 AND EXISTS (SELECT FROM led)
+                  AND NOT (SELECT of_kind FROM pause)
+                  AND account_id <> ALL ((SELECT accounts FROM pause)::bigint[])
+                  AND (connection_id IS NULL OR connection_id <> ALL ((SELECT connections FROM pause)::bigint[]))
                 ORDER BY priority, ready_at, id LIMIT $5 FOR UPDATE SKIP LOCKED
             ), queued AS (
                 UPDATE jobs SET state = 2, queued_at = $4, sends = 1
@@ -175,114 +161,6 @@ impl Store {
         .fetch_one(&self.pool)
         .await?;
         Ok(sent.unsigned_abs())
-    }
-
-    /// [`JobEvent::Claim`](domain::JobEvent::Claim) without a broker: a servant takes up to `limit` due jobs of its
-    /// kind, by priority and then by the time since which they are ready.
-    ///
-    /// # Errors
-    /// [`StoreError`]; when the answer was lost, the lease of what was claimed runs out and the jobs run again.
-    pub async fn claim_ready(
-        &self,
-        servant: ServantId,
-        kind: &Kind,
-        limit: i64,
-        until: DateTime<Utc>,
-    ) -> Result<Vec<ClaimedJob>, StoreError> {
-        let token = AttemptToken(Uuid::new_v4());
-        let rows = sqlx::query!(
-            r#"-- claim_ready
-            WITH due AS (
-                SELECT id, state AS was FROM jobs
-                WHERE kind = $1 AND ready_at IS NOT NULL AND state IN (1, 2)
-                ORDER BY priority, ready_at, id LIMIT $2 FOR UPDATE SKIP LOCKED
-            ), lease AS (
-                INSERT INTO leases (servant_id, until, job_ids)
-                SELECT $3, $5, array_agg(id) FROM due HAVING count(*) > 0
-                RETURNING id
-            ), claimed AS (
-                UPDATE jobs
-                SET state = 3, attempt = attempt + 1, attempt_token = $6, servant_id = $3,
-                    lease_id = (SELECT id FROM lease), claimed_at = $4
-                FROM due WHERE jobs.id = due.id
-                RETURNING jobs.id, attempt, attempts_max, account_id, connection_id, request_id, traceparent,
-                          payload::text AS payload, deadline_at, due_at, checkpoint, due.was
-            ), counted AS (
-                INSERT INTO job_count_deltas (kind, state, delta)
-                SELECT $1, was, -count(*) FROM claimed GROUP BY was
-                UNION ALL SELECT $1, 3, count(*) FROM claimed HAVING count(*) > 0
-            )
-            SELECT id AS "id!", attempt AS "attempt!", attempts_max AS "attempts_max!", account_id AS "account_id!",
-                   connection_id, request_id AS "request_id!", traceparent, payload AS "payload!", deadline_at, due_at AS "due_at!",
-                   checkpoint
-            FROM claimed"#,
-            kind.as_str(),
-            limit,
-            servant.0,
-            self.clock.now(),
-            until,
-            token.0,
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(rows.into_iter().map(|row| claimed_job!(row, token)).collect())
-    }
-
-    /// [`JobEvent::Claim`](domain::JobEvent::Claim) of what the queue delivered, in one statement. Ids that are not
-    /// queued (duplicates, cancelled jobs, ids of another kind) are not in the answer; their messages are deleted.
-    ///
-    /// # Errors
-    /// [`StoreError`]; when the answer was lost, the lease of what was claimed runs out and the jobs run again.
-    pub async fn claim_delivered(
-        &self,
-        servant: ServantId,
-        kind: &Kind,
-        delivered: &[Delivered],
-        until: DateTime<Utc>,
-    ) -> Result<Vec<ClaimedJob>, StoreError> {
-        let ids: Vec<i64> = delivered.iter().map(|d| d.id.0).collect();
-        let sent: Vec<DateTime<Utc>> = delivered.iter().map(|d| d.sent_at).collect();
-        let token = AttemptToken(Uuid::new_v4());
-        let rows = sqlx::query!(
-            r#"-- claim_delivered
-            WITH given AS (
-                SELECT id, min(sent_at) AS sent_at FROM unnest($1::bigint[], $2::timestamptz[]) AS t (id, sent_at)
-                GROUP BY id
-            ), queued AS (
-                SELECT jobs.id, given.sent_at FROM given JOIN jobs ON jobs.id = given.id
-                WHERE jobs.state = 2 AND jobs.kind = $3
-                ORDER BY jobs.id FOR UPDATE OF jobs SKIP LOCKED
-            ), lease AS (
-                INSERT INTO leases (servant_id, until, job_ids)
-                SELECT $4, $6, array_agg(id) FROM queued HAVING count(*) > 0
-                RETURNING id
-            ), claimed AS (
-                UPDATE jobs
-                SET state = 3, attempt = attempt + 1, attempt_token = $7, servant_id = $4,
-                    lease_id = (SELECT id FROM lease), claimed_at = $5, sent_at = queued.sent_at
-                FROM queued WHERE jobs.id = queued.id
-                RETURNING jobs.id, attempt, attempts_max, account_id, connection_id, request_id, traceparent,
-                          payload::text AS payload, deadline_at, due_at, checkpoint
-            ), counted AS (
-                INSERT INTO job_count_deltas (kind, state, delta)
-                SELECT $3, 2, -count(*) FROM claimed HAVING count(*) > 0
-                UNION ALL SELECT $3, 3, count(*) FROM claimed HAVING count(*) > 0
-            )
-            SELECT id AS "id!", attempt AS "attempt!", attempts_max AS "attempts_max!", account_id AS "account_id!",
-                   connection_id, request_id AS "request_id!", traceparent, payload AS "payload!", deadline_at, due_at AS "due_at!",
-                   checkpoint
-            FROM claimed"#,
-            &ids,
-            &sent,
-            kind.as_str(),
-            servant.0,
-            self.clock.now(),
-            until,
-            token.0,
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(rows.into_iter().map(|row| claimed_job!(row, token)).collect())
     }
 
     /// [`JobEvent::Succeed`](domain::JobEvent::Succeed) for attempts without effects, batched. Answers with the jobs

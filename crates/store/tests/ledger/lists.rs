@@ -1,8 +1,7 @@
 //! Lists in a ledger where what is wanted is rare: no page reads the many rows that it does not show.
 
 use crate::world::{World, kind};
-use domain::{AccountId, Clock, JobId, JobState};
-use std::time::Duration;
+use domain::{AccountId, JobId, JobState};
 use store::{JobFilter, NewJob};
 
 /// Rows that a list may read, index entries that lead nowhere included.
@@ -36,17 +35,6 @@ async fn crowded() -> (World, Vec<JobId>) {
     (world, rare)
 }
 
-/// Rows that have been read in this database so far, from tables or through indexes. Sessions tell their numbers at
-/// their end for certain, so the ledger's have to have ended.
-async fn rows_read(world: &World) -> i64 {
-    let sessions = "SELECT count(*) FROM pg_stat_activity
-        WHERE datname = current_database() AND (query LIKE '-- %' OR query LIKE 'SELECT /*%')
-            AND pid <> pg_backend_pid()";
-    let ended = async || (world.count(sessions).await == 0).then_some(());
-    testkit::eventually(Duration::from_secs(10), "the ledger's sessions have ended", ended).await;
-    world.count("SELECT (sum(seq_tup_read) + sum(coalesce(idx_tup_fetch, 0)))::bigint FROM pg_stat_user_tables").await
-}
-
 #[tokio::test]
 async fn a_rare_sort_is_found_without_reading_the_common_ones() {
     let (world, rare) = crowded().await;
@@ -70,12 +58,12 @@ async fn a_rare_sort_is_found_without_reading_the_common_ones() {
     ];
     world.store.close().await;
     for (filter, wanted) in cases {
-        let before = rows_read(&world).await;
-        let store = world.database.store_with(Clock::Manual(world.clock.clone())).await;
+        let before = world.rows_read().await;
+        let store = world.reopened().await;
         let found: Vec<JobId> = store.list_jobs(&filter, 50).await.unwrap().iter().map(|row| row.id).collect();
         store.close().await;
         assert_eq!(found, wanted, "{filter:?}");
-        let read = rows_read(&world).await - before;
+        let read = world.rows_read().await - before;
         assert!(read <= READ_MAX, "{read} rows were read for {} of {filter:?}", wanted.len());
     }
 }

@@ -8,6 +8,8 @@ mod inserts;
 mod leading;
 mod lists;
 mod overlap;
+mod pauses;
 mod schedules;
 mod transitions;
+mod why;
 mod world;

@@ -2,7 +2,7 @@
 
 use crate::world::{LEASE_SECS, World, failure, kind, nobodys};
 use chrono::TimeDelta;
-use domain::{JobEvent, JobId, JobState, Kind, next};
+use domain::{JobEvent, JobId, JobState, Kind, PauseTarget, next};
 use store::{AttemptKey, Delivered, Fate, Outcome};
 
 /// Seconds after which a queued job is sent again.
@@ -11,6 +11,7 @@ const BOUND_SECS: u32 = 10;
 /// Carries out an event by its statement; answers whether the statement says that it applied.
 async fn apply(world: &World, event: JobEvent, kind: &Kind, id: JobId, key: AttemptKey) -> bool {
     let World { store, lead, clock, .. } = world;
+    let was = world.state(id).await;
     match event {
         JobEvent::Promote => {
             clock.advance(TimeDelta::seconds(61));
@@ -20,6 +21,16 @@ async fn apply(world: &World, event: JobEvent, kind: &Kind, id: JobId, key: Atte
         JobEvent::SendAgain => {
             clock.advance(TimeDelta::seconds(i64::from(BOUND_SECS) + 1));
             store.send_again(lead, kind, BOUND_SECS, 10).await.unwrap() > 0
+        }
+        JobEvent::Hold => {
+            let target = PauseTarget::Kind(kind.clone());
+            store.pause(&target, "ada", "a test").await.unwrap();
+            let delivered = [Delivered { id, sent_at: clock.now() }];
+            let until = world.after_secs(LEASE_SECS);
+            assert!(store.claim_delivered(world.servant, kind, &delivered, until).await.unwrap().is_empty());
+            assert!(store.resume(&target).await.unwrap());
+            // It says nothing of what it held: the row does.
+            world.state(id).await != was
         }
         JobEvent::Claim => world.claim(kind, 10).await.iter().any(|job| job.key.id == id),
         JobEvent::Succeed => store.succeed(&[key]).await.unwrap().contains(&id),
@@ -36,7 +47,6 @@ async fn apply(world: &World, event: JobEvent, kind: &Kind, id: JobId, key: Atte
             rescued.iter().any(|r| r.id == id && r.failed == failed)
         }
         JobEvent::Cancel => {
-            let was = world.state(id).await;
             let found = store.cancel_jobs(&[id]).await.unwrap() == [id];
             if was == JobState::Running {
                 assert_eq!(world.state(id).await, JobState::Running, "cancelling asks, the servant ends");

@@ -3,6 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{AttemptToken, Clock, ErrorClass, Failure, JobId, JobState, Kind, ManualClock, ServantId};
 use sqlx::PgPool;
+use std::time::Duration;
 use store::{AttemptKey, ClaimedJob, FailedAttempt, Fate, Inserted, Leadership, NewJob, NewServant, Store};
 use testkit::TestDatabase;
 
@@ -129,5 +130,22 @@ impl World {
 
     pub(crate) async fn assert_counted(&self, after: &str) {
         assert_eq!(self.store.count_drift().await.unwrap(), [], "after {after}");
+    }
+
+    /// Another store on the same ledger and clock, whose sessions a test may end.
+    pub(crate) async fn reopened(&self) -> Store {
+        self.database.store_with(Clock::Manual(self.clock.clone())).await
+    }
+
+    /// Rows that have been read in this database so far, from tables or through indexes. Sessions tell their numbers at
+    /// their end for certain, so the ledger's have to have ended: the world's own store is closed before.
+    pub(crate) async fn rows_read(&self) -> i64 {
+        let sessions = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND (query LIKE '-- %' OR query LIKE 'SELECT /*%')
+                AND pid <> pg_backend_pid()";
+        let ended = async || (self.count(sessions).await == 0).then_some(());
+        testkit::eventually(Duration::from_secs(10), "the ledger's sessions have ended", ended).await;
+        self.count("SELECT (sum(seq_tup_read) + sum(coalesce(idx_tup_fetch, 0)))::bigint FROM pg_stat_user_tables")
+            .await
     }
 }

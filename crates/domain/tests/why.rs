@@ -1,0 +1,153 @@
+//! The order in which causes bind: all of them at once, each taken away in turn, and what each says.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{
+    AccountId, Cause, ConnectionId, Dispatching, HeldFacts, JobState, Kind, LastFailure, PauseFacts, PauseTarget,
+    ReauthFacts, ServantFacts, ServantId, WhyFacts, why,
+};
+
+fn at(secs: i64) -> DateTime<Utc> {
+    "2030-05-06T12:00:00Z".parse::<DateTime<Utc>>().expect("a time") + TimeDelta::seconds(secs)
+}
+
+fn pause(target: PauseTarget) -> PauseFacts {
+    PauseFacts { target, by: "ada".to_owned(), reason: "the vendor is down".to_owned(), since: at(-60) }
+}
+
+/// A job that everything holds back.
+fn beset() -> WhyFacts {
+    WhyFacts {
+        now: at(0),
+        kind: Kind::new("noop").expect("a kind"),
+        state: JobState::Scheduled,
+        due_at: at(30),
+        finished_at: None,
+        held: None,
+        pauses: vec![pause(PauseTarget::Account(AccountId(7))), pause(PauseTarget::Everything)],
+        needs_reauth: Some(ReauthFacts {
+            connection: ConnectionId(5),
+            reason: Some("auth_broken: revoked".to_owned()),
+            since: at(-90),
+        }),
+        last_failure: Some(LastFailure {
+            attempt: 2,
+            class: "transient".to_owned(),
+            error: "it broke".to_owned(),
+            at: at(-1),
+        }),
+        led_until: Some(at(-10)),
+        dispatching: Some(Dispatching { window_per_slot: 3, window_min: 20, unclaimed_secs: 15 }),
+        servants: ServantFacts { last_seen_at: Some(at(-40)), ..ServantFacts::default() },
+        queued_at: None,
+        sends: 0,
+        ahead: 1_000,
+        is_ahead_bounded: true,
+        queued_of_kind: 60,
+    }
+}
+
+#[test]
+fn causes_bind_in_order_and_clearing_one_shows_the_next() {
+    let mut facts = beset();
+    let mut heard = Vec::new();
+    let mut hear = |facts: &WhyFacts| {
+        let cause = why(facts);
+        heard.push((cause.says(), cause.cleared_by().unwrap_or_default()));
+    };
+    hear(&facts);
+    facts.pauses.pop();
+    hear(&facts);
+    facts.pauses.clear();
+    hear(&facts);
+    facts.needs_reauth = None;
+    hear(&facts);
+    facts.last_failure = None;
+    hear(&facts);
+    facts.due_at = at(-5);
+    hear(&facts);
+    facts.state = JobState::Ready;
+    facts.led_until = None;
+    hear(&facts);
+    facts.led_until = Some(at(3));
+    hear(&facts);
+    facts.servants.last_seen_at = None;
+    hear(&facts);
+    facts.servants.alive = 2;
+    hear(&facts);
+    facts.servants = ServantFacts { last_seen_at: Some(at(-1)), alive: 2, taking: 2, slots: 20, busy: 20 };
+    facts.state = JobState::Queued;
+    facts.queued_at = Some(at(-20));
+    facts.sends = 2;
+    hear(&facts);
+    facts.state = JobState::Ready;
+    hear(&facts);
+    facts.ahead = 1;
+    facts.is_ahead_bounded = false;
+    hear(&facts);
+    facts.ahead = 0;
+    hear(&facts);
+    facts.dispatching = None;
+    hear(&facts);
+    let expected = [
+        ("everything is paused by ada since 2030-05-06T11:59:00Z: the vendor is down", "servantctl resume everything"),
+        ("account 7 is paused by ada since 2030-05-06T11:59:00Z: the vendor is down", "servantctl resume account 7"),
+        (
+            "connection 5 needs to be authorised again since 2030-05-06T11:58:30Z: auth_broken: revoked",
+            "the customer authorises connection 5 again",
+        ),
+        (
+            "it is tried again at 2030-05-06T12:00:30Z, after attempt 2 failed at 2030-05-06T11:59:59Z \
+             (transient: it broke)",
+            "time: 2030-05-06T12:00:30Z",
+        ),
+        ("it is due at 2030-05-06T12:00:30Z", "time: 2030-05-06T12:00:30Z"),
+        ("no scheduler leads since 2030-05-06T11:59:50Z", "start a scheduler"),
+        ("no scheduler leads", "start a scheduler"),
+        ("no servant of kind noop is alive since 2030-05-06T11:59:20Z", "start a servant of kind noop"),
+        ("no servant of kind noop was ever seen", "start a servant of kind noop"),
+        (
+            "no servant of kind noop takes work: 2 alive, paused or draining",
+            "servantctl servants resume ID, or start another",
+        ),
+        (
+            "it is on the queue since 2030-05-06T11:59:40Z, sent 2 times; sent again at 2030-05-06T12:00:10Z unless \
+             a servant takes it",
+            "a servant with a free slot receives it",
+        ),
+        ("at least 1,000 jobs of its kind go first", "they are done; more servants, or a more urgent priority"),
+        ("1 job of its kind goes first", "they are done; more servants, or a more urgent priority"),
+        (
+            "it is the next of its kind; the queue holds 60 of the 60 jobs that it may",
+            "servants take jobs off the queue; more servants",
+        ),
+        ("it is the next of its kind; its servants have 20 of 20 slots busy", "a slot becomes free; more servants"),
+    ];
+    let heard: Vec<(&str, &str)> = heard.iter().map(|(says, clears)| (says.as_str(), clears.as_str())).collect();
+    assert_eq!(heard, expected);
+}
+
+#[test]
+fn what_runs_or_has_ended_waits_for_nothing() {
+    let mut facts = beset();
+    facts.state = JobState::Running;
+    facts.held = Some(HeldFacts { servant: Some(ServantId(3)), since: Some(at(-8)), lease_until: Some(at(4)) });
+    let running = why(&facts);
+    let says = "it runs on servant 3 since 2030-05-06T11:59:52Z, its lease is good until 2030-05-06T12:00:04Z";
+    assert_eq!((running.says().as_str(), running.cleared_by()), (says, None));
+    facts.state = JobState::Failed;
+    facts.finished_at = Some(at(-2));
+    let ended = why(&facts);
+    assert_eq!(ended, Cause::Finished { state: JobState::Failed, at: Some(at(-2)) });
+    assert_eq!((ended.says().as_str(), ended.cleared_by()), ("it is failed since 2030-05-06T11:59:58Z", None));
+}
+
+#[test]
+fn servants_that_are_lost_stopped_or_resting_take_nothing() {
+    let mut servants = ServantFacts::default();
+    servants.count("running", at(-16), at(0), 10, 5);
+    servants.count("stopped", at(-1), at(0), 10, 0);
+    servants.count("paused", at(-2), at(0), 10, 0);
+    assert_eq!((servants.alive, servants.taking, servants.last_seen_at), (1, 0, Some(at(-1))));
+    servants.count("running", at(-15), at(0), 10, 5);
+    assert_eq!((servants.alive, servants.taking, servants.slots, servants.busy), (2, 1, 10, 5));
+}

@@ -1,0 +1,66 @@
+//! Pauses, and why a job does not run, on the wire.
+
+use chrono::{DateTime, Utc};
+use domain::{Cause, JobState};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A pause in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Pause {
+    /// everything, kind, account or connection.
+    pub scope: String,
+    /// The kind's name, or the id; empty for everything.
+    pub key: String,
+    /// Who did it.
+    pub paused_by: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub paused_at: DateTime<Utc>,
+}
+
+/// The pauses in force, the latest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PauseList {
+    /// The pauses.
+    pub pauses: Vec<Pause>,
+}
+
+/// What a pause needs to be told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PauseRequest {
+    /// Why; everybody who wonders reads it.
+    pub reason: String,
+    /// Who does it.
+    pub by: String,
+}
+
+/// A pause that has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ResumeReply {
+    /// everything, kind, account or connection.
+    pub scope: String,
+    /// The kind's name, or the id; empty for everything.
+    pub key: String,
+}
+
+/// Why a job does not run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Why {
+    /// The job.
+    pub id: i64,
+    /// Where it stands.
+    #[schema(value_type = String)]
+    pub state: JobState,
+    /// The ledger's time.
+    pub now: DateTime<Utc>,
+    /// The first cause that binds, with its times and numbers; `cause` names it.
+    #[schema(value_type = Object)]
+    pub why: Cause,
+    /// The cause as a sentence.
+    pub says: String,
+    /// What would let the job run; none: it runs or has ended.
+    pub cleared_by: Option<String>,
+}

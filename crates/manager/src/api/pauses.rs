@@ -1,0 +1,97 @@
+//! Pauses over HTTP: list, pause, resume. `everything` has no key, and an address of its own.
+
+use crate::{App, error::ApiError};
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use domain::PauseTarget;
+use manager_api::{ErrorEnvelope, Pause, PauseList, PauseRequest, ResumeReply};
+use store::PauseRow;
+
+/// Characters of a name or a reason that are kept.
+const TEXT_CHARS_MAX: usize = 500;
+
+/// Lists what is paused, by whom and why.
+#[utoipa::path(get, path = "/api/v1/pauses", tag = "pauses", responses((status = 200, body = PauseList)))]
+pub(crate) async fn list(State(app): State<App>) -> Result<Json<PauseList>, ApiError> {
+    Ok(Json(PauseList { pauses: app.store.list_pauses().await?.iter().map(pause_of).collect() }))
+}
+
+/// Holds back the jobs of a kind, an account or a connection; those that run go on.
+#[utoipa::path(put, path = "/api/v1/pauses/{scope}/{key}", tag = "pauses", request_body = PauseRequest,
+    params(("scope" = String, Path, description = "kind, account or connection"),
+           ("key" = String, Path, description = "The kind's name, or the id")),
+    responses((status = 200, body = Pause), (status = 400, body = ErrorEnvelope)))]
+pub(crate) async fn pause(
+    State(app): State<App>,
+    Path((scope, key)): Path<(String, String)>,
+    Json(request): Json<PauseRequest>,
+) -> Result<Json<Pause>, ApiError> {
+    Ok(Json(pause_target(&app, &target_of(&scope, &key)?, &request).await?))
+}
+
+/// Holds back every job; those that run go on.
+#[utoipa::path(put, path = "/api/v1/pauses/everything", tag = "pauses", request_body = PauseRequest,
+    responses((status = 200, body = Pause), (status = 400, body = ErrorEnvelope)))]
+pub(crate) async fn pause_everything(
+    State(app): State<App>,
+    Json(request): Json<PauseRequest>,
+) -> Result<Json<Pause>, ApiError> {
+    Ok(Json(pause_target(&app, &PauseTarget::Everything, &request).await?))
+}
+
+/// Ends the pause of a kind, an account or a connection.
+#[utoipa::path(delete, path = "/api/v1/pauses/{scope}/{key}", tag = "pauses",
+    params(("scope" = String, Path, description = "kind, account or connection"),
+           ("key" = String, Path, description = "The kind's name, or the id")),
+    responses((status = 200, body = ResumeReply), (status = 404, body = ErrorEnvelope)))]
+pub(crate) async fn resume(
+    State(app): State<App>,
+    Path((scope, key)): Path<(String, String)>,
+) -> Result<Json<ResumeReply>, ApiError> {
+    Ok(Json(resume_target(&app, &target_of(&scope, &key)?).await?))
+}
+
+/// Ends the pause of everything; what else is paused stays so.
+#[utoipa::path(delete, path = "/api/v1/pauses/everything", tag = "pauses",
+    responses((status = 200, body = ResumeReply), (status = 404, body = ErrorEnvelope)))]
+pub(crate) async fn resume_everything(State(app): State<App>) -> Result<Json<ResumeReply>, ApiError> {
+    Ok(Json(resume_target(&app, &PauseTarget::Everything).await?))
+}
+
+fn target_of(scope: &str, key: &str) -> Result<PauseTarget, ApiError> {
+    PauseTarget::new(scope, key).map_err(ApiError::bad_request)
+}
+
+async fn pause_target(app: &App, target: &PauseTarget, request: &PauseRequest) -> Result<Pause, ApiError> {
+    let (by, reason) = (request.by.trim(), request.reason.trim());
+    for (name, text) in [("by", by), ("reason", reason)] {
+        if text.is_empty() || text.chars().count() > TEXT_CHARS_MAX {
+            let message = format!("{name} is empty or has more than {TEXT_CHARS_MAX} characters");
+            return Err(ApiError::bad_request(message).hint("say who pauses and why: others will wonder"));
+        }
+    }
+    let row = app.store.pause(target, by, reason).await?;
+    tracing::info!(scope = target.scope(), key = target.key(), by, "jobs paused by an operator");
+    Ok(pause_of(&row))
+}
+
+async fn resume_target(app: &App, target: &PauseTarget) -> Result<ResumeReply, ApiError> {
+    if !app.store.resume(target).await? {
+        return Err(ApiError::not_found(format!("{target} is not paused"))
+            .hint("GET /api/v1/pauses lists what is; a servant's own pause is ended by `servantctl servants resume`"));
+    }
+    tracing::info!(scope = target.scope(), key = target.key(), "jobs resumed by an operator");
+    Ok(ResumeReply { scope: target.scope().to_owned(), key: target.key() })
+}
+
+fn pause_of(row: &PauseRow) -> Pause {
+    Pause {
+        scope: row.target.scope().to_owned(),
+        key: row.target.key(),
+        paused_by: row.paused_by.clone(),
+        reason: row.reason.clone(),
+        paused_at: row.paused_at,
+    }
+}

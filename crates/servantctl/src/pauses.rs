@@ -1,0 +1,85 @@
+//! `pause`, `resume` and `pauses`.
+
+use crate::{output, refusal::Refusal};
+use clap::{Args, Subcommand};
+use domain::PauseTarget;
+use manager_api::{ManagerClient, PauseRequest};
+
+/// What to hold back.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Target {
+    /// Every job.
+    Everything,
+    /// The jobs of a kind.
+    Kind {
+        /// Its name.
+        kind: String,
+    },
+    /// The jobs of an account.
+    Account {
+        /// Its id.
+        id: i64,
+    },
+    /// The jobs that work on a connection.
+    Connection {
+        /// Its id.
+        id: i64,
+    },
+}
+
+/// A pause to be.
+#[derive(Debug, Args)]
+pub(crate) struct Pause {
+    #[command(subcommand)]
+    target: Target,
+    /// Why; everybody who wonders reads it.
+    #[arg(long, global = true, default_value = "")]
+    reason: String,
+    /// Who does it.
+    #[arg(long, global = true, env = "USER", default_value = "unknown")]
+    by: String,
+}
+
+/// A pause to end.
+#[derive(Debug, Args)]
+pub(crate) struct Resume {
+    #[command(subcommand)]
+    target: Target,
+}
+
+impl Target {
+    fn checked(&self) -> Result<PauseTarget, Refusal> {
+        let (scope, key) = match self {
+            Self::Everything => ("everything", String::new()),
+            Self::Kind { kind } => ("kind", kind.clone()),
+            Self::Account { id } => ("account", id.to_string()),
+            Self::Connection { id } => ("connection", id.to_string()),
+        };
+        PauseTarget::new(scope, &key).map_err(|sentence| Refusal::usage(sentence, None))
+    }
+}
+
+pub(crate) async fn pause(client: &ManagerClient, pause: &Pause, json: bool) -> anyhow::Result<()> {
+    let target = pause.target.checked()?;
+    if pause.reason.is_empty() {
+        return Err(Refusal::usage("a pause needs a reason", Some("say it with --reason \"…\"")).into());
+    }
+    let request = PauseRequest { reason: pause.reason.clone(), by: pause.by.clone() };
+    client.pause(&target, &request).await.map_err(Refusal::from)?;
+    output::done(json, &format!("{target} is paused; jobs that run go on, no other starts"))
+}
+
+pub(crate) async fn resume(client: &ManagerClient, resume: &Resume, json: bool) -> anyhow::Result<()> {
+    let target = resume.target.checked()?;
+    client.resume(&target).await.map_err(Refusal::from)?;
+    output::done(json, &format!("{target} is no longer paused"))
+}
+
+pub(crate) async fn list(client: &ManagerClient, json: bool) -> anyhow::Result<()> {
+    let list = client.pauses().await.map_err(Refusal::from)?;
+    let rows = list.pauses.iter().map(|pause| {
+        let since = output::time(Some(pause.paused_at));
+        vec![pause.scope.clone(), pause.key.clone(), since, pause.paused_by.clone(), pause.reason.clone()]
+    });
+    output::table(json, &list, &["SCOPE", "KEY", "SINCE", "BY", "REASON"], rows.collect())
+}

@@ -1,0 +1,194 @@
+//! What may hold a job back, read for `domain::why` to decide. Every statement is bounded and finds its rows by an
+//! index. Owns no decision, and changes nothing.
+
+use super::read::JobRow;
+use crate::{Store, StoreError, pauses::RawPause};
+use chrono::{DateTime, Utc};
+use domain::{
+    ConnectionId, Dispatching, HeldFacts, JobId, JobState, Kind, LastFailure, PauseFacts, ReauthFacts, ServantFacts,
+    WhyFacts,
+};
+
+/// Jobs before this one that are looked at.
+const AHEAD_MAX: i64 = 1_000;
+/// Boots of servants that are looked at, newest first.
+const SERVANTS_MAX: i64 = 1_000;
+
+/// Who leads until when, and how it dispatches.
+struct Lead {
+    until: Option<DateTime<Utc>>,
+    dispatching: Option<Dispatching>,
+}
+
+impl Store {
+    /// Everything that may hold a job back.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn why_facts(&self, job: &JobRow) -> Result<WhyFacts, StoreError> {
+        let now = self.clock.now();
+        let mut facts = WhyFacts {
+            now,
+            kind: job.kind.clone(),
+            state: job.state,
+            due_at: job.due_at,
+            finished_at: job.finished_at,
+            held: None,
+            pauses: Vec::new(),
+            needs_reauth: None,
+            last_failure: None,
+            led_until: None,
+            dispatching: None,
+            servants: ServantFacts::default(),
+            queued_at: job.queued_at,
+            sends: job.sends,
+            ahead: 0,
+            is_ahead_bounded: false,
+            queued_of_kind: 0,
+        };
+        if job.state == JobState::Running {
+            let lease_until = self.lease_until(job.id).await?;
+            facts.held = Some(HeldFacts { servant: job.servant_id, since: job.claimed_at, lease_until });
+        }
+        if !job.state.is_pending() {
+            return Ok(facts);
+        }
+        facts.pauses = self.pauses_of(job).await?;
+        facts.needs_reauth = match job.connection_id {
+            Some(connection) => self.needs_reauth(connection).await?,
+            None => None,
+        };
+        facts.last_failure = self.last_failure(job.id).await?;
+        let lead = self.dispatching().await?;
+        facts.led_until = lead.until;
+        facts.dispatching = lead.dispatching;
+        facts.servants = self.servants_of(&job.kind, now).await?;
+        if let Some(ready_at) = job.ready_at.filter(|_| job.state == JobState::Ready) {
+            let (ahead, looked_at) = self.ahead_of(job, ready_at).await?;
+            facts.ahead = ahead;
+            facts.is_ahead_bounded = looked_at >= AHEAD_MAX;
+        }
+        facts.queued_of_kind = self.queued_of(&job.kind).await?;
+        Ok(facts)
+    }
+
+    async fn lease_until(&self, job: JobId) -> Result<Option<DateTime<Utc>>, StoreError> {
+        Ok(sqlx::query_scalar!(
+            "-- lease_until
+            SELECT until FROM leases WHERE id = (SELECT lease_id FROM jobs WHERE id = $1)",
+            job.0,
+        )
+        .fetch_optional(&self.pool)
+        .await?)
+    }
+
+    async fn pauses_of(&self, job: &JobRow) -> Result<Vec<PauseFacts>, StoreError> {
+        let rows = sqlx::query_as!(
+            RawPause,
+            "-- pauses_of
+            SELECT scope, key, paused_by, reason, paused_at FROM pauses
+            WHERE (scope = 'everything' AND key = '') OR (scope = 'kind' AND key = $1)
+               OR (scope = 'account' AND key = $2) OR (scope = 'connection' AND key = $3)
+            LIMIT 4",
+            job.kind.as_str(),
+            job.account_id.to_string(),
+            job.connection_id.map(|id| id.to_string()),
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let fact = |row: RawPause| {
+            let row = row.check()?;
+            Ok(PauseFacts { target: row.target, by: row.paused_by, reason: row.reason, since: row.paused_at })
+        };
+        rows.into_iter().map(fact).collect()
+    }
+
+    async fn needs_reauth(&self, connection: ConnectionId) -> Result<Option<ReauthFacts>, StoreError> {
+        let row = self.find_connection(connection).await?.filter(|row| row.state == "needs_reauth");
+        Ok(row.map(|row| ReauthFacts { connection, reason: row.state_reason, since: row.state_since }))
+    }
+
+    async fn last_failure(&self, job: JobId) -> Result<Option<LastFailure>, StoreError> {
+        let row = sqlx::query!(
+            "-- last_failure
+            SELECT attempt, class, error, ended_at FROM attempts WHERE job_id = $1 ORDER BY ended_at DESC LIMIT 1",
+            job.0,
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(row.map(|row| LastFailure {
+            attempt: row.attempt,
+            class: row.class,
+            error: row.error.lines().next().unwrap_or_default().to_owned(),
+            at: row.ended_at,
+        }))
+    }
+
+    async fn dispatching(&self) -> Result<Lead, StoreError> {
+        let row = sqlx::query!(
+            r#"-- dispatching
+            SELECT nullif(until, '-infinity') AS until, window_per_slot, window_min, unclaimed_secs
+            FROM leader WHERE only_row"#,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        let number = |column: Option<i32>| column.and_then(|number| u32::try_from(number).ok());
+        let dispatching = number(row.window_per_slot).zip(number(row.window_min)).zip(number(row.unclaimed_secs));
+        Ok(Lead {
+            until: row.until,
+            dispatching: dispatching.map(|((window_per_slot, window_min), unclaimed_secs)| Dispatching {
+                window_per_slot,
+                window_min,
+                unclaimed_secs,
+            }),
+        })
+    }
+
+    /// The newest boots of any kind for those that ended, and the newest of this kind that did not end by themselves.
+    async fn servants_of(&self, kind: &Kind, now: DateTime<Utc>) -> Result<ServantFacts, StoreError> {
+        let rows = sqlx::query!(
+            r#"-- servants_of
+            SELECT state AS "state!", seen_at AS "seen_at!", concurrency AS "concurrency!", running AS "running!"
+            FROM (SELECT state, seen_at, concurrency, running FROM servants
+                  WHERE kind = $1 AND state <> 'stopped' ORDER BY id DESC LIMIT $2) AS unended
+            UNION ALL
+            SELECT 'stopped', max(seen_at), 0, 0
+            FROM (SELECT kind, seen_at FROM servants ORDER BY id DESC LIMIT $2) AS latest
+            WHERE kind = $1 HAVING count(*) > 0"#,
+            kind.as_str(),
+            SERVANTS_MAX,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let mut facts = ServantFacts::default();
+        for row in rows {
+            facts.count(&row.state, row.seen_at, now, row.concurrency, row.running);
+        }
+        Ok(facts)
+    }
+
+    /// Of the jobs just before this one in the order of its kind: those that go first, and how many were looked at.
+    async fn ahead_of(&self, job: &JobRow, ready_at: DateTime<Utc>) -> Result<(i64, i64), StoreError> {
+        let row = sqlx::query!(
+            r#"-- ahead_of
+            WITH pause AS MATERIALIZED (SELECT accounts, connections FROM pauses_in_force),
+            before AS (
+                SELECT state, account_id, connection_id FROM jobs
+                WHERE kind = $1 AND ready_at IS NOT NULL AND (priority, ready_at, id) < ($2, $3, $4)
+                ORDER BY priority DESC, ready_at DESC, id DESC LIMIT $5
+            )
+            SELECT count(*) AS "looked_at!", count(*) FILTER (
+                WHERE state = 1 AND account_id <> ALL ((SELECT accounts FROM pause)::bigint[])
+                  AND (connection_id IS NULL OR connection_id <> ALL ((SELECT connections FROM pause)::bigint[]))
+            ) AS "ahead!" FROM before"#,
+            job.kind.as_str(),
+            job.priority,
+            ready_at,
+            job.id.0,
+            AHEAD_MAX,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok((row.ahead, row.looked_at))
+    }
+}

@@ -1,0 +1,121 @@
+//! What operators hold back: pausing, resuming, listing. The statements that honour it are in `jobs/transition`
+//! (dispatch) and `jobs/claim`; they read the view `pauses_in_force`.
+
+use crate::{PAGE_ROWS_MAX, Store, StoreError};
+use chrono::{DateTime, Utc};
+use domain::{Kind, PauseTarget};
+
+/// A pause in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PauseRow {
+    /// What is held back.
+    pub target: PauseTarget,
+    /// Who did it.
+    pub paused_by: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub paused_at: DateTime<Utc>,
+}
+
+/// A row before its target is checked.
+pub(crate) struct RawPause {
+    pub(crate) scope: String,
+    pub(crate) key: String,
+    pub(crate) paused_by: String,
+    pub(crate) reason: String,
+    pub(crate) paused_at: DateTime<Utc>,
+}
+
+impl RawPause {
+    pub(crate) fn check(self) -> Result<PauseRow, StoreError> {
+        let row = || format!("{} {}", self.scope, self.key);
+        let target = PauseTarget::new(&self.scope, &self.key).map_err(|_| StoreError::Corrupt {
+            table: "pauses",
+            column: "key",
+            row: row(),
+        })?;
+        Ok(PauseRow { target, paused_by: self.paused_by, reason: self.reason, paused_at: self.paused_at })
+    }
+}
+
+impl Store {
+    /// Holds jobs back from the next dispatch and claim on; those that run go on. Of what is paused already, who and
+    /// why are replaced; since when is kept.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn pause(&self, target: &PauseTarget, by: &str, reason: &str) -> Result<PauseRow, StoreError> {
+        sqlx::query_as!(
+            RawPause,
+            "-- pause
+            INSERT INTO pauses (scope, key, paused_by, reason, paused_at) VALUES ($1, $2, $3, $4, $5)
+            ON CONFLICT (scope, key) DO UPDATE SET paused_by = excluded.paused_by, reason = excluded.reason
+            RETURNING scope, key, paused_by, reason, paused_at",
+            target.scope(),
+            target.key(),
+            by,
+            reason,
+            self.clock.now(),
+        )
+        .fetch_one(&self.pool)
+        .await?
+        .check()
+    }
+
+    /// Ends a pause and wakes the dispatcher and the servants that it held back; false when there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn resume(&self, target: &PauseTarget) -> Result<bool, StoreError> {
+        let resumed =
+            sqlx::query!("-- resume\nDELETE FROM pauses WHERE scope = $1 AND key = $2", target.scope(), target.key())
+                .execute(&self.pool)
+                .await?;
+        if resumed.rows_affected() == 0 {
+            return Ok(false);
+        }
+        match target {
+            PauseTarget::Kind(kind) => self.wake(kind).await,
+            _ => self.wake_every_kind().await,
+        }
+        Ok(true)
+    }
+
+    /// Wakes the servants of all kinds; which ones have something to do is not known. Errors are dropped: the poll
+    /// behind finds the jobs.
+    async fn wake_every_kind(&self) {
+        let kinds = sqlx::query_scalar!(
+            "-- wake_every_kind
+            SELECT DISTINCT kind FROM servants WHERE state <> 'stopped' ORDER BY kind LIMIT $1",
+            PAGE_ROWS_MAX,
+        )
+        .fetch_all(&self.pool)
+        .await;
+        match kinds {
+            Ok(kinds) => {
+                for kind in kinds.into_iter().filter_map(|kind| Kind::new(kind).ok()) {
+                    self.wake(&kind).await;
+                }
+            }
+            Err(error) => tracing::debug!(%error, "nobody was woken"),
+        }
+    }
+
+    /// The pauses in force, the latest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn list_pauses(&self) -> Result<Vec<PauseRow>, StoreError> {
+        let rows = sqlx::query_as!(
+            RawPause,
+            "-- list_pauses
+            SELECT scope, key, paused_by, reason, paused_at FROM pauses
+            ORDER BY paused_at DESC, scope, key LIMIT $1",
+            PAGE_ROWS_MAX,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter().map(RawPause::check).collect()
+    }
+}

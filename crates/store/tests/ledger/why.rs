@@ -1,0 +1,148 @@
+//! The facts that say why a job does not run: each cause brought about by the real statements, and decided.
+
+use crate::world::{LEASE_SECS, World, failure, kind};
+use chrono::TimeDelta;
+use domain::{AccountId, Cause, Dispatching, JobId, JobState, PauseTarget, ServantState, why};
+use store::{Fate, NewJob};
+
+const DISPATCHING: Dispatching = Dispatching { window_per_slot: 3, window_min: 20, unclaimed_secs: 15 };
+
+async fn cause(world: &World, id: JobId) -> Cause {
+    let job = world.store.find_job(id).await.unwrap().expect("the job");
+    why(&world.store.why_facts(&job).await.unwrap())
+}
+
+#[tokio::test]
+async fn what_has_ended_or_runs_says_since_when() {
+    let world = World::new().await;
+    let now = world.clock.now();
+    let (ended, _) = world.job_in(JobState::Cancelled, &kind("ended"), 3).await;
+    assert_eq!(cause(&world, ended).await, Cause::Finished { state: JobState::Cancelled, at: Some(now) });
+    let (running, _) = world.job_in(JobState::Running, &kind("running"), 3).await;
+    let lease_until = Some(world.after_secs(LEASE_SECS));
+    let expected = Cause::Running { servant: Some(world.servant.0), since: Some(now), lease_until };
+    assert_eq!(cause(&world, running).await, expected);
+}
+
+#[tokio::test]
+async fn a_pause_binds_before_a_lost_authorisation_and_that_before_the_due_time() {
+    let world = World::new().await;
+    let now = world.clock.now();
+    let connection =
+        world.store.create_connection(AccountId::SYSTEM, "salesforce", &serde_json::json!({}), None).await.unwrap();
+    let mut new = NewJob::new(kind("noop"), serde_json::json!({}));
+    new.connection = Some(connection);
+    new.due_at = Some(world.after_secs(600));
+    let id = world.insert(&[new]).await[0];
+    assert_eq!(cause(&world, id).await, Cause::Due { at: world.after_secs(600), after: None });
+    assert!(world.store.park_connection(connection, "revoked").await.unwrap());
+    let expected =
+        Cause::NeedsReauth { connection: connection.0, reason: Some("auth_broken: revoked".to_owned()), since: now };
+    assert_eq!(cause(&world, id).await, expected);
+    world.store.pause(&PauseTarget::Account(AccountId(1)), "bob", "another account").await.unwrap();
+    assert_eq!(cause(&world, id).await, expected);
+    for target in [
+        PauseTarget::Connection(connection),
+        PauseTarget::Account(AccountId::SYSTEM),
+        PauseTarget::Kind(kind("noop")),
+        PauseTarget::Everything,
+    ] {
+        world.store.pause(&target, "ada", "a test").await.unwrap();
+        let paused = Cause::Paused {
+            scope: target.scope().to_owned(),
+            key: target.key(),
+            by: "ada".to_owned(),
+            reason: "a test".to_owned(),
+            since: now,
+        };
+        assert_eq!(cause(&world, id).await, paused, "the widest binds");
+    }
+}
+
+#[tokio::test]
+async fn a_retrys_wait_names_the_failure_before_it() {
+    let world = World::new().await;
+    let (id, key) = world.job_in(JobState::Running, &kind("noop"), 3).await;
+    let due = world.after_secs(30);
+    assert!(world.settle(key, Fate::RetryAt { due, charged: true, failure: failure() }).await);
+    let Cause::Due { at, after: Some(after) } = cause(&world, id).await else { panic!("it waits for its retry") };
+    assert_eq!((at, after.attempt, after.class.as_str()), (due, 1, "transient"));
+    assert_eq!((after.error.as_str(), after.at), ("it broke", world.clock.now()));
+    world.clock.advance(TimeDelta::seconds(31));
+    let Cause::NoScheduler { since } = cause(&world, id).await else { panic!("the lead ran out") };
+    assert_eq!(since, Some(world.clock.now() - TimeDelta::seconds(21)));
+    world.store.lead("boot-2", 10).await.unwrap().unwrap();
+    assert!(!matches!(cause(&world, id).await, Cause::NoScheduler { .. }));
+}
+
+#[tokio::test]
+async fn servants_that_are_gone_or_rest_are_told_apart() {
+    let world = World::new().await;
+    let orphan = world.insert_many(&kind("nobodys"), 1).await[0];
+    let never = Cause::NoServant { kind: "nobodys".to_owned(), last_seen_at: None, resting: 0 };
+    assert_eq!(cause(&world, orphan).await, never);
+
+    let id = world.insert_many(&kind("noop"), 1).await[0];
+    assert_eq!(cause(&world, id).await, Cause::Slot { busy: 0, slots: 10 });
+    let seen = world.clock.now();
+    world.store.touch_servant(world.servant, ServantState::Paused, 0).await.unwrap();
+    let resting = Cause::NoServant { kind: "noop".to_owned(), last_seen_at: Some(seen), resting: 1 };
+    assert_eq!(cause(&world, id).await, resting);
+    world.store.touch_servant(world.servant, ServantState::Stopped, 0).await.unwrap();
+    let gone = Cause::NoServant { kind: "noop".to_owned(), last_seen_at: Some(seen), resting: 0 };
+    assert_eq!(cause(&world, id).await, gone, "one that stopped by itself is remembered");
+    world.another_servant().await;
+    world.clock.advance(TimeDelta::seconds(16));
+    assert_eq!(cause(&world, id).await, gone, "one that fell silent is no servant");
+}
+
+#[tokio::test]
+async fn the_queue_the_order_and_the_window_come_last() {
+    let world = World::new().await;
+    let noop = kind("noop");
+    world.store.note_dispatching(&world.lead, Some(DISPATCHING)).await.unwrap();
+    let first = world.insert_many(&noop, 1).await[0];
+    assert_eq!(world.store.dispatch(&world.lead, &noop, 1).await.unwrap(), 1);
+    let queued = |sends, sweep_at| Cause::Queued { since: Some(world.clock.now()), sends, sweep_at: Some(sweep_at) };
+    assert_eq!(cause(&world, first).await, queued(1, world.after_secs(15)));
+    world.clock.advance(TimeDelta::seconds(16));
+    let lead = world.store.lead("boot-1", 60).await.unwrap().unwrap();
+    world.store.touch_servant(world.servant, ServantState::Running, 0).await.unwrap();
+    assert_eq!(world.store.send_again(&lead, &noop, 15, 10).await.unwrap(), 1);
+    assert_eq!(cause(&world, first).await, queued(2, world.after_secs(30)));
+
+    let next = world.insert_many(&noop, 1).await[0];
+    assert_eq!(cause(&world, next).await, Cause::Window { queued: 1, window: 30 });
+    let mut paused = NewJob::new(noop.clone(), serde_json::json!({}));
+    paused.account = AccountId(7);
+    paused.priority = 0;
+    let paused = world.insert(&[paused]).await[0];
+    let behind = |jobs, is_at_least| Cause::Behind { jobs, is_at_least };
+    assert_eq!(cause(&world, next).await, behind(1, false), "a more urgent one goes first");
+    world.store.pause(&PauseTarget::Account(AccountId(7)), "ada", "a test").await.unwrap();
+    assert_eq!(cause(&world, next).await, Cause::Window { queued: 1, window: 30 }, "a paused one does not");
+    assert!(matches!(cause(&world, paused).await, Cause::Paused { .. }));
+    let crowd = world.insert_many(&noop, 1_100).await;
+    assert_eq!(cause(&world, crowd[9]).await, behind(10, false));
+    assert_eq!(cause(&world, crowd[1_099]).await, behind(1_000, true));
+}
+
+#[tokio::test]
+async fn the_facts_are_read_by_indexes() {
+    let world = World::new().await;
+    let deep = "INSERT INTO jobs (account_id, due_at, created_at, ready_at, state, priority, attempts_max, kind,
+            request_id, payload)
+        SELECT 8, '2030-05-06', '2030-05-06', '2030-05-06', 1, 2, 3, 'noop', gen_random_uuid(), '{}'
+        FROM generate_series(1, 20000)";
+    sqlx::query(deep).execute(&world.sql).await.unwrap();
+    let id = world.insert_many(&kind("noop"), 1).await[0];
+    world.store.close().await;
+    let before = world.rows_read().await;
+    let store = world.reopened().await;
+    let job = store.find_job(id).await.unwrap().unwrap();
+    let facts = store.why_facts(&job).await.unwrap();
+    store.close().await;
+    assert_eq!(why(&facts), Cause::Behind { jobs: 1_000, is_at_least: true });
+    let read = world.rows_read().await - before;
+    assert!(read <= 2_000, "{read} rows were read");
+}

@@ -1,0 +1,101 @@
+//! A kind paused under load, with real processes: within a second nothing starts any more, a scheduler's restart changes
+//! nothing of that, and the end of the pause finishes everything.
+
+use crate::fleet::{Backend, Fleet, LIMIT};
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{Cause, JobId, JobState, Kind, PauseTarget, why};
+use sqlx::PgPool;
+use testkit::eventually;
+
+/// From the pause to the last start of a job, at the most, in milliseconds.
+const EFFECTIVE_MS_MAX: i64 = 1_000;
+/// How long the pause is watched, in seconds: several rounds of every duty and poll.
+const WATCHED_SECS: i64 = 4;
+
+async fn last_start(sql: &PgPool) -> DateTime<Utc> {
+    let statement = "SELECT max(claimed_at) FROM (
+        SELECT claimed_at FROM jobs UNION ALL SELECT claimed_at FROM finished_jobs) AS j";
+    sqlx::query_scalar(statement).fetch_one(sql).await.unwrap()
+}
+
+async fn cause(fleet: &Fleet, id: JobId) -> Cause {
+    why(&fleet.store.why_facts(&fleet.job(id).await).await.unwrap())
+}
+
+async fn a_kind_is_paused_under_load(backend: Backend) {
+    let fleet = Fleet::on(backend).await;
+    let sql = PgPool::connect(&fleet.deployment.database_url).await.unwrap();
+    let mut scheduler = fleet.scheduler().await;
+    let _servants = [fleet.servant("20").await, fleet.servant("20").await];
+    let mut jobs = fleet.enqueue(3_000, 50).await;
+    fleet.until(JobState::Succeeded, 100).await;
+
+    let target = PauseTarget::Kind(Kind::new("noop").unwrap());
+    let paused = fleet.store.pause(&target, "ada", "a test").await.unwrap();
+    eventually(LIMIT, "what runs to end, and what is on the queue to come back", async || {
+        (fleet.count(JobState::Running).await + fleet.count(JobState::Queued).await == 0).then_some(())
+    })
+    .await;
+    assert!(fleet.count(JobState::Ready).await > 1_000, "the load was too small for this test");
+
+    scheduler.kill();
+    scheduler = fleet.scheduler().await;
+    scheduler.line_with(LIMIT, "this scheduler leads").await;
+    jobs.extend(fleet.enqueue(50, 0).await);
+    eventually(LIMIT, "several rounds of every duty", async || {
+        (fleet.store.now() > paused.paused_at + TimeDelta::seconds(WATCHED_SECS)).then_some(())
+    })
+    .await;
+    let late_ms = (last_start(&sql).await - paused.paused_at).num_milliseconds();
+    assert!(late_ms <= EFFECTIVE_MS_MAX, "a job started {late_ms} ms after the pause");
+    println!("{backend:?}: the last job started {late_ms} ms after the pause");
+    let last = *jobs.last().unwrap();
+    assert!(matches!(cause(&fleet, last).await, Cause::Paused { by, .. } if by == "ada"));
+
+    let resumed_at = fleet.store.now();
+    assert!(fleet.store.resume(&target).await.unwrap());
+    let first_start = eventually(LIMIT, "a job starts", async || {
+        let at = last_start(&sql).await;
+        (at > resumed_at).then_some(at)
+    })
+    .await;
+    let woken_ms = (first_start - resumed_at).num_milliseconds();
+    assert!(woken_ms <= EFFECTIVE_MS_MAX, "the first job started {woken_ms} ms after the end of the pause");
+    fleet.assert_all_succeeded(&jobs).await;
+    assert!(!scheduler.output().contains("are sent again"), "the end of a pause does not wait for the sweep");
+    assert!(matches!(cause(&fleet, last).await, Cause::Finished { .. }));
+}
+
+#[tokio::test]
+async fn a_kind_is_paused_under_load_without_a_broker() {
+    a_kind_is_paused_under_load(Backend::Postgres).await;
+}
+
+#[tokio::test]
+async fn a_kind_is_paused_under_load_on_sqs() {
+    a_kind_is_paused_under_load(Backend::Sqs).await;
+}
+
+#[tokio::test]
+async fn a_job_on_the_queue_says_when_it_is_sent_again() {
+    let fleet = Fleet::on_sqs().await;
+    let _scheduler = fleet.scheduler().await;
+    let _servant = fleet.servant("1").await;
+    let jobs = fleet.enqueue(200, 300_000).await;
+    eventually(LIMIT, "each place on the way to be taken", async || {
+        let (mut is_on_queue, mut is_behind, mut is_next) = (false, false, false);
+        for id in &jobs {
+            match cause(&fleet, *id).await {
+                // The scheduler notes its settings when it takes the lead; the shipped file says 15 s.
+                Cause::Queued { since: Some(since), sends: 1, sweep_at: Some(at) } => {
+                    is_on_queue |= at == since + TimeDelta::seconds(15);
+                }
+                Cause::Behind { .. } => is_behind = true,
+                Cause::Window { queued, window } => is_next |= queued >= 19 && window == 20,
+                _ => {}
+            }
+        }
+        (is_on_queue && is_behind && is_next).then_some(())
+    })
+    .await;
+}
