@@ -160,7 +160,7 @@ async fn work_goes_on_without_the_manager() {
     fleet.deployment.manager_url = format!("http://{address}");
     let mut processes = [fleet.scheduler().await, fleet.effects("5").await];
     let heartbeat = async || {
-        let servants = fleet.store.list_servants().await.ok()?;
+        let servants = fleet.store.all_servants().await.ok()?;
         servants.first().and_then(|servant| Some((ServantId(servant.id), servant.heartbeat_at?)))
     };
     eventually(LIMIT, "a heartbeat", heartbeat).await;

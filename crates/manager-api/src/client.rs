@@ -4,7 +4,7 @@
 use crate::{
     AccountPage, CancelReply, EnqueueReply, EnqueueRequest, ErrorBody, ErrorEnvelope, Heartbeat, HeartbeatReply,
     JobDetail, JobPage, JobQuery, Order, OrderRequest, PageQuery, Pause, PauseList, PauseRequest, ResumeReply,
-    RetryReply, ServantList, Stats, Why,
+    RetryReply, ServantList, ServantQuery, Stats, Why,
 };
 use domain::PauseTarget;
 use serde::{Serialize, de::DeserializeOwned};
@@ -142,12 +142,19 @@ impl ManagerClient {
         self.post(&format!("/api/v1/jobs/{id}/cancel"), &serde_json::json!({})).await
     }
 
-    /// Lists servants.
+    /// Lists the servants, page after page to the last.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn servants(&self) -> Result<ServantList, ClientError> {
-        self.get("/api/v1/servants", &()).await
+        let mut all: ServantList = self.get("/api/v1/servants", &ServantQuery::default()).await?;
+        while let Some(after) = all.next_after.take() {
+            let query = ServantQuery { after: Some(after), limit: None };
+            let page: ServantList = self.get("/api/v1/servants", &query).await?;
+            all.servants.extend(page.servants);
+            all.next_after = page.next_after;
+        }
+        Ok(all)
     }
 
     /// Orders a servant.

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 /// A job under way in a servant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -131,9 +131,24 @@ pub struct Servant {
     pub jobs: Vec<CurrentJob>,
 }
 
-/// All servants that were heard of lately.
+/// Which page of the servants.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ServantQuery {
+    /// Behind this servant, the last one of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<i64>,
+    /// Rows, 200 at the most and unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<i64>,
+}
+
+/// Servants that were heard of lately.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ServantList {
-    /// By kind, newest first.
+    /// By kind and age.
     pub servants: Vec<Servant>,
+    /// What to ask the next page with; none when this is the last.
+    pub next_after: Option<i64>,
 }

@@ -85,7 +85,7 @@ async fn overview(State(app): State<App>) -> Result<Response, ApiError> {
         Ok(kind) => app.store.latest_of_kind(&kind, ONBOARDINGS_MAX).await?,
         Err(_) => Vec::new(),
     };
-    let servants = app.store.list_servants().await?;
+    let servants = app.store.all_servants().await?;
     let pauses = app.store.list_pauses().await?;
     render(&OverviewPage {
         pauses: pauses.iter().map(|row| PauseView::new(row, now)).collect(),

@@ -163,3 +163,20 @@ async fn heartbeats_are_shown_and_answered_with_orders() {
     beat.servant_id = 0;
     assert!(matches!(client.heartbeat(&beat).await, Err(ClientError::Refused { status: 404, .. })));
 }
+
+#[tokio::test]
+async fn servants_are_listed_page_after_page() {
+    let database = testkit::database().await;
+    let store = database.store().await;
+    for n in 0..405_u32 {
+        let kind = Kind::new(["zebra", "ant", "mule"][n as usize % 3]).unwrap();
+        let new = NewServant { kind, host: "h".into(), pid: n, version: "0".into(), concurrency: 4 };
+        store.register_servant(&new).await.unwrap();
+    }
+    let client = ManagerClient::new(&manager(store).await).unwrap();
+    let servants = client.servants().await.unwrap().servants;
+    let listed: Vec<(&str, i64)> = servants.iter().map(|servant| (servant.kind.as_str(), servant.id)).collect();
+    assert_eq!(listed.len(), 405);
+    assert!(listed.is_sorted(), "by kind and age, and none twice");
+    assert_eq!(client.stats().await.unwrap().servants_alive, 405);
+}

@@ -115,21 +115,42 @@ impl Store {
         Ok(ordered.rows_affected() == 1)
     }
 
-    /// Servants that have not ended by themselves and were heard of lately, by kind.
+    /// Servants that have not ended by themselves and were heard of lately, by kind and age; `after` is the last one of
+    /// the page before.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn list_servants(&self) -> Result<Vec<ServantRow>, StoreError> {
+    pub async fn list_servants(&self, after: Option<ServantId>, limit: i64) -> Result<Vec<ServantRow>, StoreError> {
         Ok(sqlx::query_as!(
             ServantRow,
             "-- list_servants
             SELECT id, kind, host, pid, version, state, concurrency, running, started_at, seen_at, heartbeat_at,
                    rss_bytes, current_jobs, ordered
-            FROM servants WHERE state <> 'stopped' AND seen_at >= $1 ORDER BY kind, id DESC LIMIT $2",
+            FROM servants
+            WHERE state <> 'stopped' AND seen_at >= $1
+              AND (kind, id) > (coalesce((SELECT kind FROM servants WHERE id = $2), ''), $2)
+            ORDER BY kind, id LIMIT $3",
             self.clock.now() - TimeDelta::hours(LISTED_HOURS),
-            PAGE_ROWS_MAX,
+            after.map_or(0, |id| id.0),
+            limit.clamp(1, PAGE_ROWS_MAX),
         )
         .fetch_all(&self.pool)
         .await?)
+    }
+
+    /// All of [`Self::list_servants`], page after page: a fleet is hundreds of processes, not millions of rows.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn all_servants(&self) -> Result<Vec<ServantRow>, StoreError> {
+        let mut all: Vec<ServantRow> = Vec::new();
+        loop {
+            let page = self.list_servants(all.last().map(|row| ServantId(row.id)), PAGE_ROWS_MAX).await?;
+            let is_last = i64::try_from(page.len()).is_ok_and(|rows| rows < PAGE_ROWS_MAX);
+            all.extend(page);
+            if is_last {
+                return Ok(all);
+            }
+        }
     }
 }

@@ -79,7 +79,7 @@ impl Store {
             .collect()
     }
 
-    /// A job's attempts that did not simply succeed, in order.
+    /// A job's latest attempts that did not simply succeed, in order, one page of them.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -87,8 +87,9 @@ impl Store {
         Ok(sqlx::query_as!(
             AttemptRow,
             "-- attempts_of
-            SELECT attempt, class, error, servant_id, claimed_at, ended_at FROM attempts
-            WHERE job_id = $1 ORDER BY ended_at, attempt LIMIT $2",
+            SELECT attempt, class, error, servant_id, claimed_at, ended_at FROM (
+                SELECT * FROM attempts WHERE job_id = $1 ORDER BY ended_at DESC, attempt DESC LIMIT $2) AS latest
+            ORDER BY ended_at, attempt",
             id.0,
             PAGE_ROWS_MAX,
         )

@@ -31,7 +31,7 @@ pub(crate) async fn accounts(
 pub(crate) async fn stats(State(app): State<App>) -> Result<Json<Stats>, ApiError> {
     let now = app.store.now();
     let counts = app.store.job_counts().await?;
-    let servants = app.store.list_servants().await?;
+    let servants = app.store.all_servants().await?;
     let failures = app.store.recent_failures(FAILURES_MAX).await?;
     let servants_alive = servants.iter().filter(|row| liveness(row.seen_at, now) == Liveness::Alive).count();
     Ok(Json(Stats {

@@ -3,11 +3,11 @@
 use crate::{App, error::ApiError};
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{Path, Query, State},
 };
 use chrono::{DateTime, Utc};
 use domain::{ServantId, liveness};
-use manager_api::{ErrorEnvelope, Heartbeat, HeartbeatReply, OrderRequest, Servant, ServantList};
+use manager_api::{ErrorEnvelope, Heartbeat, HeartbeatReply, OrderRequest, Servant, ServantList, ServantQuery};
 use store::{HeartbeatFacts, ServantRow};
 
 /// Jobs of one heartbeat that are kept.
@@ -16,11 +16,18 @@ const JOBS_KEPT_MAX: usize = 200;
 const STATES: [&str; 4] = ["running", "paused", "draining", "stopped"];
 
 /// Lists the servants heard of lately.
-#[utoipa::path(get, path = "/api/v1/servants", tag = "servants", responses((status = 200, body = ServantList)))]
-pub(crate) async fn list(State(app): State<App>) -> Result<Json<ServantList>, ApiError> {
+#[utoipa::path(get, path = "/api/v1/servants", tag = "servants", params(ServantQuery),
+    responses((status = 200, body = ServantList), (status = 400, body = ErrorEnvelope)))]
+pub(crate) async fn list(
+    State(app): State<App>,
+    Query(query): Query<ServantQuery>,
+) -> Result<Json<ServantList>, ApiError> {
     let now = app.store.now();
-    let rows = app.store.list_servants().await?;
-    Ok(Json(ServantList { servants: rows.into_iter().map(|row| servant_of(row, now)).collect() }))
+    let limit = query.limit.unwrap_or(store::PAGE_ROWS_MAX).clamp(1, store::PAGE_ROWS_MAX);
+    let rows = app.store.list_servants(query.after.map(ServantId), limit).await?;
+    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
+    let next_after = rows.last().filter(|_| is_full).map(|row| row.id);
+    Ok(Json(ServantList { servants: rows.into_iter().map(|row| servant_of(row, now)).collect(), next_after }))
 }
 
 /// Orders a servant to pause, resume or drain; it obeys with its next heartbeat.
