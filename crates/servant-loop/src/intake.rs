@@ -2,7 +2,7 @@
 
 use crate::{runner::Runner, servant::Servant};
 use chrono::TimeDelta;
-use domain::{JobId, Kind, ServantId, chain};
+use domain::{JobId, Kind, Next, Round, ServantId, chain};
 use queue::Sqs;
 use std::{
     collections::VecDeque,
@@ -33,6 +33,9 @@ pub(crate) struct Intake<S> {
 
 /// Wait after the ledger or the queue failed, doubled up to the second number, in milliseconds.
 const RETRY_MS: (u64, u64) = (50, 2_000);
+/// Flows that one look brings at the most, and that one claim visits.
+const FLOWS_MAX: i64 = 1_000;
+const VISITS_MAX: usize = 200;
 /// Messages that one call to the queue brings at the most (SQS's own limit).
 const RECEIVE_MAX: usize = 10;
 /// Jobs that the intake starts itself: below, handing them on would take longer.
@@ -42,22 +45,67 @@ const LANES_MAX: usize = 16;
 
 impl<S: Servant> Intake<S> {
     /// Claims due jobs from the table until told to stop, woken by `wake`, with a jittered poll behind it.
-    pub(crate) async fn take_from_table(self, wake: Arc<Notify>) {
+    pub(crate) async fn take_from_table(self: Arc<Self>, wake: Arc<Notify>) {
         let mut retry_ms = RETRY_MS.0;
         let mut is_busy = false;
+        let mut round = Round::default();
         while let Some(slots) = self.free_slots(if is_busy { self.claim_max } else { 1 }).await {
             if self.is_paused.load(Ordering::SeqCst) {
                 drop(slots);
                 self.pause().await;
                 continue;
             }
-            let limit = i64::try_from(slots.len()).unwrap_or(i64::MAX);
+            let wanted = slots.len();
+            match self.take_turns(&mut round, i64::try_from(wanted).unwrap_or(i64::MAX)).await {
+                Ok((jobs, next)) => {
+                    retry_ms = RETRY_MS.0;
+                    is_busy = jobs.len() == wanted && wanted > 1;
+                    self.start(jobs, slots);
+                    if next == Next::Rest {
+                        self.wait_for_work(&wake).await;
+                        round.woken();
+                    }
+                }
+                Err(error) => {
+                    drop(slots);
+                    self.back_off(&error, &mut retry_ms).await;
+                }
+            }
+        }
+    }
+
+    /// One go through the flows.
+    async fn take_turns(&self, round: &mut Round, limit: i64) -> Result<(Vec<ClaimedJob>, Next), StoreError> {
+        let asked_at = self.store.now();
+        if round.must_look(asked_at) {
+            let flows = self.store.waiting_flows(&self.kind, round.last(), FLOWS_MAX).await?;
+            let own = flows.iter().filter(|flow| flow.flow.connection.is_none()).map(|flow| (flow.flow, flow.weight));
+            let now = self.store.now();
+            round.looked(own, now, now - asked_at);
+        }
+        let visits = round.visits(limit, VISITS_MAX, |_| i64::MAX);
+        let until = self.store.now() + self.lease;
+        let urgent_max = round.urgent_max(limit);
+        let (jobs, taken) =
+            self.store.claim_ready(self.servant, &self.kind, &visits, urgent_max, limit, until).await?;
+        Ok((jobs, round.note(&visits, &taken, limit)))
+    }
+
+    /// Claims what the dispatcher has put into the outbox, where there is no queue, until told to stop.
+    pub(crate) async fn take_from_outbox(self: Arc<Self>, wake: Arc<Notify>) {
+        let mut retry_ms = RETRY_MS.0;
+        while let Some(slots) = self.free_slots(1).await {
+            if self.is_paused.load(Ordering::SeqCst) {
+                drop(slots);
+                self.pause().await;
+                continue;
+            }
             let until = self.store.now() + self.lease;
-            match self.store.claim_ready(self.servant, &self.kind, limit, until).await {
+            let limit = i64::try_from(slots.len()).unwrap_or(i64::MAX);
+            match self.store.claim_sent(self.servant, &self.kind, limit, until).await {
                 Ok(jobs) => {
                     retry_ms = RETRY_MS.0;
-                    is_busy = jobs.len() == slots.len() && jobs.len() > 1;
-                    let is_dry = jobs.len() < slots.len();
+                    let is_dry = jobs.is_empty();
                     self.start(jobs, slots);
                     if is_dry {
                         self.wait_for_work(&wake).await;
@@ -73,8 +121,8 @@ impl<S: Servant> Intake<S> {
 
     /// Receives ids from the queue until told to stop. Lanes beyond the first wait at the queue only while there is
     /// more than one call can bring.
-    pub(crate) async fn take_from_queue(self, sqs: Sqs) {
-        let intake = Arc::new(self);
+    pub(crate) async fn take_from_queue(self: Arc<Self>, sqs: Sqs) {
+        let intake = self;
         let (received, batches) = mpsc::channel(LANES_MAX * 2);
         let level = Arc::new(AtomicUsize::new(1));
         let more = Arc::new(Notify::new());

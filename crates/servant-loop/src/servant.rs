@@ -17,7 +17,7 @@ use daemon::{Context, ExposeSecret, Stopper};
 use domain::{Catalogue, Clock, Kind, KindDefinition};
 use serde::de::DeserializeOwned;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     future::Future,
     process::ExitCode,
     sync::{
@@ -26,7 +26,7 @@ use std::{
     },
     time::Duration,
 };
-use store::{NewServant, Store};
+use store::{Heard, NewServant, Store};
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 /// One type of work. Its file, binary, kind and queue share one name: `const KIND: &'static str = env!("CARGO_BIN_NAME")`.
@@ -149,7 +149,7 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
     keep_clock(&context.stopper, store.clone());
 
     let slots = Arc::new(Semaphore::new(usize::try_from(concurrency)?));
-    let intake = Intake {
+    let intake = Arc::new(Intake {
         runner: runner.clone(),
         store: store.clone(),
         servant: id,
@@ -160,12 +160,12 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
         poll: Duration::from_millis(config.work.poll_ms),
         is_paused,
         stop: context.stopper.soft().clone(),
-    };
+    });
     match backend {
         queue::Backend::Postgres => {
-            let wake = Arc::new(Notify::new());
-            listen(&context.stopper, store.clone(), kind, wake.clone());
-            intake.take_from_table(wake).await;
+            let (ready, sent) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+            listen(&context.stopper, store.clone(), kind, ready.clone(), sent.clone());
+            tokio::join!(intake.clone().take_from_table(ready), intake.take_from_outbox(sent));
         }
         queue::Backend::Sqs(sqs) => intake.take_from_queue(sqs).await,
     }
@@ -213,13 +213,16 @@ async fn drain(context: &Context<LoopConfig>, registry: &Registry, slots: &Arc<S
     }
 }
 
-/// Turns the ledger's wake-ups for this kind into `wake`, for as long as the process lives.
-fn listen(stopper: &Stopper, store: Store, kind: Kind, wake: Arc<Notify>) {
+/// Turns the ledger's wake-ups for this kind into `ready` and `sent`, for as long as the process lives.
+fn listen(stopper: &Stopper, store: Store, kind: Kind, ready: Arc<Notify>, sent: Arc<Notify>) {
     let stop = stopper.soft().clone();
     stopper.spawn("wake-ups", async move {
-        let heard = |kinds: &BTreeSet<String>| {
-            if kinds.contains(kind.as_str()) {
-                wake.notify_one();
+        let heard = |heard: &Heard| {
+            if heard.ready.contains(kind.as_str()) {
+                ready.notify_one();
+            }
+            if heard.sent.contains(kind.as_str()) {
+                sent.notify_one();
             }
         };
         stop.run_until_cancelled(store.follow_wake_ups(heard)).await;

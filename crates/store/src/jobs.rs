@@ -1,9 +1,10 @@
-//! The jobs' part of the ledger. Inserting in `insert`, every change of state in `transition` and `claim`, attempts'
-//! own writes in `attempt`, reading one in `read`, what holds one back in `why`, lists in `list`.
+//! The jobs' part of the ledger. Inserting in `insert`, every change of state in `transition`, `claim` and
+//! `dispatch`, attempts' own writes in `attempt`, reading one in `read`, what holds one back in `why`, lists in `list`.
 
 mod attempt;
 mod claim;
 mod claimed;
+mod dispatch;
 mod fate;
 mod insert;
 mod list;
@@ -17,6 +18,7 @@ mod tests;
 
 pub use attempt::Held;
 pub use claimed::{AttemptKey, ClaimedJob, Delivered, Outcome};
+pub use dispatch::{Dispatch, InFlight, Upcoming, WaitingFlow};
 pub use fate::{FailedAttempt, Fate, Rescued};
 pub use insert::{Inserted, NewJob, Unique};
 pub use list::{JobFilter, PAGE_ROWS_MAX};

@@ -26,7 +26,7 @@ pub use error::StoreError;
 pub use fleet::{Capacity, NewServant};
 pub use jobs::*;
 pub use leader::Leadership;
-pub use listen::WakeUps;
+pub use listen::{Heard, WakeUps};
 pub use outbox::Unsent;
 pub use partitions::Retention;
 pub use pauses::PauseRow;

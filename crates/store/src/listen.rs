@@ -3,13 +3,24 @@
 
 use crate::{Store, StoreError};
 use domain::{Kind, chain};
-use sqlx::postgres::PgListener;
+use sqlx::postgres::{PgListener, PgNotification};
 use std::{collections::BTreeSet, time::Duration};
 
-/// The channel; the payload is a kind.
-const CHANNEL: &str = "servant_ready";
+/// The channels; the payload is a kind. Jobs are ready: whoever dispatches or claims from the table may look.
+const READY: &str = "servant_ready";
+/// Jobs were dispatched where there is no queue: servants may look into the outbox.
+const SENT: &str = "servant_sent";
 /// From the loss of the connection to the next try, in seconds.
 const RETRY_SECS: u64 = 1;
+
+/// What was heard.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// Kinds of which jobs are ready.
+    pub ready: BTreeSet<String>,
+    /// Kinds of which jobs are in the outbox for their servants.
+    pub sent: BTreeSet<String>,
+}
 
 /// A subscription to wake-ups.
 #[derive(Debug)]
@@ -20,8 +31,16 @@ pub struct WakeUps {
 impl Store {
     /// Tells whoever waits that jobs of a kind are ready. Errors are dropped: the poll behind finds the jobs.
     pub async fn wake(&self, kind: &Kind) {
-        let sent =
-            sqlx::query!("SELECT /* wake */ pg_notify($1, $2)", CHANNEL, kind.as_str()).execute(&self.pool).await;
+        self.notify(READY, kind).await;
+    }
+
+    /// Tells servants of a kind that jobs were dispatched to the outbox. Errors are dropped: the poll behind finds them.
+    pub async fn wake_sent(&self, kind: &Kind) {
+        self.notify(SENT, kind).await;
+    }
+
+    async fn notify(&self, channel: &str, kind: &Kind) {
+        let sent = sqlx::query!("-- notify\nSELECT pg_notify($1, $2)", channel, kind.as_str()).execute(&self.pool).await;
         if let Err(error) = sent {
             tracing::debug!(%error, "a wake-up was not sent");
         }
@@ -33,13 +52,13 @@ impl Store {
     /// [`StoreError`] when no connection can be had.
     pub async fn wake_ups(&self) -> Result<WakeUps, StoreError> {
         let mut listener = PgListener::connect_with(&self.pool).await?;
-        listener.listen(CHANNEL).await?;
+        listener.listen_all([READY, SENT]).await?;
         Ok(WakeUps { listener })
     }
 
-    /// Calls `heard` with the kinds of every wake-up, on a connection that is made again when it is lost. Never ends
+    /// Calls `heard` with every wake-up, on a connection that is made again when it is lost. Never ends
     /// by itself: drop it, or race it against a cancellation.
-    pub async fn follow_wake_ups(&self, heard: impl Fn(&BTreeSet<String>)) {
+    pub async fn follow_wake_ups(&self, heard: impl Fn(&Heard)) {
         loop {
             if let Err(error) = self.hear_wake_ups(&heard).await {
                 tracing::debug!(error = chain(&error), "wake-ups are lost; the poll goes on");
@@ -48,7 +67,7 @@ impl Store {
         }
     }
 
-    async fn hear_wake_ups(&self, heard: &impl Fn(&BTreeSet<String>)) -> Result<(), StoreError> {
+    async fn hear_wake_ups(&self, heard: &impl Fn(&Heard)) -> Result<(), StoreError> {
         let mut wake_ups = self.wake_ups().await?;
         loop {
             heard(&wake_ups.next().await?);
@@ -57,15 +76,23 @@ impl Store {
 }
 
 impl WakeUps {
-    /// Waits for wake-ups and answers with the kinds they name, all that have arrived.
+    /// Waits for wake-ups and answers with all that have arrived.
     ///
     /// # Errors
     /// [`StoreError`] when the connection is lost and cannot be had again.
-    pub async fn next(&mut self) -> Result<BTreeSet<String>, StoreError> {
-        let mut kinds = BTreeSet::from([self.listener.recv().await?.payload().to_owned()]);
+    pub async fn next(&mut self) -> Result<Heard, StoreError> {
+        let mut heard = Heard::default();
+        heard.note(&self.listener.recv().await?);
         while let Some(more) = self.listener.next_buffered() {
-            kinds.insert(more.payload().to_owned());
+            heard.note(&more);
         }
-        Ok(kinds)
+        Ok(heard)
+    }
+}
+
+impl Heard {
+    fn note(&mut self, notification: &PgNotification) {
+        let kinds = if notification.channel() == SENT { &mut self.sent } else { &mut self.ready };
+        kinds.insert(notification.payload().to_owned());
     }
 }

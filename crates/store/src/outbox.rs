@@ -24,7 +24,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn unsent(&self, limit: i64) -> Result<Vec<Unsent>, StoreError> {
         let rows =
-            sqlx::query!("-- unsent\nSELECT id, job_id, account_id, kind FROM outbox ORDER BY id LIMIT $1", limit)
+            sqlx::query!("-- unsent\nSELECT id, job_id, account_id, kind FROM outbox ORDER BY kind, id LIMIT $1", limit)
                 .fetch_all(&self.pool)
                 .await?;
         rows.into_iter()

@@ -4,7 +4,7 @@
 use super::claimed::{AttemptKey, ClaimedJob, Delivered, attempt_number};
 use crate::{Store, StoreError};
 use chrono::{DateTime, Utc};
-use domain::{AccountId, AttemptToken, ConnectionId, JobId, Kind, ServantId};
+use domain::{AccountId, AttemptToken, ConnectionId, Flow, JobId, Kind, Place, ServantId, Taken, Visit};
 use uuid::Uuid;
 
 macro_rules! claimed_job {
@@ -26,9 +26,58 @@ macro_rules! claimed_job {
     }};
 }
 
+/// A statement that claims queued jobs, `given` with the time at which each was sent.
+macro_rules! claim_queued {
+    ($name:literal, $given:literal, $($argument:expr),* $(,)?) => {
+        sqlx::query!(
+            "-- " + $name + "\nWITH RECURSIVE given AS (" + $given + "), pause AS MATERIALIZED (
+                SELECT everything OR $1 = ANY(kinds) AS of_kind, accounts, connections FROM pauses_in_force
+            ), queued AS (
+                SELECT jobs.id, given.sent_at,
+                       (SELECT of_kind FROM pause)
+                       OR jobs.account_id = ANY ((SELECT accounts FROM pause)::bigint[])
+                       OR coalesce(jobs.connection_id = ANY ((SELECT connections FROM pause)::bigint[])
+                                   OR NOT EXISTS (SELECT FROM connections
+                                                  WHERE connections.id = jobs.connection_id AND state = 'active'), false)
+                          AND jobs.connection_id IS NOT NULL AS is_held
+                FROM given JOIN jobs ON jobs.id = given.id
+                WHERE jobs.state = 2 AND jobs.kind = $1
+                ORDER BY jobs.id FOR UPDATE OF jobs SKIP LOCKED
+            ), lease AS (
+                INSERT INTO leases (servant_id, until, job_ids)
+                SELECT $2, $4, array_agg(id) FROM queued WHERE NOT is_held HAVING count(*) > 0
+                RETURNING id
+            ), claimed AS (
+                UPDATE jobs
+                SET state = 3, attempt = attempt + 1, attempt_token = $5, servant_id = $2,
+                    lease_id = (SELECT id FROM lease), claimed_at = $3, sent_at = queued.sent_at
+                FROM queued WHERE jobs.id = queued.id AND NOT queued.is_held
+                RETURNING jobs.id, attempt, attempts_max, account_id, connection_id, request_id, traceparent,
+                          payload::text AS payload, deadline_at, due_at, checkpoint
+            ), held AS (
+                UPDATE jobs SET state = 1, queued_at = NULL, sends = 0
+                FROM queued WHERE jobs.id = queued.id AND queued.is_held
+                RETURNING jobs.id
+            ), counted AS (
+                INSERT INTO job_count_deltas (kind, state, delta)
+                SELECT $1, 2, -count(*) FROM (SELECT id FROM claimed UNION ALL SELECT id FROM held) AS gone
+                HAVING count(*) > 0
+                UNION ALL SELECT $1, 3, count(*) FROM claimed HAVING count(*) > 0
+                UNION ALL SELECT $1, 1, count(*) FROM held HAVING count(*) > 0
+            )
+            SELECT id AS \"id!\", attempt AS \"attempt!\", attempts_max AS \"attempts_max!\",
+                   account_id AS \"account_id!\", connection_id, request_id AS \"request_id!\", traceparent,
+                   payload AS \"payload!\", deadline_at, due_at AS \"due_at!\", checkpoint
+            FROM claimed",
+            $($argument),*
+        )
+    };
+}
+
 impl Store {
     /// [`JobEvent::Claim`](domain::JobEvent::Claim) without a broker: a servant takes up to `limit` due jobs of its
-    /// kind that nothing pauses, by priority and then by the time since which they are ready.
+    /// kind, urgent ones first (`urgent_max` at the most), then visit by visit; of jobs without a connection only, since
+    /// the others are the dispatcher's. Leaves out what is paused. Answers with the jobs and where they stood.
     ///
     /// # Errors
     /// [`StoreError`]; when the answer was lost, the lease of what was claimed runs out and the jobs run again.
@@ -36,40 +85,64 @@ impl Store {
         &self,
         servant: ServantId,
         kind: &Kind,
+        visits: &[Visit],
+        urgent_max: i64,
         limit: i64,
         until: DateTime<Utc>,
-    ) -> Result<Vec<ClaimedJob>, StoreError> {
+    ) -> Result<(Vec<ClaimedJob>, Vec<Taken>), StoreError> {
         let token = AttemptToken(Uuid::new_v4());
+        let accounts: Vec<i64> = visits.iter().map(|visit| visit.flow.account.0).collect();
+        let quanta: Vec<i64> = visits.iter().map(|visit| visit.quantum).collect();
+        let turns: Vec<f64> = visits.iter().map(|v| v.after.map_or(f64::NEG_INFINITY, |place| place.turn)).collect();
+        let ids: Vec<i64> = visits.iter().map(|visit| visit.after.map_or(0, |place| place.id.0)).collect();
         let rows = sqlx::query!(
             r#"-- claim_ready
             WITH pause AS MATERIALIZED (
-                SELECT everything OR $1 = ANY(kinds) AS of_kind, accounts, connections FROM pauses_in_force
-            ), due AS (
-                SELECT id, state AS was FROM jobs
-                WHERE kind = $1 AND ready_at IS NOT NULL AND state IN (1, 2)
-                  AND NOT (SELECT of_kind FROM pause)
-                  AND account_id <> ALL ((SELECT accounts FROM pause)::bigint[])
-                  AND (connection_id IS NULL OR connection_id <> ALL ((SELECT connections FROM pause)::bigint[]))
-                ORDER BY priority, ready_at, id LIMIT $2 FOR UPDATE SKIP LOCKED
+                SELECT everything OR $1 = ANY(kinds) AS of_kind, accounts FROM pauses_in_force
+            ), visit AS MATERIALIZED (
+                SELECT account_id, quantum, turn, after_id
+                FROM unnest($7::bigint[], $8::bigint[], $9::float8[], $10::bigint[]) AS t (account_id, quantum, turn, after_id)
+                WHERE NOT (SELECT of_kind FROM pause) AND account_id <> ALL ((SELECT accounts FROM pause)::bigint[])
+            ), urgent AS MATERIALIZED (
+                SELECT id FROM (
+                    SELECT id FROM jobs
+                    WHERE kind = $1 AND priority = 0 AND ready_at IS NOT NULL AND state = 1 AND connection_id IS NULL
+                      AND NOT (SELECT of_kind FROM pause)
+                      AND account_id <> ALL ((SELECT accounts FROM pause)::bigint[])
+                    ORDER BY ready_at, id LIMIT $11 FOR UPDATE SKIP LOCKED) AS first
+            ), taken AS MATERIALIZED (
+                SELECT id, turn, is_urgent FROM (
+                    SELECT id, 0::float8 AS turn, true AS is_urgent FROM urgent
+                    UNION ALL
+                    SELECT next.id, next.turn, false FROM visit CROSS JOIN LATERAL (
+                        SELECT id, (date_part('epoch', ready_at - '2000-01-01 00:00:00+00'::timestamptz) + 60 * priority) AS turn
+                        FROM jobs
+                        WHERE kind = $1 AND account_id = visit.account_id AND coalesce(connection_id, 0) = 0
+                          AND ready_at IS NOT NULL AND state = 1
+                          AND ((date_part('epoch', ready_at - '2000-01-01 00:00:00+00'::timestamptz) + 60 * priority), id)
+                              > (visit.turn, visit.after_id)
+                          AND id <> ALL ((SELECT coalesce(array_agg(id), '{}') FROM urgent)::bigint[])
+                        ORDER BY (date_part('epoch', ready_at - '2000-01-01 00:00:00+00'::timestamptz) + 60 * priority), id
+                        LIMIT visit.quantum FOR UPDATE SKIP LOCKED) AS next) AS in_turn LIMIT $2
             ), lease AS (
                 INSERT INTO leases (servant_id, until, job_ids)
-                SELECT $3, $5, array_agg(id) FROM due HAVING count(*) > 0
+                SELECT $3, $5, array_agg(id) FROM taken HAVING count(*) > 0
                 RETURNING id
             ), claimed AS (
                 UPDATE jobs
                 SET state = 3, attempt = attempt + 1, attempt_token = $6, servant_id = $3,
                     lease_id = (SELECT id FROM lease), claimed_at = $4
-                FROM due WHERE jobs.id = due.id
+                FROM taken WHERE jobs.id = taken.id
                 RETURNING jobs.id, attempt, attempts_max, account_id, connection_id, request_id, traceparent,
-                          payload::text AS payload, deadline_at, due_at, checkpoint, due.was
+                          payload::text AS payload, deadline_at, due_at, checkpoint, taken.turn, taken.is_urgent
             ), counted AS (
                 INSERT INTO job_count_deltas (kind, state, delta)
-                SELECT $1, was, -count(*) FROM claimed GROUP BY was
+                SELECT $1, 1, -count(*) FROM claimed HAVING count(*) > 0
                 UNION ALL SELECT $1, 3, count(*) FROM claimed HAVING count(*) > 0
             )
             SELECT id AS "id!", attempt AS "attempt!", attempts_max AS "attempts_max!", account_id AS "account_id!",
                    connection_id, request_id AS "request_id!", traceparent, payload AS "payload!", deadline_at, due_at AS "due_at!",
-                   checkpoint
+                   checkpoint, turn AS "turn!", is_urgent AS "is_urgent!"
             FROM claimed"#,
             kind.as_str(),
             limit,
@@ -77,17 +150,31 @@ impl Store {
             self.clock.now(),
             until,
             token.0,
+            &accounts,
+            &quanta,
+            &turns,
+            &ids,
+            urgent_max,
         )
         .fetch_all(&self.pool)
         .await?;
-        Ok(rows.into_iter().map(|row| claimed_job!(row, token)).collect())
+        let taken = rows
+            .iter()
+            .map(|row| Taken {
+                flow: Flow { account: AccountId(row.account_id), connection: None },
+                place: Place { turn: row.turn, id: JobId(row.id) },
+                is_urgent: row.is_urgent,
+            })
+            .collect();
+        Ok((rows.into_iter().map(|row| claimed_job!(row, token)).collect(), taken))
     }
 
     /// [`JobEvent::Claim`](domain::JobEvent::Claim) of what the queue delivered, in one statement. Ids that are not
     /// queued (duplicates, cancelled jobs, ids of another kind) are not in the answer; their messages are deleted.
     ///
-    /// Nor are paused jobs ([`JobEvent::Hold`](domain::JobEvent::Hold)): they are ready again, so that the end of the
-    /// pause dispatches them at once, and until then their place in the window is somebody else's.
+    /// Nor are jobs that are paused or whose connection is not active ([`JobEvent::Hold`](domain::JobEvent::Hold)):
+    /// they are ready again, so that the end of that dispatches them at once, and until then their place in the window
+    /// is somebody else's.
     ///
     /// # Errors
     /// [`StoreError`]; when the answer was lost, the lease of what was claimed runs out and the jobs run again.
@@ -101,54 +188,49 @@ impl Store {
         let ids: Vec<i64> = delivered.iter().map(|d| d.id.0).collect();
         let sent: Vec<DateTime<Utc>> = delivered.iter().map(|d| d.sent_at).collect();
         let token = AttemptToken(Uuid::new_v4());
-        let rows = sqlx::query!(
-            r#"-- claim_delivered
-            WITH given AS (
-                SELECT id, min(sent_at) AS sent_at FROM unnest($1::bigint[], $2::timestamptz[]) AS t (id, sent_at)
-                GROUP BY id
-            ), pause AS MATERIALIZED (
-                SELECT everything OR $3 = ANY(kinds) AS of_kind, accounts, connections FROM pauses_in_force
-            ), queued AS (
-                SELECT jobs.id, given.sent_at,
-                       (SELECT of_kind FROM pause)
-                       OR jobs.account_id = ANY ((SELECT accounts FROM pause)::bigint[])
-                       OR coalesce(jobs.connection_id = ANY ((SELECT connections FROM pause)::bigint[]), false) AS is_held
-                FROM given JOIN jobs ON jobs.id = given.id
-                WHERE jobs.state = 2 AND jobs.kind = $3
-                ORDER BY jobs.id FOR UPDATE OF jobs SKIP LOCKED
-            ), lease AS (
-                INSERT INTO leases (servant_id, until, job_ids)
-                SELECT $4, $6, array_agg(id) FROM queued WHERE NOT is_held HAVING count(*) > 0
-                RETURNING id
-            ), claimed AS (
-                UPDATE jobs
-                SET state = 3, attempt = attempt + 1, attempt_token = $7, servant_id = $4,
-                    lease_id = (SELECT id FROM lease), claimed_at = $5, sent_at = queued.sent_at
-                FROM queued WHERE jobs.id = queued.id AND NOT queued.is_held
-                RETURNING jobs.id, attempt, attempts_max, account_id, connection_id, request_id, traceparent,
-                          payload::text AS payload, deadline_at, due_at, checkpoint
-            ), held AS (
-                UPDATE jobs SET state = 1, queued_at = NULL, sends = 0
-                FROM queued WHERE jobs.id = queued.id AND queued.is_held
-                RETURNING jobs.id
-            ), counted AS (
-                INSERT INTO job_count_deltas (kind, state, delta)
-                SELECT $3, 2, -count(*) FROM (SELECT id FROM claimed UNION ALL SELECT id FROM held) AS gone
-                HAVING count(*) > 0
-                UNION ALL SELECT $3, 3, count(*) FROM claimed HAVING count(*) > 0
-                UNION ALL SELECT $3, 1, count(*) FROM held HAVING count(*) > 0
-            )
-            SELECT id AS "id!", attempt AS "attempt!", attempts_max AS "attempts_max!", account_id AS "account_id!",
-                   connection_id, request_id AS "request_id!", traceparent, payload AS "payload!", deadline_at, due_at AS "due_at!",
-                   checkpoint
-            FROM claimed"#,
-            &ids,
-            &sent,
+        let rows = claim_queued!(
+            "claim_delivered",
+            "SELECT id, min(sent_at) AS sent_at FROM unnest($6::bigint[], $7::timestamptz[]) AS t (id, sent_at)
+            GROUP BY id",
             kind.as_str(),
             servant.0,
             self.clock.now(),
             until,
             token.0,
+            &ids,
+            &sent,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|row| claimed_job!(row, token)).collect())
+    }
+
+    /// The same without a broker: takes up to `limit` of what the dispatcher let through from the outbox, in one
+    /// statement.
+    ///
+    /// # Errors
+    /// [`StoreError`]; when the answer was lost, the lease of what was claimed runs out and the jobs run again.
+    pub async fn claim_sent(
+        &self,
+        servant: ServantId,
+        kind: &Kind,
+        limit: i64,
+        until: DateTime<Utc>,
+    ) -> Result<Vec<ClaimedJob>, StoreError> {
+        let token = AttemptToken(Uuid::new_v4());
+        let rows = claim_queued!(
+            "claim_sent",
+            "SELECT job_id AS id, min(queued_at) AS sent_at FROM taken GROUP BY job_id
+            ), taken AS (
+                DELETE FROM outbox WHERE kind = $1 AND id = ANY (ARRAY(
+                    SELECT id FROM outbox WHERE kind = $1 ORDER BY id LIMIT $6 FOR UPDATE SKIP LOCKED))
+                RETURNING job_id, queued_at",
+            kind.as_str(),
+            servant.0,
+            self.clock.now(),
+            until,
+            token.0,
+            limit,
         )
         .fetch_all(&self.pool)
         .await?;

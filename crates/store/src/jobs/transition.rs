@@ -66,50 +66,6 @@ impl Store {
         Ok(kinds)
     }
 
-    /// [`JobEvent::Dispatch`](domain::JobEvent::Dispatch): up to `limit` ready jobs of a kind that nothing pauses become
-    /// queued, each with its entry in the outbox. Answers with their number.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn dispatch(&self, leadership: &Leadership, kind: &Kind, limit: i64) -> Result<u64, StoreError> {
-        let dispatched = sqlx::query_scalar!(
-            r#"-- dispatch
-            WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE),
-            pause AS MATERIALIZED (
-                SELECT everything OR $3 = ANY(kinds) AS of_kind, accounts, connections FROM pauses_in_force
-            ), due AS (
-                SELECT id FROM jobs
-                WHERE kind = $3 AND ready_at IS NOT NULL AND state = 1 AND EXISTS (SELECT FROM led)
-                  AND NOT (SELECT of_kind FROM pause)
-                  AND account_id <> ALL ((SELECT accounts FROM pause)::bigint[])
-                  AND (connection_id IS NULL OR connection_id <> ALL ((SELECT connections FROM pause)::bigint[]))
-                ORDER BY priority, ready_at, id LIMIT $5 FOR UPDATE SKIP LOCKED
-            ), queued AS (
-                UPDATE jobs SET state = 2, queued_at = $4, sends = 1
-                FROM due WHERE jobs.id = due.id
-                RETURNING jobs.id, jobs.account_id
-            ), posted AS (
-                INSERT INTO outbox (job_id, account_id, kind, queued_at) SELECT id, account_id, $3, $4 FROM queued
-            ), noted AS (
-                INSERT INTO dispatches (kind, queued_at, sends, job_ids)
-                SELECT $3, $4, 1, array_agg(id) FROM queued HAVING count(*) > 0
-            ), counted AS (
-                INSERT INTO job_count_deltas (kind, state, delta)
-                SELECT $3, 1, -count(*) FROM queued HAVING count(*) > 0
-                UNION ALL SELECT $3, 2, count(*) FROM queued HAVING count(*) > 0
-            )
-            SELECT count(*) AS "dispatched!" FROM queued"#,
-            leadership.term.0,
-            leadership.holder,
-            kind.as_str(),
-            self.clock.now(),
-            limit,
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        Ok(dispatched.unsigned_abs())
-    }
-
     /// [`JobEvent::SendAgain`](domain::JobEvent::SendAgain): jobs queued longer ago than `bound_secs`, doubled with
     /// each time they were sent (at most 8 times), go to the outbox again. Looks at `dispatches_max` dispatches that
     /// old; those whose jobs have all been claimed are done with. Answers with the number of jobs.

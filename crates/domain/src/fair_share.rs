@@ -1,0 +1,246 @@
+//! Who is served next: accounts that wait for the same kind of work take turns, by deficit round robin over their flows,
+//! each visit as long as the account's weight. Owns the place in a round; what waits in a flow is the ledger's to say.
+//!
+//! Within a flow jobs go by their turn: the time since which they are ready, later by [`AGING_SECS`] for each step of
+//! priority. So an urgent job goes before all that came up to that much earlier, and none waits for ever.
+
+use crate::{AccountId, ConnectionId, JobId};
+use chrono::{DateTime, TimeDelta, Utc};
+use std::collections::BTreeMap;
+
+/// What a step of priority is worth, in seconds of waiting. The ledger's index has the same number.
+pub const AGING_SECS: i64 = 60;
+/// Of the time, one part in so many is spent on looking which flows there are, while there is work.
+const LOOK_SHARE: i32 = 10;
+/// Urgent jobs that may be taken in a row while others wait.
+const URGENT_RUN_MAX: i64 = 3;
+
+/// Jobs of one kind that wait in one line: an account's, on one connection or on none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Flow {
+    /// Whose.
+    pub account: AccountId,
+    /// On which connection.
+    pub connection: Option<ConnectionId>,
+}
+
+/// Where a job stands in its flow: its turn, in seconds since 2000, and its id among those of the same turn.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Place {
+    /// Its turn.
+    pub turn: f64,
+    /// The job.
+    pub id: JobId,
+}
+
+/// What one flow may give in one go.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Visit {
+    /// The flow.
+    pub flow: Flow,
+    /// Jobs at the most.
+    pub quantum: i64,
+    /// The flow has been taken up to here: what lies before is running, and looking through it again costs time.
+    pub after: Option<Place>,
+}
+
+/// A job that was taken.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Taken {
+    /// Its flow.
+    pub flow: Flow,
+    /// Its place there.
+    pub place: Place,
+    /// It came by the urgent lane, out of its flow's turn.
+    pub is_urgent: bool,
+}
+
+/// What follows a go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// There is more to take.
+    TakeMore,
+    /// There may be flows, or jobs within them, that were not seen: look again.
+    Look,
+    /// Nothing waits that could be taken.
+    Rest,
+}
+
+/// Where one who takes jobs of a kind is in the round of its flows.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Round {
+    flows: BTreeMap<Flow, Known>,
+    /// The flow whose visit is not over, and what it has taken in it; or the one whose visit was the last.
+    at: Option<(Flow, Progress)>,
+    /// When the flows were looked at, and how long that took.
+    looked: Option<(DateTime<Utc>, TimeDelta)>,
+    sight: Sight,
+    urgent_run: i64,
+}
+
+/// How well the flows are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Sight {
+    /// As far as is known, nothing has come since the look.
+    #[default]
+    Clear,
+    /// Something has come; what is known is to be tried first.
+    Woken,
+    /// What is known was tried since something has come.
+    Tried,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Known {
+    weight: u16,
+    after: Option<Place>,
+    /// It has been visited since the look.
+    is_visited: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Taken(i64),
+    Over,
+}
+
+impl Flow {
+    /// Its connection's id, 0 for none.
+    #[must_use]
+    pub fn connection_key(self) -> i64 {
+        self.connection.map_or(0, |id| id.0)
+    }
+}
+
+impl Round {
+    /// Whether the flows are to be looked at before anything is taken.
+    #[must_use]
+    pub fn must_look(&self, now: DateTime<Utc>) -> bool {
+        let is_old = self.looked.is_none_or(|(at, took)| now - at > took * LOOK_SHARE);
+        is_old && (self.sight != Sight::Woken || self.flows.is_empty())
+    }
+
+    /// The last flow visited: a look that cannot bring all flows begins after it.
+    #[must_use]
+    pub fn last(&self) -> Option<Flow> {
+        self.at.map(|(flow, _)| flow)
+    }
+
+    /// Takes in which flows there are, with the weights of their accounts, and how long it took to see.
+    pub fn looked(&mut self, flows: impl IntoIterator<Item = (Flow, u16)>, now: DateTime<Utc>, took: TimeDelta) {
+        self.flows = flows
+            .into_iter()
+            .map(|(flow, weight)| (flow, Known { weight: weight.max(1), after: None, is_visited: false }))
+            .collect();
+        self.looked = Some((now, took));
+        self.sight = Sight::Clear;
+    }
+
+    /// New jobs may have come. What is known is tried first, since it is most often right.
+    pub fn woken(&mut self) {
+        self.sight = Sight::Woken;
+    }
+
+    /// How many of `limit` jobs may be urgent ones: of four in a row one is not, unless no other waits. So the urgent
+    /// lane is quick and closes nobody out.
+    #[must_use]
+    pub fn urgent_max(&self, limit: i64) -> i64 {
+        let four = URGENT_RUN_MAX + 1;
+        if limit >= four { limit * URGENT_RUN_MAX / four } else { limit.min(URGENT_RUN_MAX - self.urgent_run).max(0) }
+    }
+
+    /// The visits of the next go of `limit` jobs, in their order, `flows_max` at the most. `room` says how many jobs a
+    /// flow may give; one without room is passed over.
+    pub fn visits(&self, limit: i64, flows_max: usize, room: impl Fn(Flow) -> i64) -> Vec<Visit> {
+        let (first, rest) = match self.at {
+            Some((flow, Progress::Taken(_))) => (self.flows.get_key_value(&flow), Some(flow)),
+            Some((flow, Progress::Over)) => (None, Some(flow)),
+            None => (None, None),
+        };
+        let later = self.flows.iter().filter(|(flow, _)| rest.is_none_or(|at| **flow > at));
+        let earlier = self.flows.iter().filter(|(flow, _)| rest.is_some_and(|at| **flow < at));
+        // The flow of the last visit comes last when that is over.
+        let last = rest.filter(|_| first.is_none()).and_then(|flow| self.flows.get_key_value(&flow));
+        let ring: Vec<(Flow, Known, i64)> = first
+            .into_iter()
+            .chain(later)
+            .chain(earlier)
+            .chain(last)
+            .map(|(flow, known)| (*flow, *known, room(*flow)))
+            .filter(|(.., room)| *room > 0)
+            .take(flows_max)
+            .collect();
+        let weights: Vec<u16> = ring.iter().map(|(_, known, _)| known.weight).collect();
+        let quanta = quanta(&weights, limit);
+        ring.into_iter()
+            .zip(quanta)
+            .map(|((flow, known, room), quantum)| {
+                let spent = match self.at {
+                    Some((at, Progress::Taken(taken))) if at == flow => taken,
+                    _ => 0,
+                };
+                Visit { flow, quantum: (quantum - spent).max(1).min(room), after: known.after }
+            })
+            .collect()
+    }
+
+    /// Notes what a go of at most `limit` jobs has taken of `visits`, and says what follows.
+    pub fn note(&mut self, visits: &[Visit], taken: &[Taken], limit: i64) -> Next {
+        let is_full = i64::try_from(taken.len()).is_ok_and(|taken| taken >= limit);
+        let mut by_flow: BTreeMap<Flow, (i64, Place)> = BTreeMap::new();
+        for job in taken.iter().filter(|job| !job.is_urgent) {
+            let entry = by_flow.entry(job.flow).or_insert((0, job.place));
+            entry.0 += 1;
+            if job.place > entry.1 {
+                entry.1 = job.place;
+            }
+        }
+        let urgent = i64::try_from(taken.len()).unwrap_or(0) - by_flow.values().map(|(count, _)| count).sum::<i64>();
+        let was_closed = self.urgent_max(limit) == 0;
+        self.urgent_run = if by_flow.is_empty() && urgent > 0 { self.urgent_run + urgent } else { 0 };
+
+        // A full go ended at the last flow that gave anything; the others were gone through.
+        let reached = visits.iter().rposition(|visit| by_flow.contains_key(&visit.flow));
+        let through = if is_full { reached.map_or(0, |last| last + 1) } else { visits.len() };
+        let mut has_more = is_full || urgent > 0 || was_closed;
+        for visit in &visits[..through] {
+            let Some(known) = self.flows.get_mut(&visit.flow) else { continue };
+            known.is_visited = true;
+            if let Some((count, place)) = by_flow.get(&visit.flow) {
+                known.after = Some(*place);
+                has_more |= *count >= visit.quantum;
+            }
+        }
+        if let Some(last) = reached.map(|last| visits[last]) {
+            let before = match self.at {
+                Some((at, Progress::Taken(taken))) if at == last.flow => taken,
+                _ => 0,
+            };
+            let count = by_flow.get(&last.flow).map_or(0, |(count, _)| *count);
+            let is_over = !is_full || count >= last.quantum;
+            self.at = Some((last.flow, if is_over { Progress::Over } else { Progress::Taken(before + count) }));
+        }
+        let was_all_seen = self.flows.values().all(|known| known.is_visited);
+        if self.sight == Sight::Woken {
+            self.sight = Sight::Tried;
+        }
+        if has_more {
+            Next::TakeMore
+        } else if self.sight == Sight::Tried || self.looked.is_none() {
+            Next::Look
+        } else if !was_all_seen && !visits.is_empty() {
+            Next::TakeMore
+        } else {
+            Next::Rest
+        }
+    }
+}
+
+/// How many jobs each flow may give in one visit when `limit` can be taken in all: its weight at least, and more when
+/// there is room for more than one round.
+#[must_use]
+pub fn quanta(weights: &[u16], limit: i64) -> Vec<i64> {
+    let all = weights.iter().map(|weight| i64::from(*weight)).sum::<i64>().max(1);
+    let share = |weight: i64| (limit.saturating_mul(weight) + all - 1) / all;
+    weights.iter().map(|weight| i64::from(*weight)).map(|weight| share(weight).max(weight)).collect()
+}
