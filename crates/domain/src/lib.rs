@@ -7,6 +7,7 @@ mod clock;
 mod dispatching;
 mod error_class;
 mod ids;
+mod limits;
 mod pause;
 mod retry;
 mod schedule;
@@ -14,12 +15,17 @@ mod servant;
 mod state;
 mod why;
 
-pub use catalogue::{Catalogue, CatalogueError, KindDefinition};
+pub use catalogue::{Catalogue, CatalogueError, CatalogueTables, KindDefinition};
 pub use chain::chain;
 pub use clock::{Clock, ManualClock};
 pub use dispatching::Dispatching;
 pub use error_class::{ErrorClass, Failure};
 pub use ids::{AccountId, AttemptToken, ConnectionId, JobId, Kind, KindError, LeaseId, ScheduleId, ServantId, Term};
+pub use limits::{
+    Blocked, Bucket, BudgetCause, BudgetFacts, BudgetSettings, BudgetVerdict, Candidate, DayLimit, DayUse, Gauge,
+    InFlight, Limit, LimitCause, LimitState, Limits, Pace, Per, RECHECK_SECS, Rate, Refusal, Rooms, RoomsFacts, Scope,
+    Spending, Subject, URGENT, VendorBudget, What, check_vendor,
+};
 pub use pause::PauseTarget;
 pub use retry::{RetryPolicy, Verdict};
 pub use schedule::{
@@ -28,4 +34,4 @@ pub use schedule::{
 };
 pub use servant::{HEARTBEAT_SECS, Liveness, ServantState, liveness};
 pub use state::{JobEvent, JobState, next};
-pub use why::{Cause, HeldFacts, LastFailure, PauseFacts, ReauthFacts, ServantFacts, WhyFacts, why};
+pub use why::{Cause, HeldFacts, LastFailure, NoRoomFacts, PauseFacts, ReauthFacts, ServantFacts, WhyFacts, why};
