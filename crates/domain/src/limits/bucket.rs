@@ -43,6 +43,12 @@ pub struct Bucket {
 }
 
 impl Rate {
+    /// How long an empty bucket takes to be full, in seconds, rounded up.
+    pub(super) fn secs_to_fill(self) -> u64 {
+        let period_secs = if self.per == Per::Second { 1 } else { 60 };
+        (u64::from(self.burst) * period_secs).div_ceil(u64::from(self.tokens.max(1)))
+    }
+
     /// Whole tokens in the bucket; one that was never used is full.
     #[must_use]
     pub fn tokens_at(self, bucket: Option<Bucket>, now: DateTime<Utc>) -> u64 {

@@ -6,6 +6,9 @@ use super::{
 };
 use serde::{Deserialize, Serialize};
 
+/// Longest time in which an empty bucket is full again, in seconds: what was not used for longer is forgotten.
+const FILL_SECS_MAX: u64 = 7 * 86_400;
+
 /// Bounds on jobs; at least one is set. All that are set hold.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -52,6 +55,11 @@ impl Limit {
         }
         if self.burst.is_some() && self.per_second.is_none() && self.per_minute.is_none() {
             return Err("burst goes with per_second or per_minute".to_owned());
+        }
+        for rate in [Per::Second, Per::Minute].into_iter().filter_map(|per| self.rate(per)) {
+            if rate.secs_to_fill() > FILL_SECS_MAX {
+                return Err(format!("burst is {}, more than the rate gives in a week", rate.burst));
+            }
         }
         match (self.reserve_pct, self.per_day()) {
             (Some(_), None) => Err("reserve_pct goes with per_day".to_owned()),
@@ -101,6 +109,7 @@ mod tests {
             (json!({"per_minute": 0}), "per_minute must be at least 1"),
             (json!({"per_day": 0}), "per_day must be at least 1"),
             (json!({"per_second": 1, "burst": 0}), "burst must be at least 1"),
+            (json!({"per_minute": 1, "burst": 10_081}), "burst is 10081, more than the rate gives in a week"),
             (json!({"concurrency": 1, "burst": 2}), "burst goes with"),
             (json!({"concurrency": 1, "reserve_pct": 2}), "reserve_pct goes with per_day"),
             (json!({"per_day": 9, "reserve_pct": 100}), "reserve_pct is 100, not below 100"),

@@ -268,6 +268,12 @@ impl Rooms {
         }
     }
 
+    /// Calls reserved on connections that have a budget, with those of the jobs that were let go.
+    #[must_use]
+    pub fn reserved(&self) -> Vec<(ConnectionId, u64)> {
+        self.budgets.iter().map(|(id, (spending, _))| (*id, spending.reserved)).collect()
+    }
+
     /// What is to be remembered of what was taken; write it in the transaction that dispatches.
     #[must_use]
     pub fn changed(&self) -> Vec<LimitState> {

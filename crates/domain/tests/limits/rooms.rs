@@ -151,6 +151,7 @@ fn a_budget_reserves_for_what_is_in_flight_and_for_what_it_lets_go() {
     for _ in 0..3 {
         assert_eq!(rooms.admit(&urgent), Ok(()));
     }
+    assert_eq!(rooms.reserved(), [(ConnectionId(70), 100)]);
     let refusal = rooms.admit(&urgent).unwrap_err();
     assert_eq!(refusal.to_string(), "budget of connection 70: 11,250 of 11,250, frees at 2030-05-06T12:15:00Z");
     assert_eq!(rooms.blocked(0).connections, [ConnectionId(70)]);
