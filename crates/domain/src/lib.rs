@@ -8,6 +8,7 @@ mod dispatching;
 mod error_class;
 mod fair_share;
 mod ids;
+mod limits;
 mod pause;
 mod retry;
 mod schedule;
@@ -15,13 +16,18 @@ mod servant;
 mod state;
 mod why;
 
-pub use catalogue::{Catalogue, CatalogueError, KindDefinition};
+pub use catalogue::{Catalogue, CatalogueError, CatalogueTables, KindDefinition};
 pub use chain::chain;
 pub use clock::{Clock, ManualClock};
 pub use dispatching::Dispatching;
 pub use error_class::{ErrorClass, Failure};
 pub use fair_share::{AGING_SECS, Flow, Next, Place, Round, Taken, Visit, quanta};
 pub use ids::{AccountId, AttemptToken, ConnectionId, JobId, Kind, KindError, LeaseId, ScheduleId, ServantId, Term};
+pub use limits::{
+    Blocked, Bucket, BudgetCause, BudgetFacts, BudgetSettings, BudgetVerdict, Candidate, DayLimit, DayUse, Gauge,
+    InFlight, Limit, LimitCause, LimitState, Limits, Pace, Per, RECHECK_SECS, Rate, Refusal, Rooms, RoomsFacts, Scope,
+    Spending, Subject, URGENT, VendorBudget, What, check_vendor,
+};
 pub use pause::PauseTarget;
 pub use retry::{RetryPolicy, Verdict};
 pub use schedule::{
@@ -30,4 +36,4 @@ pub use schedule::{
 };
 pub use servant::{HEARTBEAT_SECS, Liveness, ServantState, liveness};
 pub use state::{JobEvent, JobState, next};
-pub use why::{Cause, HeldFacts, LastFailure, PauseFacts, ReauthFacts, ServantFacts, WhyFacts, why};
+pub use why::{Cause, HeldFacts, LastFailure, NoRoomFacts, PauseFacts, ReauthFacts, ServantFacts, WhyFacts, why};

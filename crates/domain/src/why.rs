@@ -1,7 +1,10 @@
 //! Why a job does not run: the first cause that binds, and what would clear it. Pure: the ledger's facts are its only
 //! argument. A new sort of cause is a variant here, its place in [`why`], its words, and the fact it is decided by.
 
-use crate::{ConnectionId, Dispatching, JobState, Kind, Liveness, PauseTarget, ServantId, liveness};
+use crate::{
+    BudgetCause, ConnectionId, Dispatching, JobId, JobState, Kind, LimitCause, Liveness, PauseTarget, Refusal,
+    ServantId, liveness,
+};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +35,8 @@ pub struct WhyFacts {
     pub dispatching: Option<Dispatching>,
     /// The servants of its kind.
     pub servants: ServantFacts,
+    /// The limit or budget that has no room for it.
+    pub no_room: Option<NoRoomFacts>,
     /// When it was put on the queue last.
     pub queued_at: Option<DateTime<Utc>>,
     /// How often it was.
@@ -77,6 +82,15 @@ pub struct ReauthFacts {
     pub reason: Option<String>,
     /// Since when.
     pub since: DateTime<Utc>,
+}
+
+/// A limit or budget that has no room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoRoomFacts {
+    /// Which one, with its numbers.
+    pub refusal: Refusal,
+    /// The first of the jobs that have the room, where a concurrency is reached.
+    pub held_by: Vec<JobId>,
 }
 
 /// An attempt that failed.
@@ -179,6 +193,10 @@ pub enum Cause {
         /// When it is sent again unless a servant takes it.
         sweep_at: Option<DateTime<Utc>>,
     },
+    /// A limit has no room for it.
+    Limit(LimitCause),
+    /// The customer's quota has no room for it.
+    Budget(BudgetCause),
     /// Others of its kind go first.
     Behind {
         /// How many.
@@ -259,6 +277,9 @@ pub fn why(facts: &WhyFacts) -> Cause {
             facts.dispatching.zip(facts.queued_at).map(|(dispatching, at)| dispatching.sweep_at(at, facts.sends));
         return Cause::Queued { since: facts.queued_at, sends: facts.sends, sweep_at };
     }
+    if let Some(no_room) = &facts.no_room {
+        return no_room.refusal.cause(&no_room.held_by);
+    }
     if facts.ahead > 0 {
         return Cause::Behind { jobs: facts.ahead, is_at_least: facts.is_ahead_bounded };
     }
@@ -328,6 +349,8 @@ impl Cause {
                 let sweep = sweep_at.map(|at| format!("; sent again at {} unless a servant takes it", time(at)));
                 format!("it is on the queue{}, sent {times}{}", since(" since ", *from), sweep.unwrap_or_default())
             }
+            Self::Limit(limit) => limit.says(),
+            Self::Budget(budget) => budget.says(),
             Self::Behind { jobs, is_at_least } => {
                 let bound = if *is_at_least { "at least " } else { "" };
                 let (noun, verb) = if *jobs == 1 { ("job", "goes") } else { ("jobs", "go") };
@@ -354,6 +377,8 @@ impl Cause {
             Self::NoServant { kind, resting: 0, .. } => format!("start a servant of kind {kind}"),
             Self::NoServant { .. } => "servantctl servants resume ID, or start another".to_owned(),
             Self::Queued { .. } => "a servant with a free slot receives it".to_owned(),
+            Self::Limit(limit) => limit.cleared_by(),
+            Self::Budget(budget) => budget.cleared_by(),
             Self::Behind { .. } => "they are done; more servants, or a more urgent priority".to_owned(),
             Self::Slot { .. } => "a slot becomes free; more servants".to_owned(),
             Self::Window { .. } => "servants take jobs off the queue; more servants".to_owned(),
@@ -370,7 +395,7 @@ fn since(words: &str, at: Option<DateTime<Utc>>) -> String {
 }
 
 /// 1,000 rather than 1000.
-fn grouped(number: i64) -> String {
+pub(crate) fn grouped(number: i64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {

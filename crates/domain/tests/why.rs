@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
-    AccountId, Cause, ConnectionId, Dispatching, HeldFacts, JobState, Kind, LastFailure, PauseFacts, PauseTarget,
-    ReauthFacts, ServantFacts, ServantId, WhyFacts, why,
+    AccountId, Cause, ConnectionId, Dispatching, HeldFacts, JobId, JobState, Kind, LastFailure, NoRoomFacts,
+    PauseFacts, PauseTarget, ReauthFacts, Refusal, Scope, ServantFacts, ServantId, Subject, What, WhyFacts, why,
 };
 
 fn at(secs: i64) -> DateTime<Utc> {
@@ -38,6 +38,17 @@ fn beset() -> WhyFacts {
         led_until: Some(at(-10)),
         dispatching: Some(Dispatching { window_per_slot: 3, window_min: 20, unclaimed_secs: 15 }),
         servants: ServantFacts { last_seen_at: Some(at(-40)), ..ServantFacts::default() },
+        no_room: Some(NoRoomFacts {
+            refusal: Refusal::Limit {
+                scope: Scope::EachAccount,
+                subject: Subject::Account(AccountId(7)),
+                what: What::Concurrency,
+                used: 5,
+                maximum: 5,
+                frees_at: None,
+            },
+            held_by: vec![JobId(1), JobId(2)],
+        }),
         queued_at: None,
         sends: 0,
         ahead: 1_000,
@@ -81,6 +92,17 @@ fn causes_bind_in_order_and_clearing_one_shows_the_next() {
     hear(&facts);
     facts.state = JobState::Ready;
     hear(&facts);
+    let budget = |is_paced, frees_at| {
+        let connection = ConnectionId(3);
+        let refusal = Refusal::Budget { connection, used: 14_900, ceiling: 15_000, is_paced, frees_at };
+        Some(NoRoomFacts { refusal, held_by: Vec::new() })
+    };
+    facts.no_room = budget(true, Some(at(900)));
+    hear(&facts);
+    facts.no_room = budget(false, None);
+    hear(&facts);
+    facts.no_room = None;
+    hear(&facts);
     facts.ahead = 1;
     facts.is_ahead_bounded = false;
     hear(&facts);
@@ -113,6 +135,18 @@ fn causes_bind_in_order_and_clearing_one_shows_the_next() {
             "it is on the queue since 2030-05-06T11:59:40Z, sent 2 times; sent again at 2030-05-06T12:00:10Z unless \
              a servant takes it",
             "a servant with a free slot receives it",
+        ),
+        (
+            "limit account 7: concurrency at 5 of 5 (held by jobs 1, 2, …)",
+            "one of its jobs ends; or a greater limit: servantctl limits set each_account",
+        ),
+        (
+            "budget of connection 3: 14,900 of 15,000, spread over the day, frees at 2030-05-06T12:15:00Z",
+            "time: 2030-05-06T12:15:00Z; or a greater share: servantctl budgets set 3; priority 0 does not wait",
+        ),
+        (
+            "budget of connection 3: 14,900 of 15,000",
+            "jobs in flight report what they used; or a greater share: servantctl budgets set 3",
         ),
         ("at least 1,000 jobs of its kind go first", "they are done; more servants, or a more urgent priority"),
         ("1 job of its kind goes first", "they are done; more servants, or a more urgent priority"),
@@ -150,4 +184,23 @@ fn servants_that_are_lost_stopped_or_resting_take_nothing() {
     assert_eq!((servants.alive, servants.taking, servants.last_seen_at), (1, 0, Some(at(-1))));
     servants.count("running", at(-15), at(0), 10, 5);
     assert_eq!((servants.alive, servants.taking, servants.slots, servants.busy), (2, 1, 10, 5));
+}
+
+#[test]
+fn a_limit_names_its_bound_its_jobs_and_its_end() {
+    let cause = |what, used, frees_at, held_by: &[i64]| {
+        let kind = Kind::new("salesforce_sync").expect("a kind");
+        let (scope, subject) = (Scope::Kind(kind.clone()), Subject::Kind(kind));
+        let refusal = Refusal::Limit { scope, subject, what, used, maximum: used, frees_at };
+        refusal.cause(&held_by.iter().copied().map(JobId).collect::<Vec<_>>())
+    };
+    let all = cause(What::Concurrency, 1, None, &[8]);
+    assert_eq!(all.says(), "limit kind salesforce_sync: concurrency at 1 of 1 (held by job 8)");
+    let day = cause(What::PerDay, 10_000, Some(at(30)), &[]);
+    assert_eq!(day.says(), "limit kind salesforce_sync: per_day at 10,000 of 10,000, frees at 2030-05-06T12:00:30Z");
+    let clears = "time: 2030-05-06T12:00:30Z; or a greater limit: servantctl limits set kind salesforce_sync";
+    assert_eq!(day.cleared_by().as_deref(), Some(clears));
+    let wire = serde_json::to_value(&day).expect("JSON");
+    assert_eq!((&wire["cause"], &wire["what"]), (&"limit".into(), &"per_day".into()));
+    assert_eq!(serde_json::from_value::<Cause>(wire).expect("a cause"), day);
 }

@@ -9,8 +9,8 @@ pub use config::SchedulerConfig;
 
 use anyhow::Context as _;
 use daemon::{Context, ExposeSecret};
-use domain::{Catalogue, Clock, KindDefinition};
-use std::{collections::BTreeMap, sync::Arc};
+use domain::{Catalogue, CatalogueTables, Clock};
+use std::sync::Arc;
 use store::Store;
 
 /// What every duty works with.
@@ -36,7 +36,7 @@ pub struct Office {
 /// A bad configuration, a schema that this build does not know, no ledger at the start.
 pub async fn run(context: Context<SchedulerConfig>) -> anyhow::Result<()> {
     let config = context.config.clone();
-    let tables: BTreeMap<String, KindDefinition> = daemon::read_file(&config.jobs_file)?;
+    let tables: CatalogueTables = daemon::read_file(&config.jobs_file)?;
     let catalogue = Catalogue::new(tables).map_err(|error| {
         daemon::ConfigError::new(config.jobs_file.display().to_string(), error.to_string(), "correct that key")
     })?;

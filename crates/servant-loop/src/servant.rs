@@ -14,10 +14,9 @@ use crate::{
 use anyhow::Context as _;
 use chrono::TimeDelta;
 use daemon::{Context, ExposeSecret, Stopper};
-use domain::{Catalogue, Clock, Kind, KindDefinition};
+use domain::{Catalogue, CatalogueTables, Clock, Kind, KindDefinition};
 use serde::de::DeserializeOwned;
 use std::{
-    collections::BTreeMap,
     future::Future,
     process::ExitCode,
     sync::{
@@ -181,7 +180,7 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
 }
 
 fn definition_of(config: &LoopConfig, kind: &Kind) -> anyhow::Result<KindDefinition> {
-    let tables: BTreeMap<String, KindDefinition> = daemon::read_file(&config.jobs_file)?;
+    let tables: CatalogueTables = daemon::read_file(&config.jobs_file)?;
     let place = config.jobs_file.display().to_string();
     let catalogue = Catalogue::new(tables)
         .map_err(|error| daemon::ConfigError::new(&place, error.to_string(), "correct that key"))?;

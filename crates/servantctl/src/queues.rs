@@ -2,9 +2,9 @@
 
 use crate::{output, refusal::Refusal};
 use clap::{Args, Subcommand};
-use domain::{Catalogue, KindDefinition};
+use domain::{Catalogue, CatalogueTables};
 use queue::{Redriven, Sqs, SqsConfig};
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
 /// Where the queues are.
 #[derive(Debug, Args)]
@@ -79,7 +79,7 @@ pub(crate) async fn connect(place: &Place) -> anyhow::Result<Sqs> {
 
 /// The kinds of the catalogue.
 pub(crate) fn kinds(place: &Place) -> anyhow::Result<Vec<String>> {
-    let tables: BTreeMap<String, KindDefinition> = daemon::read_file(&place.jobs_file)?;
+    let tables: CatalogueTables = daemon::read_file(&place.jobs_file)?;
     let catalogue = Catalogue::new(tables).map_err(|error| {
         daemon::ConfigError::new(place.jobs_file.display().to_string(), error.to_string(), "correct that key")
     })?;

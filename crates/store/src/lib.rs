@@ -3,11 +3,14 @@
 //! runs (`scheduler`). No function here reads an ambient clock: time comes from the store's [`domain::Clock`].
 
 mod accounts;
+mod budgets;
 mod counters;
 mod error;
 mod fleet;
 mod jobs;
 mod leader;
+mod limit_states;
+mod limits;
 mod listen;
 mod outbox;
 mod partitions;
@@ -21,11 +24,14 @@ mod stats;
 mod streams;
 
 pub use accounts::*;
+pub use budgets::{BudgetMinute, BudgetRow, SettingsBy, UsageReport};
 pub use counters::CountDrift;
 pub use error::StoreError;
 pub use fleet::{Capacity, NewServant};
 pub use jobs::*;
 pub use leader::Leadership;
+pub use limit_states::Concerned;
+pub use limits::{LimitRemoved, LimitRow, LimitsAfter};
 pub use listen::{Heard, WakeUps};
 pub use outbox::Unsent;
 pub use partitions::Retention;

@@ -36,6 +36,7 @@ impl Store {
             held: None,
             pauses: Vec::new(),
             needs_reauth: None,
+            no_room: None,
             last_failure: None,
             led_until: None,
             dispatching: None,

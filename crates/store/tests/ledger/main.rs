@@ -3,9 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
 
+mod budgets;
 mod claims;
 mod inserts;
 mod leading;
+mod limits;
 mod lists;
 mod overlap;
 mod pauses;
