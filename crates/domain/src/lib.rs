@@ -1,6 +1,7 @@
 //! What the words mean: jobs, their states, retries, schedules, ids and time.
 //! Owns no I/O, no async and no ambient time: everything here is a function of its arguments.
 
+mod breaker;
 mod catalogue;
 mod chain;
 mod clock;
@@ -14,6 +15,7 @@ mod servant;
 mod state;
 mod why;
 
+pub use breaker::{Breaker, BreakerSettings, BreakerState, Forced, Outcomes, Room, Tally, Window};
 pub use catalogue::{Catalogue, CatalogueError, KindDefinition};
 pub use chain::chain;
 pub use clock::{Clock, ManualClock};

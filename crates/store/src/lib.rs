@@ -3,6 +3,8 @@
 //! runs (`scheduler`). No function here reads an ambient clock: time comes from the store's [`domain::Clock`].
 
 mod accounts;
+mod breakers;
+mod connections;
 mod counters;
 mod error;
 mod fleet;
@@ -21,6 +23,8 @@ mod stats;
 mod streams;
 
 pub use accounts::*;
+pub use breakers::{BreakerRow, FoldedOutcomes, ForcedBy};
+pub use connections::{ConnectionAct, ConnectionEvent, ConnectionRow};
 pub use counters::CountDrift;
 pub use error::StoreError;
 pub use fleet::{Capacity, NewServant};

@@ -143,7 +143,7 @@ impl Store {
 }
 
 /// Whether the lead is still held, locked until the transaction ends.
-async fn leads(conn: &mut sqlx::PgConnection, leadership: &Leadership) -> Result<bool, StoreError> {
+pub(crate) async fn leads(conn: &mut sqlx::PgConnection, leadership: &Leadership) -> Result<bool, StoreError> {
     let term = sqlx::query_scalar!(
         "-- leads
         SELECT term FROM leader WHERE term = $1 AND holder = $2 FOR SHARE",

@@ -84,7 +84,7 @@ impl Store {
 
     /// Wakes the servants of all kinds; which ones have something to do is not known. Errors are dropped: the poll
     /// behind finds the jobs.
-    async fn wake_every_kind(&self) {
+    pub(crate) async fn wake_every_kind(&self) {
         let kinds = sqlx::query_scalar!(
             "-- wake_every_kind
             SELECT DISTINCT kind FROM servants WHERE state <> 'stopped' ORDER BY kind LIMIT $1",
