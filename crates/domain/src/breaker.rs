@@ -206,7 +206,7 @@ pub enum Room {
 pub struct Breaker {
     /// Where it stands.
     pub state: BreakerState,
-    /// Since when.
+    /// Since when; of an outage, its probes included, since its beginning.
     pub since: DateTime<Utc>,
     /// Why.
     pub reason: String,
@@ -270,7 +270,7 @@ impl Breaker {
         match self.state {
             BreakerState::Open { .. } => {
                 self.counts_from = now;
-                self.enter(BreakerState::HalfOpen { probe_at: now }, now, self.reason.clone());
+                self.state = BreakerState::HalfOpen { probe_at: now };
             }
             BreakerState::HalfOpen { .. } => self.state = BreakerState::HalfOpen { probe_at: now },
             BreakerState::Closed | BreakerState::Recovering { .. } => {}
@@ -296,7 +296,9 @@ impl Breaker {
             }
             BreakerState::Open { .. } => {}
             BreakerState::HalfOpen { .. } if failed > 0 => {
-                self.open(settings, now, jitter, "the probe failed".to_owned());
+                let (since, reason) = (self.since, self.reason.clone());
+                self.open(settings, now, jitter, reason);
+                self.since = since;
             }
             BreakerState::HalfOpen { .. } if succeeded > 0 => self.recover(now, "the probe succeeded".to_owned()),
             BreakerState::HalfOpen { .. } => {}

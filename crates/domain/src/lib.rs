@@ -30,4 +30,7 @@ pub use schedule::{
 };
 pub use servant::{HEARTBEAT_SECS, Liveness, ServantState, liveness};
 pub use state::{JobEvent, JobState, next};
-pub use why::{Cause, HeldFacts, LastFailure, PauseFacts, ReauthFacts, ServantFacts, WhyFacts, why};
+pub use why::{
+    Cause, CircuitFacts, CircuitOpen, CircuitRecovering, ConnectionAtRest, ConnectionFacts, ForcedFacts, HeldFacts,
+    LastFailure, PauseFacts, ServantFacts, WhyFacts, why,
+};

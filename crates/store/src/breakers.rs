@@ -251,6 +251,25 @@ impl Store {
         Ok(Some(row))
     }
 
+    /// The breaker of one service.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn find_breaker(&self, service: &str) -> Result<Option<BreakerRow>, StoreError> {
+        let row = sqlx::query_as!(
+            RawBreaker,
+            "-- find_breaker
+            SELECT service, state, since, reason, openings, counts_from, state_at, room, window_since,
+                   newer_succeeded, newer_failed, older_succeeded, older_failed,
+                   forced, forced_by, forced_reason, forced_at
+            FROM breakers WHERE service = $1",
+            service,
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(RawBreaker::check).transpose()
+    }
+
     /// Breakers by their service's name; `after` is the last of the page before.
     ///
     /// # Errors

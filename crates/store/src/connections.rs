@@ -4,7 +4,7 @@
 
 use crate::{PAGE_ROWS_MAX, Store, StoreError};
 use chrono::{DateTime, Utc};
-use domain::{AccountId, ConnectionId};
+use domain::{AccountId, CircuitFacts, ConnectionFacts, ConnectionId, ForcedFacts};
 use serde_json::Value;
 
 /// A customer's connection to one vendor.
@@ -258,6 +258,32 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?)
+    }
+
+    /// What a connection has to do with the waiting of its jobs; none when there is no such connection.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn connection_facts(&self, id: ConnectionId) -> Result<Option<ConnectionFacts>, StoreError> {
+        let Some(row) = self.find_connection(id).await? else { return Ok(None) };
+        let by = match row.state.as_str() {
+            "active" => None,
+            _ => self.connection_events(id, 1).await?.pop().map(|event| event.by),
+        };
+        let circuit = self.find_breaker(&row.service).await?.map(|found| CircuitFacts {
+            service: found.service,
+            state: found.breaker.state,
+            since: found.breaker.since,
+            reason: found.breaker.reason,
+            forced: found.breaker.forced.zip(found.forced).map(|(forced, by)| ForcedFacts {
+                forced,
+                by: by.by,
+                reason: by.reason,
+                since: by.at,
+            }),
+        });
+        let (state, reason, since) = (row.state, row.state_reason, row.state_since);
+        Ok(Some(ConnectionFacts { connection: id, state, by, reason, since, circuit }))
     }
 
     /// What happened to a service's breaker, the latest first.

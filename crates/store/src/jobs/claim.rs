@@ -50,6 +50,7 @@ impl Store {
                   AND NOT (SELECT of_kind FROM pause)
                   AND account_id <> ALL ((SELECT accounts FROM pause)::bigint[])
                   AND (connection_id IS NULL OR connection_id <> ALL ((SELECT connections FROM pause)::bigint[]))
+                  AND NOT EXISTS (SELECT FROM held_connections h WHERE h.id = jobs.connection_id)
                 ORDER BY priority, ready_at, id LIMIT $2 FOR UPDATE SKIP LOCKED
             ), lease AS (
                 INSERT INTO leases (servant_id, until, job_ids)
@@ -112,7 +113,8 @@ impl Store {
                 SELECT jobs.id, given.sent_at,
                        (SELECT of_kind FROM pause)
                        OR jobs.account_id = ANY ((SELECT accounts FROM pause)::bigint[])
-                       OR coalesce(jobs.connection_id = ANY ((SELECT connections FROM pause)::bigint[]), false) AS is_held
+                       OR coalesce(jobs.connection_id = ANY ((SELECT connections FROM pause)::bigint[]), false)
+                       OR EXISTS (SELECT FROM held_connections h WHERE h.id = jobs.connection_id) AS is_held
                 FROM given JOIN jobs ON jobs.id = given.id
                 WHERE jobs.state = 2 AND jobs.kind = $3
                 ORDER BY jobs.id FOR UPDATE OF jobs SKIP LOCKED
