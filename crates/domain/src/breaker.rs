@@ -22,6 +22,8 @@ pub struct BreakerSettings {
     pub failures_min: u32,
     /// Share of the outcomes within the window that must be failures, in percent.
     pub failures_pct: u32,
+    /// Outcomes that weigh at the most: of more, the older ones fade, so that the outage of a busy service shows at once.
+    pub outcomes_max: u32,
     /// Least wait before a probe, in seconds.
     pub open_secs_min: u32,
     /// Greatest wait before a probe, in seconds.
@@ -38,6 +40,7 @@ impl Default for BreakerSettings {
             window_secs: 30,
             failures_min: 5,
             failures_pct: 50,
+            outcomes_max: 40,
             open_secs_min: 5,
             open_secs_max: 300,
             probe_secs: 60,
@@ -137,9 +140,16 @@ impl Tally {
         }
     }
 
+    const fn outcomes(self) -> u64 {
+        self.succeeded as u64 + self.failed as u64
+    }
+
+    const fn halved(self) -> Self {
+        Self { succeeded: self.succeeded / 2, failed: self.failed / 2 }
+    }
+
     fn is_mostly_failed(self, pct: u32) -> bool {
-        let outcomes = u64::from(self.succeeded) + u64::from(self.failed);
-        self.failed > 0 && u64::from(self.failed) * 100 >= outcomes * u64::from(pct)
+        self.failed > 0 && u64::from(self.failed) * 100 >= self.outcomes() * u64::from(pct)
     }
 }
 
@@ -163,6 +173,17 @@ impl Window {
     #[must_use]
     pub const fn total(&self) -> Tally {
         self.newer.plus(self.older)
+    }
+
+    /// Counts outcomes in; answers with the sum of what weighs now.
+    fn add(&mut self, settings: &BreakerSettings, tally: Tally) -> Tally {
+        self.newer = self.newer.plus(tally);
+        let total = self.total();
+        while self.total().outcomes() > u64::from(settings.outcomes_max) {
+            (self.newer, self.older) = (self.newer.halved(), self.older.halved());
+        }
+        // Judged before they fade: rounding must not lose a failure.
+        total
     }
 
     fn roll(&mut self, settings: &BreakerSettings, now: DateTime<Utc>) {
@@ -288,8 +309,7 @@ impl Breaker {
         let Tally { succeeded, failed } = outcomes.tally;
         match self.state {
             BreakerState::Closed => {
-                self.window.newer = self.window.newer.plus(outcomes.tally);
-                let total = self.window.total();
+                let total = self.window.add(settings, outcomes.tally);
                 if total.failed >= settings.failures_min && total.is_mostly_failed(settings.failures_pct) {
                     self.open(settings, now, jitter, said(total));
                 }
@@ -303,8 +323,7 @@ impl Breaker {
             BreakerState::HalfOpen { .. } if succeeded > 0 => self.recover(now, "the probe succeeded".to_owned()),
             BreakerState::HalfOpen { .. } => {}
             BreakerState::Recovering { room, grown_at } => {
-                self.window.newer = self.window.newer.plus(outcomes.tally);
-                let total = self.window.total();
+                let total = self.window.add(settings, outcomes.tally);
                 // However few they are: it was down a moment ago.
                 if failed > 0 && total.is_mostly_failed(settings.failures_pct) {
                     self.open(settings, now, jitter, format!("{} while it recovered", said(total)));
@@ -372,6 +391,26 @@ impl Breaker {
 }
 
 impl BreakerSettings {
+    /// Refuses what makes no sense.
+    ///
+    /// # Errors
+    /// A sentence that names the key.
+    pub const fn check(&self) -> Result<(), &'static str> {
+        if self.window_secs == 0 || self.failures_min == 0 || self.probe_secs == 0 || self.ramp_secs == 0 {
+            return Err("window_secs, failures_min, probe_secs and ramp_secs must be at least 1");
+        }
+        if self.outcomes_max < self.failures_min.saturating_mul(2) {
+            return Err("outcomes_max must be at least twice failures_min");
+        }
+        if self.failures_pct == 0 || self.failures_pct > 100 {
+            return Err("failures_pct must be 1 to 100");
+        }
+        if self.open_secs_min < 2 || self.open_secs_max < self.open_secs_min {
+            return Err("open_secs_min must be at least 2, and open_secs_max no less");
+        }
+        Ok(())
+    }
+
     fn open_min(&self) -> TimeDelta {
         TimeDelta::seconds(i64::from(self.open_secs_min))
     }

@@ -198,6 +198,9 @@ impl Store {
             }
         }
         tx.commit().await?;
+        if folded.changed.iter().any(|(row, _)| !matches!(row.breaker.state, BreakerState::Open { .. })) {
+            self.wake_every_kind().await;
+        }
         Ok(folded)
     }
 
