@@ -51,13 +51,12 @@ impl World {
     }
 
     pub(crate) async fn another_servant(&self) -> ServantId {
-        let new = NewServant {
-            kind: kind("noop"),
-            host: "here".to_owned(),
-            pid: 1,
-            version: "0".to_owned(),
-            concurrency: 10,
-        };
+        self.another_servant_of("noop").await
+    }
+
+    pub(crate) async fn another_servant_of(&self, name: &str) -> ServantId {
+        let new =
+            NewServant { kind: kind(name), host: "here".to_owned(), pid: 1, version: "0".to_owned(), concurrency: 10 };
         self.store.register_servant(&new).await.unwrap()
     }
 
