@@ -61,6 +61,15 @@ impl World {
         }
     }
 
+    /// A job that the same servant takes later than those before it, and that fails at once: it names no connection.
+    async fn elsewhere(&self) -> JobId {
+        let job = NewJob::new(Kind::new(KIND).unwrap(), json!({}));
+        match self.fleet.store.insert_jobs(&[job]).await.unwrap()[0] {
+            Inserted::New(id) => id,
+            Inserted::Duplicate(_) => panic!("a duplicate"),
+        }
+    }
+
     async fn until(&self, job: JobId, state: JobState) {
         eventually(LIMIT, &format!("the sync to be {state}"), async || {
             let row = self.fleet.store.find_job(job).await.ok()??;
@@ -157,12 +166,27 @@ async fn an_exhausted_allowance_delays_and_a_revoked_grant_parks() {
 
     world.fake.revoke_grant();
     let job = world.enqueue().await;
-    world.until(job, JobState::Failed).await;
+    let parked = eventually(LIMIT, "the connection to be parked", async || {
+        let connection = world.fleet.store.find_connection(world.connection).await.ok()??;
+        (connection.state == "needs_reauth").then_some(connection)
+    })
+    .await;
+    assert!(parked.state_reason.unwrap().starts_with("auth_broken: "));
+    world.until(job, JobState::Ready).await;
     let tokens = world.fake.stats().calls[&Call::Token];
-    let connection = world.fleet.store.find_connection(world.connection).await.unwrap().unwrap();
-    assert_eq!(connection.state, "needs_reauth");
-    // Another job does not ask again.
-    let job = world.enqueue().await;
-    world.until(job, JobState::Failed).await;
+    // Another job does not ask again: it waits like the first, and says why.
+    let another = world.enqueue().await;
+    let row = world.fleet.store.find_job(another).await.unwrap().unwrap();
+    let cause = domain::why(&world.fleet.store.why_facts(&row).await.unwrap());
+    assert!(matches!(cause, domain::Cause::NeedsReauth { .. }), "{cause:?}");
+    // Nor does anybody while servants are free for something else, and that has been done.
+    let elsewhere = world.elsewhere().await;
+    world.until(elsewhere, JobState::Failed).await;
+    for job in [job, another] {
+        let row = world.fleet.store.find_job(job).await.unwrap().unwrap();
+        assert_eq!((row.state, row.attempt), (JobState::Ready, 0), "a revoked grant uses no job up");
+    }
     assert_eq!(world.fake.stats().calls[&Call::Token], tokens);
+    let events = world.fleet.store.connection_events(world.connection, 10).await.unwrap();
+    assert_eq!(events.len(), 1, "one notice: {events:?}");
 }

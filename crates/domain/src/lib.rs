@@ -1,6 +1,7 @@
 //! What the words mean: jobs, their states, retries, schedules, ids and time.
 //! Owns no I/O, no async and no ambient time: everything here is a function of its arguments.
 
+mod breaker;
 mod catalogue;
 mod chain;
 mod clock;
@@ -17,6 +18,7 @@ mod state;
 mod why;
 
 pub use catalogue::{Catalogue, CatalogueError, CatalogueTables, KindDefinition};
+pub use breaker::{Breaker, BreakerSettings, BreakerState, Forced, Outcomes, Room, Tally, Window};
 pub use chain::chain;
 pub use clock::{Clock, ManualClock};
 pub use dispatching::Dispatching;
@@ -36,4 +38,7 @@ pub use schedule::{
 };
 pub use servant::{HEARTBEAT_SECS, Liveness, ServantState, liveness};
 pub use state::{JobEvent, JobState, next};
-pub use why::{Cause, HeldFacts, LastFailure, NoRoomFacts, PauseFacts, ReauthFacts, ServantFacts, WhyFacts, why};
+pub use why::{
+    Cause, CircuitFacts, CircuitOpen, CircuitRecovering, ConnectionAtRest, ConnectionFacts, ForcedFacts, HeldFacts,
+    LastFailure, NoRoomFacts, PauseFacts, ServantFacts, WhyFacts, why,
+};

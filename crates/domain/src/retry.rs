@@ -33,6 +33,8 @@ pub enum Verdict {
         /// Whether the failed attempt counts against `attempts_max`.
         charged: bool,
     },
+    /// It waits, uncharged, until its connection is in use again.
+    Park,
     /// No other attempt.
     Fail,
 }
@@ -61,14 +63,16 @@ impl RetryPolicy {
 
     /// Decides what follows a failure of attempt number `attempt` of at most `attempts_max`.
     ///
-    /// A rate limit delays and is not charged: an exhausted budget must never use a job up. Broken authorisation
-    /// fails at once, since its cause is the connection and a person must act.
+    /// A rate limit delays and is not charged: an exhausted budget must never use a job up. Nor must a revoked token:
+    /// broken authorisation parks the job with its connection, until a person has acted. A job without a connection
+    /// has nothing to wait for and fails, as with what trying again cannot mend.
     #[must_use]
     pub fn verdict(
         &self,
         failure: &Failure,
         attempt: u16,
         attempts_max: u16,
+        has_connection: bool,
         now: DateTime<Utc>,
         jitter: f64,
     ) -> Verdict {
@@ -80,6 +84,7 @@ impl RetryPolicy {
             ErrorClass::Transient | ErrorClass::LeaseLost | ErrorClass::Bug if attempt < attempts_max => {
                 Verdict::RetryAt { due: now + self.delay(attempt, jitter), charged: true }
             }
+            ErrorClass::AuthBroken if has_connection => Verdict::Park,
             _ => Verdict::Fail,
         }
     }
@@ -123,7 +128,7 @@ mod tests {
             let policy = RetryPolicy::default();
             let now = DateTime::UNIX_EPOCH;
             for class in ErrorClass::ALL {
-                let verdict = policy.verdict(&failure(class), attempt, attempt, now, jitter);
+                let verdict = policy.verdict(&failure(class), attempt, attempt, false, now, jitter);
                 match class {
                     ErrorClass::RateLimited => {
                         let is_free = matches!(verdict, Verdict::RetryAt { charged: false, .. });
@@ -140,16 +145,38 @@ mod tests {
         let now = DateTime::UNIX_EPOCH;
         let until = now + TimeDelta::hours(3);
         let limited = Failure { class: ErrorClass::RateLimited, chain: String::new(), until: Some(until) };
-        let Verdict::RetryAt { due, .. } = RetryPolicy::default().verdict(&limited, 1, 3, now, 0.5) else {
+        let Verdict::RetryAt { due, .. } = RetryPolicy::default().verdict(&limited, 1, 3, false, now, 0.5) else {
             panic!("a rate limit must delay");
         };
         assert!(due >= until);
     }
 
     #[test]
-    fn broken_authorisation_costs_one_attempt() {
+    fn each_class_has_its_own_policy() {
+        let policy = RetryPolicy::default();
+        let now = DateTime::UNIX_EPOCH;
         let verdict =
-            RetryPolicy::default().verdict(&failure(ErrorClass::AuthBroken), 1, 10, DateTime::UNIX_EPOCH, 0.5);
-        assert_eq!(verdict, Verdict::Fail);
+            |class, attempt, has_connection| policy.verdict(&failure(class), attempt, 10, has_connection, now, 0.5);
+        let retried = |attempt, charged| Verdict::RetryAt { due: now + policy.delay(attempt, 0.5), charged };
+        for attempt in [1, 5, 9] {
+            for class in [ErrorClass::Transient, ErrorClass::LeaseLost, ErrorClass::Bug] {
+                assert_eq!(verdict(class, attempt, true), retried(attempt, true), "{class}");
+            }
+            for class in [ErrorClass::Permanent, ErrorClass::DeadlineExceeded] {
+                assert_eq!(verdict(class, attempt, true), Verdict::Fail, "{class}");
+            }
+            assert_eq!(verdict(ErrorClass::RateLimited, attempt, true), retried(1, false));
+        }
+    }
+
+    #[test]
+    fn broken_authorisation_uses_no_job_up_and_fails_one_without_a_connection() {
+        let policy = RetryPolicy::default();
+        for attempt in [1, 10, 11] {
+            let verdict = |has_connection| {
+                policy.verdict(&failure(ErrorClass::AuthBroken), attempt, 10, has_connection, DateTime::UNIX_EPOCH, 0.5)
+            };
+            assert_eq!((verdict(true), verdict(false)), (Verdict::Park, Verdict::Fail));
+        }
     }
 }

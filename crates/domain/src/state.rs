@@ -113,6 +113,9 @@ pub enum JobEvent {
     Fail,
     /// The attempt was interrupted by a stop; it goes back uncharged.
     GiveBack,
+    /// The attempt found its connection's authorisation gone: it goes back uncharged, and waits until the connection
+    /// is in use again.
+    Park,
     /// Its lease ran out with attempts to spare.
     Rescue,
     /// Its lease ran out on the last attempt.
@@ -125,7 +128,7 @@ pub enum JobEvent {
 
 impl JobEvent {
     /// All events.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Promote,
         Self::Dispatch,
         Self::SendAgain,
@@ -135,6 +138,7 @@ impl JobEvent {
         Self::RetryLater,
         Self::Fail,
         Self::GiveBack,
+        Self::Park,
         Self::Rescue,
         Self::RescueFailed,
         Self::Cancel,
@@ -158,7 +162,7 @@ pub const fn next(state: JobState, event: JobEvent) -> Option<JobState> {
         (S::Running, E::Succeed) => Some(S::Succeeded),
         (S::Running, E::RetryLater) => Some(S::Scheduled),
         (S::Running, E::Fail | E::RescueFailed) => Some(S::Failed),
-        (S::Running, E::GiveBack | E::Rescue) => Some(S::Ready),
+        (S::Running, E::GiveBack | E::Park | E::Rescue) => Some(S::Ready),
         (S::Scheduled | S::Ready | S::Queued | S::Running, E::Cancel) => Some(S::Cancelled),
         (S::Failed | S::Cancelled, E::Retry) => Some(S::Ready),
         _ => None,

@@ -1,9 +1,12 @@
 //! Why a job does not run: the first cause that binds, and what would clear it. Pure: the ledger's facts are its only
 //! argument. A new sort of cause is a variant here, its place in [`why`], its words, and the fact it is decided by.
 
+mod service;
+
+pub use service::{CircuitFacts, CircuitOpen, CircuitRecovering, ConnectionAtRest, ConnectionFacts, ForcedFacts};
+
 use crate::{
-    BudgetCause, ConnectionId, Dispatching, JobId, JobState, Kind, LimitCause, Liveness, PauseTarget, Refusal,
-    ServantId, liveness,
+    BudgetCause, Dispatching, JobId, JobState, Kind, LimitCause, Liveness, PauseTarget, Refusal, ServantId, liveness,
 };
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
@@ -25,8 +28,8 @@ pub struct WhyFacts {
     pub held: Option<HeldFacts>,
     /// The pauses that name it.
     pub pauses: Vec<PauseFacts>,
-    /// Its connection, when that needs a person.
-    pub needs_reauth: Option<ReauthFacts>,
+    /// Its connection.
+    pub connection: Option<ConnectionFacts>,
     /// Its last attempt that failed.
     pub last_failure: Option<LastFailure>,
     /// Until when a scheduler leads; none: nobody does.
@@ -69,17 +72,6 @@ pub struct PauseFacts {
     pub by: String,
     /// Why.
     pub reason: String,
-    /// Since when.
-    pub since: DateTime<Utc>,
-}
-
-/// A connection whose authorisation is gone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReauthFacts {
-    /// The connection.
-    pub connection: ConnectionId,
-    /// What the vendor said.
-    pub reason: Option<String>,
     /// Since when.
     pub since: DateTime<Utc>,
 }
@@ -163,6 +155,12 @@ pub enum Cause {
         /// Since when.
         since: DateTime<Utc>,
     },
+    /// An operator has taken its connection out of use.
+    ConnectionAtRest(ConnectionAtRest),
+    /// The service that its connection works on is down, or held back by an operator.
+    CircuitOpen(CircuitOpen),
+    /// That service was down and gets some jobs at a time.
+    CircuitRecovering(CircuitRecovering),
     /// Its time has not come.
     Due {
         /// When it comes.
@@ -250,8 +248,8 @@ pub fn why(facts: &WhyFacts) -> Cause {
             since: pause.since,
         };
     }
-    if let Some(gone) = &facts.needs_reauth {
-        return Cause::NeedsReauth { connection: gone.connection.0, reason: gone.reason.clone(), since: gone.since };
+    if let Some(cause) = facts.connection.as_ref().and_then(ConnectionFacts::rests) {
+        return cause;
     }
     if facts.state == JobState::Scheduled && facts.due_at > facts.now {
         return Cause::Due { at: facts.due_at, after: facts.last_failure.clone() };
@@ -271,6 +269,9 @@ pub fn why(facts: &WhyFacts) -> Cause {
             last_seen_at: servants.last_seen_at,
             resting: servants.alive,
         };
+    }
+    if let Some(cause) = facts.connection.as_ref().and_then(|connection| connection.circuit_breaks(facts.state)) {
+        return cause;
     }
     if facts.state == JobState::Queued {
         let sweep_at =
@@ -327,6 +328,9 @@ impl Cause {
                 let reason = reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
                 format!("connection {connection} needs to be authorised again since {}{reason}", time(*since))
             }
+            Self::ConnectionAtRest(rest) => rest.says(),
+            Self::CircuitOpen(circuit) => circuit.says(),
+            Self::CircuitRecovering(circuit) => circuit.says(),
             Self::Due { at, after: None } => format!("it is due at {}", time(*at)),
             Self::Due { at, after: Some(failure) } => format!(
                 "it is tried again at {}, after attempt {} failed at {} ({}: {})",
@@ -371,7 +375,12 @@ impl Cause {
         Some(match self {
             Self::Finished { .. } | Self::Running { .. } => return None,
             Self::Paused { scope, key, .. } => format!("servantctl resume {scope} {key}").trim_end().to_owned(),
-            Self::NeedsReauth { connection, .. } => format!("the customer authorises connection {connection} again"),
+            Self::NeedsReauth { connection, .. } => format!(
+                "the customer authorises connection {connection} again, then servantctl connections reauthorised {connection}"
+            ),
+            Self::ConnectionAtRest(rest) => rest.cleared_by(),
+            Self::CircuitOpen(circuit) => circuit.cleared_by(),
+            Self::CircuitRecovering(_) => "jobs of it succeed, and time".to_owned(),
             Self::Due { at, .. } => format!("time: {}", time(*at)),
             Self::NoScheduler { .. } => "start a scheduler".to_owned(),
             Self::NoServant { kind, resting: 0, .. } => format!("start a servant of kind {kind}"),

@@ -2,8 +2,9 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
-    AccountId, Cause, ConnectionId, Dispatching, HeldFacts, JobId, JobState, Kind, LastFailure, NoRoomFacts,
-    PauseFacts, PauseTarget, ReauthFacts, Refusal, Scope, ServantFacts, ServantId, Subject, What, WhyFacts, why,
+    AccountId, BreakerState, Cause, CircuitFacts, ConnectionFacts, ConnectionId, Dispatching, Forced, ForcedFacts,
+    HeldFacts, JobId, JobState, Kind, LastFailure, NoRoomFacts, PauseFacts, PauseTarget, Refusal, Scope, ServantFacts,
+    ServantId, Subject, What, WhyFacts, why,
 };
 
 fn at(secs: i64) -> DateTime<Utc> {
@@ -12,6 +13,10 @@ fn at(secs: i64) -> DateTime<Utc> {
 
 fn pause(target: PauseTarget) -> PauseFacts {
     PauseFacts { target, by: "ada".to_owned(), reason: "the vendor is down".to_owned(), since: at(-60) }
+}
+
+fn circuit(facts: &mut WhyFacts) -> &mut CircuitFacts {
+    facts.connection.as_mut().and_then(|connection| connection.circuit.as_mut()).expect("a circuit")
 }
 
 /// A job that everything holds back.
@@ -24,10 +29,24 @@ fn beset() -> WhyFacts {
         finished_at: None,
         held: None,
         pauses: vec![pause(PauseTarget::Account(AccountId(7))), pause(PauseTarget::Everything)],
-        needs_reauth: Some(ReauthFacts {
+        connection: Some(ConnectionFacts {
             connection: ConnectionId(5),
+            state: "needs_reauth".to_owned(),
+            by: Some("servant".to_owned()),
             reason: Some("auth_broken: revoked".to_owned()),
             since: at(-90),
+            circuit: Some(CircuitFacts {
+                service: "na1.example.com".to_owned(),
+                state: BreakerState::Open { next_probe_at: at(20) },
+                since: at(-50),
+                reason: "6 of 8 attempts failed".to_owned(),
+                forced: Some(ForcedFacts {
+                    forced: Forced::Open,
+                    by: "bob".to_owned(),
+                    reason: "they asked us to".to_owned(),
+                    since: at(-45),
+                }),
+            }),
         }),
         last_failure: Some(LastFailure {
             attempt: 2,
@@ -70,7 +89,11 @@ fn causes_bind_in_order_and_clearing_one_shows_the_next() {
     hear(&facts);
     facts.pauses.clear();
     hear(&facts);
-    facts.needs_reauth = None;
+    for state in ["parked", "disabled", "active"] {
+        facts.connection.as_mut().expect("it").state = state.to_owned();
+        hear(&facts);
+    }
+    circuit(&mut facts).forced = None;
     hear(&facts);
     facts.last_failure = None;
     hear(&facts);
@@ -90,6 +113,8 @@ fn causes_bind_in_order_and_clearing_one_shows_the_next() {
     facts.queued_at = Some(at(-20));
     facts.sends = 2;
     hear(&facts);
+    circuit(&mut facts).state = BreakerState::HalfOpen { probe_at: at(-3) };
+    hear(&facts);
     facts.state = JobState::Ready;
     hear(&facts);
     let budget = |is_paced, frees_at| {
@@ -102,6 +127,9 @@ fn causes_bind_in_order_and_clearing_one_shows_the_next() {
     facts.no_room = budget(false, None);
     hear(&facts);
     facts.no_room = None;
+    circuit(&mut facts).state = BreakerState::Recovering { room: 8, grown_at: at(-3) };
+    hear(&facts);
+    circuit(&mut facts).state = BreakerState::Closed;
     hear(&facts);
     facts.ahead = 1;
     facts.is_ahead_bounded = false;
@@ -115,7 +143,19 @@ fn causes_bind_in_order_and_clearing_one_shows_the_next() {
         ("account 7 is paused by ada since 2030-05-06T11:59:00Z: the vendor is down", "servantctl resume account 7"),
         (
             "connection 5 needs to be authorised again since 2030-05-06T11:58:30Z: auth_broken: revoked",
-            "the customer authorises connection 5 again",
+            "the customer authorises connection 5 again, then servantctl connections reauthorised 5",
+        ),
+        (
+            "connection 5 is parked by servant since 2030-05-06T11:58:30Z: auth_broken: revoked",
+            "servantctl connections reauthorised 5",
+        ),
+        (
+            "connection 5 is disabled by servant since 2030-05-06T11:58:30Z: auth_broken: revoked",
+            "servantctl connections enable 5",
+        ),
+        (
+            "the circuit of na1.example.com is held open by bob since 2030-05-06T11:59:15Z: they asked us to",
+            "servantctl breakers clear na1.example.com",
         ),
         (
             "it is tried again at 2030-05-06T12:00:30Z, after attempt 2 failed at 2030-05-06T11:59:59Z \
@@ -130,6 +170,11 @@ fn causes_bind_in_order_and_clearing_one_shows_the_next() {
         (
             "no servant of kind noop takes work: 2 alive, paused or draining",
             "servantctl servants resume ID, or start another",
+        ),
+        (
+            "the circuit of na1.example.com is open since 2030-05-06T11:59:10Z (6 of 8 attempts failed), next probe at \
+             2030-05-06T12:00:20Z",
+            "a probe that succeeds, at 2030-05-06T12:00:20Z or later",
         ),
         (
             "it is on the queue since 2030-05-06T11:59:40Z, sent 2 times; sent again at 2030-05-06T12:00:10Z unless \
@@ -148,6 +193,12 @@ fn causes_bind_in_order_and_clearing_one_shows_the_next() {
             "budget of connection 3: 14,900 of 15,000",
             "jobs in flight report what they used; or a greater share: servantctl budgets set 3",
         ),
+        (
+            "the circuit of na1.example.com is open since 2030-05-06T11:59:10Z (6 of 8 attempts failed), a probe is on \
+             its way since 2030-05-06T11:59:57Z",
+            "the probe succeeds",
+        ),
+        ("na1.example.com recovers since 2030-05-06T11:59:10Z: 8 jobs go at a time", "jobs of it succeed, and time"),
         ("at least 1,000 jobs of its kind go first", "they are done; more servants, or a more urgent priority"),
         ("1 job of its kind goes first", "they are done; more servants, or a more urgent priority"),
         (

@@ -1,6 +1,6 @@
 //! The scheduler's settings: `config/scheduler.toml` without `[process]`.
 
-use domain::Dispatching;
+use domain::{BreakerSettings, Dispatching};
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -18,6 +18,8 @@ pub struct SchedulerConfig {
     pub leader: Leader,
     /// How often each duty is done without being woken, and how much at a time.
     pub duties: Duties,
+    /// When a service's failures stop its jobs.
+    pub breaker: BreakerSettings,
     /// What is kept.
     pub retention: Retention,
 }
@@ -58,6 +60,8 @@ pub struct Duties {
     pub rescue_ms: u64,
     /// Counters.
     pub fold_counters_ms: u64,
+    /// Outcomes into circuit breakers.
+    pub breakers_ms: u64,
     /// Partitions.
     pub prune_ms: u64,
     /// Rows that one statement of a duty changes at the most.
@@ -99,6 +103,7 @@ mod tests {
         let mut table: toml::Table = include_str!("../../../config/scheduler.toml").parse().unwrap();
         table.remove("process").expect("[process] is shown");
         let config: SchedulerConfig = table.try_into().unwrap();
+        assert_eq!(config.breaker, BreakerSettings::default());
         assert!(u64::from(config.leader.lease_secs) * 1_000 > 2 * config.leader.renew_ms);
     }
 }

@@ -3,7 +3,7 @@
 
 use domain::chain;
 use std::{future::Future, time::Duration};
-use store::{AttemptKey, FailedAttempt, Store, StoreError};
+use store::{AttemptKey, FailedAttempt, Settled, Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::registry::Registry;
@@ -43,12 +43,21 @@ pub(crate) async fn run(store: Store, registry: Registry, mut ended: mpsc::Unbou
             note_stale(succeeded.len(), applied.as_ref().map(std::collections::HashSet::len));
         }
         if !failed.is_empty() {
-            let applied = until_written("settle", || store.settle(&failed)).await;
-            note_stale(failed.len(), applied.as_ref().map(std::collections::HashSet::len));
+            let settled = until_written("settle", || store.settle(&failed)).await;
+            note_stale(failed.len(), settled.as_ref().map(Settled::len));
+            note_parked(settled.as_ref());
         }
         registry.remove_all(batch.iter().map(|done| done.key));
         // With this the slots are free.
         batch.clear();
+    }
+}
+
+/// One notice for a connection, however many of its jobs fail: of those, one has parked it.
+fn note_parked(settled: Option<&Settled>) {
+    for connection in settled.iter().flat_map(|settled| &settled.parked) {
+        tracing::error!(ConnectionId = connection.0, "the connection needs to be authorised again; its jobs wait");
+        metrics::counter!("servant_connections_parked_total").increment(1);
     }
 }
 

@@ -183,10 +183,10 @@ fn stuck_end(job: &InHand, now: DateTime<Utc>) -> FailedAttempt {
         chain: "the job did not yield after its time was up; its process was ended".to_owned(),
         until: None,
     };
-    let verdict = domain::RetryPolicy::default().verdict(&failure, job.attempt, job.attempts_max, now, 1.0);
+    let verdict = domain::RetryPolicy::default().verdict(&failure, job.attempt, job.attempts_max, false, now, 1.0);
     let fate = match verdict {
         domain::Verdict::RetryAt { due, charged } => Fate::RetryAt { due, charged, failure },
-        domain::Verdict::Fail => Fate::Fail(failure),
+        domain::Verdict::Park | domain::Verdict::Fail => Fate::Fail(failure),
     };
     FailedAttempt { key: job.key, fate }
 }

@@ -77,7 +77,7 @@ impl<S: Servant> Runner<S> {
             // On the heap: most jobs have none, and what a job's task might do is what each of thousands takes up.
             Box::pin(self.save_last_progress(job.key, progress)).await;
         }
-        self.judge(job, result, in_hand.stop_reason()).await
+        self.judge(job, result, in_hand.stop_reason())
     }
 
     /// The job itself, watched: told to stop when its time is up, dropped when it does not return after that.
@@ -106,7 +106,7 @@ impl<S: Servant> Runner<S> {
         }
     }
 
-    async fn judge(&self, job: &ClaimedJob, result: Result<Done, JobError>, reason: Option<StopReason>) -> AttemptEnd {
+    fn judge(&self, job: &ClaimedJob, result: Result<Done, JobError>, reason: Option<StopReason>) -> AttemptEnd {
         match (result, reason) {
             (Ok(Done { is_committed: true }), _) | (_, Some(StopReason::LeaseLost)) => AttemptEnd::Nothing,
             (Ok(Done { is_committed: false }), _) => AttemptEnd::Succeeded,
@@ -129,12 +129,7 @@ impl<S: Servant> Runner<S> {
                 tracing::info!("the job was interrupted and goes back");
                 AttemptEnd::Settled(FailedAttempt { key: job.key, fate: Fate::GiveBack })
             }
-            (Err(JobError(End::Failed(failure))), _) => {
-                if failure.class == ErrorClass::AuthBroken {
-                    Box::pin(self.park(job, &failure.chain)).await;
-                }
-                self.settle(job, failure)
-            }
+            (Err(JobError(End::Failed(failure))), _) => self.settle(job, failure),
         }
     }
 
@@ -145,31 +140,26 @@ impl<S: Servant> Runner<S> {
         }
     }
 
-    /// One notice for a connection, however many of its jobs fail.
-    async fn park(&self, job: &ClaimedJob, reason: &str) {
-        let Some(connection) = job.connection else { return };
-        match self.store.park_connection(connection, reason).await {
-            Ok(true) => tracing::error!(ConnectionId = connection.0, "the connection needs to be authorised again"),
-            Ok(false) => {}
-            Err(error) => tracing::error!(ConnectionId = connection.0, error = chain(&error), "could not park"),
-        }
-    }
-
     fn settle(&self, job: &ClaimedJob, failure: Failure) -> AttemptEnd {
         let now: DateTime<Utc> = self.store.now();
         let jitter = rand::random::<f64>();
         let error = failure.chain.replace('\n', ": ");
         let class = failure.class;
-        let fate = match self.retry.verdict(&failure, job.attempt, job.attempts_max, now, jitter) {
-            Verdict::RetryAt { due, charged } => {
-                tracing::warn!(%class, error, retry_at = %due, "the attempt failed");
-                Fate::RetryAt { due, charged, failure }
-            }
-            Verdict::Fail => {
-                tracing::error!(%class, error, "the job failed");
-                Fate::Fail(failure)
-            }
-        };
+        let fate =
+            match self.retry.verdict(&failure, job.attempt, job.attempts_max, job.connection.is_some(), now, jitter) {
+                Verdict::RetryAt { due, charged } => {
+                    tracing::warn!(%class, error, retry_at = %due, "the attempt failed");
+                    Fate::RetryAt { due, charged, failure }
+                }
+                Verdict::Park => {
+                    tracing::warn!(%class, error, "the attempt failed; the job waits for its connection");
+                    Fate::Park(failure)
+                }
+                Verdict::Fail => {
+                    tracing::error!(%class, error, "the job failed");
+                    Fate::Fail(failure)
+                }
+            };
         AttemptEnd::Settled(FailedAttempt { key: job.key, fate })
     }
 }

@@ -1,9 +1,8 @@
-//! Customers and their connections to vendors. Holds no credentials: a connection names where they are kept.
+//! Customers. Their connections to vendors are in `connections`.
 
 use crate::{PAGE_ROWS_MAX, Store, StoreError};
 use chrono::{DateTime, Utc};
-use domain::{AccountId, ConnectionId};
-use serde_json::Value;
+use domain::AccountId;
 
 /// A customer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,27 +13,6 @@ pub struct AccountRow {
     pub name: String,
     /// Since when.
     pub created_at: DateTime<Utc>,
-}
-
-/// A customer's connection to one vendor.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ConnectionRow {
-    /// Its id.
-    pub id: i64,
-    /// Whose it is.
-    pub account_id: i64,
-    /// Which vendor.
-    pub vendor: String,
-    /// What a client needs besides secrets.
-    pub settings: Value,
-    /// The name under which the credentials are kept.
-    pub secret_ref: Option<String>,
-    /// active, needs_reauth, parked or disabled.
-    pub state: String,
-    /// Why.
-    pub state_reason: Option<String>,
-    /// Since when.
-    pub state_since: DateTime<Utc>,
 }
 
 impl Store {
@@ -68,47 +46,5 @@ impl Store {
         .fetch_one(&self.pool)
         .await?;
         Ok(AccountId(id))
-    }
-
-    /// Enters a customer's connection.
-    ///
-    /// # Errors
-    /// [`StoreError`]; `Rejected` when there is no such account.
-    pub async fn create_connection(
-        &self,
-        account: AccountId,
-        vendor: &str,
-        settings: &Value,
-        secret_ref: Option<&str>,
-    ) -> Result<ConnectionId, StoreError> {
-        let id = sqlx::query_scalar!(
-            "-- create_connection
-            INSERT INTO connections (account_id, vendor, settings, secret_ref, state_since, created_at)
-            VALUES ($1, $2, $3, $4, $5, $5) RETURNING id",
-            account.0,
-            vendor,
-            settings,
-            secret_ref,
-            self.clock.now(),
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        Ok(ConnectionId(id))
-    }
-
-    /// One connection.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn find_connection(&self, id: ConnectionId) -> Result<Option<ConnectionRow>, StoreError> {
-        Ok(sqlx::query_as!(
-            ConnectionRow,
-            "-- find_connection
-            SELECT id, account_id, vendor, settings, secret_ref, state, state_reason, state_since
-            FROM connections WHERE id = $1",
-            id.0,
-        )
-        .fetch_optional(&self.pool)
-        .await?)
     }
 }

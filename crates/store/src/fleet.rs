@@ -3,7 +3,7 @@
 
 use crate::{Store, StoreError};
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{ErrorClass, Kind, ServantId, ServantState};
+use domain::{Kind, ServantId, ServantState};
 
 /// A process that introduces itself.
 #[derive(Debug, Clone)]
@@ -101,23 +101,5 @@ impl Store {
         )
         .fetch_one(&self.pool)
         .await?)
-    }
-
-    /// Parks a connection whose authorisation is gone: its schedules rest until a person renews it.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn park_connection(&self, connection: domain::ConnectionId, reason: &str) -> Result<bool, StoreError> {
-        let parked = sqlx::query!(
-            "-- park_connection
-            UPDATE connections SET state = 'needs_reauth', state_reason = $2, state_since = $3
-            WHERE id = $1 AND state = 'active'",
-            connection.0,
-            format!("{}: {reason}", ErrorClass::AuthBroken),
-            self.clock.now(),
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(parked.rows_affected() == 1)
     }
 }

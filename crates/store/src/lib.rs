@@ -4,6 +4,8 @@
 
 mod accounts;
 mod budgets;
+mod breakers;
+mod connections;
 mod counters;
 mod error;
 mod fleet;
@@ -25,6 +27,8 @@ mod streams;
 
 pub use accounts::*;
 pub use budgets::{BudgetMinute, BudgetRow, SettingsBy, UsageReport};
+pub use breakers::{BreakerRow, FoldedOutcomes, ForcedBy};
+pub use connections::{ConnectionAct, ConnectionEvent, ConnectionRow};
 pub use counters::CountDrift;
 pub use error::StoreError;
 pub use fleet::{Capacity, NewServant};

@@ -94,7 +94,7 @@ impl Servant for SalesforceSync {
         let connection = self.store.find_connection(id).await?;
         let connection = connection.ok_or_else(|| JobError::permanent(anyhow!("there is no connection {id}")))?;
         if connection.state != "active" {
-            return Err(JobError::permanent(anyhow!("the connection is {}", connection.state)));
+            return Err(JobError::auth_broken(anyhow!("the connection is {}", connection.state)));
         }
         if !self.store.hold_connection(id, job.id()).await? {
             let until = job.clock().now() + TimeDelta::seconds(BUSY_SECS);

@@ -36,10 +36,8 @@ macro_rules! claim_queued {
                 SELECT jobs.id, given.sent_at,
                        (SELECT of_kind FROM pause)
                        OR jobs.account_id = ANY ((SELECT accounts FROM pause)::bigint[])
-                       OR coalesce(jobs.connection_id = ANY ((SELECT connections FROM pause)::bigint[])
-                                   OR NOT EXISTS (SELECT FROM connections
-                                                  WHERE connections.id = jobs.connection_id AND state = 'active'), false)
-                          AND jobs.connection_id IS NOT NULL AS is_held
+                       OR coalesce(jobs.connection_id = ANY ((SELECT connections FROM pause)::bigint[]), false)
+                       OR EXISTS (SELECT FROM held_connections h WHERE h.id = jobs.connection_id) AS is_held
                 FROM given JOIN jobs ON jobs.id = given.id
                 WHERE jobs.state = 2 AND jobs.kind = $1
                 ORDER BY jobs.id FOR UPDATE OF jobs SKIP LOCKED

@@ -2,7 +2,8 @@
 
 use super::claimed::AttemptKey;
 use chrono::{DateTime, Utc};
-use domain::{AccountId, Failure, JobId, JobState};
+use domain::{AccountId, ConnectionId, Failure, JobId, JobState};
+use std::collections::{BTreeSet, HashSet};
 use uuid::Uuid;
 
 /// How an attempt ends that does not succeed.
@@ -21,6 +22,10 @@ pub enum Fate {
     Fail(Failure),
     /// Interrupted by a stop: ready again at once, uncharged.
     GiveBack,
+    /// The connection's authorisation is gone. In one commit the job is ready again, uncharged, and the connection,
+    /// if it was in use, is not, so that nobody claims a job of it in between. A job whose connection does not exist
+    /// fails: nothing would hold it back from failing so again at once.
+    Park(Failure),
     /// The lease ran out with attempts to spare: ready again at once, charged.
     Rescue(Failure),
     /// Ended on an operator's request.
@@ -34,6 +39,39 @@ pub struct FailedAttempt {
     pub key: AttemptKey,
     /// Its end.
     pub fate: Fate,
+}
+
+/// What became of attempts that ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settled {
+    applied: HashSet<JobId>,
+    /// Connections that were in use until now and need to be authorised again: each is told of once.
+    pub parked: BTreeSet<ConnectionId>,
+}
+
+impl Settled {
+    pub(super) fn note(&mut self, job: JobId, parked: Option<ConnectionId>) {
+        self.applied.insert(job);
+        self.parked.extend(parked);
+    }
+
+    /// Whether the end applied to this job; else it is stale.
+    #[must_use]
+    pub fn contains(&self, job: &JobId) -> bool {
+        self.applied.contains(job)
+    }
+
+    /// To how many it applied.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.applied.len()
+    }
+
+    /// Whether all of them are stale.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.applied.is_empty()
+    }
 }
 
 /// What a rescue found.
@@ -54,18 +92,20 @@ impl Fate {
         match self {
             Self::RetryAt { .. } => JobState::Scheduled,
             Self::Fail(_) => JobState::Failed,
-            Self::GiveBack | Self::Rescue(_) => JobState::Ready,
+            Self::GiveBack | Self::Park(_) | Self::Rescue(_) => JobState::Ready,
             Self::Cancelled => JobState::Cancelled,
         }
     }
 
     pub(super) const fn is_charged(&self) -> bool {
-        !matches!(self, Self::GiveBack | Self::RetryAt { charged: false, .. })
+        !matches!(self, Self::GiveBack | Self::Park(_) | Self::RetryAt { charged: false, .. })
     }
 
     pub(super) const fn failure(&self) -> Option<&Failure> {
         match self {
-            Self::RetryAt { failure, .. } | Self::Fail(failure) | Self::Rescue(failure) => Some(failure),
+            Self::RetryAt { failure, .. } | Self::Fail(failure) | Self::Park(failure) | Self::Rescue(failure) => {
+                Some(failure)
+            }
             Self::GiveBack | Self::Cancelled => None,
         }
     }

@@ -61,6 +61,7 @@ pub(super) async fn lock_jobs_of(
                 &failure,
                 attempt_number(row.attempt),
                 attempt_number(row.attempts_max),
+                false,
                 DateTime::UNIX_EPOCH,
                 0.0,
             );

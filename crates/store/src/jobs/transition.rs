@@ -5,21 +5,21 @@
 
 use super::{
     claimed::{AttemptKey, Outcome},
-    fate::{FailedAttempt, Fate, Rescued},
+    fate::{FailedAttempt, Fate, Rescued, Settled},
     lost::{drop_empty_leases, expired_leases, lock_jobs_of},
 };
 use crate::{Leadership, Store, StoreError, Tx};
 use chrono::{DateTime, Utc};
-use domain::{JobId, Kind};
+use domain::{ConnectionId, JobId, Kind};
 use std::collections::HashSet;
 use uuid::Uuid;
 
 /// A statement that moves rows from `jobs` to `finished_jobs`, with the one list of the columns that both have.
 /// `$ended` begins it and deletes the rows as `ended`; they arrive with `$state` and `$now`; `$rest` is what else the
-/// statement does. PostgreSQL 15 has no way to move a row without naming its columns that survives a new column.
+/// statement does, and `$checked` the macro that reads its answer. PostgreSQL 15 has no way to move a row without naming its columns that survives a new column.
 macro_rules! moving_to_finished {
-    ($name:literal, $ended:literal, $state:literal, $now:literal, $rest:literal, $($argument:expr),* $(,)?) => {
-        sqlx::query_scalar!(
+    ($checked:ident, $name:literal, $ended:literal, $state:literal, $now:literal, $rest:literal, $($argument:expr),* $(,)?) => {
+        sqlx::$checked!(
             "-- " + $name + "\nWITH " + $ended + ", kept AS (
                 INSERT INTO finished_jobs (state, finished_at, id, account_id, due_at, created_at, ready_at, priority,
                     attempt, attempts_max, kind, request_id, payload, connection_id, schedule_id, unique_key,
@@ -139,11 +139,12 @@ impl Store {
     }
 
     /// Ends attempts that did not succeed ([`JobEvent::RetryLater`](domain::JobEvent::RetryLater) and its kin, by
-    /// their [`Fate`]), batched. Answers with the jobs that it applied to; the others are stale.
+    /// their [`Fate`]), batched. Answers with the jobs that it applied to, the others are stale, and with the
+    /// connections that this parked.
     ///
     /// # Errors
     /// [`StoreError`]; the same call may be made again.
-    pub async fn settle(&self, attempts: &[FailedAttempt]) -> Result<HashSet<JobId>, StoreError> {
+    pub async fn settle(&self, attempts: &[FailedAttempt]) -> Result<Settled, StoreError> {
         let mut conn = self.pool.acquire().await?;
         settle(&mut conn, attempts, self.clock.now()).await
     }
@@ -230,6 +231,7 @@ pub(crate) async fn cancel(
 ) -> Result<Vec<JobId>, StoreError> {
     let ids: Vec<i64> = jobs.iter().map(|id| id.0).collect();
     let cancelled = moving_to_finished!(
+        query_scalar,
         "cancel_jobs",
         "found AS (
             SELECT id, state FROM jobs WHERE id = ANY($1) ORDER BY id FOR UPDATE
@@ -264,6 +266,7 @@ async fn succeed(
     let ids: Vec<i64> = attempts.iter().map(|a| a.id.0).collect();
     let tokens: Vec<Uuid> = attempts.iter().map(|a| a.token.0).collect();
     let applied = moving_to_finished!(
+        query_scalar,
         "succeed",
         "ended AS (
             DELETE FROM jobs USING unnest($1::bigint[], $2::uuid[]) AS t (id, token)
@@ -276,6 +279,10 @@ async fn succeed(
             INSERT INTO job_count_deltas (kind, state, delta)
             SELECT kind, 3, -count(*) FROM ended GROUP BY kind
             UNION ALL SELECT kind, 4, count(*) FROM ended GROUP BY kind
+        ), outcomes AS (
+            INSERT INTO connection_outcomes (connection_id, started_at, ended_at, succeeded, failed)
+            SELECT connection_id, max(claimed_at), $3, count(*)::integer, 0
+            FROM ended WHERE connection_id IS NOT NULL GROUP BY connection_id
         )
         SELECT coalesce(array_agg(id), '{}') AS \"ids!\" FROM ended",
         &ids,
@@ -292,22 +299,27 @@ async fn settle(
     conn: &mut sqlx::PgConnection,
     attempts: &[FailedAttempt],
     now: DateTime<Utc>,
-) -> Result<HashSet<JobId>, StoreError> {
+) -> Result<Settled, StoreError> {
     let ids: Vec<i64> = attempts.iter().map(|a| a.key.id.0).collect();
     let tokens: Vec<Uuid> = attempts.iter().map(|a| a.key.token.0).collect();
     let states: Vec<i16> = attempts.iter().map(|a| a.fate.state().code()).collect();
     let charged: Vec<bool> = attempts.iter().map(|a| a.fate.is_charged()).collect();
+    let parks: Vec<bool> = attempts.iter().map(|a| matches!(a.fate, Fate::Park(_))).collect();
     let due: Vec<Option<DateTime<Utc>>> =
         attempts.iter().map(|a| if let Fate::RetryAt { due, .. } = &a.fate { Some(*due) } else { None }).collect();
     let classes: Vec<Option<&str>> = attempts.iter().map(|a| a.fate.failure().map(|f| f.class.as_str())).collect();
     let errors: Vec<Option<&str>> = attempts.iter().map(|a| a.fate.failure().map(|f| f.chain.as_str())).collect();
-    let applied = moving_to_finished!(
+    let rows = moving_to_finished!(
+        query,
         "settle",
         "held AS (
-            SELECT jobs.id, t.to_state, t.charged, t.due, t.class, t.error,
-                   jobs.attempt, jobs.servant_id, jobs.claimed_at, jobs.kind
-            FROM unnest($1::bigint[], $2::uuid[], $3::smallint[], $4::boolean[], $5::timestamptz[], $6::text[], $7::text[])
-                 AS t (id, token, to_state, charged, due, class, error)
+            SELECT jobs.id, t.charged, t.due, t.class, t.error, t.parks,
+                   CASE WHEN t.parks AND NOT EXISTS (SELECT FROM connections WHERE connections.id = jobs.connection_id)
+                        THEN 5::smallint ELSE t.to_state END AS to_state,
+                   jobs.attempt, jobs.servant_id, jobs.claimed_at, jobs.kind, jobs.connection_id
+            FROM unnest($1::bigint[], $2::uuid[], $3::smallint[], $4::boolean[], $5::timestamptz[], $6::text[],
+                        $7::text[], $9::boolean[])
+                 AS t (id, token, to_state, charged, due, class, error, parks)
             JOIN jobs ON jobs.id = t.id AND jobs.attempt_token = t.token AND jobs.state = 3
             ORDER BY jobs.id FOR UPDATE OF jobs
         ), ended AS (
@@ -323,6 +335,19 @@ async fn settle(
                 ready_at = CASE WHEN held.to_state = 1 THEN $8 END,
                 queued_at = NULL, sent_at = NULL, attempt_token = NULL, lease_id = NULL, claimed_at = NULL
             FROM held WHERE jobs.id = held.id AND held.to_state IN (0, 1)
+        ), parked AS (
+            UPDATE connections SET state = 'needs_reauth', state_reason = broken.reason, state_since = $8
+            FROM (SELECT DISTINCT ON (connection_id) connection_id, class || ': ' || error AS reason
+                  FROM held WHERE parks ORDER BY connection_id, id) AS broken
+            WHERE connections.id = broken.connection_id AND connections.state = 'active'
+            RETURNING connections.id, connections.state_reason
+        ), told AS (
+            INSERT INTO connection_events (connection_id, what, by, reason, at)
+            SELECT id, 'needs_reauth', 'servant', state_reason, $8 FROM parked
+        ), outcomes AS (
+            INSERT INTO connection_outcomes (connection_id, started_at, ended_at, succeeded, failed)
+            SELECT connection_id, max(claimed_at), $8, 0, count(*)::integer
+            FROM held WHERE connection_id IS NOT NULL AND class = 'transient' GROUP BY connection_id
         ), noted AS (
             INSERT INTO attempts (job_id, attempt, class, error, servant_id, claimed_at, ended_at)
             SELECT id, attempt, class, error, servant_id, claimed_at, $8 FROM held WHERE class IS NOT NULL
@@ -331,7 +356,8 @@ async fn settle(
             SELECT kind, 3, -count(*) FROM held GROUP BY kind
             UNION ALL SELECT kind, to_state, count(*) FROM held GROUP BY kind, to_state
         )
-        SELECT id AS \"id!\" FROM held",
+        SELECT held.id AS \"id!\", parked.id AS \"parked?\"
+        FROM held LEFT JOIN parked ON parked.id = held.connection_id",
         &ids,
         &tokens,
         &states,
@@ -340,8 +366,13 @@ async fn settle(
         &classes as &[Option<&str>],
         &errors as &[Option<&str>],
         now,
+        &parks,
     )
     .fetch_all(conn)
     .await?;
-    Ok(applied.into_iter().map(JobId).collect())
+    let mut settled = Settled::default();
+    for row in rows {
+        settled.note(JobId(row.id), row.parked.map(ConnectionId));
+    }
+    Ok(settled)
 }

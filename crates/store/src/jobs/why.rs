@@ -4,10 +4,7 @@
 use super::read::JobRow;
 use crate::{Store, StoreError, pauses::RawPause};
 use chrono::{DateTime, Utc};
-use domain::{
-    ConnectionId, Dispatching, HeldFacts, JobId, JobState, Kind, LastFailure, PauseFacts, ReauthFacts, ServantFacts,
-    WhyFacts,
-};
+use domain::{Dispatching, HeldFacts, JobId, JobState, Kind, LastFailure, PauseFacts, ServantFacts, WhyFacts};
 
 /// Jobs before this one that are looked at.
 const AHEAD_MAX: i64 = 1_000;
@@ -35,8 +32,8 @@ impl Store {
             finished_at: job.finished_at,
             held: None,
             pauses: Vec::new(),
-            needs_reauth: None,
             no_room: None,
+            connection: None,
             last_failure: None,
             led_until: None,
             dispatching: None,
@@ -55,8 +52,8 @@ impl Store {
             return Ok(facts);
         }
         facts.pauses = self.pauses_of(job).await?;
-        facts.needs_reauth = match job.connection_id {
-            Some(connection) => self.needs_reauth(connection).await?,
+        facts.connection = match job.connection_id {
+            Some(connection) => self.connection_facts(connection).await?,
             None => None,
         };
         facts.last_failure = self.last_failure(job.id).await?;
@@ -102,11 +99,6 @@ impl Store {
             Ok(PauseFacts { target: row.target, by: row.paused_by, reason: row.reason, since: row.paused_at })
         };
         rows.into_iter().map(fact).collect()
-    }
-
-    async fn needs_reauth(&self, connection: ConnectionId) -> Result<Option<ReauthFacts>, StoreError> {
-        let row = self.find_connection(connection).await?.filter(|row| row.state == "needs_reauth");
-        Ok(row.map(|row| ReauthFacts { connection, reason: row.state_reason, since: row.state_since }))
     }
 
     async fn last_failure(&self, job: JobId) -> Result<Option<LastFailure>, StoreError> {

@@ -1,6 +1,6 @@
 //! Every state against every event: what the statements do is what the table says, and the counters follow.
 
-use crate::world::{LEASE_SECS, World, failure, kind, nobodys};
+use crate::world::{LEASE_SECS, World, failure, kind, nobodys, revoked};
 use chrono::TimeDelta;
 use domain::{JobEvent, JobId, JobState, Kind, PauseTarget, next};
 use store::{AttemptKey, Delivered, Fate, Outcome};
@@ -40,6 +40,16 @@ async fn apply(world: &World, event: JobEvent, kind: &Kind, id: JobId, key: Atte
         }
         JobEvent::Fail => world.settle(key, Fate::Fail(failure())).await,
         JobEvent::GiveBack => world.settle(key, Fate::GiveBack).await,
+        JobEvent::Park => {
+            let connection = world.connection("salesforce").await;
+            sqlx::query("UPDATE jobs SET connection_id = $2 WHERE id = $1")
+                .bind(id.0)
+                .bind(connection.0)
+                .execute(&world.sql)
+                .await
+                .unwrap();
+            world.settle(key, Fate::Park(revoked())).await
+        }
         JobEvent::Rescue | JobEvent::RescueFailed => {
             clock.advance(TimeDelta::seconds(LEASE_SECS + 1));
             let rescued = store.rescue(lead, 1000).await.unwrap();

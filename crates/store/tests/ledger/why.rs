@@ -1,6 +1,6 @@
 //! The facts that say why a job does not run: each cause brought about by the real statements, and decided.
 
-use crate::world::{LEASE_SECS, World, failure, kind};
+use crate::world::{LEASE_SECS, World, failure, kind, revoked};
 use chrono::TimeDelta;
 use domain::{AccountId, Cause, Dispatching, JobId, JobState, PauseTarget, ServantState, why};
 use store::{Fate, NewJob};
@@ -28,14 +28,17 @@ async fn what_has_ended_or_runs_says_since_when() {
 async fn a_pause_binds_before_a_lost_authorisation_and_that_before_the_due_time() {
     let world = World::new().await;
     let now = world.clock.now();
-    let connection =
-        world.store.create_connection(AccountId::SYSTEM, "salesforce", &serde_json::json!({}), None).await.unwrap();
+    let connection = world.connection("salesforce").await;
     let mut new = NewJob::new(kind("noop"), serde_json::json!({}));
     new.connection = Some(connection);
     new.due_at = Some(world.after_secs(600));
     let id = world.insert(&[new]).await[0];
     assert_eq!(cause(&world, id).await, Cause::Due { at: world.after_secs(600), after: None });
-    assert!(world.store.park_connection(connection, "revoked").await.unwrap());
+    let mut tried = NewJob::new(kind("tried"), serde_json::json!({}));
+    tried.connection = Some(connection);
+    world.insert(&[tried]).await;
+    let key = world.claim(&kind("tried"), 1).await[0].key;
+    assert!(world.settle(key, Fate::Park(revoked())).await);
     let expected =
         Cause::NeedsReauth { connection: connection.0, reason: Some("auth_broken: revoked".to_owned()), since: now };
     assert_eq!(cause(&world, id).await, expected);

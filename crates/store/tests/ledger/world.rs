@@ -1,7 +1,9 @@
 //! A database, a clock that stands still, a leading scheduler, and jobs put into any state by the real statements.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{AttemptToken, Clock, ErrorClass, Failure, JobId, JobState, Kind, ManualClock, ServantId};
+use domain::{
+    AccountId, AttemptToken, Clock, ConnectionId, ErrorClass, Failure, JobId, JobState, Kind, ManualClock, ServantId,
+};
 use sqlx::PgPool;
 use std::time::Duration;
 use store::{AttemptKey, ClaimedJob, FailedAttempt, Fate, Inserted, Leadership, NewJob, NewServant, Store};
@@ -28,6 +30,10 @@ pub(crate) fn failure() -> Failure {
     Failure { class: ErrorClass::Transient, chain: "it broke".to_owned(), until: None }
 }
 
+pub(crate) fn revoked() -> Failure {
+    Failure { class: ErrorClass::AuthBroken, chain: "revoked".to_owned(), until: None }
+}
+
 pub(crate) fn nobodys(id: JobId) -> AttemptKey {
     AttemptKey { id, token: AttemptToken(uuid::Uuid::new_v4()) }
 }
@@ -45,13 +51,12 @@ impl World {
     }
 
     pub(crate) async fn another_servant(&self) -> ServantId {
-        let new = NewServant {
-            kind: kind("noop"),
-            host: "here".to_owned(),
-            pid: 1,
-            version: "0".to_owned(),
-            concurrency: 10,
-        };
+        self.another_servant_of("noop").await
+    }
+
+    pub(crate) async fn another_servant_of(&self, name: &str) -> ServantId {
+        let new =
+            NewServant { kind: kind(name), host: "here".to_owned(), pid: 1, version: "0".to_owned(), concurrency: 10 };
         self.store.register_servant(&new).await.unwrap()
     }
 
@@ -65,6 +70,11 @@ impl World {
             Inserted::Duplicate(of) => panic!("a duplicate of {of:?}"),
         };
         self.store.insert_jobs(jobs).await.unwrap().into_iter().map(new).collect()
+    }
+
+    /// A connection to a vendor, in use.
+    pub(crate) async fn connection(&self, vendor: &str) -> ConnectionId {
+        self.store.create_connection(AccountId::SYSTEM, vendor, &serde_json::json!({}), None).await.unwrap()
     }
 
     pub(crate) async fn insert_many(&self, kind: &Kind, count: usize) -> Vec<JobId> {

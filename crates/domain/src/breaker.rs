@@ -1,0 +1,453 @@
+//! The circuit breaker of a service: when failures stop the dispatch of all its jobs, when one of them probes whether it
+//! is back, and how much may go at once while it recovers. Pure: outcomes, time and randomness are arguments; the
+//! ledger keeps the rows, the leading scheduler feeds them.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+
+/// Jobs at a time beyond which a service counts as recovered.
+const ROOM_MAX: u32 = 1_024;
+/// How far the clocks of two processes may differ, in milliseconds: less than the least wait before a probe, in which no
+/// attempt begins.
+const SKEW_MS_MAX: i64 = 1_000;
+
+/// When breakers open, and how they close again: `[breaker]` in `config/scheduler.toml`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BreakerSettings {
+    /// Outcomes older than this are forgotten, in seconds.
+    pub window_secs: u32,
+    /// Failures within the window below which none opens.
+    pub failures_min: u32,
+    /// Share of the outcomes within the window that must be failures, in percent.
+    pub failures_pct: u32,
+    /// Outcomes that weigh at the most: of more, the older ones fade, so that the outage of a busy service shows at once.
+    pub outcomes_max: u32,
+    /// Least wait before a probe, in seconds.
+    pub open_secs_min: u32,
+    /// Greatest wait before a probe, in seconds.
+    pub open_secs_max: u32,
+    /// How long a probe may be without an outcome before another is sent, in seconds.
+    pub probe_secs: u32,
+    /// How often the room doubles by itself while a service recovers, in seconds.
+    pub ramp_secs: u32,
+}
+
+impl Default for BreakerSettings {
+    fn default() -> Self {
+        Self {
+            window_secs: 30,
+            failures_min: 5,
+            failures_pct: 50,
+            outcomes_max: 40,
+            open_secs_min: 5,
+            open_secs_max: 300,
+            probe_secs: 60,
+            ramp_secs: 5,
+        }
+    }
+}
+
+/// Where a breaker stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BreakerState {
+    /// Everything goes.
+    Closed,
+    /// Nothing goes until then; after that, one probe.
+    Open {
+        /// The earliest probe.
+        next_probe_at: DateTime<Utc>,
+    },
+    /// A probe is on its way.
+    HalfOpen {
+        /// When the latest was sent.
+        probe_at: DateTime<Utc>,
+    },
+    /// The probe succeeded: some at a time go, ever more.
+    Recovering {
+        /// Jobs at a time.
+        room: u32,
+        /// When that last grew by itself.
+        grown_at: DateTime<Utc>,
+    },
+}
+
+impl BreakerState {
+    /// The text in the database, the API and on screens.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open { .. } => "open",
+            Self::HalfOpen { .. } => "half_open",
+            Self::Recovering { .. } => "recovering",
+        }
+    }
+}
+
+/// What an operator holds a breaker at, whatever the outcomes say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Forced {
+    /// Nothing goes.
+    Open,
+    /// Everything goes.
+    Closed,
+}
+
+impl Forced {
+    /// The text in the database and the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+impl fmt::Display for Forced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Forced {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::Open, Self::Closed]
+            .into_iter()
+            .find(|forced| forced.as_str() == text)
+            .ok_or_else(|| format!("a breaker is forced open or closed, not '{text}'"))
+    }
+}
+
+/// Outcomes counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Attempts that succeeded.
+    pub succeeded: u32,
+    /// Attempts that failed and may be the service's fault.
+    pub failed: u32,
+}
+
+impl Tally {
+    const fn plus(self, other: Self) -> Self {
+        Self {
+            succeeded: self.succeeded.saturating_add(other.succeeded),
+            failed: self.failed.saturating_add(other.failed),
+        }
+    }
+
+    const fn outcomes(self) -> u64 {
+        self.succeeded as u64 + self.failed as u64
+    }
+
+    const fn halved(self) -> Self {
+        Self { succeeded: self.succeeded / 2, failed: self.failed / 2 }
+    }
+
+    fn is_mostly_failed(self, pct: u32) -> bool {
+        self.failed > 0 && u64::from(self.failed) * 100 >= self.outcomes() * u64::from(pct)
+    }
+}
+
+/// The latest outcomes, in two halves of the window: the older one is forgotten as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// When the newer half began.
+    pub since: DateTime<Utc>,
+    /// The newer half.
+    pub newer: Tally,
+    /// The half before it.
+    pub older: Tally,
+}
+
+impl Window {
+    const fn empty(since: DateTime<Utc>) -> Self {
+        Self { since, newer: Tally { succeeded: 0, failed: 0 }, older: Tally { succeeded: 0, failed: 0 } }
+    }
+
+    /// Both halves together.
+    #[must_use]
+    pub const fn total(&self) -> Tally {
+        self.newer.plus(self.older)
+    }
+
+    /// Counts outcomes in; answers with the sum of what weighs now.
+    fn add(&mut self, settings: &BreakerSettings, tally: Tally) -> Tally {
+        self.newer = self.newer.plus(tally);
+        let total = self.total();
+        while self.total().outcomes() > u64::from(settings.outcomes_max) {
+            (self.newer, self.older) = (self.newer.halved(), self.older.halved());
+        }
+        // Judged before they fade: rounding must not lose a failure.
+        total
+    }
+
+    fn roll(&mut self, settings: &BreakerSettings, now: DateTime<Utc>) {
+        let half = TimeDelta::milliseconds(i64::from(settings.window_secs) * 500);
+        let age = now - self.since;
+        if age >= half * 2 {
+            *self = Self::empty(now);
+        } else if age >= half {
+            *self = Self { since: self.since + half, newer: Tally::default(), older: self.newer };
+        }
+    }
+}
+
+/// How attempts on a service ended: those of one statement, so that many are one row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcomes {
+    /// When the latest of them began.
+    pub started_at: DateTime<Utc>,
+    /// When they ended.
+    pub ended_at: DateTime<Utc>,
+    /// How many of each.
+    pub tally: Tally,
+}
+
+/// How many jobs of a service may be dispatched now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// None.
+    Blocked {
+        /// When to ask again; none: once something happens.
+        until: Option<DateTime<Utc>>,
+    },
+    /// So many more.
+    AtMost(u32),
+    /// Any number.
+    Unlimited,
+}
+
+/// One service's breaker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Breaker {
+    /// Where it stands.
+    pub state: BreakerState,
+    /// Since when; of an outage, its probes included, since its beginning.
+    pub since: DateTime<Utc>,
+    /// Why.
+    pub reason: String,
+    /// How often it has opened since it was closed: the exponent of the wait.
+    pub openings: u32,
+    /// Attempts that began before this prove nothing: they met the service as it was then.
+    pub counts_from: DateTime<Utc>,
+    /// The latest outcomes.
+    pub window: Window,
+    /// What an operator holds it at.
+    pub forced: Option<Forced>,
+}
+
+impl Breaker {
+    /// A service of which nothing bad is known.
+    #[must_use]
+    pub const fn closed(now: DateTime<Utc>) -> Self {
+        Self {
+            state: BreakerState::Closed,
+            since: now,
+            reason: String::new(),
+            openings: 0,
+            counts_from: DateTime::UNIX_EPOCH,
+            window: Window::empty(now),
+            forced: None,
+        }
+    }
+
+    /// How many of the service's jobs may be dispatched now, while `in_flight` of them are queued or running.
+    #[must_use]
+    pub fn room(&self, settings: &BreakerSettings, in_flight: u32, now: DateTime<Utc>) -> Room {
+        match self.forced {
+            Some(Forced::Open) => return Room::Blocked { until: None },
+            Some(Forced::Closed) => return Room::Unlimited,
+            None => {}
+        }
+        match self.state {
+            BreakerState::Closed => Room::Unlimited,
+            // Whatever is still in flight from before the opening: a probe must not wait for it.
+            BreakerState::Open { next_probe_at } if now >= next_probe_at => Room::AtMost(1),
+            BreakerState::Open { next_probe_at } => Room::Blocked { until: Some(next_probe_at) },
+            BreakerState::HalfOpen { probe_at } => {
+                // A probe may end without an outcome (refused, rate-limited, interrupted). The least wait lets an
+                // outcome that has just been written be folded first.
+                let again_at = probe_at + if in_flight == 0 { settings.open_min() } else { settings.probe() };
+                if now >= again_at { Room::AtMost(1) } else { Room::Blocked { until: Some(again_at) } }
+            }
+            BreakerState::Recovering { room, grown_at } => {
+                let (room, grown_at) = grown(room, grown_at, settings, now);
+                match room.checked_sub(in_flight) {
+                    _ if room >= ROOM_MAX => Room::Unlimited,
+                    None | Some(0) => Room::Blocked { until: Some(grown_at + settings.ramp()) },
+                    Some(more) => Room::AtMost(more),
+                }
+            }
+        }
+    }
+
+    /// A job was dispatched in the room of a probe.
+    pub fn probe_sent(&mut self, now: DateTime<Utc>) {
+        match self.state {
+            BreakerState::Open { .. } => {
+                self.counts_from = now;
+                self.state = BreakerState::HalfOpen { probe_at: now };
+            }
+            BreakerState::HalfOpen { .. } => self.state = BreakerState::HalfOpen { probe_at: now },
+            BreakerState::Closed | BreakerState::Recovering { .. } => {}
+        }
+    }
+
+    /// Takes outcomes in; `jitter` (0 ≤ jitter < 1) is the share of the wait that an opening takes.
+    pub fn observe(&mut self, settings: &BreakerSettings, outcomes: &Outcomes, now: DateTime<Utc>, jitter: f64) {
+        self.advance(settings, now);
+        let is_old = outcomes.started_at < self.counts_from - TimeDelta::milliseconds(SKEW_MS_MAX)
+            || outcomes.ended_at <= now - TimeDelta::seconds(i64::from(settings.window_secs));
+        if self.forced.is_some() || is_old {
+            return;
+        }
+        let Tally { succeeded, failed } = outcomes.tally;
+        match self.state {
+            BreakerState::Closed => {
+                let total = self.window.add(settings, outcomes.tally);
+                if total.failed >= settings.failures_min && total.is_mostly_failed(settings.failures_pct) {
+                    self.open(settings, now, jitter, said(total));
+                }
+            }
+            BreakerState::Open { .. } => {}
+            BreakerState::HalfOpen { .. } if failed > 0 => {
+                let (since, reason) = (self.since, self.reason.clone());
+                self.open(settings, now, jitter, reason);
+                self.since = since;
+            }
+            BreakerState::HalfOpen { .. } if succeeded > 0 => self.recover(now, "the probe succeeded".to_owned()),
+            BreakerState::HalfOpen { .. } => {}
+            BreakerState::Recovering { room, grown_at } => {
+                let total = self.window.add(settings, outcomes.tally);
+                // However few they are: it was down a moment ago.
+                if failed > 0 && total.is_mostly_failed(settings.failures_pct) {
+                    self.open(settings, now, jitter, format!("{} while it recovered", said(total)));
+                } else {
+                    // One more for each success: a whole round of them doubles the room.
+                    self.state = BreakerState::Recovering { room: room.saturating_add(succeeded), grown_at };
+                    self.advance(settings, now);
+                }
+            }
+        }
+    }
+
+    /// Lets time pass: a recovery's room grows, old outcomes are forgotten.
+    pub fn advance(&mut self, settings: &BreakerSettings, now: DateTime<Utc>) {
+        self.window.roll(settings, now);
+        if let BreakerState::Recovering { room, grown_at } = self.state {
+            let (room, grown_at) = grown(room, grown_at, settings, now);
+            self.state = BreakerState::Recovering { room, grown_at };
+            if room >= ROOM_MAX {
+                self.openings = 0;
+                self.enter(BreakerState::Closed, now, "it has recovered".to_owned());
+            }
+        }
+    }
+
+    /// Holds it open or closed until [`clear`](Self::clear).
+    pub fn force(&mut self, forced: Forced) {
+        self.forced = Some(forced);
+    }
+
+    /// Ends what an operator held it at. What was held open recovers by and by; what was held closed is closed.
+    pub fn clear(&mut self, now: DateTime<Utc>) {
+        match self.forced.take() {
+            Some(Forced::Open) => {
+                self.counts_from = now;
+                self.recover(now, "no longer held open".to_owned());
+            }
+            Some(Forced::Closed) => {
+                self.counts_from = now;
+                self.openings = 0;
+                self.window = Window::empty(now);
+                self.enter(BreakerState::Closed, now, "no longer held closed".to_owned());
+            }
+            None => {}
+        }
+    }
+
+    fn open(&mut self, settings: &BreakerSettings, now: DateTime<Utc>, jitter: f64, reason: String) {
+        self.openings = self.openings.saturating_add(1);
+        let next_probe_at = now + settings.wait(self.openings, jitter);
+        self.window = Window::empty(now);
+        self.enter(BreakerState::Open { next_probe_at }, now, reason);
+    }
+
+    fn recover(&mut self, now: DateTime<Utc>, reason: String) {
+        self.window = Window::empty(now);
+        self.enter(BreakerState::Recovering { room: 1, grown_at: now }, now, reason);
+    }
+
+    fn enter(&mut self, state: BreakerState, now: DateTime<Utc>, reason: String) {
+        self.state = state;
+        self.since = now;
+        self.reason = reason;
+    }
+}
+
+impl BreakerSettings {
+    /// Refuses what makes no sense.
+    ///
+    /// # Errors
+    /// A sentence that names the key.
+    pub const fn check(&self) -> Result<(), &'static str> {
+        if self.window_secs == 0 || self.failures_min == 0 || self.probe_secs == 0 || self.ramp_secs == 0 {
+            return Err("window_secs, failures_min, probe_secs and ramp_secs must be at least 1");
+        }
+        if self.outcomes_max < self.failures_min.saturating_mul(2) {
+            return Err("outcomes_max must be at least twice failures_min");
+        }
+        if self.failures_pct == 0 || self.failures_pct > 100 {
+            return Err("failures_pct must be 1 to 100");
+        }
+        if self.open_secs_min < 2 || self.open_secs_max < self.open_secs_min {
+            return Err("open_secs_min must be at least 2, and open_secs_max no less");
+        }
+        Ok(())
+    }
+
+    fn open_min(&self) -> TimeDelta {
+        TimeDelta::seconds(i64::from(self.open_secs_min))
+    }
+
+    fn probe(&self) -> TimeDelta {
+        TimeDelta::seconds(i64::from(self.probe_secs.max(1)))
+    }
+
+    fn ramp(&self) -> TimeDelta {
+        TimeDelta::seconds(i64::from(self.ramp_secs.max(1)))
+    }
+
+    /// The wait after opening number `openings` (1 = the first): from the least wait up to twice that, twice as far with
+    /// each opening, never beyond the greatest.
+    fn wait(&self, openings: u32, jitter: f64) -> TimeDelta {
+        let least = u64::from(self.open_secs_min) * 1_000;
+        let most =
+            least.saturating_mul(1_u64 << openings.min(40)).min(u64::from(self.open_secs_max) * 1_000).max(least);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_precision_loss,
+            clippy::cast_sign_loss,
+            reason = "milliseconds of a bounded wait"
+        )]
+        let more = ((most - least) as f64 * jitter.clamp(0.0, 1.0)) as u64;
+        TimeDelta::milliseconds(i64::try_from(least + more).unwrap_or(i64::MAX / 2))
+    }
+}
+
+/// The room once time has doubled it, and when it last did.
+fn grown(room: u32, grown_at: DateTime<Utc>, settings: &BreakerSettings, now: DateTime<Utc>) -> (u32, DateTime<Utc>) {
+    let ramp = settings.ramp();
+    let steps = ((now - grown_at).num_milliseconds() / ramp.num_milliseconds()).clamp(0, 16);
+    let doublings = u32::try_from(steps).unwrap_or(0);
+    (room.saturating_mul(1 << doublings).min(ROOM_MAX), grown_at + ramp * i32::try_from(steps).unwrap_or(0))
+}
+
+fn said(total: Tally) -> String {
+    format!("{} of {} attempts failed", total.failed, total.succeeded.saturating_add(total.failed))
+}

@@ -1,0 +1,202 @@
+//! What a job's connection, and the service behind it, have to do with its waiting: the facts, the causes that follow
+//! from them, and their words.
+
+use super::{Cause, since, time};
+use crate::{BreakerState, ConnectionId, Forced, JobState};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+/// A job's connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionFacts {
+    /// Which.
+    pub connection: ConnectionId,
+    /// active, needs_reauth, parked or disabled.
+    pub state: String,
+    /// Who brought it there.
+    pub by: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// The breaker of its service; none: no outcome of the service was ever seen.
+    pub circuit: Option<CircuitFacts>,
+}
+
+/// A service's breaker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CircuitFacts {
+    /// The service.
+    pub service: String,
+    /// Where the breaker stands.
+    pub state: BreakerState,
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// Why.
+    pub reason: String,
+    /// What an operator holds it at.
+    pub forced: Option<ForcedFacts>,
+}
+
+/// An operator's override of a breaker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForcedFacts {
+    /// At what.
+    pub forced: Forced,
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: DateTime<Utc>,
+}
+
+/// A service gets no jobs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CircuitOpen {
+    /// The service.
+    pub service: String,
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// When one job may go to see whether it is back; none: a probe is on its way, or an operator holds it open.
+    pub next_probe_at: Option<DateTime<Utc>>,
+    /// When the latest probe was sent, while it is on its way.
+    pub probe_sent_at: Option<DateTime<Utc>>,
+    /// Why.
+    pub reason: String,
+    /// Who holds it open.
+    pub forced_by: Option<String>,
+}
+
+/// A service gets some jobs at a time, ever more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CircuitRecovering {
+    /// The service.
+    pub service: String,
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// Jobs at a time.
+    pub room: u32,
+}
+
+/// An operator has taken a connection out of use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionAtRest {
+    /// The connection.
+    pub connection: i64,
+    /// parked or disabled.
+    pub state: String,
+    /// Who.
+    pub by: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+    /// Since when.
+    pub since: DateTime<Utc>,
+}
+
+impl ConnectionFacts {
+    /// What only a person ends.
+    pub(super) fn rests(&self) -> Option<Cause> {
+        match self.state.as_str() {
+            "active" => {}
+            "needs_reauth" => {
+                return Some(Cause::NeedsReauth {
+                    connection: self.connection.0,
+                    reason: self.reason.clone(),
+                    since: self.since,
+                });
+            }
+            _ => {
+                return Some(Cause::ConnectionAtRest(ConnectionAtRest {
+                    connection: self.connection.0,
+                    state: self.state.clone(),
+                    by: self.by.clone(),
+                    reason: self.reason.clone(),
+                    since: self.since,
+                }));
+            }
+        }
+        let circuit = self.circuit.as_ref()?;
+        let forced = circuit.forced.as_ref().filter(|forced| forced.forced == Forced::Open)?;
+        Some(Cause::CircuitOpen(CircuitOpen {
+            service: circuit.service.clone(),
+            since: forced.since,
+            next_probe_at: None,
+            probe_sent_at: None,
+            reason: forced.reason.clone(),
+            forced_by: Some(forced.by.clone()),
+        }))
+    }
+
+    /// What ends by itself once the service is back.
+    pub(super) fn circuit_breaks(&self, job: JobState) -> Option<Cause> {
+        let circuit = self.circuit.as_ref().filter(|circuit| circuit.forced.is_none())?;
+        let open = |next_probe_at, probe_sent_at| {
+            Some(Cause::CircuitOpen(CircuitOpen {
+                service: circuit.service.clone(),
+                since: circuit.since,
+                next_probe_at,
+                probe_sent_at,
+                reason: circuit.reason.clone(),
+                forced_by: None,
+            }))
+        };
+        match circuit.state {
+            BreakerState::Open { next_probe_at } => open(Some(next_probe_at), None),
+            // One that is on the queue already may be the probe, or was there before the circuit opened.
+            BreakerState::HalfOpen { probe_at } if job == JobState::Ready => open(None, Some(probe_at)),
+            BreakerState::Recovering { room, .. } if job == JobState::Ready => {
+                let (service, since) = (circuit.service.clone(), circuit.since);
+                Some(Cause::CircuitRecovering(CircuitRecovering { service, since, room }))
+            }
+            BreakerState::HalfOpen { .. } | BreakerState::Recovering { .. } | BreakerState::Closed => None,
+        }
+    }
+}
+
+impl CircuitOpen {
+    pub(super) fn says(&self) -> String {
+        let Self { service, reason, .. } = self;
+        let from = time(self.since);
+        match (&self.forced_by, self.next_probe_at) {
+            (Some(by), _) => format!("the circuit of {service} is held open by {by} since {from}: {reason}"),
+            (None, Some(at)) => {
+                format!("the circuit of {service} is open since {from} ({reason}), next probe at {}", time(at))
+            }
+            (None, None) => {
+                let sent = since(" since ", self.probe_sent_at);
+                format!("the circuit of {service} is open since {from} ({reason}), a probe is on its way{sent}")
+            }
+        }
+    }
+
+    pub(super) fn cleared_by(&self) -> String {
+        let Self { service, .. } = self;
+        match (&self.forced_by, self.next_probe_at) {
+            (Some(_), _) => format!("servantctl breakers clear {service}"),
+            (None, Some(at)) => format!("a probe that succeeds, at {} or later", time(at)),
+            (None, None) => "the probe succeeds".to_owned(),
+        }
+    }
+}
+
+impl CircuitRecovering {
+    pub(super) fn says(&self) -> String {
+        let Self { service, room, .. } = self;
+        let jobs = if *room == 1 { "job goes" } else { "jobs go" };
+        format!("{service} recovers since {}: {room} {jobs} at a time", time(self.since))
+    }
+}
+
+impl ConnectionAtRest {
+    pub(super) fn says(&self) -> String {
+        let by = self.by.as_deref().map(|by| format!(" by {by}")).unwrap_or_default();
+        let reason = self.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        format!("connection {} is {}{by} since {}{reason}", self.connection, self.state, time(self.since))
+    }
+
+    pub(super) fn cleared_by(&self) -> String {
+        let verb = if self.state == "disabled" { "enable" } else { "reauthorised" };
+        format!("servantctl connections {verb} {}", self.connection)
+    }
+}

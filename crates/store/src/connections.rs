@@ -1,0 +1,329 @@
+//! Customers' connections to vendors: who works on which service, and which wait for a person. Holds no credentials: a
+//! connection names where they are kept. That a failed attempt parks its connection is in `jobs::transition`, since both
+//! are one commit.
+
+use crate::{PAGE_ROWS_MAX, Store, StoreError};
+use chrono::{DateTime, Utc};
+use domain::{AccountId, CircuitFacts, ConnectionFacts, ConnectionId, ForcedFacts};
+use serde_json::Value;
+
+/// A customer's connection to one vendor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConnectionRow {
+    /// Its id.
+    pub id: i64,
+    /// Whose it is.
+    pub account_id: i64,
+    /// Which vendor.
+    pub vendor: String,
+    /// Which service of theirs, by the host's name: connections of one service share its circuit breaker.
+    pub service: String,
+    /// What a client needs besides secrets.
+    pub settings: Value,
+    /// The name under which the credentials are kept.
+    pub secret_ref: Option<String>,
+    /// active, needs_reauth, parked or disabled.
+    pub state: String,
+    /// Why.
+    pub state_reason: Option<String>,
+    /// Since when.
+    pub state_since: DateTime<Utc>,
+}
+
+/// What an operator does with a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionAct {
+    /// The customer has authorised it again, or what it was parked for is over.
+    Reauthorised,
+    /// Its jobs wait.
+    Park,
+    /// It is out of use; its jobs wait.
+    Disable,
+    /// It is in use again.
+    Enable,
+}
+
+impl ConnectionAct {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Reauthorised, Self::Park, Self::Disable, Self::Enable];
+
+    /// The verb in the API and on the command line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reauthorised => "reauthorised",
+            Self::Park => "park",
+            Self::Disable => "disable",
+            Self::Enable => "enable",
+        }
+    }
+
+    /// The states that it leaves, the state that follows, and what the event is called.
+    const fn change(self) -> (&'static [&'static str], &'static str, &'static str) {
+        match self {
+            Self::Reauthorised => (&["needs_reauth", "parked"], "active", "reauthorised"),
+            Self::Park => (&["active"], "parked", "parked"),
+            Self::Disable => (&["active", "needs_reauth", "parked"], "disabled", "disabled"),
+            Self::Enable => (&["disabled"], "active", "enabled"),
+        }
+    }
+}
+
+/// What happened to a connection or to a service's breaker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionEvent {
+    /// What.
+    pub what: String,
+    /// Who; `servant` or `scheduler` when it happened by itself.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// Whose event it is.
+pub(crate) enum Of<'a> {
+    Connection(ConnectionId),
+    Service(&'a str),
+}
+
+/// An event to be noted.
+pub(crate) struct Event<'a> {
+    pub(crate) of: Of<'a>,
+    pub(crate) what: &'a str,
+    pub(crate) by: &'a str,
+    pub(crate) reason: &'a str,
+}
+
+impl Store {
+    /// Enters a customer's connection.
+    ///
+    /// # Errors
+    /// [`StoreError`]; `Rejected` when there is no such account.
+    pub async fn create_connection(
+        &self,
+        account: AccountId,
+        vendor: &str,
+        settings: &Value,
+        secret_ref: Option<&str>,
+    ) -> Result<ConnectionId, StoreError> {
+        let id = sqlx::query_scalar!(
+            "-- create_connection
+            INSERT INTO connections (account_id, vendor, settings, secret_ref, state_since, created_at)
+            VALUES ($1, $2, $3, $4, $5, $5) RETURNING id",
+            account.0,
+            vendor,
+            settings,
+            secret_ref,
+            self.clock.now(),
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(ConnectionId(id))
+    }
+
+    /// One connection.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn find_connection(&self, id: ConnectionId) -> Result<Option<ConnectionRow>, StoreError> {
+        Ok(sqlx::query_as!(
+            ConnectionRow,
+            r#"-- find_connection
+            SELECT id, account_id, vendor, coalesce(service, vendor) AS "service!", settings, secret_ref, state,
+                   state_reason, state_since
+            FROM connections WHERE id = $1"#,
+            id.0,
+        )
+        .fetch_optional(&self.pool)
+        .await?)
+    }
+    /// Connections, newest first, of one state or of all; `before` is the last id of the page before.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn list_connections(
+        &self,
+        state: Option<&str>,
+        before: Option<ConnectionId>,
+        limit: i64,
+    ) -> Result<Vec<ConnectionRow>, StoreError> {
+        let before = before.map_or(i64::MAX, |id| id.0);
+        let limit = limit.clamp(1, PAGE_ROWS_MAX);
+        // Two statements, each with an index in its order.
+        let rows = match state {
+            Some(state) => {
+                sqlx::query_as!(
+                    ConnectionRow,
+                    r#"-- list_connections_of_state
+                SELECT id, account_id, vendor, coalesce(service, vendor) AS "service!", settings, secret_ref, state,
+                       state_reason, state_since
+                FROM connections WHERE state = $1 AND id < $2 ORDER BY id DESC LIMIT $3"#,
+                    state,
+                    before,
+                    limit,
+                )
+                .fetch_all(&self.pool)
+                .await?
+            }
+            None => {
+                sqlx::query_as!(
+                    ConnectionRow,
+                    r#"-- list_connections
+                SELECT id, account_id, vendor, coalesce(service, vendor) AS "service!", settings, secret_ref, state,
+                       state_reason, state_since
+                FROM connections WHERE id < $1 ORDER BY id DESC LIMIT $2"#,
+                    before,
+                    limit,
+                )
+                .fetch_all(&self.pool)
+                .await?
+            }
+        };
+        Ok(rows)
+    }
+
+    /// Notes which service a connection works on; nothing is written when that is known.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn note_service(&self, connection: ConnectionId, service: &str) -> Result<(), StoreError> {
+        sqlx::query!(
+            "-- note_service
+            UPDATE connections SET service = $2 WHERE id = $1 AND service IS DISTINCT FROM $2",
+            connection.0,
+            service,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Changes a connection's state as an operator says. When it is in use again, wakes those who do its jobs. Answers
+    /// with false when its state does not allow that, or when there is no such connection.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn change_connection(
+        &self,
+        connection: ConnectionId,
+        act: ConnectionAct,
+        by: &str,
+        reason: &str,
+    ) -> Result<bool, StoreError> {
+        let (from, to, what) = act.change();
+        let from: Vec<String> = from.iter().map(|state| (*state).to_owned()).collect();
+        let now = self.clock.now();
+        let mut tx = self.begin().await?;
+        let changed = sqlx::query!(
+            "-- change_connection
+            UPDATE connections
+            SET state = $2, state_reason = CASE WHEN $2 <> 'active' THEN $3 END, state_since = $4
+            WHERE id = $1 AND state = ANY($5)",
+            connection.0,
+            to,
+            reason,
+            now,
+            &from,
+        )
+        .execute(&mut *tx.inner)
+        .await?;
+        if changed.rows_affected() == 0 {
+            return Ok(false);
+        }
+        note_event(&mut tx.inner, &Event { of: Of::Connection(connection), what, by, reason }, now).await?;
+        tx.commit().await?;
+        if to == "active" {
+            self.wake_every_kind().await;
+        }
+        Ok(true)
+    }
+
+    /// What happened to a connection, the latest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn connection_events(
+        &self,
+        connection: ConnectionId,
+        limit: i64,
+    ) -> Result<Vec<ConnectionEvent>, StoreError> {
+        Ok(sqlx::query_as!(
+            ConnectionEvent,
+            "-- connection_events
+            SELECT what, by, reason, at FROM connection_events WHERE connection_id = $1 ORDER BY id DESC LIMIT $2",
+            connection.0,
+            limit.clamp(1, PAGE_ROWS_MAX),
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// What a connection has to do with the waiting of its jobs; none when there is no such connection.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn connection_facts(&self, id: ConnectionId) -> Result<Option<ConnectionFacts>, StoreError> {
+        let Some(row) = self.find_connection(id).await? else { return Ok(None) };
+        let by = match row.state.as_str() {
+            "active" => None,
+            _ => self.connection_events(id, 1).await?.pop().map(|event| event.by),
+        };
+        let circuit = self.find_breaker(&row.service).await?.map(|found| CircuitFacts {
+            service: found.service,
+            state: found.breaker.state,
+            since: found.breaker.since,
+            reason: found.breaker.reason,
+            forced: found.breaker.forced.zip(found.forced).map(|(forced, by)| ForcedFacts {
+                forced,
+                by: by.by,
+                reason: by.reason,
+                since: by.at,
+            }),
+        });
+        let (state, reason, since) = (row.state, row.state_reason, row.state_since);
+        Ok(Some(ConnectionFacts { connection: id, state, by, reason, since, circuit }))
+    }
+
+    /// What happened to a service's breaker, the latest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn breaker_events(&self, service: &str, limit: i64) -> Result<Vec<ConnectionEvent>, StoreError> {
+        Ok(sqlx::query_as!(
+            ConnectionEvent,
+            "-- breaker_events
+            SELECT what, by, reason, at FROM connection_events WHERE service = $1 ORDER BY id DESC LIMIT $2",
+            service,
+            limit.clamp(1, PAGE_ROWS_MAX),
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+}
+
+/// Notes what happened, in the transaction in which it does.
+pub(crate) async fn note_event(
+    conn: &mut sqlx::PgConnection,
+    event: &Event<'_>,
+    at: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let (connection, service) = match event.of {
+        Of::Connection(id) => (Some(id.0), None),
+        Of::Service(name) => (None, Some(name)),
+    };
+    sqlx::query!(
+        "-- note_event
+        INSERT INTO connection_events (connection_id, service, what, by, reason, at) VALUES ($1, $2, $3, $4, $5, $6)",
+        connection,
+        service,
+        event.what,
+        event.by,
+        event.reason,
+        at,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
