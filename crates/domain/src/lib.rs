@@ -17,8 +17,8 @@ mod servant;
 mod state;
 mod why;
 
-pub use catalogue::{Catalogue, CatalogueError, CatalogueTables, KindDefinition};
 pub use breaker::{Breaker, BreakerSettings, BreakerState, Forced, Outcomes, Room, Tally, Window};
+pub use catalogue::{Catalogue, CatalogueError, CatalogueTables, KindDefinition};
 pub use chain::chain;
 pub use clock::{Clock, ManualClock};
 pub use dispatching::Dispatching;

@@ -44,8 +44,10 @@ pub struct WhyFacts {
     pub queued_at: Option<DateTime<Utc>>,
     /// How often it was.
     pub sends: i16,
-    /// Ready jobs of its kind that go first.
+    /// Ready jobs of its account (and connection) and kind that go first.
     pub ahead: i64,
+    /// Its account's share of what is dispatched of its kind, in percent, while others of it wait.
+    pub share_pct: u8,
     /// There may be more of them than were counted.
     pub is_ahead_bounded: bool,
     /// Jobs of its kind on the queue.
@@ -195,12 +197,14 @@ pub enum Cause {
     Limit(LimitCause),
     /// The customer's quota has no room for it.
     Budget(BudgetCause),
-    /// Others of its kind go first.
+    /// Others of its account go first.
     Behind {
         /// How many.
         jobs: i64,
         /// There may be more.
         is_at_least: bool,
+        /// Its account's share of what is dispatched of its kind, in percent.
+        share_pct: u8,
     },
     /// Without a queue: it is next, and waits for a servant's free slot.
     Slot {
@@ -282,7 +286,8 @@ pub fn why(facts: &WhyFacts) -> Cause {
         return no_room.refusal.cause(&no_room.held_by);
     }
     if facts.ahead > 0 {
-        return Cause::Behind { jobs: facts.ahead, is_at_least: facts.is_ahead_bounded };
+        let WhyFacts { ahead: jobs, is_ahead_bounded: is_at_least, share_pct, .. } = *facts;
+        return Cause::Behind { jobs, is_at_least, share_pct };
     }
     match facts.dispatching {
         Some(dispatching) => Cause::Window { queued: facts.queued_of_kind, window: dispatching.window(servants.slots) },
@@ -355,10 +360,13 @@ impl Cause {
             }
             Self::Limit(limit) => limit.says(),
             Self::Budget(budget) => budget.says(),
-            Self::Behind { jobs, is_at_least } => {
+            Self::Behind { jobs, is_at_least, share_pct } => {
                 let bound = if *is_at_least { "at least " } else { "" };
                 let (noun, verb) = if *jobs == 1 { ("job", "goes") } else { ("jobs", "go") };
-                format!("{bound}{} {noun} of its kind {verb} first", grouped(*jobs))
+                format!(
+                    "{bound}{} {noun} of its account {verb} first, whose share of the kind is {share_pct} %",
+                    grouped(*jobs)
+                )
             }
             Self::Slot { busy, slots } => {
                 format!("it is the next of its kind; its servants have {busy} of {slots} slots busy")

@@ -71,6 +71,7 @@ fn beset() -> WhyFacts {
         queued_at: None,
         sends: 0,
         ahead: 1_000,
+        share_pct: 25,
         is_ahead_bounded: true,
         queued_of_kind: 60,
     }
@@ -117,6 +118,10 @@ fn causes_bind_in_order_and_clearing_one_shows_the_next() {
     hear(&facts);
     facts.state = JobState::Ready;
     hear(&facts);
+    circuit(&mut facts).state = BreakerState::Recovering { room: 8, grown_at: at(-3) };
+    hear(&facts);
+    circuit(&mut facts).state = BreakerState::Closed;
+    hear(&facts);
     let budget = |is_paced, frees_at| {
         let connection = ConnectionId(3);
         let refusal = Refusal::Budget { connection, used: 14_900, ceiling: 15_000, is_paced, frees_at };
@@ -127,9 +132,6 @@ fn causes_bind_in_order_and_clearing_one_shows_the_next() {
     facts.no_room = budget(false, None);
     hear(&facts);
     facts.no_room = None;
-    circuit(&mut facts).state = BreakerState::Recovering { room: 8, grown_at: at(-3) };
-    hear(&facts);
-    circuit(&mut facts).state = BreakerState::Closed;
     hear(&facts);
     facts.ahead = 1;
     facts.is_ahead_bounded = false;
@@ -182,6 +184,12 @@ fn causes_bind_in_order_and_clearing_one_shows_the_next() {
             "a servant with a free slot receives it",
         ),
         (
+            "the circuit of na1.example.com is open since 2030-05-06T11:59:10Z (6 of 8 attempts failed), a probe is on \
+             its way since 2030-05-06T11:59:57Z",
+            "the probe succeeds",
+        ),
+        ("na1.example.com recovers since 2030-05-06T11:59:10Z: 8 jobs go at a time", "jobs of it succeed, and time"),
+        (
             "limit account 7: concurrency at 5 of 5 (held by jobs 1, 2, …)",
             "one of its jobs ends; or a greater limit: servantctl limits set each_account",
         ),
@@ -194,13 +202,13 @@ fn causes_bind_in_order_and_clearing_one_shows_the_next() {
             "jobs in flight report what they used; or a greater share: servantctl budgets set 3",
         ),
         (
-            "the circuit of na1.example.com is open since 2030-05-06T11:59:10Z (6 of 8 attempts failed), a probe is on \
-             its way since 2030-05-06T11:59:57Z",
-            "the probe succeeds",
+            "at least 1,000 jobs of its account go first, whose share of the kind is 25 %",
+            "they are done; more servants, or a more urgent priority",
         ),
-        ("na1.example.com recovers since 2030-05-06T11:59:10Z: 8 jobs go at a time", "jobs of it succeed, and time"),
-        ("at least 1,000 jobs of its kind go first", "they are done; more servants, or a more urgent priority"),
-        ("1 job of its kind goes first", "they are done; more servants, or a more urgent priority"),
+        (
+            "1 job of its account goes first, whose share of the kind is 25 %",
+            "they are done; more servants, or a more urgent priority",
+        ),
         (
             "it is the next of its kind; the queue holds 60 of the 60 jobs that it may",
             "servants take jobs off the queue; more servants",

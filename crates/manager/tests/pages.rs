@@ -47,7 +47,8 @@ impl World {
     async fn running(&self) -> (JobId, AttemptKey) {
         let id = self.insert(KIND).await;
         let until = self.clock.now() + chrono::TimeDelta::seconds(60);
-        let claimed = self.store.claim_ready(self.servant, &Kind::new(KIND).unwrap(), 1, until).await.unwrap();
+        let claimed =
+            testkit::claim_ready(&self.store, self.servant, &Kind::new(KIND).unwrap(), 1, until).await.unwrap();
         assert_eq!(claimed.iter().map(|job| job.key.id).collect::<Vec<_>>(), [id]);
         (id, claimed[0].key)
     }

@@ -30,11 +30,20 @@ pub(crate) enum Duty {
 }
 
 impl Duty {
-    /// The duties that this deployment has: without a broker, servants claim ready jobs themselves.
+    /// The duties that this deployment has: without a broker, servants take jobs from the outbox themselves.
     pub(crate) fn of(office: &Office) -> Vec<Self> {
-        let mut duties = vec![Self::Tick, Self::Promote, Self::Rescue, Self::FoldCounters, Self::Breakers, Self::Prune];
+        let mut duties = vec![
+            Self::Tick,
+            Self::Promote,
+            Self::Dispatch,
+            Self::SweepUnclaimed,
+            Self::Rescue,
+            Self::FoldCounters,
+            Self::Breakers,
+            Self::Prune,
+        ];
         if matches!(office.queue, queue::Backend::Sqs(_)) {
-            duties.extend([Self::Dispatch, Self::Relay, Self::SweepUnclaimed]);
+            duties.push(Self::Relay);
         }
         duties
     }

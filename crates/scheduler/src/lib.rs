@@ -27,7 +27,9 @@ pub struct Office {
     /// Says that the outbox has something to send.
     pub outbox_filled: tokio::sync::Notify,
     /// Says that jobs are ready.
-    pub jobs_ready: tokio::sync::Notify,
+    pub jobs_ready: Arc<tokio::sync::Notify>,
+    /// What the dispatcher keeps.
+    pub desk: tokio::sync::Mutex<duties::dispatch::Desk>,
 }
 
 /// Runs until asked to stop.
@@ -56,7 +58,8 @@ pub async fn run(context: Context<SchedulerConfig>) -> anyhow::Result<()> {
         catalogue,
         config,
         outbox_filled: tokio::sync::Notify::new(),
-        jobs_ready: tokio::sync::Notify::new(),
+        jobs_ready: Arc::default(),
+        desk: tokio::sync::Mutex::default(),
     });
     // A boot is told from another by its instance and its start, so that a reused pid is no old leader.
     let holder = format!("{}-{}", context.instance, office.store.now().timestamp_micros());

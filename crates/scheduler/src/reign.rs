@@ -5,7 +5,7 @@ use crate::{Office, SchedulerConfig, duties::Duty};
 use daemon::{Context, Stopper};
 use domain::chain;
 use std::{sync::Arc, time::Duration};
-use store::Leadership;
+use store::{Heard, Leadership};
 use tokio::{task::JoinSet, time::Instant};
 
 /// Longest wait between two tries of a duty that fails, in milliseconds.
@@ -80,8 +80,7 @@ async fn reign(office: Arc<Office>, leadership: &Leadership, stopper: &Stopper) 
 /// Tells the ledger how this leader dispatches; false when it has to be told again. Not worth a wait: the lead is.
 async fn note_dispatching(office: &Office, leadership: &Leadership) -> bool {
     let has_queue = matches!(office.queue, queue::Backend::Sqs(_));
-    let dispatching = has_queue.then(|| office.config.duties.dispatching());
-    let noting = office.store.note_dispatching(leadership, dispatching);
+    let noting = office.store.note_dispatching(leadership, office.config.duties.dispatching(), has_queue);
     matches!(tokio::time::timeout(Duration::from_millis(office.config.leader.renew_ms), noting).await, Ok(Ok(())))
 }
 
@@ -119,7 +118,12 @@ async fn perform(duty: Duty, office: Arc<Office>, leadership: Leadership) {
 fn listen(stopper: &Stopper, office: Arc<Office>) {
     let stop = stopper.soft().clone();
     stopper.spawn("wake-ups", async move {
-        stop.run_until_cancelled(office.store.follow_wake_ups(|_| office.jobs_ready.notify_one())).await;
+        let heard = |heard: &Heard| {
+            if !heard.ready.is_empty() {
+                office.jobs_ready.notify_one();
+            }
+        };
+        stop.run_until_cancelled(office.store.follow_wake_ups(heard)).await;
         Ok(())
     });
 }

@@ -22,6 +22,8 @@ pub(crate) struct Intake<S> {
     pub(crate) store: Store,
     pub(crate) servant: ServantId,
     pub(crate) kind: Kind,
+    /// Whom the kind calls, where a connection does not say.
+    pub(crate) vendor: Option<String>,
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) claim_max: usize,
     pub(crate) lease: TimeDelta,
@@ -86,8 +88,8 @@ impl<S: Servant> Intake<S> {
         let visits = round.visits(limit, VISITS_MAX, |_| i64::MAX);
         let until = self.store.now() + self.lease;
         let urgent_max = round.urgent_max(limit);
-        let (jobs, taken) =
-            self.store.claim_ready(self.servant, &self.kind, &visits, urgent_max, limit, until).await?;
+        let kind = (&self.kind, self.vendor.as_deref());
+        let (jobs, taken) = self.store.claim_ready(self.servant, kind, &visits, urgent_max, limit, until).await?;
         Ok((jobs, round.note(&visits, &taken, limit)))
     }
 

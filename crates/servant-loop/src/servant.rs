@@ -153,6 +153,7 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
         store: store.clone(),
         servant: id,
         kind: kind.clone(),
+        vendor: definition.vendor.clone(),
         slots: slots.clone(),
         claim_max: usize::try_from(config.work.claim_max)?.clamp(1, usize::try_from(concurrency)?),
         lease,

@@ -18,7 +18,7 @@ mod tests;
 
 pub use attempt::Held;
 pub use claimed::{AttemptKey, ClaimedJob, Delivered, Outcome};
-pub use dispatch::{Dispatch, InFlight, Upcoming, WaitingFlow};
+pub use dispatch::{InFlight, Upcoming, WaitingFlow};
 pub use fate::{FailedAttempt, Fate, Rescued, Settled};
 pub use insert::{Inserted, NewJob, Unique};
 pub use list::{JobFilter, PAGE_ROWS_MAX};

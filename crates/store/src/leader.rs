@@ -44,18 +44,21 @@ impl Store {
     pub async fn note_dispatching(
         &self,
         leadership: &Leadership,
-        dispatching: Option<Dispatching>,
+        dispatching: Dispatching,
+        has_queue: bool,
     ) -> Result<(), StoreError> {
-        let number =
-            |of: fn(&Dispatching) -> u32| dispatching.as_ref().map(|d| i32::try_from(of(d)).unwrap_or(i32::MAX));
+        let number = |of: fn(&Dispatching) -> u32| i32::try_from(of(&dispatching)).unwrap_or(i32::MAX);
         sqlx::query!(
             "-- note_dispatching
-            UPDATE leader SET window_per_slot = $3, window_min = $4, unclaimed_secs = $5 WHERE term = $1 AND holder = $2",
+            UPDATE leader SET window_per_slot = $3, window_min = $4, unclaimed_secs = $5,
+                has_queue = $6
+            WHERE term = $1 AND holder = $2",
             leadership.term.0,
             leadership.holder,
             number(|d| d.window_per_slot),
             number(|d| d.window_min),
             number(|d| d.unclaimed_secs),
+            has_queue,
         )
         .execute(&self.pool)
         .await?;

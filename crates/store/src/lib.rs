@@ -3,8 +3,8 @@
 //! runs (`scheduler`). No function here reads an ambient clock: time comes from the store's [`domain::Clock`].
 
 mod accounts;
-mod budgets;
 mod breakers;
+mod budgets;
 mod connections;
 mod counters;
 mod error;
@@ -26,8 +26,8 @@ mod stats;
 mod streams;
 
 pub use accounts::*;
-pub use budgets::{BudgetMinute, BudgetRow, SettingsBy, UsageReport};
 pub use breakers::{BreakerRow, FoldedOutcomes, ForcedBy};
+pub use budgets::{BudgetMinute, BudgetRow, SettingsBy, UsageReport};
 pub use connections::{ConnectionAct, ConnectionEvent, ConnectionRow};
 pub use counters::CountDrift;
 pub use error::StoreError;
@@ -190,6 +190,15 @@ impl Store {
     /// [`StoreError`] when no connection can be had.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
         Ok(Tx { inner: self.pool.begin().await? })
+    }
+
+    /// Opens a transaction of the leader, whose lead stands until it ends; none when another leads.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn begin_led(&self, leadership: &Leadership) -> Result<Option<Tx>, StoreError> {
+        let mut tx = self.begin().await?;
+        Ok(partitions::leads(&mut tx.inner, leadership).await?.then_some(tx))
     }
 
     /// Applies the migrations that are missing. Only operators' tools call this; daemons never migrate.

@@ -40,7 +40,8 @@ impl Store {
     }
 
     async fn notify(&self, channel: &str, kind: &Kind) {
-        let sent = sqlx::query!("-- notify\nSELECT pg_notify($1, $2)", channel, kind.as_str()).execute(&self.pool).await;
+        let sent =
+            sqlx::query!("-- notify\nSELECT pg_notify($1, $2)", channel, kind.as_str()).execute(&self.pool).await;
         if let Err(error) = sent {
             tracing::debug!(%error, "a wake-up was not sent");
         }

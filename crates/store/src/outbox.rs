@@ -23,10 +23,12 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn unsent(&self, limit: i64) -> Result<Vec<Unsent>, StoreError> {
-        let rows =
-            sqlx::query!("-- unsent\nSELECT id, job_id, account_id, kind FROM outbox ORDER BY kind, id LIMIT $1", limit)
-                .fetch_all(&self.pool)
-                .await?;
+        let rows = sqlx::query!(
+            "-- unsent\nSELECT id, job_id, account_id, kind FROM outbox ORDER BY kind, id LIMIT $1",
+            limit
+        )
+        .fetch_all(&self.pool)
+        .await?;
         rows.into_iter()
             .map(|r| {
                 let kind = Kind::new(r.kind).map_err(|_| StoreError::Corrupt {

@@ -10,6 +10,7 @@ mod process;
 mod proxy;
 mod records;
 mod server;
+mod turns;
 
 pub use database::{TestDatabase, database};
 pub use deployment::{Deployment, STUCK_SECS};
@@ -19,3 +20,4 @@ pub use process::{Process, build_binaries};
 pub use proxy::Proxy;
 pub use records::{assert_records_equal, stored_records};
 pub use server::{IdleConnections, OwnServer};
+pub use turns::{claim, claim_ready, dispatch};

@@ -1,43 +1,223 @@
-//! Puts ready jobs on their way to the queue, by priority and age, within a window sized from what the live servants
-//! can take: a short queue is what lets priority, pause and cancel act at once.
+//! Puts ready jobs on their way: flow by flow in fair turns, as far as every limit, budget and breaker has room, and within
+//! a window sized from what the live servants can take: few jobs on the queue are what lets priority, pause and cancel
+//! act at once. Without a queue, jobs that nothing limits are left to the servants, who take them from the table.
+//!
+//! What has room and whose turn it is, `domain` decides; the gate holds what it decides by.
+
+mod gate;
 
 use crate::Office;
-use chrono::TimeDelta;
-use std::collections::HashMap;
-use store::Leadership;
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{Flow, Kind, KindDefinition, Next, Round, Visit};
+use gate::Gate;
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{Duration, Instant},
+};
+use store::{Leadership, WaitingFlow};
 
 /// Silence in seconds after which a servant's slots no longer count.
 const SILENCE_SECS_MAX: i64 = 10;
+/// Flows that one look brings at the most, and that one dispatch visits.
+const FLOWS_MAX: i64 = 1_000;
+const VISITS_MAX: usize = 500;
+/// First wait, in milliseconds, until jobs that had no room are looked at again; doubled while they still have none.
+const SHORT_WAIT_MS: u64 = 5;
+/// How often ended jobs are taken off the permits, and how many permits are looked at.
+const TIDY_EVERY: Duration = Duration::from_secs(1);
+const PERMITS_MAX: i64 = 1_000;
+
+/// What the dispatcher keeps between two goes. Nothing of it matters for what is right: a new leader begins anew.
+#[derive(Debug, Default)]
+pub struct Desk {
+    lines: BTreeMap<Kind, Line>,
+    limits: Option<(i64, Option<DateTime<Utc>>)>,
+    tidied_at: Option<Instant>,
+    /// Jobs in flight are to be noted again: limits have changed a moment ago.
+    must_adopt: bool,
+    short_wait_ms: u64,
+}
+
+/// A kind's flows and the place in their round.
+#[derive(Debug, Default)]
+struct Line {
+    round: Round,
+    flows: HashMap<Flow, WaitingFlow>,
+}
+
+/// How a kind's go ended.
+#[derive(Debug, Default, Clone, Copy)]
+struct Went {
+    dispatched: u64,
+    /// Jobs wait that had no room.
+    is_short: bool,
+    /// There was as much to do as one go may do.
+    is_full: bool,
+}
 
 /// Fills every kind's window.
 ///
 /// # Errors
 /// The ledger's.
 pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result<bool> {
+    let mut desk = office.desk.lock().await;
+    keep_permits(office, leadership, &mut desk).await?;
     let duties = &office.config.duties;
-    let capacity: HashMap<String, i64> = office
+    let slots: HashMap<String, i64> = office
         .store
         .capacity(TimeDelta::seconds(SILENCE_SECS_MAX))
         .await?
         .into_iter()
         .map(|c| (c.kind, c.slots))
         .collect();
-    let mut is_full_batch = false;
-    for (kind, _) in office.catalogue.iter() {
-        let slots = capacity.get(kind.as_str()).copied().unwrap_or(0);
-        let window = duties.dispatching().window(slots);
-        let queued = office.store.queued_of(kind).await?;
-        let limit = (window - queued).min(i64::from(duties.batch_max));
-        if limit <= 0 {
+    let mut all = Went::default();
+    for (kind, definition) in office.catalogue.iter() {
+        let window = duties.dispatching().window(slots.get(kind.as_str()).copied().unwrap_or(0));
+        let went = dispatch_kind(office, leadership, &mut desk, (kind, definition), window).await?;
+        if went.dispatched > 0 {
+            metrics::counter!("servant_jobs_dispatched_total", "kind" => kind.as_str().to_owned())
+                .increment(went.dispatched);
+        }
+        all.dispatched += went.dispatched;
+        all.is_short |= went.is_short;
+        all.is_full |= went.is_full;
+    }
+    if all.is_short && !all.is_full {
+        desk.short_wait_ms = if all.dispatched > 0 { SHORT_WAIT_MS } else { desk.short_wait_ms.max(1) * 2 };
+        look_again(office, Duration::from_millis(desk.short_wait_ms));
+    }
+    Ok(all.is_full)
+}
+
+/// Wakes this duty a little later: what ends frees room, and nobody says so.
+fn look_again(office: &Office, after: Duration) {
+    let ready = office.jobs_ready.clone();
+    if after < Duration::from_millis(office.config.duties.dispatch_ms) {
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            ready.notify_one();
+        });
+    }
+}
+
+/// Sees to it that all that limits count is on a permit, and what has ended is not.
+async fn keep_permits(office: &Office, leadership: &Leadership, desk: &mut Desk) -> anyhow::Result<()> {
+    let limits = office.store.limits_stamp().await?;
+    let is_due = desk.tidied_at.is_none_or(|at| at.elapsed() >= TIDY_EVERY);
+    let has_changed = desk.limits.as_ref() != Some(&limits);
+    if has_changed || (is_due && desk.must_adopt) {
+        // A second time a moment later: a claim under way when the limit was set had not seen it.
+        office.store.adopt_in_flight(leadership).await?;
+        desk.must_adopt = has_changed;
+        desk.limits = Some(limits);
+    }
+    if is_due {
+        office.store.tidy_permits(leadership, PERMITS_MAX).await?;
+        desk.tidied_at = Some(Instant::now());
+    }
+    Ok(())
+}
+
+/// Goes through a kind's flows until its window is full, nothing waits, or nothing that waits has room.
+async fn dispatch_kind(
+    office: &Office,
+    leadership: &Leadership,
+    desk: &mut Desk,
+    (kind, definition): (&Kind, &KindDefinition),
+    window: i64,
+) -> anyhow::Result<Went> {
+    let store = &office.store;
+    let batch_max = i64::from(office.config.duties.batch_max);
+    let line = desk.lines.entry(kind.clone()).or_default();
+    let mut went = Went::default();
+    let mut left: Option<i64> = None;
+    line.round.woken();
+    let mut must_look = true;
+    loop {
+        if must_look || line.round.must_look(store.now()) {
+            look(office, kind, line).await?;
+        }
+        if line.flows.values().all(|flow| flow.is_held) {
+            return Ok(went);
+        }
+        let left = match &mut left {
+            Some(left) => left,
+            None => left.insert((window - store.queued_of(kind).await?).min(batch_max)),
+        };
+        if *left <= 0 {
+            went.is_short = true;
+            return Ok(went);
+        }
+        let Some(mut tx) = store.begin_led(leadership).await? else { return Ok(went) };
+        let mut gate = Gate::open(office, &mut tx, (kind, definition), line.flows.values()).await?;
+        let (visits, urgent_only) = visits(office, line, &mut gate, *left);
+        if visits.is_empty() && urgent_only.is_empty() {
+            went.is_short |= gate.has_refused();
+            return Ok(went);
+        }
+        let urgent_max = line.round.urgent_max(*left);
+        let upcoming = store.upcoming_in(&mut tx, kind, &visits, &urgent_only, urgent_max, *left).await?;
+        let let_through: Vec<_> = upcoming.into_iter().filter(|job| gate.admit(job)).collect();
+        went.is_short |= gate.has_refused();
+        if !let_through.is_empty() {
+            let ids: Vec<_> = let_through.iter().map(|job| job.taken.place.id).collect();
+            let counted: Vec<_> =
+                let_through.iter().filter(|job| gate.counts(job.taken.flow)).map(|job| job.taken.place.id).collect();
+            store.queue_in(&mut tx, kind, &ids, &counted).await?;
+            gate.close(store, &mut tx).await?;
+            tx.commit().await?;
+            wake(office, kind).await;
+        }
+        let dispatched = i64::try_from(let_through.len())?;
+        let taken: Vec<_> = let_through.iter().map(|job| job.taken).collect();
+        let next = line.round.note(&visits, &taken, *left);
+        *left -= dispatched;
+        went.dispatched += dispatched.unsigned_abs();
+        if *left <= 0 {
+            went.is_full = went.dispatched == batch_max.unsigned_abs();
+            went.is_short = true;
+            return Ok(went);
+        }
+        must_look = next == Next::Look;
+        if next == Next::Rest || (dispatched == 0 && next == Next::TakeMore) {
+            return Ok(went);
+        }
+    }
+}
+
+/// Sees which flows of the kind there are, and whether anything holds them.
+async fn look(office: &Office, kind: &Kind, line: &mut Line) -> anyhow::Result<()> {
+    let asked_at = office.store.now();
+    let flows = office.store.waiting_flows(kind, line.round.last(), FLOWS_MAX).await?;
+    let now = office.store.now();
+    line.round.looked(flows.iter().map(|flow| (flow.flow, flow.weight)), now, now - asked_at);
+    line.flows = flows.into_iter().map(|flow| (flow.flow, flow)).collect();
+    Ok(())
+}
+
+/// The visits of the next go, and the flows that have room for urgent jobs alone.
+fn visits(office: &Office, line: &Line, gate: &mut Gate<'_>, limit: i64) -> (Vec<Visit>, Vec<Flow>) {
+    let has_queue = matches!(office.queue, queue::Backend::Sqs(_));
+    let mut room = HashMap::new();
+    let mut urgent_only = Vec::new();
+    for flow in line.flows.values().filter(|flow| !flow.is_held) {
+        if !has_queue && !gate.counts(flow.flow) {
             continue;
         }
-        let dispatched = office.store.dispatch(leadership, kind, limit).await?;
-        if dispatched > 0 {
-            metrics::counter!("servant_jobs_dispatched_total", "kind" => kind.as_str().to_owned())
-                .increment(dispatched);
-            office.outbox_filled.notify_one();
+        let ordinary = gate.room(flow);
+        if ordinary > 0 {
+            room.insert(flow.flow, ordinary);
+        } else if gate.has_urgent_room(flow) && urgent_only.len() < VISITS_MAX {
+            urgent_only.push(flow.flow);
         }
-        is_full_batch |= dispatched == u64::from(duties.batch_max);
     }
-    Ok(is_full_batch)
+    (line.round.visits(limit, VISITS_MAX, |flow| room.get(&flow).copied().unwrap_or(0)), urgent_only)
+}
+
+/// Tells whoever takes it further.
+async fn wake(office: &Office, kind: &Kind) {
+    match office.queue {
+        queue::Backend::Sqs(_) => office.outbox_filled.notify_one(),
+        queue::Backend::Postgres => office.store.wake_sent(kind).await,
+    }
 }

@@ -89,7 +89,7 @@ impl World {
 
     pub(crate) async fn claim(&self, jobs: i64, lease_secs: i64) -> Vec<ClaimedJob> {
         let servant = self.servant(1).await;
-        self.office.store.claim_ready(servant, &kind(), jobs, self.after_secs(lease_secs)).await.unwrap()
+        testkit::claim_ready(&self.office.store, servant, &kind(), jobs, self.after_secs(lease_secs)).await.unwrap()
     }
 
     /// Claims and finishes so many jobs.

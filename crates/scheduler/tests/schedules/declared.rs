@@ -103,7 +103,7 @@ async fn a_fire_that_waits_goes_with_the_tick_after_the_job_has_finished() {
     assert_eq!(unfinished().await, 1);
     let kind = domain::Kind::new("noop").unwrap();
     let until = world.clock.now() + TimeDelta::seconds(60);
-    let jobs = world.office.store.claim_ready(domain::ServantId(1), &kind, 10, until).await.unwrap();
+    let jobs = testkit::claim_ready(&world.office.store, domain::ServantId(1), &kind, 10, until).await.unwrap();
     tick(&world).await;
     assert_eq!(unfinished().await, 1, "it still runs");
     world.office.store.succeed(&[jobs[0].key]).await.unwrap();

@@ -182,7 +182,7 @@ async fn weeks(start: &str) {
 async fn finish_all(world: &World) {
     let kind = domain::Kind::new("noop").unwrap();
     let until = world.clock.now() + TimeDelta::seconds(60);
-    let jobs = world.office.store.claim_ready(domain::ServantId(1), &kind, 1_000, until).await.unwrap();
+    let jobs = testkit::claim_ready(&world.office.store, domain::ServantId(1), &kind, 1_000, until).await.unwrap();
     let keys: Vec<_> = jobs.iter().map(|job| job.key).collect();
     world.office.store.succeed(&keys).await.unwrap();
 }

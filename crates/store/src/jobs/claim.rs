@@ -74,15 +74,15 @@ macro_rules! claim_queued {
 
 impl Store {
     /// [`JobEvent::Claim`](domain::JobEvent::Claim) without a broker: a servant takes up to `limit` due jobs of its
-    /// kind, urgent ones first (`urgent_max` at the most), then visit by visit; of jobs without a connection only, since
-    /// the others are the dispatcher's. Leaves out what is paused. Answers with the jobs and where they stood.
+    /// kind, urgent ones first (`urgent_max` at the most), then visit by visit; of jobs without a connection and a
+    /// limit only, since the others are the dispatcher's. Leaves out what is paused. `vendor` is whom the kind calls. Answers with the jobs and where they stood.
     ///
     /// # Errors
     /// [`StoreError`]; when the answer was lost, the lease of what was claimed runs out and the jobs run again.
     pub async fn claim_ready(
         &self,
         servant: ServantId,
-        kind: &Kind,
+        (kind, vendor): (&Kind, Option<&str>),
         visits: &[Visit],
         urgent_max: i64,
         limit: i64,
@@ -101,12 +101,14 @@ impl Store {
                 SELECT account_id, quantum, turn, after_id
                 FROM unnest($7::bigint[], $8::bigint[], $9::float8[], $10::bigint[]) AS t (account_id, quantum, turn, after_id)
                 WHERE NOT (SELECT of_kind FROM pause) AND account_id <> ALL ((SELECT accounts FROM pause)::bigint[])
+                  AND NOT is_limited($1, $12, account_id)
             ), urgent AS MATERIALIZED (
                 SELECT id FROM (
                     SELECT id FROM jobs
                     WHERE kind = $1 AND priority = 0 AND ready_at IS NOT NULL AND state = 1 AND connection_id IS NULL
                       AND NOT (SELECT of_kind FROM pause)
                       AND account_id <> ALL ((SELECT accounts FROM pause)::bigint[])
+                      AND NOT is_limited($1, $12, account_id)
                     ORDER BY ready_at, id LIMIT $11 FOR UPDATE SKIP LOCKED) AS first
             ), taken AS MATERIALIZED (
                 SELECT id, turn, is_urgent FROM (
@@ -153,6 +155,7 @@ impl Store {
             &turns,
             &ids,
             urgent_max,
+            vendor,
         )
         .fetch_all(&self.pool)
         .await?;

@@ -1,10 +1,8 @@
 //! What the leader dispatches with: the flows that wait, the jobs whose turn it is, and putting those that have room on
 //! their way. Reads, locks and marks; what has room and whose turn it is, `domain` says and `scheduler` carries out.
 
-use crate::{Leadership, Store, StoreError};
-use chrono::{DateTime, Utc};
+use crate::{Leadership, Store, StoreError, Tx};
 use domain::{AccountId, ConnectionId, Flow, JobId, Kind, Place, Taken, Visit};
-use sqlx::Postgres;
 
 /// A flow with ready jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +13,8 @@ pub struct WaitingFlow {
     pub weight: u16,
     /// Its connection's vendor.
     pub vendor: Option<String>,
+    /// Its connection's service, whose breaker counts.
+    pub service: Option<String>,
     /// An operator holds it back, or its connection is not active.
     pub is_held: bool,
 }
@@ -37,15 +37,10 @@ pub struct InFlight {
     pub flow: Flow,
     /// Their connection's vendor.
     pub vendor: Option<String>,
+    /// Their connection's service.
+    pub service: Option<String>,
     /// How many they are.
     pub jobs: i64,
-}
-
-/// One dispatch under way. Dropping it leaves everything as it was.
-#[derive(Debug)]
-pub struct Dispatch {
-    pub(crate) tx: sqlx::Transaction<'static, Postgres>,
-    now: DateTime<Utc>,
 }
 
 impl Store {
@@ -92,6 +87,7 @@ impl Store {
             )
             SELECT ring.account_id AS "account_id!", ring.connection AS "connection!",
                    coalesce(accounts.weight, 1) AS "weight!", connections.vendor AS "vendor?",
+                   coalesce(connections.service, connections.vendor) AS service,
                    ring.account_id = ANY ((SELECT accounts FROM pause)::bigint[])
                    OR ring.connection = ANY ((SELECT connections FROM pause)::bigint[])
                    OR coalesce(connections.state <> 'active', false) AS "is_held!"
@@ -110,6 +106,7 @@ impl Store {
                 flow: flow_of(row.account_id, row.connection),
                 weight: u16::try_from(row.weight).unwrap_or(1),
                 vendor: row.vendor,
+                service: row.service,
                 is_held: row.is_held,
             })
             .collect())
@@ -120,7 +117,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn in_flight(&self) -> Result<Vec<InFlight>, StoreError> {
+    pub async fn in_flight_in(&self, tx: &mut Tx) -> Result<Vec<InFlight>, StoreError> {
         let rows = sqlx::query!(
             r#"-- in_flight
             WITH member AS (
@@ -130,10 +127,11 @@ impl Store {
                 FROM member JOIN jobs ON jobs.id = member.id AND jobs.state IN (2, 3)
                 GROUP BY kind, account_id, coalesce(connection_id, 0)
             )
-            SELECT kind, counted.account_id, connection AS "connection!", vendor AS "vendor?", jobs AS "jobs!"
+            SELECT kind, counted.account_id, connection AS "connection!", vendor AS "vendor?",
+                   coalesce(service, vendor) AS service, jobs AS "jobs!"
             FROM counted LEFT JOIN connections ON connections.id = connection AND connection <> 0"#,
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *tx.inner)
         .await?;
         Ok(rows
             .into_iter()
@@ -141,6 +139,7 @@ impl Store {
                 kind: row.kind,
                 flow: flow_of(row.account_id, row.connection),
                 vendor: row.vendor,
+                service: row.service,
                 jobs: row.jobs,
             })
             .collect())
@@ -175,48 +174,61 @@ impl Store {
         Ok(())
     }
 
-    /// Begins a dispatch.
+    /// Notes everything that is queued or running as in flight: what was let through before a limit was set counts, too.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn begin_dispatch(&self) -> Result<Dispatch, StoreError> {
-        Ok(Dispatch { tx: self.pool.begin().await?, now: self.clock.now() })
+    pub async fn adopt_in_flight(&self, leadership: &Leadership) -> Result<(), StoreError> {
+        sqlx::query!(
+            "-- adopt_in_flight
+            WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE),
+            member AS (
+                SELECT unnest(job_ids) AS id FROM leases UNION SELECT unnest(job_ids) FROM dispatches
+            ), live AS (
+                SELECT array_agg(jobs.id) AS ids FROM member JOIN jobs ON jobs.id = member.id AND jobs.state IN (2, 3)
+            )
+            INSERT INTO permits (job_ids) SELECT ids FROM live WHERE ids IS NOT NULL AND EXISTS (SELECT FROM led)",
+            leadership.term.0,
+            leadership.holder,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
     }
-}
 
-impl Dispatch {
     /// The jobs whose turn it is: of the urgent lane up to `urgent_max`, then of each visit in its order, `limit` in
-    /// all. Empty when another scheduler leads.
+    /// all. Of the flows of `urgent_only` nothing but urgent ones. Their rows stay locked until the transaction ends.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn upcoming(
-        &mut self,
-        leadership: &Leadership,
+    pub async fn upcoming_in(
+        &self,
+        tx: &mut Tx,
         kind: &Kind,
         visits: &[Visit],
+        urgent_only: &[Flow],
         urgent_max: i64,
         limit: i64,
     ) -> Result<Vec<Upcoming>, StoreError> {
-        let accounts: Vec<i64> = visits.iter().map(|visit| visit.flow.account.0).collect();
-        let connections: Vec<i64> = visits.iter().map(|visit| visit.flow.connection_key()).collect();
+        let flows = || visits.iter().map(|visit| visit.flow).chain(urgent_only.iter().copied());
+        // A flow beyond the quanta is in the urgent lane only.
+        let accounts: Vec<i64> = flows().map(|flow| flow.account.0).collect();
+        let connections: Vec<i64> = flows().map(Flow::connection_key).collect();
         let quanta: Vec<i64> = visits.iter().map(|visit| visit.quantum).collect();
         let turns: Vec<f64> = visits.iter().map(|v| v.after.map_or(f64::NEG_INFINITY, |place| place.turn)).collect();
         let ids: Vec<i64> = visits.iter().map(|visit| visit.after.map_or(0, |place| place.id.0)).collect();
         let rows = sqlx::query!(
             r#"-- upcoming
-            WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE),
-            visit AS MATERIALIZED (
+            WITH visit AS MATERIALIZED (
                 SELECT account_id, connection, quantum, turn, after_id
-                FROM unnest($4::bigint[], $5::bigint[], $6::bigint[], $7::float8[], $8::bigint[])
+                FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::float8[], $6::bigint[])
                      AS t (account_id, connection, quantum, turn, after_id)
-                WHERE EXISTS (SELECT FROM led)
             ), urgent AS MATERIALIZED (
                 SELECT id, account_id, connection FROM (
                     SELECT id, account_id, coalesce(connection_id, 0) AS connection FROM jobs
-                    WHERE kind = $3 AND priority = 0 AND ready_at IS NOT NULL AND state = 1
+                    WHERE kind = $1 AND priority = 0 AND ready_at IS NOT NULL AND state = 1
                       AND (account_id, coalesce(connection_id, 0)) IN (SELECT account_id, connection FROM visit)
-                    ORDER BY ready_at, id LIMIT $9 FOR UPDATE SKIP LOCKED) AS first
+                    ORDER BY ready_at, id LIMIT $7 FOR UPDATE SKIP LOCKED) AS first
             )
             SELECT id AS "id!", account_id AS "account_id!", connection AS "connection!", turn AS "turn!",
                    priority AS "priority!", is_urgent AS "is_urgent!"
@@ -227,16 +239,14 @@ impl Dispatch {
                 FROM visit CROSS JOIN LATERAL (
                     SELECT id, priority, (date_part('epoch', ready_at - '2000-01-01 00:00:00+00'::timestamptz) + 60 * priority) AS turn
                     FROM jobs
-                    WHERE kind = $3 AND account_id = visit.account_id AND coalesce(connection_id, 0) = visit.connection
+                    WHERE kind = $1 AND account_id = visit.account_id AND coalesce(connection_id, 0) = visit.connection
                       AND ready_at IS NOT NULL AND state = 1
                       AND ((date_part('epoch', ready_at - '2000-01-01 00:00:00+00'::timestamptz) + 60 * priority), id)
                           > (visit.turn, visit.after_id)
                       AND id <> ALL ((SELECT coalesce(array_agg(id), '{}') FROM urgent)::bigint[])
                     ORDER BY (date_part('epoch', ready_at - '2000-01-01 00:00:00+00'::timestamptz) + 60 * priority), id
-                    LIMIT visit.quantum FOR UPDATE SKIP LOCKED) AS next) AS in_turn
-            LIMIT $10"#,
-            leadership.term.0,
-            leadership.holder,
+                    LIMIT coalesce(visit.quantum, 0) FOR UPDATE SKIP LOCKED) AS next) AS in_turn
+            LIMIT $8"#,
             kind.as_str(),
             &accounts,
             &connections,
@@ -246,7 +256,7 @@ impl Dispatch {
             urgent_max,
             limit,
         )
-        .fetch_all(&mut *self.tx)
+        .fetch_all(&mut *tx.inner)
         .await?;
         Ok(rows
             .into_iter()
@@ -266,7 +276,13 @@ impl Dispatch {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn queue(&mut self, kind: &Kind, jobs: &[JobId], counted: &[JobId]) -> Result<(), StoreError> {
+    pub async fn queue_in(
+        &self,
+        tx: &mut Tx,
+        kind: &Kind,
+        jobs: &[JobId],
+        counted: &[JobId],
+    ) -> Result<(), StoreError> {
         let ids: Vec<i64> = jobs.iter().map(|id| id.0).collect();
         let counted: Vec<i64> = counted.iter().map(|id| id.0).collect();
         sqlx::query!(
@@ -287,21 +303,13 @@ impl Dispatch {
             SELECT $1, 1, -count(*) FROM queued HAVING count(*) > 0
             UNION ALL SELECT $1, 2, count(*) FROM queued HAVING count(*) > 0"#,
             kind.as_str(),
-            self.now,
+            self.clock.now(),
             &ids,
             &counted,
         )
-        .execute(&mut *self.tx)
+        .execute(&mut *tx.inner)
         .await?;
         Ok(())
-    }
-
-    /// Makes it durable.
-    ///
-    /// # Errors
-    /// [`StoreError`]; what it dispatched may or may not be in the ledger.
-    pub async fn commit(self) -> Result<(), StoreError> {
-        Ok(self.tx.commit().await?)
     }
 }
 

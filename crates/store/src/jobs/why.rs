@@ -1,13 +1,13 @@
 //! What may hold a job back, read for `domain::why` to decide. Every statement is bounded and finds its rows by an
 //! index. Owns no decision, and changes nothing.
 
+mod turn;
+
 use super::read::JobRow;
 use crate::{Store, StoreError, pauses::RawPause};
 use chrono::{DateTime, Utc};
 use domain::{Dispatching, HeldFacts, JobId, JobState, Kind, LastFailure, PauseFacts, ServantFacts, WhyFacts};
 
-/// Jobs before this one that are looked at.
-const AHEAD_MAX: i64 = 1_000;
 /// Boots of servants that are looked at, newest first.
 const SERVANTS_MAX: i64 = 1_000;
 
@@ -15,6 +15,7 @@ const SERVANTS_MAX: i64 = 1_000;
 struct Lead {
     until: Option<DateTime<Utc>>,
     dispatching: Option<Dispatching>,
+    has_queue: bool,
 }
 
 impl Store {
@@ -41,6 +42,7 @@ impl Store {
             queued_at: job.queued_at,
             sends: job.sends,
             ahead: 0,
+            share_pct: 100,
             is_ahead_bounded: false,
             queued_of_kind: 0,
         };
@@ -59,12 +61,14 @@ impl Store {
         facts.last_failure = self.last_failure(job.id).await?;
         let lead = self.dispatching().await?;
         facts.led_until = lead.until;
-        facts.dispatching = lead.dispatching;
+        facts.dispatching = if lead.has_queue || self.is_dispatched(job).await? { lead.dispatching } else { None };
         facts.servants = self.servants_of(&job.kind, now).await?;
         if let Some(ready_at) = job.ready_at.filter(|_| job.state == JobState::Ready) {
-            let (ahead, looked_at) = self.ahead_of(job, ready_at).await?;
-            facts.ahead = ahead;
-            facts.is_ahead_bounded = looked_at >= AHEAD_MAX;
+            (facts.ahead, facts.is_ahead_bounded) = self.ahead_of(job, ready_at).await?;
+            if facts.ahead > 0 {
+                facts.share_pct = self.share_pct(job).await?;
+            }
+            facts.no_room = self.no_room(job).await?;
         }
         facts.queued_of_kind = self.queued_of(&job.kind).await?;
         Ok(facts)
@@ -120,7 +124,7 @@ impl Store {
     async fn dispatching(&self) -> Result<Lead, StoreError> {
         let row = sqlx::query!(
             r#"-- dispatching
-            SELECT nullif(until, '-infinity') AS until, window_per_slot, window_min, unclaimed_secs
+            SELECT nullif(until, '-infinity') AS until, window_per_slot, window_min, unclaimed_secs, has_queue
             FROM leader WHERE only_row"#,
         )
         .fetch_one(&self.pool)
@@ -129,6 +133,7 @@ impl Store {
         let dispatching = number(row.window_per_slot).zip(number(row.window_min)).zip(number(row.unclaimed_secs));
         Ok(Lead {
             until: row.until,
+            has_queue: row.has_queue,
             dispatching: dispatching.map(|((window_per_slot, window_min), unclaimed_secs)| Dispatching {
                 window_per_slot,
                 window_min,
@@ -158,30 +163,5 @@ impl Store {
             facts.count(&row.state, row.seen_at, now, row.concurrency, row.running);
         }
         Ok(facts)
-    }
-
-    /// Of the jobs just before this one in the order of its kind: those that go first, and how many were looked at.
-    async fn ahead_of(&self, job: &JobRow, ready_at: DateTime<Utc>) -> Result<(i64, i64), StoreError> {
-        let row = sqlx::query!(
-            r#"-- ahead_of
-            WITH pause AS MATERIALIZED (SELECT accounts, connections FROM pauses_in_force),
-            before AS (
-                SELECT state, account_id, connection_id FROM jobs
-                WHERE kind = $1 AND ready_at IS NOT NULL AND (priority, ready_at, id) < ($2, $3, $4)
-                ORDER BY priority DESC, ready_at DESC, id DESC LIMIT $5
-            )
-            SELECT count(*) AS "looked_at!", count(*) FILTER (
-                WHERE state = 1 AND account_id <> ALL ((SELECT accounts FROM pause)::bigint[])
-                  AND (connection_id IS NULL OR connection_id <> ALL ((SELECT connections FROM pause)::bigint[]))
-            ) AS "ahead!" FROM before"#,
-            job.kind.as_str(),
-            job.priority,
-            ready_at,
-            job.id.0,
-            AHEAD_MAX,
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        Ok((row.ahead, row.looked_at))
     }
 }

@@ -16,7 +16,7 @@ async fn two_servants_never_claim_the_same_job() {
     let take = async |servant| {
         let mut mine = Vec::new();
         for _ in 0..20 {
-            mine.extend(world.store.claim_ready(servant, &kind, 10, until).await.unwrap());
+            mine.extend(testkit::claim_ready(&world.store, servant, &kind, 10, until).await.unwrap());
         }
         mine
     };

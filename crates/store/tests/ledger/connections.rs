@@ -134,7 +134,7 @@ async fn what_is_queued_already_goes_back_when_its_connection_is_parked() {
     let world = World::new().await;
     let connection = world.connection("salesforce").await;
     let jobs = jobs_of(&world, "a", connection, 2).await;
-    assert_eq!(world.store.dispatch(&world.lead, &kind("a"), 10).await.unwrap(), 2);
+    assert_eq!(testkit::dispatch(&world.store, &world.lead, &kind("a"), 10).await.unwrap(), 2);
     assert!(world.store.change_connection(connection, ConnectionAct::Park, "ada", "a test").await.unwrap());
     let delivered: Vec<_> = jobs.iter().map(|id| Delivered { id: *id, sent_at: world.clock.now() }).collect();
     let until = world.after_secs(LEASE_SECS);
@@ -289,7 +289,7 @@ async fn connections_at_rest_cost_a_claim_a_look_for_each_job() {
     let before = world.rows_read().await;
     let store = world.reopened().await;
     let until = world.after_secs(LEASE_SECS);
-    assert_eq!(store.claim_ready(world.servant, &kind("a"), 10, until).await.unwrap().len(), 10);
+    assert_eq!(testkit::claim(&store, &world.lead, world.servant, &kind("a"), 10, until).await.unwrap().len(), 10);
     store.close().await;
     let read = world.rows_read().await - before;
     assert!(read <= 200, "{read} rows were read");

@@ -20,7 +20,7 @@ async fn a_leader_of_the_past_changes_nothing() {
     assert!(new.term > old.term);
 
     assert!(world.store.promote(&old, 10).await.unwrap().is_empty());
-    assert_eq!(world.store.dispatch(&old, &kind("b"), 10).await.unwrap(), 0);
+    assert_eq!(testkit::dispatch(&world.store, &old, &kind("b"), 10).await.unwrap(), 0);
     assert_eq!(world.store.send_again(&old, &kind("c"), 1, 10).await.unwrap(), 0);
     assert_eq!(world.store.rescue(&old, 10).await.unwrap(), []);
     assert_eq!(world.store.fold_counters(&old, 10).await.unwrap(), 0);
@@ -70,7 +70,7 @@ async fn what_is_dispatched_again_is_sent_again() {
     let until = world.after_secs(LEASE_SECS);
     let claimed = world.store.claim_delivered(world.servant, &kind, &delivered, until).await.unwrap();
     assert!(world.settle(claimed[0].key, Fate::GiveBack).await);
-    assert_eq!(world.store.dispatch(&world.lead, &kind, 1).await.unwrap(), 1);
+    assert_eq!(testkit::dispatch(&world.store, &world.lead, &kind, 1).await.unwrap(), 1);
     let sent: Vec<_> = sending.iter().map(|unsent| unsent.entry).collect();
     world.store.forget_sent(&world.lead, &sent).await.unwrap();
     assert_eq!(world.store.unsent(10).await.unwrap().len(), 1, "the new entry is another one");

@@ -67,11 +67,11 @@ async fn each_scope_holds_back_what_it_names_and_nothing_else() {
         let (named, other) = two_jobs(&world, &name).await;
         let target = targets(&name)[at].0.clone();
         world.store.pause(&target, "ada", "a test").await.unwrap();
-        let dispatched = world.store.dispatch(&world.lead, &kind(&name), 10).await.unwrap();
+        let dispatched = testkit::dispatch(&world.store, &world.lead, &kind(&name), 10).await.unwrap();
         assert_eq!(dispatched, u64::from(!holds_both), "{target}");
         assert_eq!(world.state(named).await, JobState::Ready, "{target}");
         world.store.resume(&target).await.unwrap();
-        assert_eq!(world.store.dispatch(&world.lead, &kind(&name), 10).await.unwrap(), 2 - dispatched);
+        assert_eq!(testkit::dispatch(&world.store, &world.lead, &kind(&name), 10).await.unwrap(), 2 - dispatched);
 
         world.store.pause(&target, "ada", "again").await.unwrap();
         let free = if holds_both { BTreeSet::new() } else { BTreeSet::from([other]) };
@@ -81,7 +81,7 @@ async fn each_scope_holds_back_what_it_names_and_nothing_else() {
         assert_eq!(world.store.queued_of(&kind(&name)).await.unwrap(), 0, "its place in the window is free");
         world.store.resume(&target).await.unwrap();
         let held: BTreeSet<_> = BTreeSet::from([named, other]).difference(&free).copied().collect();
-        let again = world.store.dispatch(&world.lead, &kind(&name), 10).await.unwrap();
+        let again = testkit::dispatch(&world.store, &world.lead, &kind(&name), 10).await.unwrap();
         assert_eq!(usize::try_from(again).unwrap(), held.len(), "at once, not by the sweep");
         assert_eq!(claim_delivered(&world, &name, &[named, other]).await, held, "after {target}");
         world.assert_counted(&format!("the end of {target}'s pause")).await;
@@ -103,7 +103,7 @@ async fn what_runs_goes_on_and_a_stale_dispatch_sends_nothing_twice() {
     assert_eq!(world.store.send_again(&world.lead, &kind, 10, 10).await.unwrap(), 0);
     assert_eq!(world.count("SELECT count(*) FROM dispatches").await, 0);
     world.store.resume(&PauseTarget::Everything).await.unwrap();
-    assert_eq!(world.store.dispatch(&world.lead, &kind, 10).await.unwrap(), 1);
+    assert_eq!(testkit::dispatch(&world.store, &world.lead, &kind, 10).await.unwrap(), 1);
     assert_eq!(claim_delivered(&world, "noop", &[queued]).await, BTreeSet::from([queued]));
     world.assert_counted("a pause").await;
 }
@@ -141,7 +141,7 @@ async fn a_claim_finds_its_jobs_by_the_index_whatever_is_paused() {
         let before = world.rows_read().await;
         let store = world.reopened().await;
         let until = world.after_secs(LEASE_SECS);
-        let claimed = store.claim_ready(world.servant, &kind, 10, until).await.unwrap().len();
+        let claimed = testkit::claim_ready(&store, world.servant, &kind, 10, until).await.unwrap().len();
         store.close().await;
         let is_held = matches!(paused, Some(PauseTarget::Kind(_)));
         assert_eq!(claimed, if is_held { 0 } else { 10 }, "{paused:?}");
@@ -163,6 +163,6 @@ async fn the_end_of_a_pause_wakes_those_that_it_held_back() {
         world.store.pause(&target, "ada", "a test").await.unwrap();
         assert!(world.store.resume(&target).await.unwrap());
         let heard = tokio::time::timeout(std::time::Duration::from_secs(10), wake_ups.next()).await;
-        assert!(heard.expect("a wake-up").unwrap().contains("noop"), "{target}");
+        assert!(heard.expect("a wake-up").unwrap().ready.contains("noop"), "{target}");
     }
 }

@@ -17,7 +17,7 @@ async fn apply(world: &World, event: JobEvent, kind: &Kind, id: JobId, key: Atte
             clock.advance(TimeDelta::seconds(61));
             store.promote(lead, 1000).await.unwrap().contains(&kind.to_string())
         }
-        JobEvent::Dispatch => store.dispatch(lead, kind, 10).await.unwrap() > 0,
+        JobEvent::Dispatch => testkit::dispatch(store, lead, kind, 10).await.unwrap() > 0,
         JobEvent::SendAgain => {
             clock.advance(TimeDelta::seconds(i64::from(BOUND_SECS) + 1));
             store.send_again(lead, kind, BOUND_SECS, 10).await.unwrap() > 0

@@ -83,7 +83,7 @@ impl World {
     }
 
     pub(crate) async fn claim(&self, kind: &Kind, limit: i64) -> Vec<ClaimedJob> {
-        self.store.claim_ready(self.servant, kind, limit, self.after_secs(LEASE_SECS)).await.unwrap()
+        testkit::claim(&self.store, &self.lead, self.servant, kind, limit, self.after_secs(LEASE_SECS)).await.unwrap()
     }
 
     pub(crate) async fn settle(&self, key: AttemptKey, fate: Fate) -> bool {
@@ -101,7 +101,7 @@ impl World {
         let mut key = nobodys(id);
         match state {
             JobState::Scheduled | JobState::Ready => {}
-            JobState::Queued => assert_eq!(self.store.dispatch(&self.lead, kind, 1).await.unwrap(), 1),
+            JobState::Queued => assert_eq!(testkit::dispatch(&self.store, &self.lead, kind, 1).await.unwrap(), 1),
             JobState::Cancelled => assert_eq!(self.store.cancel_jobs(&[id]).await.unwrap(), [id]),
             JobState::Running | JobState::Succeeded | JobState::Failed => {
                 key = self.claim(kind, 1).await[0].key;

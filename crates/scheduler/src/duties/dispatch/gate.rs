@@ -1,0 +1,180 @@
+//! What one dispatch decides by: the room under limits and budgets and in breakers, read in the dispatch's transaction, and
+//! written back with it. Does not decide whose turn it is.
+
+use crate::Office;
+use domain::{BreakerSettings, Candidate, Flow, InFlight, Kind, KindDefinition, Limits, Room, Rooms};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use store::{BreakerRow, Concerned, Store, Tx, Upcoming, WaitingFlow};
+
+/// Priority of jobs that are in no hurry.
+const ORDINARY: i16 = 2;
+
+/// The room there is for jobs of one kind.
+pub(super) struct Gate<'a> {
+    kind: &'a Kind,
+    definition: &'a KindDefinition,
+    limits: Limits,
+    rooms: Rooms,
+    breakers: BTreeMap<String, Service>,
+    /// Vendor and service of each flow.
+    flows: HashMap<Flow, (Option<String>, Option<String>)>,
+    reserved: BTreeMap<domain::ConnectionId, u64>,
+    has_refused: bool,
+}
+
+/// A service's breaker and what it has room for.
+struct Service {
+    row: BreakerRow,
+    /// Jobs that may still go; none: as many as there are.
+    room: Option<u32>,
+    has_taken: bool,
+}
+
+impl<'a> Gate<'a> {
+    /// Reads what there is to know of `flows`.
+    pub(super) async fn open(
+        office: &Office,
+        tx: &mut Tx,
+        (kind, definition): (&'a Kind, &'a KindDefinition),
+        flows: impl Iterator<Item = &WaitingFlow> + Clone,
+    ) -> anyhow::Result<Self> {
+        let store = &office.store;
+        let connections: BTreeSet<_> = flows.clone().filter_map(|flow| flow.flow.connection).collect();
+        let accounts: BTreeSet<_> = flows.clone().map(|flow| flow.flow.account).collect();
+        let services: BTreeSet<_> = flows.clone().filter_map(|flow| flow.service.clone()).collect();
+        let concerned = Concerned {
+            kinds: vec![kind.clone()],
+            accounts: accounts.into_iter().collect(),
+            connections: connections.into_iter().collect(),
+            vendors: definition.vendor.iter().cloned().collect(),
+        };
+        let mut facts = store.rooms_facts_in(tx, &concerned).await?;
+        let limits = facts.limits.clone();
+        let is_counted = |flow: &WaitingFlow| is_counted(&limits, kind, definition, flow.flow);
+        let mut of_services: BTreeMap<String, u32> = BTreeMap::new();
+        let mut reserved: BTreeMap<_, u64> = BTreeMap::new();
+        if flows.clone().any(is_counted) {
+            for counted in store.in_flight_in(tx).await? {
+                let Ok(of_kind) = Kind::new(counted.kind.as_str()) else { continue };
+                let its = office.catalogue.get(&of_kind);
+                let jobs = counted.jobs.unsigned_abs();
+                let calls = jobs * u64::from(its.map_or(1, |its| its.calls_estimate));
+                let vendor = counted.vendor.or_else(|| its.and_then(|its| its.vendor.clone()));
+                if let Some(service) = counted.service {
+                    *of_services.entry(service).or_default() += u32::try_from(jobs).unwrap_or(u32::MAX);
+                }
+                if let Some(connection) = counted.flow.connection {
+                    *reserved.entry(connection).or_default() += calls;
+                }
+                let Flow { account, connection } = counted.flow;
+                facts.in_flight.push(InFlight { kind: of_kind, account, connection, vendor, jobs, calls });
+            }
+        }
+        let names: Vec<String> = services.into_iter().collect();
+        let breakers = if names.is_empty() { BTreeMap::new() } else { store.lock_breakers(tx, &names).await? };
+        let settings = &office.config.breaker;
+        let breakers = breakers
+            .into_iter()
+            .map(|(name, row)| {
+                let in_flight = of_services.get(&name).copied().unwrap_or(0);
+                (name, Service::of(row, settings, in_flight, store))
+            })
+            .collect();
+        let flows = flows.map(|flow| {
+            let vendor = flow.vendor.clone().or_else(|| definition.vendor.clone());
+            (flow.flow, (vendor, flow.service.clone()))
+        });
+        let flows = flows.collect();
+        let rooms = Rooms::new(facts);
+        Ok(Self { kind, definition, limits, rooms, breakers, flows, reserved, has_refused: false })
+    }
+
+    /// Whether what is in flight of a flow is counted: a limit covers it, or its vendor may set one.
+    pub(super) fn counts(&self, flow: Flow) -> bool {
+        is_counted(&self.limits, self.kind, self.definition, flow)
+    }
+
+    /// Jobs of ordinary priority that a flow may give.
+    pub(super) fn room(&mut self, flow: &WaitingFlow) -> i64 {
+        let room = self.places(flow.flow, ORDINARY);
+        self.has_refused |= room == 0;
+        room
+    }
+
+    /// Whether a flow may give an urgent job.
+    pub(super) fn has_urgent_room(&mut self, flow: &WaitingFlow) -> bool {
+        self.places(flow.flow, domain::URGENT) > 0
+    }
+
+    fn places(&mut self, flow: Flow, priority: i16) -> i64 {
+        let (vendor, service) = self.flows.get(&flow).cloned().unwrap_or_default();
+        let of_service = service.and_then(|name| self.breakers.get(&name)?.room).map_or(u64::MAX, u64::from);
+        let candidate = candidate(self.kind, self.definition, flow, vendor.as_deref(), priority);
+        i64::try_from(self.rooms.places(&candidate).min(of_service)).unwrap_or(i64::MAX)
+    }
+
+    /// Takes room for a job; false when there is none.
+    pub(super) fn admit(&mut self, job: &Upcoming) -> bool {
+        let flow = job.taken.flow;
+        let (vendor, service) = self.flows.get(&flow).cloned().unwrap_or_default();
+        let mut service = service.and_then(|name| self.breakers.get_mut(&name));
+        let candidate = candidate(self.kind, self.definition, flow, vendor.as_deref(), job.priority);
+        if service.as_ref().is_some_and(|service| service.room == Some(0)) || self.rooms.admit(&candidate).is_err() {
+            self.has_refused = true;
+            return false;
+        }
+        if let Some(service) = &mut service {
+            service.room = service.room.map(|room| room - 1);
+            service.has_taken = true;
+        }
+        if let Some(connection) = flow.connection {
+            *self.reserved.entry(connection).or_default() += u64::from(self.definition.calls_estimate);
+        }
+        true
+    }
+
+    /// Whether something that waits had no room.
+    pub(super) const fn has_refused(&self) -> bool {
+        self.has_refused
+    }
+
+    /// Writes back what was taken.
+    pub(super) async fn close(&mut self, store: &Store, tx: &mut Tx) -> anyhow::Result<()> {
+        store.save_limit_states_in(tx, &self.rooms.changed()).await?;
+        for service in self.breakers.values_mut().filter(|service| service.has_taken && service.room.is_some()) {
+            store.note_probe(tx, &mut service.row).await?;
+        }
+        if !self.reserved.is_empty() {
+            let reserved: Vec<_> = self.reserved.iter().map(|(connection, calls)| (*connection, *calls)).collect();
+            store.note_reserved_in(tx, &reserved).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Service {
+    fn of(row: BreakerRow, settings: &BreakerSettings, in_flight: u32, store: &Store) -> Self {
+        let room = match row.breaker.room(settings, in_flight, store.now()) {
+            Room::Unlimited => None,
+            Room::AtMost(jobs) => Some(jobs),
+            Room::Blocked { .. } => Some(0),
+        };
+        Self { row, room, has_taken: false }
+    }
+}
+
+/// Jobs with a connection always are: its vendor may speak of a quota, its service may break.
+fn is_counted(limits: &Limits, kind: &Kind, definition: &KindDefinition, flow: Flow) -> bool {
+    flow.connection.is_some() || limits.cover(kind, flow.account, definition.vendor.as_deref())
+}
+
+fn candidate<'a>(
+    kind: &'a Kind,
+    definition: &KindDefinition,
+    flow: Flow,
+    vendor: Option<&'a str>,
+    priority: i16,
+) -> Candidate<'a> {
+    let Flow { account, connection } = flow;
+    Candidate { kind, account, connection, vendor, priority, calls: definition.calls_estimate }
+}

@@ -1,0 +1,127 @@
+//! Whose turn it is before a job's, its account's share, and the limit or budget that has no room for it. Reads only.
+
+use crate::{Concerned, Store, StoreError, jobs::read::JobRow};
+use chrono::{DateTime, Utc};
+use domain::{AccountId, Candidate, Flow, InFlight, JobId, Kind, NoRoomFacts, Refusal, Rooms, Scope, What};
+
+/// Jobs before this one that are looked at.
+pub(super) const AHEAD_MAX: i64 = 500;
+/// Flows of its kind that are looked at for its share.
+const FLOWS_MAX: i64 = 300;
+/// Jobs that hold a limit's room, as many as are named and one more.
+const HOLDERS_MAX: i64 = 6;
+
+impl Store {
+    /// Ready jobs that go before this one in its flow, and whether there may be more.
+    pub(super) async fn ahead_of(&self, job: &JobRow, ready_at: DateTime<Utc>) -> Result<(i64, bool), StoreError> {
+        let row = sqlx::query!(
+            r#"-- ahead_of
+            WITH before AS (
+                SELECT state FROM jobs
+                WHERE kind = $1 AND account_id = $2 AND coalesce(connection_id, 0) = $3 AND ready_at IS NOT NULL
+                  AND ((date_part('epoch', ready_at - '2000-01-01 00:00:00+00'::timestamptz) + 60 * priority), id)
+                      < (date_part('epoch', $4::timestamptz - '2000-01-01 00:00:00+00'::timestamptz) + 60 * $5::smallint, $6::bigint)
+                ORDER BY (date_part('epoch', ready_at - '2000-01-01 00:00:00+00'::timestamptz) + 60 * priority) DESC, id DESC
+                LIMIT $7
+            )
+            SELECT count(*) FILTER (WHERE state = 1) AS "ahead!", count(*) AS "looked_at!" FROM before"#,
+            job.kind.as_str(),
+            job.account_id.0,
+            job.connection_id.map_or(0, |id| id.0),
+            ready_at,
+            job.priority,
+            job.id.0,
+            AHEAD_MAX,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok((row.ahead, row.looked_at >= AHEAD_MAX))
+    }
+
+    /// The share of a job's account in what is dispatched of its kind, in percent, by the accounts that wait now.
+    pub(super) async fn share_pct(&self, job: &JobRow) -> Result<u8, StoreError> {
+        let flows = self.waiting_flows(&job.kind, None, FLOWS_MAX).await?;
+        let own: i64 = i64::from(self.weight_of(job.account_id).await?);
+        let mut weights = std::collections::BTreeMap::from([(job.account_id, own)]);
+        weights.extend(flows.iter().filter(|flow| !flow.is_held).map(|f| (f.flow.account, i64::from(f.weight))));
+        let all: i64 = weights.values().sum();
+        Ok(u8::try_from((own * 100).div_euclid(all.max(1)).max(1)).unwrap_or(100))
+    }
+
+    async fn weight_of(&self, account: AccountId) -> Result<i16, StoreError> {
+        let weight = sqlx::query_scalar!("-- weight_of\nSELECT weight FROM accounts WHERE id = $1", account.0)
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(weight.unwrap_or(1))
+    }
+
+    /// Whether the job is the dispatcher's although there is no queue.
+    pub(super) async fn is_dispatched(&self, job: &JobRow) -> Result<bool, StoreError> {
+        if job.connection_id.is_some() {
+            return Ok(true);
+        }
+        let is_limited = sqlx::query_scalar!(
+            r#"-- is_dispatched
+            SELECT is_limited($1, NULL, $2) AS "is_limited!""#,
+            job.kind.as_str(),
+            job.account_id.0,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(is_limited)
+    }
+
+    /// The limit or budget that has no room for a ready job now. A job is taken to make one call to its vendor.
+    pub(super) async fn no_room(&self, job: &JobRow) -> Result<Option<NoRoomFacts>, StoreError> {
+        let concerned = Concerned {
+            kinds: vec![job.kind.clone()],
+            accounts: vec![job.account_id],
+            connections: job.connection_id.into_iter().collect(),
+            vendors: Vec::new(),
+        };
+        let mut tx = self.begin().await?;
+        let mut facts = self.rooms_facts_in(&mut tx, &concerned).await?;
+        for counted in self.in_flight_in(&mut tx).await? {
+            let Ok(kind) = Kind::new(counted.kind) else { continue };
+            let jobs = counted.jobs.unsigned_abs();
+            let Flow { account, connection } = counted.flow;
+            facts.in_flight.push(InFlight { kind, account, connection, vendor: counted.vendor, jobs, calls: jobs });
+        }
+        drop(tx);
+        let vendor = facts.vendors.first().map(|(_, vendor)| vendor.clone());
+        let candidate = Candidate {
+            kind: &job.kind,
+            account: job.account_id,
+            connection: job.connection_id,
+            vendor: vendor.as_deref(),
+            priority: job.priority,
+            calls: 1,
+        };
+        let Err(refusal) = Rooms::new(facts).admit(&candidate) else { return Ok(None) };
+        let held_by = match &refusal {
+            Refusal::Limit { what: What::Concurrency, subject, .. } => self.holders(&subject.own_scope()).await?,
+            _ => Vec::new(),
+        };
+        Ok(Some(NoRoomFacts { refusal, held_by }))
+    }
+
+    /// The first jobs that are in flight under a limit.
+    async fn holders(&self, scope: &Scope) -> Result<Vec<JobId>, StoreError> {
+        let ids = sqlx::query_scalar!(
+            r#"-- holders
+            SELECT DISTINCT jobs.id AS "id!"
+            FROM permits CROSS JOIN LATERAL unnest(job_ids) AS member (id)
+            JOIN jobs ON jobs.id = member.id AND jobs.state IN (2, 3)
+            LEFT JOIN connections ON connections.id = jobs.connection_id
+            WHERE CASE $1::text WHEN 'kind' THEN jobs.kind = $2::text WHEN 'account' THEN jobs.account_id::text = $2
+                       WHEN 'connection' THEN jobs.connection_id::text = $2 ELSE connections.vendor = $2 END
+            ORDER BY 1 LIMIT $3"#,
+            scope.scope(),
+            scope.key(),
+            HOLDERS_MAX,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(ids.into_iter().map(JobId).collect())
+    }
+}
