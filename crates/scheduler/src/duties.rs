@@ -1,6 +1,7 @@
 //! The leader's duties, one file each. Each is idempotent, takes no input, and runs on a timer as well as when woken.
 
 mod declare;
+pub mod declare_limits;
 pub mod dispatch;
 pub mod fold_counters;
 pub mod promote;
