@@ -13,7 +13,7 @@ async fn declared(store: &Store) -> Vec<(String, Option<u32>)> {
 #[tokio::test]
 async fn a_reign_declares_what_its_file_says() {
     let mut world = World::new().await;
-    let lead = world.office.store.lead("boot", 3_600).await.unwrap().unwrap();
+    let lead = world.lead.clone();
     let catalogue = |limits: &str| {
         let text = format!("{limits}[noop]\nlabel = \"n\"\nrun_secs_max = 60\nconcurrency = 10\n");
         let tables: toml::Table = text.parse().unwrap();
