@@ -7,6 +7,7 @@ mod audit;
 mod crashes;
 mod fleet;
 mod life;
+mod limits;
 mod misbehaviour;
 mod new_servant;
 mod operator;

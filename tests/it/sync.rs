@@ -163,6 +163,9 @@ async fn an_exhausted_allowance_delays_and_a_revoked_grant_parks() {
     .await;
     assert_eq!(delayed.attempt, 0, "it burns no attempt");
     assert!(delayed.due_at > world.fleet.store.now() + chrono::TimeDelta::minutes(10));
+    let budget = world.fleet.store.find_budget(world.connection).await.unwrap().expect("the last word of Salesforce");
+    assert_eq!((budget.budget.used, budget.budget.maximum, budget.budget.resets_at), (10, 10, None));
+    assert_eq!(budget.account, world.account);
 
     world.fake.revoke_grant();
     let job = world.enqueue().await;
@@ -189,4 +192,33 @@ async fn an_exhausted_allowance_delays_and_a_revoked_grant_parks() {
     assert_eq!(world.fake.stats().calls[&Call::Token], tokens);
     let events = world.fleet.store.connection_events(world.connection, 10).await.unwrap();
     assert_eq!(events.len(), 1, "one notice: {events:?}");
+}
+
+/// Salesforce refuses before its numbers say so, which lag behind: the refusal is believed, and the next try succeeds.
+#[tokio::test]
+async fn a_refused_quota_is_known_to_be_used_up_and_costs_no_attempt() {
+    let world = World::new(Options::default()).await;
+    world.fake.order(Order { on: Some(Call::QueryNext), ..Order::new(Fault::LimitDaily, 1) });
+    let _servant = world.servant().await;
+    let job = world.enqueue().await;
+    let delayed = eventually(LIMIT, "the sync to be delayed", async || {
+        let row = world.fleet.store.find_job(job).await.ok()??;
+        assert!(!row.state.is_finished(), "it is {}", row.state);
+        (row.state == JobState::Scheduled).then_some(row)
+    })
+    .await;
+    assert_eq!(delayed.attempt, 0, "it burns no attempt");
+    let store = &world.fleet.store;
+    let exhausted = store.find_budget(world.connection).await.unwrap().unwrap().budget;
+    assert_eq!((exhausted.used, exhausted.maximum), (100_000, 100_000));
+    let minutes = store.budget_minutes(world.connection, None, 10).await.unwrap();
+    assert_eq!((minutes[0].used, minutes[0].ceiling), (100_000, 75_000));
+    // What was used a day ago is free again, and the delayed job finds out.
+    let sql = sqlx::PgPool::connect(&world.fleet.deployment.database_url).await.unwrap();
+    sqlx::query("UPDATE jobs SET due_at = now() WHERE id = $1").bind(job.0).execute(&sql).await.unwrap();
+    sqlx::query("UPDATE vendor_budgets SET reported_at = reported_at - interval '1 hour'").execute(&sql).await.unwrap();
+    world.until(job, JobState::Succeeded).await;
+    world.assert_equal().await;
+    let known = store.find_budget(world.connection).await.unwrap().unwrap().budget;
+    assert_eq!(known.used, world.fake.stats().api_used, "the last answer's word, when the job is done");
 }

@@ -7,7 +7,7 @@ use crate::{
 };
 use serde::{
     Deserialize, Deserializer,
-    de::{Error as _, MapAccess, Visitor},
+    de::{MapAccess, Visitor},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -120,9 +120,8 @@ impl<'de> Deserialize<'de> for CatalogueTables {
                 let mut tables = CatalogueTables::default();
                 while let Some(name) = map.next_key::<String>()? {
                     if name == LIMITS {
-                        let what = "(no kind can be called 'limits': this table is for what limits them)";
-                        tables.limits =
-                            map.next_value().map_err(|error| A::Error::custom(format_args!("{error} {what}")))?;
+                        // No kind can be called so: a kind's keys are unknown in this table.
+                        tables.limits = map.next_value()?;
                     } else {
                         let definition = map.next_value()?;
                         tables.kinds.insert(name, definition);

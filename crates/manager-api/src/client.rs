@@ -221,6 +221,10 @@ impl ManagerClient {
         self.call(self.http.post(format!("{}{path}", self.base)).json(body)).await
     }
 
+    pub(crate) async fn put<B: Serialize, A: DeserializeOwned>(&self, path: &str, body: &B) -> Result<A, ClientError> {
+        self.call(self.http.put(format!("{}{path}", self.base)).json(body)).await
+    }
+
     pub(crate) async fn patch<B: Serialize, A: DeserializeOwned>(
         &self,
         path: &str,

@@ -4,6 +4,7 @@
 mod client;
 mod error;
 mod jobs;
+mod limits;
 mod others;
 mod pauses;
 mod schedules;
@@ -13,6 +14,10 @@ pub use client::{ClientError, ManagerClient};
 pub use error::{ErrorBody, ErrorEnvelope};
 pub use jobs::{
     Attempt, CancelReply, EnqueueReply, EnqueueRequest, Job, JobDetail, JobPage, JobQuery, RetryReply, TimelineStep,
+};
+pub use limits::{
+    Bounds, Budget, BudgetDetail, BudgetMinute, BudgetPage, BudgetQuery, Limit, LimitPage, LimitQuery, LimitRemoved,
+    LimitRequest, MinuteQuery, ShareReply, ShareRequest,
 };
 pub use others::{Account, AccountPage, Failure, JobCount, PageQuery, Stats};
 pub use pauses::{Pause, PauseList, PauseRequest, ResumeReply, Why};

@@ -1,6 +1,8 @@
 //! The HTTP API under `/api/v1` and its description at `/api/openapi.json`.
 
+mod budgets;
 mod jobs;
+mod limits;
 mod others;
 mod pauses;
 mod schedules;
@@ -45,6 +47,15 @@ pub(crate) use servants::servant_of;
         pauses::pause_everything,
         pauses::resume,
         pauses::resume_everything,
+        limits::list,
+        limits::set,
+        limits::set_each,
+        limits::remove,
+        limits::remove_each,
+        budgets::list,
+        budgets::show,
+        budgets::set_share,
+        budgets::remove_share,
         others::accounts,
         others::stats,
     ),
@@ -72,6 +83,12 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/pauses", get(pauses::list))
         .route("/api/v1/pauses/everything", put(pauses::pause_everything).delete(pauses::resume_everything))
         .route("/api/v1/pauses/{scope}/{key}", put(pauses::pause).delete(pauses::resume))
+        .route("/api/v1/limits", get(limits::list))
+        .route("/api/v1/limits/{scope}", put(limits::set_each).delete(limits::remove_each))
+        .route("/api/v1/limits/{scope}/{key}", put(limits::set).delete(limits::remove))
+        .route("/api/v1/budgets", get(budgets::list))
+        .route("/api/v1/budgets/{connection}", get(budgets::show))
+        .route("/api/v1/budgets/{connection}/share", put(budgets::set_share).delete(budgets::remove_share))
         .route("/api/v1/accounts", get(others::accounts))
         .route("/api/v1/stats", get(others::stats))
         .route("/api/openapi.json", get(|| async { Json(Description::openapi()) }))

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -71,6 +71,7 @@ pub struct Client {
     batch_size: Option<u32>,
     calls: AtomicU64,
     usage: Mutex<Option<ApiUsage>>,
+    has_usage_news: AtomicBool,
     server_time: Mutex<Option<DateTime<Utc>>>,
 }
 
@@ -98,6 +99,7 @@ impl Client {
             batch_size: options.batch_size,
             calls: AtomicU64::new(0),
             usage: Mutex::new(None),
+            has_usage_news: AtomicBool::new(false),
             server_time: Mutex::new(None),
         })
     }
@@ -165,6 +167,12 @@ impl Client {
     #[must_use]
     pub fn api_usage(&self) -> Option<ApiUsage> {
         *self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same, once for each answer that said something: none until another does.
+    #[must_use]
+    pub fn api_usage_news(&self) -> Option<ApiUsage> {
+        self.has_usage_news.swap(false, Ordering::Relaxed).then(|| self.api_usage()).flatten()
     }
 
     /// The server's clock at its last answer, from the `Date` header; whole seconds.
@@ -253,6 +261,7 @@ impl Client {
         let mut reply = self.transport.get(session, url, self.batch_size).await?;
         if let Some(usage) = reply.limit_info.as_deref().and_then(ApiUsage::parse) {
             *self.usage.lock().unwrap_or_else(PoisonError::into_inner) = Some(usage);
+            self.has_usage_news.store(true, Ordering::Relaxed);
         }
         if reply.server_time.is_some() {
             *self.server_time.lock().unwrap_or_else(PoisonError::into_inner) = reply.server_time;

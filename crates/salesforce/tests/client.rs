@@ -66,6 +66,8 @@ async fn pages_hold_every_record_once() {
     assert_eq!(client.calls(), 5);
     let usage = client.api_usage().unwrap();
     assert_eq!((usage.used, usage.max), (5, 100_000));
+    assert_eq!(client.api_usage_news(), Some(usage));
+    assert_eq!(client.api_usage_news(), None, "it is no news any more");
     assert_eq!(client.limits().await.unwrap()["DailyApiRequests"].remaining, 99_994);
 }
 

@@ -10,6 +10,8 @@ use std::path::PathBuf;
 pub struct SchedulerConfig {
     /// The catalogue of kinds.
     pub jobs_file: PathBuf,
+    /// The name under which this file's limits are declared.
+    pub deployment: String,
     /// The ledger.
     pub database: Database,
     /// Where ids go.

@@ -2,6 +2,7 @@
 
 pub mod breakers;
 mod declare;
+pub mod declare_limits;
 pub mod dispatch;
 pub mod fold_counters;
 pub mod promote;

@@ -1,7 +1,10 @@
 //! Who leads, and what runs while one does: takes and keeps the lead, starts the duties, stops them the moment the
 //! lead is lost or can no longer be shown to be held.
 
-use crate::{Office, SchedulerConfig, duties::Duty};
+use crate::{
+    Office, SchedulerConfig,
+    duties::{Duty, declare_limits},
+};
 use daemon::{Context, Stopper};
 use domain::chain;
 use std::{sync::Arc, time::Duration};
@@ -45,18 +48,23 @@ pub(crate) async fn stand(office: Arc<Office>, holder: &str, context: &Context<S
 async fn reign(office: Arc<Office>, leadership: &Leadership, stopper: &Stopper) {
     tracing::info!(term = leadership.term.0, "this scheduler leads");
     metrics::gauge!("servant_scheduler_leader").set(1.0);
+    let lease = Duration::from_secs(u64::from(office.config.leader.lease_secs));
+    let renew_every = Duration::from_millis(office.config.leader.renew_ms);
+    let mut good_until = Instant::now() + lease;
+    // Before the first dispatch, so that a new limit holds from the start.
+    let mut is_declared = declare_limits(&office, leadership).await;
     let mut duties = JoinSet::new();
     for duty in Duty::of(&office) {
         duties.spawn(perform(duty, office.clone(), leadership.clone()));
     }
-    let lease = Duration::from_secs(u64::from(office.config.leader.lease_secs));
-    let renew_every = Duration::from_millis(office.config.leader.renew_ms);
-    let mut good_until = Instant::now() + lease;
     let mut is_noted = note_dispatching(&office, leadership).await;
     while !stopper.is_stopping() {
         pause(stopper, renew_every).await;
         if !is_noted {
             is_noted = note_dispatching(&office, leadership).await;
+        }
+        if !is_declared {
+            is_declared = declare_limits(&office, leadership).await;
         }
         let asked_at = Instant::now();
         let renewal = office.store.lead(&leadership.holder, office.config.leader.lease_secs);
@@ -82,6 +90,19 @@ async fn note_dispatching(office: &Office, leadership: &Leadership) -> bool {
     let has_queue = matches!(office.queue, queue::Backend::Sqs(_));
     let noting = office.store.note_dispatching(leadership, office.config.duties.dispatching(), has_queue);
     matches!(tokio::time::timeout(Duration::from_millis(office.config.leader.renew_ms), noting).await, Ok(Ok(())))
+}
+
+/// Declares the catalogue's limits; false when it has to be done again. Not worth a wait: the lead is.
+async fn declare_limits(office: &Office, leadership: &Leadership) -> bool {
+    let declaring = declare_limits::perform(office, leadership);
+    match tokio::time::timeout(Duration::from_millis(office.config.leader.renew_ms), declaring).await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            tracing::warn!(error = format!("{error:#}"), "the limits were not declared; trying on");
+            false
+        }
+        Err(_) => false,
+    }
 }
 
 /// Does one duty again and again: on its timer, when it is woken, and at once while there is more to do.

@@ -6,9 +6,9 @@ use crate::{
     registry::{InHand, Progress},
 };
 use chrono::{DateTime, Utc};
-use domain::{AccountId, Clock, ConnectionId, JobId};
+use domain::{AccountId, Clock, ConnectionId, JobId, VendorBudget};
 use std::sync::Arc;
-use store::{ClaimedJob, NewJob, Outcome, Store, Tx};
+use store::{ClaimedJob, NewJob, Outcome, Store, Tx, UsageReport};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -92,6 +92,16 @@ impl JobContext {
     /// Says how far it is. Cheap: kept in memory, stored with the next lease renewal.
     pub fn progress(&self, done: u64, total: Option<u64>, message: &str) {
         self.in_hand.set_progress(Progress { done, total, message: message.to_owned() });
+    }
+
+    /// Passes on what a vendor said of the quota of the job's connection: calls used by everybody, calls allowed, and
+    /// when all are free again (none: what was used becomes free a day later). Cheap, so say it after each answer: kept
+    /// in memory, stored with the next lease renewal and with the job's end at the latest.
+    pub fn report_usage(&self, used: u64, maximum: u64, resets_at: Option<DateTime<Utc>>) {
+        if let Some(connection) = self.connection {
+            let budget = VendorBudget { used, maximum, reported_at: self.clock().now(), resets_at };
+            self.in_hand.set_usage(UsageReport { connection, budget });
+        }
     }
 
     /// What an earlier attempt saved.
@@ -180,9 +190,24 @@ impl JobTx<'_> {
         if let Some(progress) = self.job.in_hand.take_unsaved_progress() {
             self.job.store.save_progress_in(&mut self.tx, self.job.in_hand.key, &progress).await?;
         }
-        match self.job.store.succeed_in(&mut self.tx, self.job.in_hand.key).await? {
+        // With the completion goes what was reserved for the job: what it used must be known by then.
+        let usage = self.job.in_hand.take_usage();
+        let in_hand = &self.job.in_hand;
+        let finished = self.finish_with(usage).await;
+        if let (Err(_), Some(report)) = (&finished, usage) {
+            in_hand.set_usage(report);
+        }
+        finished
+    }
+
+    async fn finish_with(self, usage: Option<UsageReport>) -> Result<Done, JobError> {
+        let Self { job, mut tx } = self;
+        if let Some(report) = usage {
+            job.store.report_usage_in(&mut tx, &[report]).await?;
+        }
+        match job.store.succeed_in(&mut tx, job.in_hand.key).await? {
             Outcome::Applied => {
-                self.tx.commit().await?;
+                tx.commit().await?;
                 Ok(Done { is_committed: true })
             }
             Outcome::Stale => Err(JobError::lease_lost()),

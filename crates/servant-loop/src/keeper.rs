@@ -12,7 +12,7 @@ use std::{
     },
     time::Duration,
 };
-use store::{AttemptKey, FailedAttempt, Fate, Held, Store, StoreError};
+use store::{AttemptKey, FailedAttempt, Fate, Held, Store, StoreError, UsageReport};
 
 /// What the keeper needs to know.
 #[derive(Debug, Clone)]
@@ -118,6 +118,7 @@ async fn renew(
     if !progress.is_empty() {
         store.save_progress(&progress).await?;
     }
+    save_usage(store, &keeping.registry).await?;
     let state = if keeping.is_draining.load(Ordering::SeqCst) {
         ServantState::Draining
     } else if keeping.is_paused.load(Ordering::SeqCst) {
@@ -126,6 +127,22 @@ async fn renew(
         ServantState::Running
     };
     store.touch_servant(keeping.servant, state, u32::try_from(keeping.registry.len()).unwrap_or(u32::MAX)).await
+}
+
+/// What vendors said of customers' quotas: the sooner it is known, the less is dispatched in vain.
+async fn save_usage(store: &Store, registry: &Registry) -> Result<(), StoreError> {
+    let unsaved = registry.unsaved_usage();
+    if unsaved.is_empty() {
+        return Ok(());
+    }
+    let reports: Vec<UsageReport> = unsaved.iter().map(|(_, report)| *report).collect();
+    let saved = store.report_usage(&reports).await;
+    if saved.is_err() {
+        for (job, report) in unsaved {
+            job.set_usage(report);
+        }
+    }
+    saved
 }
 
 fn is_still_in_hand(keeping: &Keeping, job: &InHand) -> bool {

@@ -10,7 +10,7 @@ use std::{
         atomic::{AtomicBool, AtomicU8, Ordering},
     },
 };
-use store::AttemptKey;
+use store::{AttemptKey, UsageReport};
 use tokio_util::sync::CancellationToken;
 
 /// Why a running job was told to stop. The first reason stands.
@@ -51,6 +51,8 @@ pub(crate) struct InHand {
     reason: AtomicU8,
     has_returned: AtomicBool,
     progress: Mutex<ProgressSlot>,
+    /// The latest word of a vendor on the connection's quota, until it is stored.
+    usage: Mutex<Option<Box<UsageReport>>>,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +80,7 @@ impl InHand {
             reason: AtomicU8::new(0),
             has_returned: AtomicBool::new(false),
             progress: Mutex::default(),
+            usage: Mutex::default(),
         }
     }
 
@@ -125,6 +128,19 @@ impl InHand {
         slot.is_saved = true;
         slot.latest.as_ref().and_then(|progress| serde_json::to_value(progress).ok())
     }
+
+    /// Keeps a vendor's word until it is stored; of two, the later one.
+    pub(crate) fn set_usage(&self, report: UsageReport) {
+        let mut slot = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.as_ref().is_none_or(|kept| kept.budget.reported_at <= report.budget.reported_at) {
+            *slot = Some(Box::new(report));
+        }
+    }
+
+    /// A vendor's word that is not stored yet. Whoever cannot store it gives it back by [`Self::set_usage`].
+    pub(crate) fn take_usage(&self) -> Option<UsageReport> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner).take().map(|report| *report)
+    }
 }
 
 /// All jobs in hand.
@@ -163,6 +179,11 @@ impl Registry {
     /// Progress that changed since it was last asked for.
     pub(crate) fn unsaved_progress(&self) -> Vec<(AttemptKey, serde_json::Value)> {
         self.all().iter().filter_map(|job| Some((job.key, job.take_unsaved_progress()?))).collect()
+    }
+
+    /// Vendors' words that are not stored yet, with the jobs that heard them.
+    pub(crate) fn unsaved_usage(&self) -> Vec<(Arc<InHand>, UsageReport)> {
+        self.all().into_iter().filter_map(|job| job.take_usage().map(|report| (job, report))).collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, Arc<InHand>>> {

@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::{ErrorClass, Failure, RetryPolicy, Verdict, chain};
 use futures::FutureExt;
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
-use store::{AttemptKey, ClaimedJob, FailedAttempt, Fate, Store};
+use store::{AttemptKey, ClaimedJob, FailedAttempt, Fate, Store, UsageReport};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tracing::Instrument;
 
@@ -77,6 +77,9 @@ impl<S: Servant> Runner<S> {
             // On the heap: most jobs have none, and what a job's task might do is what each of thousands takes up.
             Box::pin(self.save_last_progress(job.key, progress)).await;
         }
+        if let Some(report) = in_hand.take_usage() {
+            Box::pin(self.save_last_usage(report)).await;
+        }
         self.judge(job, result, in_hand.stop_reason())
     }
 
@@ -137,6 +140,13 @@ impl<S: Servant> Runner<S> {
     async fn save_last_progress(&self, key: AttemptKey, progress: serde_json::Value) {
         if let Err(error) = self.store.save_progress(&[(key, progress)]).await {
             tracing::debug!(error = chain(&error), "the last progress was not stored");
+        }
+    }
+
+    /// Nor is a quota's last word worth more than the job's end: the next job hears another.
+    async fn save_last_usage(&self, report: UsageReport) {
+        if let Err(error) = self.store.report_usage(&[report]).await {
+            tracing::debug!(error = chain(&error), "what the vendor said of the quota was not stored");
         }
     }
 

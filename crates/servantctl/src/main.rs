@@ -3,6 +3,7 @@
 
 mod doctor;
 mod jobs;
+mod limits;
 mod output;
 mod pauses;
 mod queues;
@@ -62,6 +63,12 @@ enum Verb {
     /// Lists, makes, changes, pauses, runs and previews schedules.
     #[command(subcommand)]
     Schedules(schedules::Verb),
+    /// Lists, sets and removes limits on kinds, accounts, connections and vendors.
+    #[command(subcommand)]
+    Limits(limits::Limits),
+    /// Shows customers' quotas at vendors, and sets our share of one.
+    #[command(subcommand)]
+    Budgets(limits::Budgets),
     /// Counts of jobs by kind and state.
     Stats,
     /// Checks database, schema, queues, manager and clock, and says what to do.
@@ -111,6 +118,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Resume(resume) => pauses::resume(&client()?, resume, json).await,
         Verb::Pauses => pauses::list(&client()?, json).await,
         Verb::Schedules(verb) => schedules::run(&client()?, verb, json).await,
+        Verb::Limits(verb) => limits::limits(&client()?, verb, json).await,
+        Verb::Budgets(verb) => limits::budgets(&client()?, verb, json).await,
         Verb::Stats => {
             let stats = client()?.stats().await.map_err(Refusal::from)?;
             let rows = stats.counts.iter().map(|c| vec![c.kind.clone(), c.state.to_string(), c.jobs.to_string()]);

@@ -1,4 +1,5 @@
-//! Makes the coming days' partitions and drops those past retention.
+//! Makes the coming days' partitions and drops those past retention; forgets unused states of limits, and old minutes
+//! of quotas.
 
 use crate::Office;
 use store::{Leadership, Retention};
@@ -12,5 +13,6 @@ pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result
     for partition in office.store.keep_partitions(leadership, retention).await? {
         tracing::info!(partition, "a partition past retention was dropped");
     }
+    office.store.prune_limits(leadership).await?;
     Ok(false)
 }

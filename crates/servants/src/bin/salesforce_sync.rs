@@ -22,7 +22,8 @@ const OBJECTS: [&str; 8] = ["User", "Account", "Contact", "Lead", "Opportunity",
 const BUSY_SECS: i64 = 30;
 /// How long it waits when too many long requests run at once in the organisation and Salesforce does not say, in seconds.
 const CROWDED_SECS: i64 = 30;
-/// How long it waits until it asks again whether the rolling 24 hours of an exhausted allowance give room, in seconds.
+/// How long it waits until it asks again whether the rolling 24 hours of an exhausted allowance give room, in seconds:
+/// as long as the connection's budget, which lets one job go then.
 const EXHAUSTED_SECS: i64 = 15 * 60;
 
 struct SalesforceSync {
@@ -153,7 +154,9 @@ async fn sync_all(source: Source<'_>, objects: &[String], job: &JobContext) -> R
     let mut checkpoint: Checkpoint =
         job.checkpoint().and_then(|saved| serde_json::from_value(saved.clone()).ok()).unwrap_or_default();
     if checkpoint.total.is_none() {
-        checkpoint.total = announced(source, objects).await.map_err(|error| job_error(error, job.clock().now()))?;
+        let total = announced(source, objects).await;
+        note_usage(source.client, job, &total);
+        checkpoint.total = total.map_err(|error| job_error(error, job.clock().now()))?;
     }
     let mut flagged = 0_usize;
     for object in objects {
@@ -204,7 +207,9 @@ async fn sync_object(
     job: &JobContext,
 ) -> Result<Result<(), SyncError>, JobError> {
     let fail = |error| job_error(error, job.clock().now());
-    let mut pass = match Pass::begin(source, object).await {
+    let begun = Pass::begin(source, object).await;
+    note_usage(source.client, job, &begun);
+    let mut pass = match begun {
         Ok(pass) => pass,
         Err(error) if error.is_of_one_object() => return Ok(Err(error)),
         Err(error) => return Err(fail(error)),
@@ -213,7 +218,9 @@ async fn sync_object(
         if job.cancelled().is_cancelled() {
             return Err(JobError::interrupted());
         }
-        let page = match pass.next_page().await {
+        let page = pass.next_page().await;
+        note_usage(source.client, job, &page);
+        let page = match page {
             Ok(page) => page,
             Err(error) if error.is_of_one_object() && pass.is_untouched() => return Ok(Err(error)),
             Err(error) => return Err(fail(error)),
@@ -234,6 +241,17 @@ async fn sync_object(
         if is_last {
             return Ok(Ok(()));
         }
+    }
+}
+
+/// Passes on what Salesforce said of the organisation's daily calls. A refusal says more than the number beside it, which
+/// lags behind.
+fn note_usage<T>(client: &Client, job: &JobContext, outcome: &Result<T, SyncError>) {
+    let is_exhausted = matches!(outcome, Err(SyncError::Vendor(SalesforceError::QuotaExhausted)));
+    let news = client.api_usage_news();
+    if let Some(usage) = news.or_else(|| client.api_usage().filter(|_| is_exhausted)) {
+        let used = if is_exhausted { usage.used.max(usage.max) } else { usage.used };
+        job.report_usage(used, usage.max, None);
     }
 }
 

@@ -1,0 +1,111 @@
+//! Customers' quotas over HTTP: list, show with history, and our share of one of them.
+
+use super::limits::who_and_why;
+use crate::{App, error::ApiError, filter::limit_of};
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+};
+use domain::{BudgetSettings, ConnectionId, Spending};
+use manager_api::{
+    Budget, BudgetDetail, BudgetMinute, BudgetPage, BudgetQuery, ErrorEnvelope, MinuteQuery, ShareReply, ShareRequest,
+};
+use store::BudgetRow;
+
+/// Lists the quotas on which a vendor has spoken, by connection.
+#[utoipa::path(get, path = "/api/v1/budgets", tag = "budgets", params(BudgetQuery),
+    responses((status = 200, body = BudgetPage), (status = 400, body = ErrorEnvelope)))]
+pub(crate) async fn list(
+    State(app): State<App>,
+    Query(query): Query<BudgetQuery>,
+) -> Result<Json<BudgetPage>, ApiError> {
+    let limit = limit_of(query.limit)?;
+    let rows = app.store.list_budgets(query.after.map(ConnectionId), limit).await?;
+    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
+    let next_after = rows.last().filter(|_| is_full).map(|row| row.connection.0);
+    Ok(Json(BudgetPage { budgets: rows.into_iter().map(budget_of).collect(), next_after }))
+}
+
+/// Shows a connection's quota and its history by the minute, the latest first.
+#[utoipa::path(get, path = "/api/v1/budgets/{connection}", tag = "budgets",
+    params(("connection" = i64, Path, description = "The connection"), MinuteQuery),
+    responses((status = 200, body = BudgetDetail), (status = 404, body = ErrorEnvelope)))]
+pub(crate) async fn show(
+    State(app): State<App>,
+    Path(connection): Path<i64>,
+    Query(query): Query<MinuteQuery>,
+) -> Result<Json<BudgetDetail>, ApiError> {
+    let limit = limit_of(query.limit)?;
+    let connection = ConnectionId(connection);
+    let Some(row) = app.store.find_budget(connection).await? else {
+        return Err(ApiError::not_found(format!("no vendor has spoken of a quota of connection {connection}"))
+            .hint("it is known once a job of the connection has called the vendor"));
+    };
+    let rows = app.store.budget_minutes(connection, query.before, limit).await?;
+    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
+    let next_before = rows.last().filter(|_| is_full).map(|row| row.minute);
+    let minutes = rows.into_iter().map(|row| BudgetMinute {
+        minute: row.minute,
+        used: row.used,
+        maximum: row.maximum,
+        ceiling: row.ceiling,
+        reserved: row.reserved,
+    });
+    Ok(Json(BudgetDetail { budget: budget_of(row), minutes: minutes.collect(), next_before }))
+}
+
+/// Sets our share of one connection's quota; it counts until it is taken back, whatever is declared.
+#[utoipa::path(put, path = "/api/v1/budgets/{connection}/share", tag = "budgets", request_body = ShareRequest,
+    params(("connection" = i64, Path, description = "The connection")),
+    responses((status = 200, body = ShareReply), (status = 400, body = ErrorEnvelope),
+              (status = 404, body = ErrorEnvelope)))]
+pub(crate) async fn set_share(
+    State(app): State<App>,
+    Path(connection_id): Path<i64>,
+    Json(request): Json<ShareRequest>,
+) -> Result<Json<ShareReply>, ApiError> {
+    let (by, reason) = who_and_why(&request.by, &request.reason)?;
+    let settings = BudgetSettings { share_pct: request.share_pct, health_pct: request.health_pct };
+    settings.check().map_err(ApiError::bad_request)?;
+    if !app.store.set_budget_settings(ConnectionId(connection_id), settings, by, reason).await? {
+        return Err(ApiError::not_found(format!("there is no connection {connection_id}")));
+    }
+    tracing::info!(ConnectionId = connection_id, by, "our share of a quota was set by an operator");
+    Ok(Json(ShareReply { connection_id }))
+}
+
+/// Takes a connection's own share back: the deployment's counts again.
+#[utoipa::path(delete, path = "/api/v1/budgets/{connection}/share", tag = "budgets",
+    params(("connection" = i64, Path, description = "The connection")),
+    responses((status = 200, body = ShareReply), (status = 404, body = ErrorEnvelope)))]
+pub(crate) async fn remove_share(
+    State(app): State<App>,
+    Path(connection_id): Path<i64>,
+) -> Result<Json<ShareReply>, ApiError> {
+    if !app.store.remove_budget_settings(ConnectionId(connection_id)).await? {
+        return Err(ApiError::not_found(format!("connection {connection_id} has no share of its own"))
+            .hint("the deployment's is in config/jobs.toml, [limits.budget]"));
+    }
+    tracing::info!(ConnectionId = connection_id, "our share of a quota is the deployment's again");
+    Ok(Json(ShareReply { connection_id }))
+}
+
+fn budget_of(row: BudgetRow) -> Budget {
+    let spending = Spending { budget: row.budget, settings: row.settings, reserved: 0, pace: None };
+    Budget {
+        connection_id: row.connection.0,
+        account_id: row.account.0,
+        vendor: row.vendor,
+        used: row.budget.used,
+        maximum: row.budget.maximum,
+        ceiling: spending.ceiling(),
+        reported_at: row.budget.reported_at,
+        resets_at: row.budget.resets_at,
+        share_pct: row.settings.share_pct,
+        health_pct: row.settings.health_pct,
+        share_is_own: row.settings_by.is_own,
+        share_set_by: row.settings_by.set_by,
+        share_reason: row.settings_by.reason,
+        share_set_at: row.settings_by.set_at,
+    }
+}

@@ -1,0 +1,148 @@
+//! Limits over HTTP: list, set, remove. Those for each account, and for each connection of any vendor, have no key.
+
+use crate::{App, error::ApiError, filter::limit_of};
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+};
+use domain::Scope;
+use manager_api::{Bounds, ErrorEnvelope, Limit, LimitPage, LimitQuery, LimitRemoved, LimitRequest};
+use store::{LimitRow, LimitsAfter};
+
+/// Characters of a name or a reason that are kept.
+const TEXT_CHARS_MAX: usize = 500;
+
+/// Lists limits, those that do not count included, by scope and key.
+#[utoipa::path(get, path = "/api/v1/limits", tag = "limits", params(LimitQuery),
+    responses((status = 200, body = LimitPage), (status = 400, body = ErrorEnvelope)))]
+pub(crate) async fn list(State(app): State<App>, Query(query): Query<LimitQuery>) -> Result<Json<LimitPage>, ApiError> {
+    let limit = limit_of(query.limit)?;
+    let after = query.after.as_deref().map(after_of).transpose()?;
+    let rows = app.store.list_limits(after.as_ref(), limit).await?;
+    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
+    let next_after = rows.last().filter(|_| is_full).map(cursor_of);
+    Ok(Json(LimitPage { limits: rows.iter().map(limit_row).collect(), next_after }))
+}
+
+/// Sets an operator's limit on a kind, an account, a connection, a vendor, or each connection of a vendor.
+#[utoipa::path(put, path = "/api/v1/limits/{scope}/{key}", tag = "limits", request_body = LimitRequest,
+    params(("scope" = String, Path, description = "kind, account, connection, vendor or each_connection"),
+           ("key" = String, Path, description = "The kind's or vendor's name, or the id")),
+    responses((status = 200, body = Limit), (status = 400, body = ErrorEnvelope)))]
+pub(crate) async fn set(
+    State(app): State<App>,
+    Path((scope, key)): Path<(String, String)>,
+    Json(request): Json<LimitRequest>,
+) -> Result<Json<Limit>, ApiError> {
+    Ok(Json(set_limit(&app, &scope_of(&scope, &key)?, &request).await?))
+}
+
+/// Sets an operator's limit on each account, or on each connection of any vendor.
+#[utoipa::path(put, path = "/api/v1/limits/{scope}", tag = "limits", request_body = LimitRequest,
+    params(("scope" = String, Path, description = "each_account or each_connection")),
+    responses((status = 200, body = Limit), (status = 400, body = ErrorEnvelope)))]
+pub(crate) async fn set_each(
+    State(app): State<App>,
+    Path(scope): Path<String>,
+    Json(request): Json<LimitRequest>,
+) -> Result<Json<Limit>, ApiError> {
+    Ok(Json(set_limit(&app, &scope_of(&scope, "")?, &request).await?))
+}
+
+/// Removes an operator's limit; one that is declared counts again.
+#[utoipa::path(delete, path = "/api/v1/limits/{scope}/{key}", tag = "limits",
+    params(("scope" = String, Path, description = "kind, account, connection, vendor or each_connection"),
+           ("key" = String, Path, description = "The kind's or vendor's name, or the id")),
+    responses((status = 200, body = LimitRemoved), (status = 404, body = ErrorEnvelope),
+              (status = 409, body = ErrorEnvelope)))]
+pub(crate) async fn remove(
+    State(app): State<App>,
+    Path((scope, key)): Path<(String, String)>,
+) -> Result<Json<LimitRemoved>, ApiError> {
+    Ok(Json(remove_limit(&app, &scope_of(&scope, &key)?).await?))
+}
+
+/// Removes an operator's limit on each account, or on each connection of any vendor.
+#[utoipa::path(delete, path = "/api/v1/limits/{scope}", tag = "limits",
+    params(("scope" = String, Path, description = "each_account or each_connection")),
+    responses((status = 200, body = LimitRemoved), (status = 404, body = ErrorEnvelope),
+              (status = 409, body = ErrorEnvelope)))]
+pub(crate) async fn remove_each(
+    State(app): State<App>,
+    Path(scope): Path<String>,
+) -> Result<Json<LimitRemoved>, ApiError> {
+    Ok(Json(remove_limit(&app, &scope_of(&scope, "")?).await?))
+}
+
+fn scope_of(scope: &str, key: &str) -> Result<Scope, ApiError> {
+    Scope::new(scope, key).map_err(ApiError::bad_request)
+}
+
+/// Who and why, of an operator's override; both are needed.
+pub(super) fn who_and_why<'a>(by: &'a str, reason: &'a str) -> Result<(&'a str, &'a str), ApiError> {
+    let (by, reason) = (by.trim(), reason.trim());
+    for (name, text) in [("by", by), ("reason", reason)] {
+        if text.is_empty() || text.chars().count() > TEXT_CHARS_MAX {
+            let message = format!("{name} is empty or has more than {TEXT_CHARS_MAX} characters");
+            return Err(ApiError::bad_request(message).hint("say who does it and why: others will wonder"));
+        }
+    }
+    Ok((by, reason))
+}
+
+async fn set_limit(app: &App, scope: &Scope, request: &LimitRequest) -> Result<Limit, ApiError> {
+    let (by, reason) = who_and_why(&request.by, &request.reason)?;
+    let Bounds { concurrency, per_second, per_minute, burst, per_day, reserve_pct } = request.bounds;
+    let limit = domain::Limit { concurrency, per_second, per_minute, burst, per_day, reserve_pct };
+    limit.check().map_err(ApiError::bad_request)?;
+    let row = app.store.set_limit(scope, &limit, by, reason).await?;
+    tracing::info!(scope = scope.scope(), key = scope.key(), by, "a limit was set by an operator");
+    Ok(limit_row(&row))
+}
+
+async fn remove_limit(app: &App, scope: &Scope) -> Result<LimitRemoved, ApiError> {
+    match app.store.remove_limit(scope).await? {
+        store::LimitRemoved::Done => {}
+        store::LimitRemoved::Declared => {
+            return Err(ApiError::conflict(format!("the limit on {scope} is declared"))
+                .hint("take it out of config/jobs.toml, or set another in its place"));
+        }
+        store::LimitRemoved::Missing => {
+            return Err(ApiError::not_found(format!("there is no limit on {scope}"))
+                .hint("GET /api/v1/limits lists those that there are"));
+        }
+    }
+    tracing::info!(scope = scope.scope(), key = scope.key(), "a limit was removed by an operator");
+    Ok(LimitRemoved { scope: scope.scope().to_owned(), key: scope.key() })
+}
+
+const fn source_of(row: &LimitRow) -> &'static str {
+    if row.is_declared { "declared" } else { "operator" }
+}
+
+fn cursor_of(row: &LimitRow) -> String {
+    format!("{}/{}/{}", row.scope.scope(), row.scope.key(), source_of(row))
+}
+
+fn after_of(text: &str) -> Result<LimitsAfter, ApiError> {
+    let mut parts = text.split('/');
+    let (scope, key, source) = (parts.next(), parts.next(), parts.next());
+    let (Some(scope), Some(key), Some(source @ ("declared" | "operator"))) = (scope, key, source) else {
+        return Err(ApiError::bad_request("after is not what a page before this one ended with"));
+    };
+    Ok(LimitsAfter { scope: scope_of(scope, key)?, is_declared: source == "declared" })
+}
+
+fn limit_row(row: &LimitRow) -> Limit {
+    let domain::Limit { concurrency, per_second, per_minute, burst, per_day, reserve_pct } = row.limit;
+    Limit {
+        scope: row.scope.scope().to_owned(),
+        key: row.scope.key(),
+        source: source_of(row).to_owned(),
+        in_force: row.is_in_force,
+        bounds: Bounds { concurrency, per_second, per_minute, burst, per_day, reserve_pct },
+        set_by: row.set_by.clone(),
+        reason: row.reason.clone(),
+        set_at: row.set_at,
+    }
+}
