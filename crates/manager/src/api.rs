@@ -1,5 +1,7 @@
 //! The HTTP API under `/api/v1` and its description at `/api/openapi.json`.
 
+mod breakers;
+mod connections;
 mod jobs;
 mod others;
 mod pauses;
@@ -45,6 +47,17 @@ pub(crate) use servants::servant_of;
         pauses::pause_everything,
         pauses::resume,
         pauses::resume_everything,
+        connections::list,
+        connections::show,
+        connections::reauthorised,
+        connections::park,
+        connections::disable,
+        connections::enable,
+        breakers::list,
+        breakers::show,
+        breakers::open,
+        breakers::close,
+        breakers::clear,
         others::accounts,
         others::stats,
     ),
@@ -72,6 +85,17 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/pauses", get(pauses::list))
         .route("/api/v1/pauses/everything", put(pauses::pause_everything).delete(pauses::resume_everything))
         .route("/api/v1/pauses/{scope}/{key}", put(pauses::pause).delete(pauses::resume))
+        .route("/api/v1/connections", get(connections::list))
+        .route("/api/v1/connections/{id}", get(connections::show))
+        .route("/api/v1/connections/{id}/reauthorised", post(connections::reauthorised))
+        .route("/api/v1/connections/{id}/park", post(connections::park))
+        .route("/api/v1/connections/{id}/disable", post(connections::disable))
+        .route("/api/v1/connections/{id}/enable", post(connections::enable))
+        .route("/api/v1/breakers", get(breakers::list))
+        .route("/api/v1/breakers/{service}", get(breakers::show))
+        .route("/api/v1/breakers/{service}/open", post(breakers::open))
+        .route("/api/v1/breakers/{service}/close", post(breakers::close))
+        .route("/api/v1/breakers/{service}/clear", post(breakers::clear))
         .route("/api/v1/accounts", get(others::accounts))
         .route("/api/v1/stats", get(others::stats))
         .route("/api/openapi.json", get(|| async { Json(Description::openapi()) }))

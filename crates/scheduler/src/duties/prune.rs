@@ -1,4 +1,4 @@
-//! Makes the coming days' partitions and drops those past retention.
+//! Makes the coming days' partitions and drops those past retention; forgets connections' events as old.
 
 use crate::Office;
 use store::{Leadership, Retention};
@@ -12,5 +12,7 @@ pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result
     for partition in office.store.keep_partitions(leadership, retention).await? {
         tracing::info!(partition, "a partition past retention was dropped");
     }
+    let kept = chrono::TimeDelta::days(i64::from(retention.days));
+    office.store.forget_connection_events(leadership, office.store.now() - kept).await?;
     Ok(false)
 }
