@@ -4,6 +4,7 @@
 -- breaker. NULL: the vendor's name is the service.
 ALTER TABLE connections ADD COLUMN service text;
 
+CREATE INDEX connections_service_idx ON connections (coalesce(service, vendor));
 CREATE INDEX connections_state_idx ON connections (state, id);
 
 -- A service's circuit breaker, as `domain::Breaker` has it. A row exists once an outcome of the service was seen.

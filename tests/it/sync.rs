@@ -42,7 +42,9 @@ impl World {
         let account = fleet.store.create_account("Acme").await.unwrap();
         let settings = json!({"login_url": fake.url(), "client_id": "fake-client", "objects": fake.objects()});
         let connection = fleet.store.create_connection(account, "salesforce", &settings, Some("acme")).await.unwrap();
-        let scheduler = fleet.scheduler().await;
+        // What goes wrong here is a handful at once; that it stops a service's jobs is another test's.
+        let lenient = [("SERVANT_BREAKER__FAILURES_MIN", "1000"), ("SERVANT_BREAKER__OUTCOMES_MAX", "2000")];
+        let scheduler = fleet.deployment.start("scheduler", &lenient).await;
         Self { fleet, fake, account, connection, jobs_file, _secrets: secrets, _scheduler: scheduler }
     }
 
@@ -192,6 +194,9 @@ async fn an_exhausted_allowance_delays_and_a_revoked_grant_parks() {
     assert_eq!(world.fake.stats().calls[&Call::Token], tokens);
     let events = world.fleet.store.connection_events(world.connection, 10).await.unwrap();
     assert_eq!(events.len(), 1, "one notice: {events:?}");
+    let host = world.fake.url().split_once("//").unwrap().1.to_owned();
+    let connection = world.fleet.store.find_connection(world.connection).await.unwrap().unwrap();
+    assert_eq!(connection.service, host, "its breaker is the instance's");
 }
 
 /// Salesforce refuses before its numbers say so, which lag behind: the refusal is believed, and the next try succeeds.

@@ -2,6 +2,12 @@
 //! is back, and how much may go at once while it recovers. Pure: outcomes, time and randomness are arguments; the
 //! ledger keeps the rows, the leading scheduler feeds them.
 
+mod settings;
+mod window;
+
+pub use settings::BreakerSettings;
+pub use window::{Tally, Window};
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
@@ -11,43 +17,6 @@ const ROOM_MAX: u32 = 1_024;
 /// How far the clocks of two processes may differ, in milliseconds: less than the least wait before a probe, in which no
 /// attempt begins.
 const SKEW_MS_MAX: i64 = 1_000;
-
-/// When breakers open, and how they close again: `[breaker]` in `config/scheduler.toml`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BreakerSettings {
-    /// Outcomes older than this are forgotten, in seconds.
-    pub window_secs: u32,
-    /// Failures within the window below which none opens.
-    pub failures_min: u32,
-    /// Share of the outcomes within the window that must be failures, in percent.
-    pub failures_pct: u32,
-    /// Outcomes that weigh at the most: of more, the older ones fade, so that the outage of a busy service shows at once.
-    pub outcomes_max: u32,
-    /// Least wait before a probe, in seconds.
-    pub open_secs_min: u32,
-    /// Greatest wait before a probe, in seconds.
-    pub open_secs_max: u32,
-    /// How long a probe may be without an outcome before another is sent, in seconds.
-    pub probe_secs: u32,
-    /// How often the room doubles by itself while a service recovers, in seconds.
-    pub ramp_secs: u32,
-}
-
-impl Default for BreakerSettings {
-    fn default() -> Self {
-        Self {
-            window_secs: 30,
-            failures_min: 5,
-            failures_pct: 50,
-            outcomes_max: 40,
-            open_secs_min: 5,
-            open_secs_max: 300,
-            probe_secs: 60,
-            ramp_secs: 5,
-        }
-    }
-}
 
 /// Where a breaker stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,80 +89,6 @@ impl FromStr for Forced {
             .into_iter()
             .find(|forced| forced.as_str() == text)
             .ok_or_else(|| format!("a breaker is forced open or closed, not '{text}'"))
-    }
-}
-
-/// Outcomes counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Attempts that succeeded.
-    pub succeeded: u32,
-    /// Attempts that failed and may be the service's fault.
-    pub failed: u32,
-}
-
-impl Tally {
-    const fn plus(self, other: Self) -> Self {
-        Self {
-            succeeded: self.succeeded.saturating_add(other.succeeded),
-            failed: self.failed.saturating_add(other.failed),
-        }
-    }
-
-    const fn outcomes(self) -> u64 {
-        self.succeeded as u64 + self.failed as u64
-    }
-
-    const fn halved(self) -> Self {
-        Self { succeeded: self.succeeded / 2, failed: self.failed / 2 }
-    }
-
-    fn is_mostly_failed(self, pct: u32) -> bool {
-        self.failed > 0 && u64::from(self.failed) * 100 >= self.outcomes() * u64::from(pct)
-    }
-}
-
-/// The latest outcomes, in two halves of the window: the older one is forgotten as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
-    /// When the newer half began.
-    pub since: DateTime<Utc>,
-    /// The newer half.
-    pub newer: Tally,
-    /// The half before it.
-    pub older: Tally,
-}
-
-impl Window {
-    const fn empty(since: DateTime<Utc>) -> Self {
-        Self { since, newer: Tally { succeeded: 0, failed: 0 }, older: Tally { succeeded: 0, failed: 0 } }
-    }
-
-    /// Both halves together.
-    #[must_use]
-    pub const fn total(&self) -> Tally {
-        self.newer.plus(self.older)
-    }
-
-    /// Counts outcomes in; answers with the sum of what weighs now.
-    fn add(&mut self, settings: &BreakerSettings, tally: Tally) -> Tally {
-        self.newer = self.newer.plus(tally);
-        let total = self.total();
-        while self.total().outcomes() > u64::from(settings.outcomes_max) {
-            (self.newer, self.older) = (self.newer.halved(), self.older.halved());
-        }
-        // Judged before they fade: rounding must not lose a failure.
-        total
-    }
-
-    fn roll(&mut self, settings: &BreakerSettings, now: DateTime<Utc>) {
-        let half = TimeDelta::milliseconds(i64::from(settings.window_secs) * 500);
-        let age = now - self.since;
-        if age >= half * 2 {
-            *self = Self::empty(now);
-        } else if age >= half {
-            *self = Self { since: self.since + half, newer: Tally::default(), older: self.newer };
-        }
     }
 }
 
@@ -387,56 +282,6 @@ impl Breaker {
         self.state = state;
         self.since = now;
         self.reason = reason;
-    }
-}
-
-impl BreakerSettings {
-    /// Refuses what makes no sense.
-    ///
-    /// # Errors
-    /// A sentence that names the key.
-    pub const fn check(&self) -> Result<(), &'static str> {
-        if self.window_secs == 0 || self.failures_min == 0 || self.probe_secs == 0 || self.ramp_secs == 0 {
-            return Err("window_secs, failures_min, probe_secs and ramp_secs must be at least 1");
-        }
-        if self.outcomes_max < self.failures_min.saturating_mul(2) {
-            return Err("outcomes_max must be at least twice failures_min");
-        }
-        if self.failures_pct == 0 || self.failures_pct > 100 {
-            return Err("failures_pct must be 1 to 100");
-        }
-        if self.open_secs_min < 2 || self.open_secs_max < self.open_secs_min {
-            return Err("open_secs_min must be at least 2, and open_secs_max no less");
-        }
-        Ok(())
-    }
-
-    fn open_min(&self) -> TimeDelta {
-        TimeDelta::seconds(i64::from(self.open_secs_min))
-    }
-
-    fn probe(&self) -> TimeDelta {
-        TimeDelta::seconds(i64::from(self.probe_secs.max(1)))
-    }
-
-    fn ramp(&self) -> TimeDelta {
-        TimeDelta::seconds(i64::from(self.ramp_secs.max(1)))
-    }
-
-    /// The wait after opening number `openings` (1 = the first): from the least wait up to twice that, twice as far with
-    /// each opening, never beyond the greatest.
-    fn wait(&self, openings: u32, jitter: f64) -> TimeDelta {
-        let least = u64::from(self.open_secs_min) * 1_000;
-        let most =
-            least.saturating_mul(1_u64 << openings.min(40)).min(u64::from(self.open_secs_max) * 1_000).max(least);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_precision_loss,
-            clippy::cast_sign_loss,
-            reason = "milliseconds of a bounded wait"
-        )]
-        let more = ((most - least) as f64 * jitter.clamp(0.0, 1.0)) as u64;
-        TimeDelta::milliseconds(i64::try_from(least + more).unwrap_or(i64::MAX / 2))
     }
 }
 

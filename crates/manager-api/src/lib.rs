@@ -2,6 +2,7 @@
 //! Owns no rule about jobs (`domain`) and no storage; the manager serves exactly these types.
 
 mod client;
+mod connections;
 mod error;
 mod jobs;
 mod limits;
@@ -11,6 +12,10 @@ mod schedules;
 mod servants;
 
 pub use client::{ClientError, ManagerClient};
+pub use connections::{
+    Breaker, BreakerDetail, BreakerPage, BreakerQuery, Connection, ConnectionDetail, ConnectionEvent, ConnectionPage,
+    ConnectionQuery, OverrideRequest,
+};
 pub use error::{ErrorBody, ErrorEnvelope};
 pub use jobs::{
     Attempt, CancelReply, EnqueueReply, EnqueueRequest, Job, JobDetail, JobPage, JobQuery, RetryReply, TimelineStep,

@@ -1,6 +1,8 @@
 //! The HTTP API under `/api/v1` and its description at `/api/openapi.json`.
 
 mod budgets;
+mod breakers;
+mod connections;
 mod jobs;
 mod limits;
 mod others;
@@ -56,6 +58,17 @@ pub(crate) use servants::servant_of;
         budgets::show,
         budgets::set_share,
         budgets::remove_share,
+        connections::list,
+        connections::show,
+        connections::reauthorised,
+        connections::park,
+        connections::disable,
+        connections::enable,
+        breakers::list,
+        breakers::show,
+        breakers::open,
+        breakers::close,
+        breakers::clear,
         others::accounts,
         others::stats,
     ),
@@ -89,6 +102,17 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/budgets", get(budgets::list))
         .route("/api/v1/budgets/{connection}", get(budgets::show))
         .route("/api/v1/budgets/{connection}/share", put(budgets::set_share).delete(budgets::remove_share))
+        .route("/api/v1/connections", get(connections::list))
+        .route("/api/v1/connections/{id}", get(connections::show))
+        .route("/api/v1/connections/{id}/reauthorised", post(connections::reauthorised))
+        .route("/api/v1/connections/{id}/park", post(connections::park))
+        .route("/api/v1/connections/{id}/disable", post(connections::disable))
+        .route("/api/v1/connections/{id}/enable", post(connections::enable))
+        .route("/api/v1/breakers", get(breakers::list))
+        .route("/api/v1/breakers/{service}", get(breakers::show))
+        .route("/api/v1/breakers/{service}/open", post(breakers::open))
+        .route("/api/v1/breakers/{service}/close", post(breakers::close))
+        .route("/api/v1/breakers/{service}/clear", post(breakers::clear))
         .route("/api/v1/accounts", get(others::accounts))
         .route("/api/v1/stats", get(others::stats))
         .route("/api/openapi.json", get(|| async { Json(Description::openapi()) }))

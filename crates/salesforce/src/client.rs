@@ -104,6 +104,16 @@ impl Client {
         })
     }
 
+    /// The host of the customer's instance, with its port where that is not the usual one: what is down when it is down.
+    ///
+    /// # Errors
+    /// As [`Client::query`].
+    pub async fn host(&self) -> Result<String> {
+        let instance = self.auth.session(&self.transport).await?.instance;
+        let host = instance.host_str().unwrap_or_default();
+        Ok(instance.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+    }
+
     /// The names of the objects that this user may query, in the order given.
     ///
     /// # Errors

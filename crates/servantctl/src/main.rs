@@ -1,6 +1,8 @@
 //! The operator's command line. Owns arguments, tables and exit codes: 0 done, 1 failed, 64 wrong usage.
 //! Jobs, servants and schedules go through the manager's API; migrate, queues and doctor go straight to the thing.
 
+mod breakers;
+mod connections;
 mod doctor;
 mod jobs;
 mod limits;
@@ -69,6 +71,12 @@ enum Verb {
     /// Shows customers' quotas at vendors, and sets our share of one.
     #[command(subcommand)]
     Budgets(limits::Budgets),
+    /// Lists connections, shows one, parks it and brings it back.
+    #[command(subcommand)]
+    Connections(connections::Verb),
+    /// Lists services' circuit breakers, holds one open or closed, and lets go.
+    #[command(subcommand)]
+    Breakers(breakers::Verb),
     /// Counts of jobs by kind and state.
     Stats,
     /// Checks database, schema, queues, manager and clock, and says what to do.
@@ -120,6 +128,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Schedules(verb) => schedules::run(&client()?, verb, json).await,
         Verb::Limits(verb) => limits::limits(&client()?, verb, json).await,
         Verb::Budgets(verb) => limits::budgets(&client()?, verb, json).await,
+        Verb::Connections(verb) => connections::run(&client()?, verb, json).await,
+        Verb::Breakers(verb) => breakers::run(&client()?, verb, json).await,
         Verb::Stats => {
             let stats = client()?.stats().await.map_err(Refusal::from)?;
             let rows = stats.counts.iter().map(|c| vec![c.kind.clone(), c.state.to_string(), c.jobs.to_string()]);

@@ -273,6 +273,21 @@ impl Store {
         row.map(RawBreaker::check).transpose()
     }
 
+    /// Whether any connection works on that service, or ever did.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn knows_service(&self, service: &str) -> Result<bool, StoreError> {
+        Ok(sqlx::query_scalar!(
+            r#"-- knows_service
+            SELECT EXISTS (SELECT FROM connections WHERE coalesce(service, vendor) = $1)
+                OR EXISTS (SELECT FROM breakers WHERE service = $1) AS "is_known!""#,
+            service,
+        )
+        .fetch_one(&self.pool)
+        .await?)
+    }
+
     /// Breakers by their service's name; `after` is the last of the page before.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //! connection names where they are kept. That a failed attempt parks its connection is in `jobs::transition`, since both
 //! are one commit.
 
-use crate::{PAGE_ROWS_MAX, Store, StoreError};
+use crate::{Leadership, PAGE_ROWS_MAX, Store, StoreError};
 use chrono::{DateTime, Utc};
 use domain::{AccountId, CircuitFacts, ConnectionFacts, ConnectionId, ForcedFacts};
 use serde_json::Value;
@@ -258,6 +258,28 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?)
+    }
+
+    /// Forgets events from before that time.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn forget_connection_events(
+        &self,
+        leadership: &Leadership,
+        before: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        sqlx::query!(
+            "-- forget_connection_events
+            DELETE FROM connection_events
+            WHERE at < $3 AND EXISTS (SELECT FROM leader WHERE term = $1 AND holder = $2)",
+            leadership.term.0,
+            leadership.holder,
+            before,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
     }
 
     /// What a connection has to do with the waiting of its jobs; none when there is no such connection.

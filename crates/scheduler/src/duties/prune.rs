@@ -1,5 +1,5 @@
-//! Makes the coming days' partitions and drops those past retention; forgets unused states of limits, and old minutes
-//! of quotas.
+//! Makes the coming days' partitions and drops those past retention; forgets unused states of limits, old minutes of
+//! quotas, and connections' events as old.
 
 use crate::Office;
 use store::{Leadership, Retention};
@@ -14,5 +14,7 @@ pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result
         tracing::info!(partition, "a partition past retention was dropped");
     }
     office.store.prune_limits(leadership).await?;
+    let kept = chrono::TimeDelta::days(i64::from(retention.days));
+    office.store.forget_connection_events(leadership, office.store.now() - kept).await?;
     Ok(false)
 }

@@ -105,6 +105,10 @@ impl Servant for SalesforceSync {
             .context("the connection's settings are not ones for Salesforce")
             .map_err(JobError::permanent)?;
         let client = self.sign_on(&connection, &settings, job.clock().now()).await?;
+        let host = client.host().await.map_err(|error| job_error(error.into(), job.clock().now()))?;
+        if host != connection.service {
+            self.store.note_service(id, &host).await?;
+        }
         let source = Source {
             client: &client,
             store: &self.store,

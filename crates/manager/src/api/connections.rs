@@ -1,0 +1,160 @@
+//! Connections over HTTP: list, show, and what an operator does with one.
+
+use super::breakers::breaker_of;
+use crate::{App, error::ApiError, filter::limit_of};
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+};
+use domain::ConnectionId;
+use manager_api::{
+    Connection, ConnectionDetail, ConnectionEvent, ConnectionPage, ConnectionQuery, ErrorEnvelope, OverrideRequest,
+};
+use store::{ConnectionAct, ConnectionRow};
+
+/// What a connection can be.
+const STATES: [&str; 4] = ["active", "needs_reauth", "parked", "disabled"];
+/// Characters of a name or a reason that are kept.
+const TEXT_CHARS_MAX: usize = 500;
+/// Events shown with a connection or a breaker.
+pub(super) const EVENTS_MAX: i64 = 50;
+
+/// Lists connections, newest first.
+#[utoipa::path(get, path = "/api/v1/connections", tag = "connections", params(ConnectionQuery),
+    responses((status = 200, body = ConnectionPage), (status = 400, body = ErrorEnvelope)))]
+pub(crate) async fn list(
+    State(app): State<App>,
+    Query(query): Query<ConnectionQuery>,
+) -> Result<Json<ConnectionPage>, ApiError> {
+    let limit = limit_of(query.limit)?;
+    let state = query.state.as_deref().filter(|state| !state.is_empty());
+    if let Some(state) = state.filter(|state| !STATES.contains(state)) {
+        let message = format!("'{state}' is no state of a connection; they are {}", STATES.join(", "));
+        return Err(ApiError::bad_request(message));
+    }
+    let rows = app.store.list_connections(state, query.before.map(ConnectionId), limit).await?;
+    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
+    let next_before = rows.last().filter(|_| is_full).map(|row| row.id);
+    Ok(Json(ConnectionPage { connections: rows.iter().map(connection_of).collect(), next_before }))
+}
+
+/// Shows one connection, its service's breaker and what happened to it.
+#[utoipa::path(get, path = "/api/v1/connections/{id}", tag = "connections",
+    params(("id" = i64, Path, description = "The connection")),
+    responses((status = 200, body = ConnectionDetail), (status = 404, body = ErrorEnvelope)))]
+pub(crate) async fn show(State(app): State<App>, Path(id): Path<i64>) -> Result<Json<ConnectionDetail>, ApiError> {
+    Ok(Json(detail_of(&app, ConnectionId(id)).await?))
+}
+
+/// Says that the customer has authorised it again, or that what it was parked for is over: its jobs start again.
+#[utoipa::path(post, path = "/api/v1/connections/{id}/reauthorised", tag = "connections",
+    request_body = OverrideRequest, params(("id" = i64, Path, description = "The connection")),
+    responses((status = 200, body = ConnectionDetail), (status = 404, body = ErrorEnvelope),
+              (status = 409, body = ErrorEnvelope)))]
+pub(crate) async fn reauthorised(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Json(request): Json<OverrideRequest>,
+) -> Result<Json<ConnectionDetail>, ApiError> {
+    change(&app, id, ConnectionAct::Reauthorised, &request).await
+}
+
+/// Lets its jobs wait; those that run go on.
+#[utoipa::path(post, path = "/api/v1/connections/{id}/park", tag = "connections",
+    request_body = OverrideRequest, params(("id" = i64, Path, description = "The connection")),
+    responses((status = 200, body = ConnectionDetail), (status = 404, body = ErrorEnvelope),
+              (status = 409, body = ErrorEnvelope)))]
+pub(crate) async fn park(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Json(request): Json<OverrideRequest>,
+) -> Result<Json<ConnectionDetail>, ApiError> {
+    change(&app, id, ConnectionAct::Park, &request).await
+}
+
+/// Takes it out of use; its jobs wait, those that run go on.
+#[utoipa::path(post, path = "/api/v1/connections/{id}/disable", tag = "connections",
+    request_body = OverrideRequest, params(("id" = i64, Path, description = "The connection")),
+    responses((status = 200, body = ConnectionDetail), (status = 404, body = ErrorEnvelope),
+              (status = 409, body = ErrorEnvelope)))]
+pub(crate) async fn disable(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Json(request): Json<OverrideRequest>,
+) -> Result<Json<ConnectionDetail>, ApiError> {
+    change(&app, id, ConnectionAct::Disable, &request).await
+}
+
+/// Takes a disabled connection into use again.
+#[utoipa::path(post, path = "/api/v1/connections/{id}/enable", tag = "connections",
+    request_body = OverrideRequest, params(("id" = i64, Path, description = "The connection")),
+    responses((status = 200, body = ConnectionDetail), (status = 404, body = ErrorEnvelope),
+              (status = 409, body = ErrorEnvelope)))]
+pub(crate) async fn enable(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Json(request): Json<OverrideRequest>,
+) -> Result<Json<ConnectionDetail>, ApiError> {
+    change(&app, id, ConnectionAct::Enable, &request).await
+}
+
+async fn change(
+    app: &App,
+    id: i64,
+    act: ConnectionAct,
+    request: &OverrideRequest,
+) -> Result<Json<ConnectionDetail>, ApiError> {
+    let (by, reason) = by_and_reason(request)?;
+    let id = ConnectionId(id);
+    if !app.store.change_connection(id, act, by, reason).await? {
+        let detail = detail_of(app, id).await?;
+        let message =
+            format!("connection {id} is {}, which '{}' does not change", detail.connection.state, act.as_str());
+        return Err(ApiError::conflict(message).hint(
+            "reauthorised: from needs_reauth or parked; park: from active; enable: from disabled; disable: else",
+        ));
+    }
+    tracing::info!(ConnectionId = id.0, act = act.as_str(), by, "a connection was changed by an operator");
+    Ok(Json(detail_of(app, id).await?))
+}
+
+/// Who and why, both said.
+pub(super) fn by_and_reason(request: &OverrideRequest) -> Result<(&str, &str), ApiError> {
+    let (by, reason) = (request.by.trim(), request.reason.trim());
+    for (name, text) in [("by", by), ("reason", reason)] {
+        if text.is_empty() || text.chars().count() > TEXT_CHARS_MAX {
+            let message = format!("{name} is empty or has more than {TEXT_CHARS_MAX} characters");
+            return Err(ApiError::bad_request(message).hint("say who does it and why: others will wonder"));
+        }
+    }
+    Ok((by, reason))
+}
+
+async fn detail_of(app: &App, id: ConnectionId) -> Result<ConnectionDetail, ApiError> {
+    let row = app.store.find_connection(id).await?;
+    let row = row.ok_or_else(|| ApiError::not_found(format!("there is no connection {id}")))?;
+    let breaker = app.store.find_breaker(&row.service).await?;
+    let events = app.store.connection_events(id, EVENTS_MAX).await?;
+    Ok(ConnectionDetail {
+        connection: connection_of(&row),
+        settings: row.settings,
+        breaker: breaker.as_ref().map(breaker_of),
+        events: events.into_iter().map(event_of).collect(),
+    })
+}
+
+fn connection_of(row: &ConnectionRow) -> Connection {
+    Connection {
+        id: row.id,
+        account_id: row.account_id,
+        vendor: row.vendor.clone(),
+        service: row.service.clone(),
+        state: row.state.clone(),
+        state_reason: row.state_reason.clone(),
+        state_since: row.state_since,
+    }
+}
+
+pub(super) fn event_of(row: store::ConnectionEvent) -> ConnectionEvent {
+    ConnectionEvent { what: row.what, by: row.by, reason: row.reason, at: row.at }
+}

@@ -1,0 +1,98 @@
+//! Connections and circuit breakers over a real socket on a real database: pages, overrides, refusals.
+
+#![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
+
+use daemon::{Health, Stopper};
+use domain::AccountId;
+use manager_api::{BreakerQuery, ClientError, ConnectionQuery, ManagerClient, OverrideRequest};
+use store::Store;
+
+async fn manager(store: Store) -> ManagerClient {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = manager::App { store, health: Health::new(Stopper::new()) };
+    tokio::spawn(async move { axum::serve(listener, manager::router(app, 10_000)).await });
+    ManagerClient::new(&format!("http://{address}")).unwrap()
+}
+
+fn request(reason: &str) -> OverrideRequest {
+    OverrideRequest { reason: reason.to_owned(), by: "ada".to_owned() }
+}
+
+fn status<T: std::fmt::Debug>(result: Result<T, ClientError>) -> u16 {
+    match result.unwrap_err() {
+        ClientError::Refused { status, .. } => status,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn connections_are_paged_and_each_override_is_checked_and_kept() {
+    let database = testkit::database().await;
+    let store = database.store().await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(store.create_connection(AccountId::SYSTEM, "acme", &serde_json::json!({}), None).await.unwrap().0);
+    }
+    let client = manager(store).await;
+    let page = async |state: Option<&str>, before| {
+        let query = ConnectionQuery { state: state.map(str::to_owned), before, limit: Some(2) };
+        let page = client.connections(&query).await.unwrap();
+        (page.connections.iter().map(|row| row.id).collect::<Vec<_>>(), page.next_before)
+    };
+    assert_eq!(page(None, None).await, (vec![ids[2], ids[1]], Some(ids[1])));
+    assert_eq!(page(None, Some(ids[1])).await, (vec![ids[0]], None));
+    let parked = client.change_connection(ids[1], "park", &request(" a test ")).await.unwrap();
+    assert_eq!(
+        (parked.connection.state.as_str(), parked.connection.state_reason.as_deref()),
+        ("parked", Some("a test"))
+    );
+    assert_eq!((parked.events[0].what.as_str(), parked.events[0].by.as_str()), ("parked", "ada"));
+    assert_eq!(page(Some("parked"), None).await, (vec![ids[1]], None));
+    assert_eq!(page(Some("active"), None).await, (vec![ids[2], ids[0]], Some(ids[0])));
+
+    assert_eq!(status(client.change_connection(ids[1], "park", &request("again")).await), 409);
+    assert_eq!(status(client.change_connection(ids[1], "enable", &request("no")).await), 409);
+    assert_eq!(status(client.change_connection(999, "park", &request("no")).await), 404);
+    assert_eq!(status(client.change_connection(ids[1], "reauthorised", &request(" ")).await), 400);
+    assert_eq!(status(client.change_connection(ids[1], "explode", &request("no")).await), 404);
+    assert_eq!(status(client.connection(999).await), 404);
+    let back = client.change_connection(ids[1], "reauthorised", &request("done")).await.unwrap();
+    assert_eq!((back.connection.state.as_str(), back.connection.state_reason), ("active", None));
+}
+
+#[tokio::test]
+async fn breakers_are_paged_and_held_and_let_go() {
+    let database = testkit::database().await;
+    let store = database.store().await;
+    let services = ["a.example.com", "b/odd name", "c.example.com:443"];
+    for service in services {
+        let id = store.create_connection(AccountId::SYSTEM, "acme", &serde_json::json!({}), None).await.unwrap();
+        store.note_service(id, service).await.unwrap();
+    }
+    let client = manager(store).await;
+    for service in services {
+        let detail = client.force_breaker(service, "open", &request("they asked us to")).await.unwrap();
+        let breaker = detail.breaker;
+        assert_eq!((breaker.service.as_str(), breaker.forced.as_deref()), (service, Some("open")));
+        assert_eq!(
+            (breaker.forced_by.as_deref(), breaker.forced_reason.as_deref()),
+            (Some("ada"), Some("they asked us to"))
+        );
+        assert_eq!(client.breaker(service).await.unwrap().events[0].what, "forced_open");
+    }
+    let page = async |after: Option<&str>| {
+        let query = BreakerQuery { after: after.map(str::to_owned), limit: Some(2) };
+        let page = client.breakers(&query).await.unwrap();
+        (page.breakers.into_iter().map(|row| row.service).collect::<Vec<_>>(), page.next_after)
+    };
+    assert_eq!(page(None).await, (vec![services[0].to_owned(), services[1].to_owned()], Some(services[1].to_owned())));
+    assert_eq!(page(Some(services[1])).await, (vec![services[2].to_owned()], None));
+
+    let cleared = client.force_breaker(services[0], "clear", &request("over")).await.unwrap().breaker;
+    assert_eq!((cleared.state.as_str(), cleared.room, cleared.forced), ("recovering", Some(1), None));
+    assert_eq!(status(client.force_breaker(services[0], "clear", &request("again")).await), 404);
+    assert_eq!(status(client.force_breaker("nobody", "open", &request("no")).await), 404);
+    assert_eq!(status(client.force_breaker(services[0], "close", &request("")).await), 400);
+    assert_eq!(status(client.breaker("nobody").await), 404);
+}

@@ -1,0 +1,127 @@
+//! `connections`.
+
+use crate::{breakers, output, refusal::Refusal};
+use clap::{Args, Subcommand};
+use manager_api::{Connection, ConnectionDetail, ConnectionEvent, ConnectionQuery, ManagerClient, OverrideRequest};
+
+/// What to do with connections.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Lists them, newest first.
+    List {
+        /// active, needs_reauth, parked or disabled.
+        #[arg(long)]
+        state: Option<String>,
+        /// Ids below this one.
+        #[arg(long)]
+        before: Option<i64>,
+        /// Rows, 200 at the most.
+        #[arg(long)]
+        limit: Option<i64>,
+    },
+    /// Shows one, its service's circuit breaker and what happened to it.
+    Show {
+        /// The connection.
+        id: i64,
+    },
+    /// The customer has authorised it again, or what it was parked for is over: its jobs start again.
+    Reauthorised(Act),
+    /// Its jobs wait; those that run go on.
+    Park(Act),
+    /// It is out of use; its jobs wait.
+    Disable(Act),
+    /// It is in use again.
+    Enable(Act),
+}
+
+/// A connection, and who changes it and why.
+#[derive(Debug, Args)]
+pub(crate) struct Act {
+    /// The connection.
+    id: i64,
+    #[command(flatten)]
+    why: Why,
+}
+
+/// Who overrides and why.
+#[derive(Debug, Args)]
+pub(crate) struct Why {
+    /// Why; everybody who wonders reads it.
+    #[arg(long)]
+    reason: String,
+    /// Who does it.
+    #[arg(long, env = "USER", default_value = "unknown")]
+    by: String,
+}
+
+impl Why {
+    pub(crate) fn request(&self) -> OverrideRequest {
+        OverrideRequest { reason: self.reason.clone(), by: self.by.clone() }
+    }
+}
+
+pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyhow::Result<()> {
+    let (act, name) = match verb {
+        Verb::List { state, before, limit } => {
+            let query = ConnectionQuery { state: state.clone(), before: *before, limit: *limit };
+            let page = client.connections(&query).await.map_err(Refusal::from)?;
+            let head = ["ID", "ACCOUNT", "VENDOR", "SERVICE", "STATE", "SINCE", "REASON"];
+            return output::table(json, &page, &head, page.connections.iter().map(row_of).collect());
+        }
+        Verb::Show { id } => {
+            let detail = client.connection(*id).await.map_err(Refusal::from)?;
+            return if json {
+                output::print(&serde_json::to_string_pretty(&detail)?)
+            } else {
+                output::print(&text(&detail))
+            };
+        }
+        Verb::Reauthorised(act) => (act, "reauthorised"),
+        Verb::Park(act) => (act, "park"),
+        Verb::Disable(act) => (act, "disable"),
+        Verb::Enable(act) => (act, "enable"),
+    };
+    let detail = client.change_connection(act.id, name, &act.why.request()).await.map_err(Refusal::from)?;
+    output::done(json, &format!("connection {} is {}", act.id, detail.connection.state))
+}
+
+fn text(detail: &ConnectionDetail) -> String {
+    let row = &detail.connection;
+    let since = output::time(Some(row.state_since));
+    let mut text = format!("connection {} to {}: {} since {since}", row.id, row.vendor, row.state);
+    let mut line = |key: &str, value: &str| text.push_str(&format!("\n{key:11} {value}"));
+    if let Some(reason) = &row.state_reason {
+        line("reason", &reason.replace('\n', ": "));
+    }
+    line("account", &row.account_id.to_string());
+    line("service", &row.service);
+    if let Some(breaker) = &detail.breaker {
+        line("breaker", &breakers::words(breaker));
+    }
+    line("settings", &detail.settings.to_string());
+    text.push_str(&events(&detail.events));
+    text
+}
+
+/// What happened, the latest first.
+pub(crate) fn events(events: &[ConnectionEvent]) -> String {
+    let line = |event: &ConnectionEvent| {
+        let reason = event.reason.replace('\n', ": ");
+        format!("\n  {} {} by {}: {reason}", output::time(Some(event.at)), event.what, event.by)
+    };
+    let lines: String = events.iter().map(line).collect();
+    if lines.is_empty() { lines } else { format!("\n\nevents{lines}") }
+}
+
+fn row_of(row: &Connection) -> Vec<String> {
+    let reason = row.state_reason.as_deref().unwrap_or("-").lines().next().unwrap_or_default();
+    vec![
+        row.id.to_string(),
+        row.account_id.to_string(),
+        row.vendor.clone(),
+        row.service.clone(),
+        row.state.clone(),
+        output::time(Some(row.state_since)),
+        reason.to_owned(),
+    ]
+}
