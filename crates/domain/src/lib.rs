@@ -6,6 +6,7 @@ mod chain;
 mod clock;
 mod dispatching;
 mod error_class;
+mod group;
 mod ids;
 mod pause;
 mod retry;
@@ -19,7 +20,10 @@ pub use chain::chain;
 pub use clock::{Clock, ManualClock};
 pub use dispatching::Dispatching;
 pub use error_class::{ErrorClass, Failure};
-pub use ids::{AccountId, AttemptToken, ConnectionId, JobId, Kind, KindError, LeaseId, ScheduleId, ServantId, Term};
+pub use group::{FinishWhen, Finishing, GroupCounts, GroupState, GroupVerdict};
+pub use ids::{
+    AccountId, AttemptToken, ConnectionId, GroupId, JobId, Kind, KindError, LeaseId, ScheduleId, ServantId, Term,
+};
 pub use pause::PauseTarget;
 pub use retry::{RetryPolicy, Verdict};
 pub use schedule::{
