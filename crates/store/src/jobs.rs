@@ -1,5 +1,5 @@
 //! The jobs' part of the ledger. Inserting in `insert`, every change of state in `transition` and `claim`, attempts'
-//! own writes in `attempt`, reading one in `read`, what holds one back in `why`, lists in `list`.
+//! own writes in `attempt`, reading one in `read`, what holds one back in `why`, lists in `list` and `list_members`.
 
 mod attempt;
 mod claim;
@@ -7,6 +7,7 @@ mod claimed;
 mod fate;
 mod insert;
 mod list;
+mod list_members;
 mod lost;
 mod read;
 mod transition;
@@ -18,6 +19,7 @@ mod tests;
 pub use attempt::Held;
 pub use claimed::{AttemptKey, ClaimedJob, Delivered, Outcome};
 pub use fate::{FailedAttempt, Fate, Rescued};
+pub(crate) use insert::insert_plain;
 pub use insert::{Inserted, NewJob, Unique};
 pub use list::{JobFilter, PAGE_ROWS_MAX};
 pub use read::JobRow;

@@ -4,7 +4,7 @@
 use super::claimed::{AttemptKey, ClaimedJob, Delivered, attempt_number};
 use crate::{Store, StoreError};
 use chrono::{DateTime, Utc};
-use domain::{AccountId, AttemptToken, ConnectionId, JobId, Kind, ServantId};
+use domain::{AccountId, AttemptToken, ConnectionId, GroupId, JobId, Kind, ServantId};
 use uuid::Uuid;
 
 macro_rules! claimed_job {
@@ -16,6 +16,7 @@ macro_rules! claimed_job {
             attempts_max: attempt_number(row.attempts_max),
             account: AccountId(row.account_id),
             connection: row.connection_id.map(ConnectionId),
+            group: row.group_id.map(GroupId),
             request_id: row.request_id,
             traceparent: row.traceparent,
             payload: row.payload,
@@ -43,13 +44,14 @@ impl Store {
         let rows = sqlx::query!(
             r#"-- claim_ready
             WITH pause AS MATERIALIZED (
-                SELECT everything OR $1 = ANY(kinds) AS of_kind, accounts, connections FROM pauses_in_force
+                SELECT everything OR $1 = ANY(kinds) AS of_kind, accounts, connections, groups FROM pauses_in_force
             ), due AS (
                 SELECT id, state AS was FROM jobs
                 WHERE kind = $1 AND ready_at IS NOT NULL AND state IN (1, 2)
                   AND NOT (SELECT of_kind FROM pause)
                   AND account_id <> ALL ((SELECT accounts FROM pause)::bigint[])
                   AND (connection_id IS NULL OR connection_id <> ALL ((SELECT connections FROM pause)::bigint[]))
+                  AND (group_id IS NULL OR group_id <> ALL ((SELECT groups FROM pause)::bigint[]))
                 ORDER BY priority, ready_at, id LIMIT $2 FOR UPDATE SKIP LOCKED
             ), lease AS (
                 INSERT INTO leases (servant_id, until, job_ids)
@@ -61,15 +63,15 @@ impl Store {
                     lease_id = (SELECT id FROM lease), claimed_at = $4
                 FROM due WHERE jobs.id = due.id
                 RETURNING jobs.id, attempt, attempts_max, account_id, connection_id, request_id, traceparent,
-                          payload::text AS payload, deadline_at, due_at, checkpoint, due.was
+                          payload::text AS payload, deadline_at, due_at, checkpoint, group_id, due.was
             ), counted AS (
-                INSERT INTO job_count_deltas (kind, state, delta)
-                SELECT $1, was, -count(*) FROM claimed GROUP BY was
-                UNION ALL SELECT $1, 3, count(*) FROM claimed HAVING count(*) > 0
+                INSERT INTO job_count_deltas (kind, state, delta, group_id)
+                SELECT $1, was, -count(*), group_id FROM claimed GROUP BY was, group_id
+                UNION ALL SELECT $1, 3, count(*), group_id FROM claimed GROUP BY group_id
             )
             SELECT id AS "id!", attempt AS "attempt!", attempts_max AS "attempts_max!", account_id AS "account_id!",
                    connection_id, request_id AS "request_id!", traceparent, payload AS "payload!", deadline_at, due_at AS "due_at!",
-                   checkpoint
+                   checkpoint, group_id
             FROM claimed"#,
             kind.as_str(),
             limit,
@@ -107,12 +109,13 @@ impl Store {
                 SELECT id, min(sent_at) AS sent_at FROM unnest($1::bigint[], $2::timestamptz[]) AS t (id, sent_at)
                 GROUP BY id
             ), pause AS MATERIALIZED (
-                SELECT everything OR $3 = ANY(kinds) AS of_kind, accounts, connections FROM pauses_in_force
+                SELECT everything OR $3 = ANY(kinds) AS of_kind, accounts, connections, groups FROM pauses_in_force
             ), queued AS (
                 SELECT jobs.id, given.sent_at,
                        (SELECT of_kind FROM pause)
                        OR jobs.account_id = ANY ((SELECT accounts FROM pause)::bigint[])
-                       OR coalesce(jobs.connection_id = ANY ((SELECT connections FROM pause)::bigint[]), false) AS is_held
+                       OR coalesce(jobs.connection_id = ANY ((SELECT connections FROM pause)::bigint[]), false)
+                       OR coalesce(jobs.group_id = ANY ((SELECT groups FROM pause)::bigint[]), false) AS is_held
                 FROM given JOIN jobs ON jobs.id = given.id
                 WHERE jobs.state = 2 AND jobs.kind = $3
                 ORDER BY jobs.id FOR UPDATE OF jobs SKIP LOCKED
@@ -126,21 +129,21 @@ impl Store {
                     lease_id = (SELECT id FROM lease), claimed_at = $5, sent_at = queued.sent_at
                 FROM queued WHERE jobs.id = queued.id AND NOT queued.is_held
                 RETURNING jobs.id, attempt, attempts_max, account_id, connection_id, request_id, traceparent,
-                          payload::text AS payload, deadline_at, due_at, checkpoint
+                          payload::text AS payload, deadline_at, due_at, checkpoint, group_id
             ), held AS (
                 UPDATE jobs SET state = 1, queued_at = NULL, sends = 0
                 FROM queued WHERE jobs.id = queued.id AND queued.is_held
-                RETURNING jobs.id
+                RETURNING jobs.id, jobs.group_id
             ), counted AS (
-                INSERT INTO job_count_deltas (kind, state, delta)
-                SELECT $3, 2, -count(*) FROM (SELECT id FROM claimed UNION ALL SELECT id FROM held) AS gone
-                HAVING count(*) > 0
-                UNION ALL SELECT $3, 3, count(*) FROM claimed HAVING count(*) > 0
-                UNION ALL SELECT $3, 1, count(*) FROM held HAVING count(*) > 0
+                INSERT INTO job_count_deltas (kind, state, delta, group_id)
+                SELECT $3, 2, -count(*), group_id
+                FROM (SELECT group_id FROM claimed UNION ALL SELECT group_id FROM held) AS gone GROUP BY group_id
+                UNION ALL SELECT $3, 3, count(*), group_id FROM claimed GROUP BY group_id
+                UNION ALL SELECT $3, 1, count(*), group_id FROM held GROUP BY group_id
             )
             SELECT id AS "id!", attempt AS "attempt!", attempts_max AS "attempts_max!", account_id AS "account_id!",
                    connection_id, request_id AS "request_id!", traceparent, payload AS "payload!", deadline_at, due_at AS "due_at!",
-                   checkpoint
+                   checkpoint, group_id
             FROM claimed"#,
             &ids,
             &sent,

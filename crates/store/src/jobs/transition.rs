@@ -8,7 +8,10 @@ use super::{
     fate::{FailedAttempt, Fate, Rescued},
     lost::{drop_empty_leases, expired_leases, lock_jobs_of},
 };
-use crate::{Leadership, Store, StoreError, Tx};
+use crate::{
+    Leadership, Store, StoreError, Tx,
+    groups::{await_again, lock_groups_of},
+};
 use chrono::{DateTime, Utc};
 use domain::{JobId, Kind};
 use std::collections::HashSet;
@@ -23,10 +26,10 @@ macro_rules! moving_to_finished {
             "-- " + $name + "\nWITH " + $ended + ", kept AS (
                 INSERT INTO finished_jobs (state, finished_at, id, account_id, due_at, created_at, ready_at, priority,
                     attempt, attempts_max, kind, request_id, payload, connection_id, schedule_id, unique_key,
-                    deadline_at, traceparent, queued_at, checkpoint, progress, sent_at, claimed_at, servant_id)
+                    deadline_at, traceparent, queued_at, checkpoint, progress, sent_at, claimed_at, servant_id, group_id)
                 SELECT " + $state + ", " + $now + ", id, account_id, due_at, created_at, ready_at, priority,
                     attempt, attempts_max, kind, request_id, payload, connection_id, schedule_id, unique_key,
-                    deadline_at, traceparent, queued_at, checkpoint, progress, sent_at, claimed_at, servant_id
+                    deadline_at, traceparent, queued_at, checkpoint, progress, sent_at, claimed_at, servant_id, group_id
                 FROM ended
             ), " + $rest,
             $($argument),*
@@ -49,11 +52,11 @@ impl Store {
                 WHERE ready_at IS NULL AND due_at <= $3 AND state = 0 AND EXISTS (SELECT FROM led)
                 ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED
             ), promoted AS (
-                UPDATE jobs SET state = 1, ready_at = $3 FROM due WHERE jobs.id = due.id RETURNING jobs.kind
+                UPDATE jobs SET state = 1, ready_at = $3 FROM due WHERE jobs.id = due.id RETURNING jobs.kind, jobs.group_id
             ), counted AS (
-                INSERT INTO job_count_deltas (kind, state, delta)
-                SELECT kind, 0, -count(*) FROM promoted GROUP BY kind
-                UNION ALL SELECT kind, 1, count(*) FROM promoted GROUP BY kind
+                INSERT INTO job_count_deltas (kind, state, delta, group_id)
+                SELECT kind, 0, -count(*), group_id FROM promoted GROUP BY kind, group_id
+                UNION ALL SELECT kind, 1, count(*), group_id FROM promoted GROUP BY kind, group_id
             )
             SELECT DISTINCT kind AS "kind!" FROM promoted"#,
             leadership.term.0,
@@ -76,27 +79,28 @@ impl Store {
             r#"-- dispatch
             WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE),
             pause AS MATERIALIZED (
-                SELECT everything OR $3 = ANY(kinds) AS of_kind, accounts, connections FROM pauses_in_force
+                SELECT everything OR $3 = ANY(kinds) AS of_kind, accounts, connections, groups FROM pauses_in_force
             ), due AS (
                 SELECT id FROM jobs
                 WHERE kind = $3 AND ready_at IS NOT NULL AND state = 1 AND EXISTS (SELECT FROM led)
                   AND NOT (SELECT of_kind FROM pause)
                   AND account_id <> ALL ((SELECT accounts FROM pause)::bigint[])
                   AND (connection_id IS NULL OR connection_id <> ALL ((SELECT connections FROM pause)::bigint[]))
+                  AND (group_id IS NULL OR group_id <> ALL ((SELECT groups FROM pause)::bigint[]))
                 ORDER BY priority, ready_at, id LIMIT $5 FOR UPDATE SKIP LOCKED
             ), queued AS (
                 UPDATE jobs SET state = 2, queued_at = $4, sends = 1
                 FROM due WHERE jobs.id = due.id
-                RETURNING jobs.id, jobs.account_id
+                RETURNING jobs.id, jobs.account_id, jobs.group_id
             ), posted AS (
                 INSERT INTO outbox (job_id, account_id, kind, queued_at) SELECT id, account_id, $3, $4 FROM queued
             ), noted AS (
                 INSERT INTO dispatches (kind, queued_at, sends, job_ids)
                 SELECT $3, $4, 1, array_agg(id) FROM queued HAVING count(*) > 0
             ), counted AS (
-                INSERT INTO job_count_deltas (kind, state, delta)
-                SELECT $3, 1, -count(*) FROM queued HAVING count(*) > 0
-                UNION ALL SELECT $3, 2, count(*) FROM queued HAVING count(*) > 0
+                INSERT INTO job_count_deltas (kind, state, delta, group_id)
+                SELECT $3, 1, -count(*), group_id FROM queued GROUP BY group_id
+                UNION ALL SELECT $3, 2, count(*), group_id FROM queued GROUP BY group_id
             )
             SELECT count(*) AS "dispatched!" FROM queued"#,
             leadership.term.0,
@@ -225,16 +229,21 @@ impl Store {
 
     /// [`JobEvent::Retry`](domain::JobEvent::Retry) by an operator: failed and cancelled jobs are ready again, with
     /// all their attempts and what they had saved. One whose unique key is taken again, by an unfinished job or by a
-    /// newer one of `jobs`, stays where it is.
+    /// newer one of `jobs`, stays where it is; so does a member of a cancelled group. A group that failed waits again
+    /// for the member.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn retry_jobs(&self, jobs: &[JobId]) -> Result<Vec<JobId>, StoreError> {
         let ids: Vec<i64> = jobs.iter().map(|id| id.0).collect();
-        let retried = sqlx::query_scalar!(
+        let now = self.clock.now();
+        let mut tx = self.pool.begin().await?;
+        let closed = lock_groups_of(&mut tx, &ids).await?;
+        let retried = sqlx::query!(
             r#"-- retry_jobs
             WITH found AS (
                 SELECT id, finished_at FROM finished_jobs WHERE id = ANY($1) AND state IN (5, 6)
+                  AND (group_id IS NULL OR group_id <> ALL($3))
                   AND NOT EXISTS (SELECT FROM jobs WHERE jobs.kind = finished_jobs.kind
                                   AND jobs.unique_key = finished_jobs.unique_key)
                   AND NOT EXISTS (SELECT FROM finished_jobs newer
@@ -247,22 +256,31 @@ impl Store {
                 RETURNING f.*
             ), again AS (
                 INSERT INTO jobs (id, account_id, due_at, created_at, ready_at, state, priority, attempts_max, kind,
-                    request_id, payload, connection_id, unique_key, deadline_at, traceparent, checkpoint, progress)
+                    request_id, payload, connection_id, unique_key, deadline_at, traceparent, checkpoint, progress, group_id)
                 SELECT id, account_id, $2, created_at, $2, 1, priority, attempts_max, kind,
-                    request_id, payload, connection_id, unique_key, NULL, traceparent, checkpoint, progress
+                    request_id, payload, connection_id, unique_key, NULL, traceparent, checkpoint, progress, group_id
                 FROM taken
             ), counted AS (
-                INSERT INTO job_count_deltas (kind, state, delta)
-                SELECT kind, state, -count(*) FROM taken GROUP BY kind, state
-                UNION ALL SELECT kind, 1, count(*) FROM taken GROUP BY kind
+                INSERT INTO job_count_deltas (kind, state, delta, group_id, done, total)
+                SELECT kind, state, -count(*), group_id,
+                    -sum(progress_done(progress)) FILTER (WHERE group_id IS NOT NULL),
+                    -sum(progress_total(progress)) FILTER (WHERE group_id IS NOT NULL)
+                FROM taken GROUP BY kind, state, group_id
+                UNION ALL SELECT kind, 1, count(*), group_id, NULL, NULL FROM taken GROUP BY kind, group_id
             )
-            SELECT id AS "id!" FROM taken"#,
+            SELECT id AS "id!", group_id FROM taken"#,
             &ids,
-            self.clock.now(),
+            now,
+            &closed,
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *tx)
         .await?;
-        Ok(retried.into_iter().map(JobId).collect())
+        let groups: Vec<i64> = retried.iter().filter_map(|row| row.group_id).collect();
+        if !groups.is_empty() {
+            await_again(&mut tx, &groups, now).await?;
+        }
+        tx.commit().await?;
+        Ok(retried.into_iter().map(|row| JobId(row.id)).collect())
     }
 }
 
@@ -286,9 +304,11 @@ pub(crate) async fn cancel(
         "asked AS (
             UPDATE jobs SET cancel_requested = true FROM found WHERE jobs.id = found.id AND found.state = 3
         ), counted AS (
-            INSERT INTO job_count_deltas (kind, state, delta)
-            SELECT kind, state, -count(*) FROM ended GROUP BY kind, state
-            UNION ALL SELECT kind, 6, count(*) FROM ended GROUP BY kind
+            INSERT INTO job_count_deltas (kind, state, delta, group_id, done, total)
+            SELECT kind, state, -count(*), group_id, NULL::bigint, NULL::bigint FROM ended GROUP BY kind, state, group_id
+            UNION ALL SELECT kind, 6, count(*), group_id,
+                sum(progress_done(progress)) FILTER (WHERE group_id IS NOT NULL),
+                sum(progress_total(progress)) FILTER (WHERE group_id IS NOT NULL) FROM ended GROUP BY kind, group_id
         )
         SELECT id AS \"id!\" FROM found",
         &ids,
@@ -317,9 +337,11 @@ async fn succeed(
         "4",
         "$3",
         "counted AS (
-            INSERT INTO job_count_deltas (kind, state, delta)
-            SELECT kind, 3, -count(*) FROM ended GROUP BY kind
-            UNION ALL SELECT kind, 4, count(*) FROM ended GROUP BY kind
+            INSERT INTO job_count_deltas (kind, state, delta, group_id, done, total)
+            SELECT kind, 3, -count(*), group_id, NULL::bigint, NULL::bigint FROM ended GROUP BY kind, group_id
+            UNION ALL SELECT kind, 4, count(*), group_id,
+                sum(progress_done(progress)) FILTER (WHERE group_id IS NOT NULL),
+                sum(progress_total(progress)) FILTER (WHERE group_id IS NOT NULL) FROM ended GROUP BY kind, group_id
         )
         SELECT coalesce(array_agg(id), '{}') AS \"ids!\" FROM ended",
         &ids,
@@ -349,7 +371,8 @@ async fn settle(
         "settle",
         "held AS (
             SELECT jobs.id, t.to_state, t.charged, t.due, t.class, t.error,
-                   jobs.attempt, jobs.servant_id, jobs.claimed_at, jobs.kind
+                   jobs.attempt, jobs.servant_id, jobs.claimed_at, jobs.kind, jobs.group_id,
+                   CASE WHEN jobs.group_id IS NOT NULL AND t.to_state IN (5, 6) THEN jobs.progress END AS progress
             FROM unnest($1::bigint[], $2::uuid[], $3::smallint[], $4::boolean[], $5::timestamptz[], $6::text[], $7::text[])
                  AS t (id, token, to_state, charged, due, class, error)
             JOIN jobs ON jobs.id = t.id AND jobs.attempt_token = t.token AND jobs.state = 3
@@ -371,9 +394,12 @@ async fn settle(
             INSERT INTO attempts (job_id, attempt, class, error, servant_id, claimed_at, ended_at)
             SELECT id, attempt, class, error, servant_id, claimed_at, $8 FROM held WHERE class IS NOT NULL
         ), counted AS (
-            INSERT INTO job_count_deltas (kind, state, delta)
-            SELECT kind, 3, -count(*) FROM held GROUP BY kind
-            UNION ALL SELECT kind, to_state, count(*) FROM held GROUP BY kind, to_state
+            INSERT INTO job_count_deltas (kind, state, delta, group_id, done, total)
+            SELECT kind, 3, -count(*), group_id, NULL::bigint, NULL::bigint FROM held GROUP BY kind, group_id
+            UNION ALL SELECT kind, to_state, count(*), group_id,
+                sum(progress_done(progress)) FILTER (WHERE progress IS NOT NULL),
+                sum(progress_total(progress)) FILTER (WHERE progress IS NOT NULL)
+            FROM held GROUP BY kind, to_state, group_id
         )
         SELECT id AS \"id!\" FROM held",
         &ids,

@@ -89,10 +89,12 @@ impl Store {
             SELECT scope, key, paused_by, reason, paused_at FROM pauses
             WHERE (scope = 'everything' AND key = '') OR (scope = 'kind' AND key = $1)
                OR (scope = 'account' AND key = $2) OR (scope = 'connection' AND key = $3)
-            LIMIT 4",
+               OR (scope = 'group' AND key = $4)
+            LIMIT 5",
             job.kind.as_str(),
             job.account_id.to_string(),
             job.connection_id.map(|id| id.to_string()),
+            job.group_id.map(|id| id.to_string()),
         )
         .fetch_all(&self.pool)
         .await?;
@@ -171,15 +173,16 @@ impl Store {
     async fn ahead_of(&self, job: &JobRow, ready_at: DateTime<Utc>) -> Result<(i64, i64), StoreError> {
         let row = sqlx::query!(
             r#"-- ahead_of
-            WITH pause AS MATERIALIZED (SELECT accounts, connections FROM pauses_in_force),
+            WITH pause AS MATERIALIZED (SELECT accounts, connections, groups FROM pauses_in_force),
             before AS (
-                SELECT state, account_id, connection_id FROM jobs
+                SELECT state, account_id, connection_id, group_id FROM jobs
                 WHERE kind = $1 AND ready_at IS NOT NULL AND (priority, ready_at, id) < ($2, $3, $4)
                 ORDER BY priority DESC, ready_at DESC, id DESC LIMIT $5
             )
             SELECT count(*) AS "looked_at!", count(*) FILTER (
                 WHERE state = 1 AND account_id <> ALL ((SELECT accounts FROM pause)::bigint[])
                   AND (connection_id IS NULL OR connection_id <> ALL ((SELECT connections FROM pause)::bigint[]))
+                  AND (group_id IS NULL OR group_id <> ALL ((SELECT groups FROM pause)::bigint[]))
             ) AS "ahead!" FROM before"#,
             job.kind.as_str(),
             job.priority,
