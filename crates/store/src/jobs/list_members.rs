@@ -1,5 +1,7 @@
 //! Lists of a group's members, newest first. Of the unfinished ones, those that are queued or running are few among the
-//! many that wait: when only they are wanted, they are found by the dispatches and leases that name them.
+//! many that wait: when only they are wanted, they are found by the dispatches and leases that name them. Those two look
+//! up each of these (`OFFSET 0`) by its id alone (`IS NOT DISTINCT FROM`, which no index answers): else the planner reads
+//! the whole group.
 
 use super::{
     list::Bounds,
@@ -72,8 +74,8 @@ impl Store {
                 WHERE member.id < $4 ORDER BY member.id DESC) AS sent
             CROSS JOIN LATERAL (
                 SELECT * FROM jobs WHERE jobs.id = sent.member_id AND jobs.queued_at = sent.sent_with
-                    AND jobs.state = 2 AND jobs.group_id = $1 AND (kind = ANY($6) OR $6 = '{}')
-                    AND created_at <= $2 AND created_at >= $3 AND (account_id = $7 OR $7 IS NULL)) AS jobs
+                    AND jobs.state = 2 AND jobs.group_id IS NOT DISTINCT FROM $1 AND (kind = ANY($6) OR $6 = '{}')
+                    AND created_at <= $2 AND created_at >= $3 AND (account_id = $7 OR $7 IS NULL) OFFSET 0) AS jobs
             ORDER BY sent.member_id DESC LIMIT $5",
             group.0,
             bounds.older_than,
@@ -100,8 +102,8 @@ impl Store {
                 WHERE member.id < $4 ORDER BY member.id DESC) AS held
             CROSS JOIN LATERAL (
                 SELECT * FROM jobs WHERE jobs.id = held.member_id AND jobs.lease_id = held.held_under
-                    AND jobs.state = 3 AND jobs.group_id = $1 AND (kind = ANY($6) OR $6 = '{}')
-                    AND created_at <= $2 AND created_at >= $3 AND (account_id = $7 OR $7 IS NULL)) AS jobs
+                    AND jobs.state = 3 AND jobs.group_id IS NOT DISTINCT FROM $1 AND (kind = ANY($6) OR $6 = '{}')
+                    AND created_at <= $2 AND created_at >= $3 AND (account_id = $7 OR $7 IS NULL) OFFSET 0) AS jobs
             ORDER BY held.member_id DESC LIMIT $5",
             group.0,
             bounds.older_than,

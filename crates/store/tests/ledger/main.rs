@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
 
 mod claims;
+mod groups;
+mod groups_end;
 mod inserts;
 mod leading;
 mod lists;
