@@ -155,11 +155,13 @@ fn finishing_job(ending: &Ending, finishing: &Finishing) -> NewJob {
 async fn lock_ending(conn: &mut PgConnection, leadership: &Leadership, limit: i64) -> Result<Vec<Ending>, StoreError> {
     let rows = sqlx::query!(
         "-- lock_ending
-        WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE)
+        WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE),
+        idle AS MATERIALIZED (
+            SELECT group_id FROM group_counts WHERE is_awaited AND is_idle AND EXISTS (SELECT FROM led)
+            ORDER BY group_id LIMIT $3
+        )
         SELECT g.id, g.account_id, g.state, g.finishing, g.request_id
-        FROM group_counts c JOIN groups g ON g.id = c.group_id
-        WHERE c.is_awaited AND c.is_idle AND EXISTS (SELECT FROM led)
-        ORDER BY c.group_id LIMIT $3 FOR UPDATE OF g SKIP LOCKED",
+        FROM idle CROSS JOIN LATERAL (SELECT * FROM groups WHERE id = idle.group_id FOR UPDATE SKIP LOCKED) AS g",
         leadership.term.0,
         leadership.holder,
         limit,
@@ -218,7 +220,8 @@ async fn lock_members_to_cancel(
         WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE)
         SELECT member.id AS "id!" FROM groups g CROSS JOIN LATERAL (
             SELECT id FROM jobs
-            WHERE (group_id, id) >= (g.id, 0) AND group_id = g.id AND NOT (state = 3 AND cancel_requested)
+            WHERE (group_id, id) >= (g.id, 0) AND (group_id, id) < (g.id + 1, 0) AND group_id IS NOT NULL
+              AND NOT (state = 3 AND cancel_requested)
             ORDER BY group_id, id LIMIT $3 FOR UPDATE SKIP LOCKED
         ) AS member
         WHERE g.state = 'cancelling' AND EXISTS (SELECT FROM led)

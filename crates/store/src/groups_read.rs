@@ -188,7 +188,8 @@ impl Store {
             SELECT coalesce(sum(progress_done(progress)), 0)::bigint AS "done!",
                    coalesce(sum(progress_total(progress)), 0)::bigint AS "total!", count(*) AS "jobs!"
             FROM (SELECT state, progress FROM jobs
-                  WHERE (group_id, id) >= ($1, 0) AND group_id = $1 ORDER BY group_id, id LIMIT $2) AS member
+                  WHERE (group_id, id) >= ($1, 0) AND (group_id, id) < ($1 + 1, 0) AND group_id IS NOT NULL
+                  ORDER BY group_id, id LIMIT $2) AS member
             WHERE state = 3"#,
             group.id.0,
             MEMBERS_READ_MAX,

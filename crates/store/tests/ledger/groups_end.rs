@@ -250,3 +250,29 @@ async fn members_that_are_pruned_count_on_and_old_groups_are_forgotten() {
     world.assert_counted("forgetting").await;
     assert!(world.store.retry_jobs(&[JobId(1)]).await.unwrap().is_empty());
 }
+
+/// Twenty thousand groups that go on, and one of them cancelled, are not the leader's to read.
+#[tokio::test]
+async fn looking_for_ended_groups_reads_those_alone() {
+    let world = World::new().await;
+    let deep = "WITH made AS (
+            INSERT INTO groups (name, state, state_since, created_by, created_at, request_id)
+            SELECT 'deep', 'sealed', now(), 'ada', now(), gen_random_uuid() FROM generate_series(1, 20000) RETURNING id
+        ), counted AS (
+            INSERT INTO group_counts (group_id, ready, is_awaited) SELECT id, 1, true FROM made
+        )
+        INSERT INTO jobs (account_id, due_at, created_at, ready_at, state, priority, attempts_max, kind, request_id,
+            payload, group_id)
+        SELECT 8, '2030-05-06', '2030-05-06', '2030-05-06', 1, 2, 3, 'noop', gen_random_uuid(), '{}', id FROM made";
+    sqlx::query(deep).execute(&world.sql).await.unwrap();
+    let (group, _) = world.group_with(None, &vec![noop(); 20], true).await;
+    world.store.cancel_group(group, "ada", "a test").await.unwrap();
+    world.store.close().await;
+    let before = world.rows_read().await;
+    let store = world.reopened().await;
+    assert_eq!(store.cancel_members(&world.lead, 10).await.unwrap().jobs, 10);
+    assert!(store.end_groups(&world.lead, 10).await.unwrap().is_empty());
+    store.close().await;
+    let read = world.rows_read().await - before;
+    assert!(read <= 200, "{read} rows were read");
+}
