@@ -3,6 +3,7 @@
 mod declare;
 pub mod dispatch;
 pub mod fold_counters;
+pub mod groups;
 pub mod promote;
 pub mod prune;
 pub mod relay;
@@ -24,13 +25,14 @@ pub(crate) enum Duty {
     SweepUnclaimed,
     Rescue,
     FoldCounters,
+    Groups,
     Prune,
 }
 
 impl Duty {
     /// The duties that this deployment has: without a broker, servants claim ready jobs themselves.
     pub(crate) fn of(office: &Office) -> Vec<Self> {
-        let mut duties = vec![Self::Tick, Self::Promote, Self::Rescue, Self::FoldCounters, Self::Prune];
+        let mut duties = vec![Self::Tick, Self::Promote, Self::Rescue, Self::FoldCounters, Self::Groups, Self::Prune];
         if matches!(office.queue, queue::Backend::Sqs(_)) {
             duties.extend([Self::Dispatch, Self::Relay, Self::SweepUnclaimed]);
         }
@@ -46,6 +48,7 @@ impl Duty {
             Self::SweepUnclaimed => "sweep_unclaimed",
             Self::Rescue => "rescue",
             Self::FoldCounters => "fold_counters",
+            Self::Groups => "groups",
             Self::Prune => "prune",
         }
     }
@@ -59,6 +62,7 @@ impl Duty {
             Self::SweepUnclaimed => duties.sweep_unclaimed_ms,
             Self::Rescue => duties.rescue_ms,
             Self::FoldCounters => duties.fold_counters_ms,
+            Self::Groups => duties.groups_ms,
             Self::Prune => duties.prune_ms,
         })
     }
@@ -73,6 +77,7 @@ impl Duty {
             Self::SweepUnclaimed => sweep_unclaimed::perform(office, leadership).await,
             Self::Rescue => rescue::perform(office, leadership).await,
             Self::FoldCounters => fold_counters::perform(office, leadership).await,
+            Self::Groups => groups::perform(office, leadership).await,
             Self::Prune => prune::perform(office, leadership).await,
         }
     }

@@ -1,7 +1,11 @@
-//! Makes the coming days' partitions and drops those past retention.
+//! Makes the coming days' partitions and drops those past retention, and groups with them.
 
 use crate::Office;
+use chrono::Days;
 use store::{Leadership, Retention};
+
+/// Groups forgotten in one go.
+const GROUPS_MAX: i64 = 1_000;
 
 /// Keeps the partitions.
 ///
@@ -12,5 +16,7 @@ pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result
     for partition in office.store.keep_partitions(leadership, retention).await? {
         tracing::info!(partition, "a partition past retention was dropped");
     }
-    Ok(false)
+    let cutoff = office.store.now() - Days::new(u64::from(retention.days));
+    let forgotten = office.store.drop_groups(leadership, cutoff, GROUPS_MAX).await?;
+    Ok(i64::try_from(forgotten)? == GROUPS_MAX)
 }
