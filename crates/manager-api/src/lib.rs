@@ -3,6 +3,7 @@
 
 mod client;
 mod error;
+mod groups;
 mod jobs;
 mod others;
 mod pauses;
@@ -11,6 +12,10 @@ mod servants;
 
 pub use client::{ClientError, ManagerClient};
 pub use error::{ErrorBody, ErrorEnvelope};
+pub use groups::{
+    AddJobs, AddedJob, CancelGroup, CreateGroup, FinishingJob, Group, GroupDetail, GroupPage, GroupProgress,
+    GroupQuery, GroupReply, MemberCounts,
+};
 pub use jobs::{
     Attempt, CancelReply, EnqueueReply, EnqueueRequest, Job, JobDetail, JobPage, JobQuery, RetryReply, TimelineStep,
 };
