@@ -6,6 +6,7 @@
 mod audit;
 mod crashes;
 mod fleet;
+mod groups;
 mod life;
 mod misbehaviour;
 mod new_servant;

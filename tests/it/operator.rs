@@ -73,7 +73,7 @@ impl Desk {
 
     /// Runs `servantctl` with the environment that an operator has, some of it changed; empty = not set. A tilde is a
     /// space within a word.
-    pub(crate) async fn run_with(&self, changes: &[(&str, &str)], words: &str) -> Reply {
+    async fn run_with(&self, changes: &[(&str, &str)], words: &str) -> Reply {
         let url = self.sqs.url();
         let mut environment = vec![
             ("DATABASE_URL", self.database.url()),
@@ -110,10 +110,6 @@ impl Desk {
         let kind = Kind::new("noop").unwrap();
         let new = NewServant { kind, host: "host-7".into(), pid: 1, version: "0".into(), concurrency: 4 };
         self.store().await.register_servant(&new).await.unwrap()
-    }
-
-    pub(crate) fn database_url(&self) -> &str {
-        self.database.url()
     }
 
     async fn enqueued(&self, words: &str) -> i64 {

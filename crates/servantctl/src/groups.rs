@@ -82,9 +82,11 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
     match verb {
         Verb::Create { file, by } => {
             let mut value: serde_json::Value = read(file)?;
-            if let Some(group) = value.as_object_mut() {
-                group.entry("by").or_insert_with(|| by.as_str().into());
-            }
+            let Some(group) = value.as_object_mut() else {
+                let what = format!("{file} is no group: it holds an object with name, jobs, finishing and seal");
+                return Err(Refusal::usage(what, None).into());
+            };
+            group.entry("by").or_insert_with(|| by.as_str().into());
             let group: CreateGroup = shaped(file, value)?;
             added(&client.create_group(&group).await.map_err(Refusal::from)?, json)
         }
