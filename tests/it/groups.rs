@@ -162,6 +162,15 @@ async fn groups_are_made_from_files_watched_and_ended() {
     let shown = desk.run(&format!("groups show {id}")).await.done();
     assert!(shown.contains("cancelling") && shown.contains("cancelled   by ada: wrong year"), "{shown}");
 
+    // The README's own example.
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let (_, section) = readme.split_once("\n## Groups\n").expect("the README's section");
+    let (_, example) = section.split_once("```json\n").expect("its example");
+    std::fs::write(file.path(), example.split_once("```").expect("its end").0).unwrap();
+    let made = desk.run(&format!("groups create {name} --json")).await.json();
+    assert_eq!((&made["group"]["state"], &made["group"]["members"]), (&json!("sealed"), &json!(2)));
+    std::fs::write(file.path(), "[]").unwrap();
+
     desk.run("groups show 999").await.refused(1, &["there is no group 999"]);
     desk.run("groups create /nowhere").await.refused(64, &["/nowhere cannot be read"]);
     desk.run(&format!("groups create {name}")).await.refused(64, &["is no group: it holds an object"]);
