@@ -37,7 +37,7 @@ fn when() -> impl Strategy<Value = Option<FinishWhen>> {
 fn counted(members: &[JobState]) -> GroupCounts {
     let mut counts = GroupCounts::default();
     for member in members {
-        counts.jobs[usize::try_from(member.code()).unwrap()] += 1;
+        counts.jobs[usize::try_from(member.code()).expect("a code is no less than 0")] += 1;
     }
     counts
 }
