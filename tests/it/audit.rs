@@ -5,13 +5,24 @@ use domain::JobId;
 use serde_json::json;
 
 /// A statement that spoils a sound ledger, and a part of what is to be said of it. `$1` = the id of the first job.
-const WRONGS: [(&str, &str); 10] = [
+const WRONGS: [(&str, &str); 13] = [
     ("INSERT INTO effects SELECT * FROM effects WHERE job_id = ($1)::bigint", "was written 2 times"),
     ("DELETE FROM effects WHERE job_id = ($1)::bigint", "with 0 effects instead of 1"),
     ("UPDATE effects SET attempt = 9 WHERE job_id = ($1)::bigint", "its last effect is of attempt 9"),
     ("UPDATE effects SET pid = 0 WHERE job_id = ($1)::bigint", "of process 0"),
     ("UPDATE finished_jobs SET state = 5 WHERE id = ($1)::bigint", "no attempt says why"),
     ("UPDATE finished_jobs SET kind = 'other' WHERE id = ($1)::bigint", "a counter differs from a recount"),
+    ("UPDATE finished_jobs SET group_id = 99 WHERE id = ($1)::bigint", "group 99"),
+    (
+        "INSERT INTO groups (name, state, state_since, created_by, created_at, request_id)
+         SELECT 'g', 'sealed', now(), $1 #>> '{}', now(), gen_random_uuid()",
+        "is sealed though none of its members is unfinished",
+    ),
+    (
+        "INSERT INTO groups (name, state, state_since, created_by, created_at, request_id, finishing)
+         SELECT 'g', 'finished', now(), $1 #>> '{}', now(), gen_random_uuid(), '{}'",
+        "finished without its finishing job",
+    ),
     ("DELETE FROM finished_jobs WHERE id = ($1)::bigint", "is nowhere"),
     ("INSERT INTO finished_jobs SELECT * FROM finished_jobs WHERE id = ($1)::bigint", "2 times"),
     (

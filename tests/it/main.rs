@@ -7,6 +7,7 @@ mod audit;
 mod connections;
 mod crashes;
 mod fleet;
+mod groups;
 mod life;
 mod limits;
 mod misbehaviour;

@@ -216,6 +216,7 @@ async fn jobs_are_paused_and_resumed_and_say_why_they_wait() {
         ("kind noop", ("kind", "noop")),
         ("account 7", ("account", "7")),
         ("connection 9", ("connection", "9")),
+        ("group 3", ("group", "3")),
         ("everything", ("everything", "")),
     ] {
         let done = desk.run(&format!("pause {target} --reason maintenance --by ada")).await.done();
@@ -228,13 +229,13 @@ async fn jobs_are_paused_and_resumed_and_say_why_they_wait() {
         );
     }
     let table = desk.run("pauses").await.done();
-    assert!(table.starts_with("SCOPE") && table.lines().count() == 5, "{table}");
+    assert!(table.starts_with("SCOPE") && table.lines().count() == 6, "{table}");
     let why = desk.run(&format!("jobs why {id}")).await.done();
     assert!(
         why.contains("everything is paused by ada since") && why.contains("cleared by: servantctl resume everything")
     );
     assert_eq!(desk.run(&format!("jobs why {id} --json")).await.json()["why"]["cause"], "paused");
-    for target in ["kind noop", "account 7", "connection 9", "everything"] {
+    for target in ["kind noop", "account 7", "connection 9", "group 3", "everything"] {
         assert!(desk.run(&format!("resume {target}")).await.done().contains(&format!("{target} is no longer paused")));
         desk.run(&format!("resume {target}")).await.refused(1, &[&format!("{target} is not paused")]);
     }
@@ -242,7 +243,7 @@ async fn jobs_are_paused_and_resumed_and_say_why_they_wait() {
     desk.run("jobs why 999").await.refused(1, &["there is no job 999"]);
     desk.run("pause everything").await.refused(64, &["a pause needs a reason", "--reason"]);
     desk.run("pause kind No-Kind --reason x").await.refused(64, &["'No-Kind' is not a kind"]);
-    assert_eq!(desk.run("pause group 1 --reason x").await.code, 64);
+    assert_eq!(desk.run("pause queue 1 --reason x").await.code, 64);
 }
 
 #[tokio::test]

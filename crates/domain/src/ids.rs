@@ -34,6 +34,8 @@ number_id!(/// A customer's connection to one vendor (their Salesforce organisat
     ConnectionId);
 number_id!(/// A schedule that makes jobs.
     ScheduleId);
+number_id!(/// Jobs that belong together.
+    GroupId);
 number_id!(/// One boot of one servant process. A restart is another servant, whatever its host or pid.
     ServantId);
 number_id!(/// One claim statement's lease: a batch of attempts that one process renews together.

@@ -8,6 +8,7 @@ mod clock;
 mod dispatching;
 mod error_class;
 mod fair_share;
+mod group;
 mod ids;
 mod limits;
 mod pause;
@@ -24,7 +25,10 @@ pub use clock::{Clock, ManualClock};
 pub use dispatching::Dispatching;
 pub use error_class::{ErrorClass, Failure};
 pub use fair_share::{AGING_SECS, Flow, Next, Place, Round, Taken, Visit, quanta};
-pub use ids::{AccountId, AttemptToken, ConnectionId, JobId, Kind, KindError, LeaseId, ScheduleId, ServantId, Term};
+pub use group::{FinishWhen, Finishing, GroupCounts, GroupState, GroupVerdict};
+pub use ids::{
+    AccountId, AttemptToken, ConnectionId, GroupId, JobId, Kind, KindError, LeaseId, ScheduleId, ServantId, Term,
+};
 pub use limits::{
     Blocked, Bucket, BudgetCause, BudgetFacts, BudgetSettings, BudgetVerdict, Candidate, DayLimit, DayUse, Gauge,
     InFlight, Limit, LimitCause, LimitState, Limits, Pace, Per, RECHECK_SECS, Rate, Refusal, Rooms, RoomsFacts, Scope,

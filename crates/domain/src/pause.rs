@@ -1,7 +1,7 @@
 //! What a pause holds back, and its names in the database, the API and on the command line. Does not own who pauses,
 //! why, or since when: those are facts of the ledger.
 
-use crate::{AccountId, ConnectionId, Kind};
+use crate::{AccountId, ConnectionId, GroupId, Kind};
 use std::fmt;
 
 /// What a pause holds back.
@@ -15,6 +15,8 @@ pub enum PauseTarget {
     Account(AccountId),
     /// The jobs that work on a connection.
     Connection(ConnectionId),
+    /// The members of a group.
+    Group(GroupId),
 }
 
 impl PauseTarget {
@@ -30,7 +32,10 @@ impl PauseTarget {
             "kind" => Kind::new(key).map(Self::Kind).map_err(|error| error.to_string()),
             "account" => id().map(|id| Self::Account(AccountId(id))),
             "connection" => id().map(|id| Self::Connection(ConnectionId(id))),
-            _ => Err(format!("'{scope}' is nothing to pause; pause everything, a kind, an account or a connection")),
+            "group" => id().map(|id| Self::Group(GroupId(id))),
+            _ => Err(format!(
+                "'{scope}' is nothing to pause; pause everything, a kind, an account, a connection or a group"
+            )),
         }
     }
 
@@ -42,6 +47,7 @@ impl PauseTarget {
             Self::Kind(_) => "kind",
             Self::Account(_) => "account",
             Self::Connection(_) => "connection",
+            Self::Group(_) => "group",
         }
     }
 
@@ -53,6 +59,7 @@ impl PauseTarget {
             Self::Kind(kind) => kind.to_string(),
             Self::Account(id) => id.to_string(),
             Self::Connection(id) => id.to_string(),
+            Self::Group(id) => id.to_string(),
         }
     }
 }
@@ -72,11 +79,13 @@ mod tests {
 
     #[test]
     fn names_are_read_back() {
-        for (scope, key) in [("everything", ""), ("kind", "noop"), ("account", "7"), ("connection", "12")] {
+        for (scope, key) in
+            [("everything", ""), ("kind", "noop"), ("account", "7"), ("connection", "12"), ("group", "3")]
+        {
             let target = PauseTarget::new(scope, key).unwrap();
             assert_eq!((target.scope(), target.key().as_str()), (scope, key));
         }
-        for (scope, key) in [("everything", "x"), ("kind", "A"), ("account", "-1"), ("connection", ""), ("group", "1")]
+        for (scope, key) in [("everything", "x"), ("kind", "A"), ("account", "-1"), ("connection", ""), ("queue", "1")]
         {
             assert!(PauseTarget::new(scope, key).is_err(), "{scope} {key:?} was taken");
         }

@@ -137,7 +137,7 @@ pub enum Cause {
     },
     /// An operator holds it back.
     Paused {
-        /// everything, kind, account or connection.
+        /// everything, kind, account, connection or group.
         scope: String,
         /// Which one.
         key: String,
@@ -242,6 +242,7 @@ pub fn why(facts: &WhyFacts) -> Cause {
         PauseTarget::Kind(_) => 1,
         PauseTarget::Account(_) => 2,
         PauseTarget::Connection(_) => 3,
+        PauseTarget::Group(_) => 4,
     };
     if let Some(pause) = facts.pauses.iter().min_by_key(width) {
         return Cause::Paused {

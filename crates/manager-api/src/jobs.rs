@@ -18,6 +18,9 @@ pub struct Job {
     pub state: JobState,
     /// Whose it is; 0 is the system.
     pub account_id: i64,
+    /// The group that it is a member of.
+    #[serde(default)]
+    pub group_id: Option<i64>,
     /// 0 (urgent) to 4 (whenever).
     pub priority: i16,
     /// Attempts charged so far.
@@ -63,6 +66,9 @@ pub struct JobQuery {
     /// An account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
+    /// A group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// Created at least so long ago: `90s`, `15m`, `6h`, `2d`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub older_than: Option<String>,

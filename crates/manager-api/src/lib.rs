@@ -4,6 +4,7 @@
 mod client;
 mod connections;
 mod error;
+mod groups;
 mod jobs;
 mod limits;
 mod others;
@@ -17,6 +18,10 @@ pub use connections::{
     ConnectionQuery, OverrideRequest,
 };
 pub use error::{ErrorBody, ErrorEnvelope};
+pub use groups::{
+    AddJobs, AddedJob, CancelGroup, CreateGroup, FinishingJob, Group, GroupDetail, GroupPage, GroupProgress,
+    GroupQuery, GroupReply, MemberCounts,
+};
 pub use jobs::{
     Attempt, CancelReply, EnqueueReply, EnqueueRequest, Job, JobDetail, JobPage, JobQuery, RetryReply, TimelineStep,
 };

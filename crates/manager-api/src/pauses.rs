@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 /// A pause in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Pause {
-    /// everything, kind, account or connection.
+    /// everything, kind, account, connection or group.
     pub scope: String,
     /// The kind's name, or the id; empty for everything.
     pub key: String,
@@ -40,7 +40,7 @@ pub struct PauseRequest {
 /// A pause that has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ResumeReply {
-    /// everything, kind, account or connection.
+    /// everything, kind, account, connection or group.
     pub scope: String,
     /// The kind's name, or the id; empty for everything.
     pub key: String,

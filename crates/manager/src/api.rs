@@ -3,6 +3,7 @@
 mod budgets;
 mod breakers;
 mod connections;
+mod groups;
 mod jobs;
 mod limits;
 mod others;
@@ -31,6 +32,13 @@ pub(crate) use servants::servant_of;
         jobs::enqueue,
         jobs::retry,
         jobs::cancel,
+        groups::list,
+        groups::show,
+        groups::create,
+        groups::add,
+        groups::members,
+        groups::seal,
+        groups::cancel,
         servants::list,
         servants::order,
         servants::heartbeat,
@@ -83,6 +91,11 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/jobs/{id}/why", get(jobs::why))
         .route("/api/v1/jobs/{id}/retry", post(jobs::retry))
         .route("/api/v1/jobs/{id}/cancel", post(jobs::cancel))
+        .route("/api/v1/groups", get(groups::list).post(groups::create))
+        .route("/api/v1/groups/{id}", get(groups::show))
+        .route("/api/v1/groups/{id}/jobs", get(groups::members).post(groups::add))
+        .route("/api/v1/groups/{id}/seal", post(groups::seal))
+        .route("/api/v1/groups/{id}/cancel", post(groups::cancel))
         .route("/api/v1/servants", get(servants::list))
         .route("/api/v1/servants/{id}/order", post(servants::order))
         .route("/api/v1/heartbeats", post(servants::heartbeat))

@@ -49,6 +49,9 @@ impl IntoResponse for ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
+        if matches!(error, StoreError::NotAdmitted { .. }) {
+            return Self::conflict(error.to_string()).hint("members are added while a group is open");
+        }
         if error.is_transient() {
             tracing::warn!(error = chain(&error), "the ledger does not answer");
             return Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable", "the database does not answer")

@@ -2,7 +2,7 @@
 
 use crate::error::ApiError;
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{AccountId, JobId, JobState, Kind};
+use domain::{AccountId, GroupId, JobId, JobState, Kind};
 use manager_api::JobQuery;
 use store::JobFilter;
 
@@ -18,6 +18,7 @@ pub(crate) fn of_query(query: &JobQuery, now: DateTime<Utc>) -> Result<(JobFilte
             .transpose()
             .map_err(|error| ApiError::bad_request(format!("kind: {error}")))?,
         account: number(&query.account, "account")?.map(AccountId),
+        group: number(&query.group, "group")?.map(GroupId),
         older_than: age(&query.older_than, "older_than")?.map(|age| now - age),
         newer_than: age(&query.newer_than, "newer_than")?.map(|age| now - age),
         before_id: number(&query.before, "before")?.map(JobId),

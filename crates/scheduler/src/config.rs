@@ -64,6 +64,8 @@ pub struct Duties {
     pub fold_counters_ms: u64,
     /// Outcomes into circuit breakers.
     pub breakers_ms: u64,
+    /// Groups that have ended or are cancelled.
+    pub groups_ms: u64,
     /// Partitions.
     pub prune_ms: u64,
     /// Rows that one statement of a duty changes at the most.

@@ -5,6 +5,7 @@ mod declare;
 pub mod declare_limits;
 pub mod dispatch;
 pub mod fold_counters;
+pub mod groups;
 pub mod promote;
 pub mod prune;
 pub mod relay;
@@ -27,6 +28,7 @@ pub(crate) enum Duty {
     Rescue,
     FoldCounters,
     Breakers,
+    Groups,
     Prune,
 }
 
@@ -41,6 +43,7 @@ impl Duty {
             Self::Rescue,
             Self::FoldCounters,
             Self::Breakers,
+            Self::Groups,
             Self::Prune,
         ];
         if matches!(office.queue, queue::Backend::Sqs(_)) {
@@ -59,6 +62,7 @@ impl Duty {
             Self::Rescue => "rescue",
             Self::FoldCounters => "fold_counters",
             Self::Breakers => "breakers",
+            Self::Groups => "groups",
             Self::Prune => "prune",
         }
     }
@@ -73,6 +77,7 @@ impl Duty {
             Self::Rescue => duties.rescue_ms,
             Self::FoldCounters => duties.fold_counters_ms,
             Self::Breakers => duties.breakers_ms,
+            Self::Groups => duties.groups_ms,
             Self::Prune => duties.prune_ms,
         })
     }
@@ -88,6 +93,7 @@ impl Duty {
             Self::Rescue => rescue::perform(office, leadership).await,
             Self::FoldCounters => fold_counters::perform(office, leadership).await,
             Self::Breakers => breakers::perform(office, leadership).await,
+            Self::Groups => groups::perform(office, leadership).await,
             Self::Prune => prune::perform(office, leadership).await,
         }
     }

@@ -6,7 +6,7 @@ use crate::{
     registry::{InHand, Progress},
 };
 use chrono::{DateTime, Utc};
-use domain::{AccountId, Clock, ConnectionId, JobId, VendorBudget};
+use domain::{AccountId, Clock, ConnectionId, GroupId, JobId, VendorBudget};
 use std::sync::Arc;
 use store::{ClaimedJob, NewJob, Outcome, Store, Tx, UsageReport};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,7 @@ pub struct JobContext {
     pub(crate) store: Store,
     pub(crate) in_hand: Arc<InHand>,
     pub(crate) connection: Option<ConnectionId>,
+    pub(crate) group: Option<GroupId>,
     pub(crate) request_id: Uuid,
     pub(crate) traceparent: Option<String>,
     pub(crate) checkpoint: Option<serde_json::Value>,
@@ -29,6 +30,7 @@ impl JobContext {
             store,
             in_hand,
             connection: job.connection,
+            group: job.group,
             request_id: job.request_id,
             traceparent: job.traceparent.take(),
             checkpoint: job.checkpoint.take(),
@@ -57,6 +59,12 @@ impl JobContext {
     #[must_use]
     pub fn connection(&self) -> Option<ConnectionId> {
         self.connection
+    }
+
+    /// The group that it is a member of.
+    #[must_use]
+    pub fn group(&self) -> Option<GroupId> {
+        self.group
     }
 
     /// The request that asked for it; pass it on to whoever is called.
@@ -152,12 +160,13 @@ impl JobTx<'_> {
         Ok(self.tx.execute(statement, argument).await?)
     }
 
-    /// Inserts jobs that exist only if the effects do.
+    /// Inserts jobs that exist only if the effects do. They join this job's group if they ask for it
+    /// (`NewJob { group: job.group(), .. }`), sealed or not: the group does not end before they have.
     ///
     /// # Errors
-    /// [`JobError`]; return it.
+    /// [`JobError`]; return it. It is permanent when a group takes no members.
     pub async fn insert_jobs(&mut self, jobs: &[NewJob]) -> Result<(), JobError> {
-        self.job.store.insert_jobs_in(&mut self.tx, jobs).await?;
+        self.job.store.insert_children_in(&mut self.tx, self.job.group, jobs).await?;
         Ok(())
     }
 

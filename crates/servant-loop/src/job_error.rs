@@ -84,7 +84,11 @@ impl JobError {
 
 impl From<StoreError> for JobError {
     fn from(error: StoreError) -> Self {
-        if error.is_transient() { Self::transient(error) } else { Self::bug(error) }
+        match error {
+            error if error.is_transient() => Self::transient(error),
+            error @ StoreError::NotAdmitted { .. } => Self::permanent(error),
+            error => Self::bug(error),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use crate::{output, refusal::Refusal, show};
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use domain::JobState;
-use manager_api::{ClientError, EnqueueRequest, JobQuery, ManagerClient};
+use manager_api::{ClientError, EnqueueRequest, JobPage, JobQuery, ManagerClient};
 use serde::Serialize;
 use std::future::Future;
 
@@ -53,6 +53,9 @@ pub(crate) enum Verb {
         /// An account.
         #[arg(long)]
         account: Option<String>,
+        /// A group.
+        #[arg(long)]
+        group: Option<String>,
         /// Created at least so long ago: 90s, 15m, 6h, 2d.
         #[arg(long)]
         older_than: Option<String>,
@@ -124,29 +127,35 @@ async fn note_nobody(client: &ManagerClient, kind: &str) {
     }
 }
 
+/// A page of jobs.
+pub(crate) fn table(page: &JobPage, json: bool) -> anyhow::Result<()> {
+    let rows = page.jobs.iter().map(|j| {
+        let attempts = format!("{}/{}", j.attempt, j.attempts_max);
+        let created = output::time(Some(j.created_at));
+        vec![j.id.to_string(), j.kind.clone(), j.state.to_string(), j.account_id.to_string(), attempts, created]
+    });
+    output::table(json, page, &["ID", "KIND", "STATE", "ACCOUNT", "ATTEMPT", "CREATED"], rows.collect())?;
+    if let Some(next) = page.next_before.filter(|_| !json) {
+        eprintln!("servantctl: there may be more: --before {next}");
+    }
+    Ok(())
+}
+
 pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyhow::Result<()> {
     match verb {
-        Verb::List { state, kind, account, older_than, newer_than, before, limit } => {
+        Verb::List { state, kind, account, group, older_than, newer_than, before, limit } => {
             let query = JobQuery {
                 state: state.clone(),
                 kind: kind.clone(),
                 account: account.clone(),
+                group: group.clone(),
                 older_than: older_than.clone(),
                 newer_than: newer_than.clone(),
                 before: before.clone(),
                 limit: limit.clone(),
             };
             let page = client.jobs(&query).await.map_err(Refusal::from)?;
-            let rows = page.jobs.iter().map(|j| {
-                let attempts = format!("{}/{}", j.attempt, j.attempts_max);
-                let created = output::time(Some(j.created_at));
-                vec![j.id.to_string(), j.kind.clone(), j.state.to_string(), j.account_id.to_string(), attempts, created]
-            });
-            output::table(json, &page, &["ID", "KIND", "STATE", "ACCOUNT", "ATTEMPT", "CREATED"], rows.collect())?;
-            if let Some(next) = page.next_before.filter(|_| !json) {
-                eprintln!("servantctl: there may be more: --before {next}");
-            }
-            Ok(())
+            table(&page, json)
         }
         Verb::Show { id } => {
             let detail = client.job(*id).await.map_err(Refusal::from)?;

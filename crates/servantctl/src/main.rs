@@ -1,9 +1,10 @@
 //! The operator's command line. Owns arguments, tables and exit codes: 0 done, 1 failed, 64 wrong usage.
-//! Jobs, servants and schedules go through the manager's API; migrate, queues and doctor go straight to the thing.
+//! Jobs, groups, servants and schedules go through the manager's API; migrate, queues and doctor go straight to the thing.
 
 mod breakers;
 mod connections;
 mod doctor;
+mod groups;
 mod jobs;
 mod limits;
 mod output;
@@ -54,9 +55,12 @@ enum Verb {
     /// Lists, shows, retries and cancels jobs.
     #[command(subcommand)]
     Jobs(jobs::Verb),
+    /// Makes, lists, shows, seals and cancels groups of jobs.
+    #[command(subcommand)]
+    Groups(groups::Verb),
     /// Lists servants and gives them orders.
     Servants(servants::Servants),
-    /// Holds jobs back: everything, a kind, an account or a connection.
+    /// Holds jobs back: everything, a kind, an account, a connection or a group.
     Pause(pauses::Pause),
     /// Ends a pause.
     Resume(pauses::Resume),
@@ -121,6 +125,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Queues(verb) => queues::run(verb, json).await,
         Verb::Enqueue(job) => jobs::enqueue(&client()?, job, json).await,
         Verb::Jobs(verb) => jobs::run(&client()?, verb, json).await,
+        Verb::Groups(verb) => groups::run(&client()?, verb, json).await,
         Verb::Servants(verb) => servants::run(&client()?, verb, json).await,
         Verb::Pause(pause) => pauses::pause(&client()?, pause, json).await,
         Verb::Resume(resume) => pauses::resume(&client()?, resume, json).await,

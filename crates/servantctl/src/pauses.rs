@@ -25,6 +25,11 @@ pub(crate) enum Target {
         /// Its id.
         id: i64,
     },
+    /// The members of a group.
+    Group {
+        /// Its id.
+        id: i64,
+    },
 }
 
 /// A pause to be.
@@ -54,6 +59,7 @@ impl Target {
             Self::Kind { kind } => ("kind", kind.clone()),
             Self::Account { id } => ("account", id.to_string()),
             Self::Connection { id } => ("connection", id.to_string()),
+            Self::Group { id } => ("group", id.to_string()),
         };
         PauseTarget::new(scope, &key).map_err(|sentence| Refusal::usage(sentence, None))
     }

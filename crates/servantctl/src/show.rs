@@ -16,6 +16,7 @@ pub(crate) fn text(detail: &JobDetail) -> Result<String, std::fmt::Error> {
     line("attempt", &format!("{} of {}", job.attempt, job.attempts_max))?;
     line("priority", &job.priority.to_string())?;
     for (key, value) in [
+        ("group", job.group_id.map(|id| id.to_string())),
         ("servant", job.servant_id.map(|id| id.to_string())),
         ("connection", detail.connection_id.map(|id| id.to_string())),
         ("schedule", detail.schedule_id.map(|id| id.to_string())),

@@ -1,15 +1,15 @@
-//! Counts of jobs by kind and state: folded from appended deltas, never counted on a request's path.
-//! Reading them is in `stats`; the appends are part of each change in `jobs`.
+//! Counts of jobs by kind and state, and of groups' members: folded from appended deltas, never counted on a request's
+//! path. Reading them is in `stats` and `groups`; the appends are part of each change in `jobs`.
 
 use crate::{Leadership, Store, StoreError};
 
 /// A counter that differs from a recount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CountDrift {
-    /// The kind.
-    pub kind: String,
-    /// The state's number.
-    pub state: i16,
+    /// Of what: a kind's name, or `group` and its id.
+    pub of: String,
+    /// The state's number; of a group also `done` and `total`, the sums of its ended members' progress.
+    pub what: String,
     /// What the counter says.
     pub counted: i64,
     /// What the rows say.
@@ -31,11 +31,29 @@ impl Store {
                 WHERE ctid = ANY (ARRAY(
                     SELECT ctid FROM job_count_deltas WHERE EXISTS (SELECT FROM led)
                     LIMIT $3 FOR UPDATE SKIP LOCKED))
-                RETURNING kind, state, delta
+                RETURNING kind, state, delta, group_id, done, total
             ), folded AS (
                 INSERT INTO job_counts (kind, state, jobs)
                 SELECT kind, state, sum(delta)::bigint FROM taken GROUP BY kind, state
                 ON CONFLICT (kind, state) DO UPDATE SET jobs = job_counts.jobs + excluded.jobs
+            ), of_group AS (
+                SELECT group_id,
+                       coalesce(sum(delta) FILTER (WHERE state = 0), 0)::bigint AS scheduled,
+                       coalesce(sum(delta) FILTER (WHERE state = 1), 0)::bigint AS ready,
+                       coalesce(sum(delta) FILTER (WHERE state = 2), 0)::bigint AS queued,
+                       coalesce(sum(delta) FILTER (WHERE state = 3), 0)::bigint AS running,
+                       coalesce(sum(delta) FILTER (WHERE state = 4), 0)::bigint AS succeeded,
+                       coalesce(sum(delta) FILTER (WHERE state = 5), 0)::bigint AS failed,
+                       coalesce(sum(delta) FILTER (WHERE state = 6), 0)::bigint AS cancelled,
+                       coalesce(sum(done), 0)::bigint AS done, coalesce(sum(total), 0)::bigint AS total
+                FROM taken WHERE group_id IS NOT NULL GROUP BY group_id
+            ), folded_groups AS (
+                UPDATE group_counts c
+                SET scheduled = c.scheduled + g.scheduled, ready = c.ready + g.ready, queued = c.queued + g.queued,
+                    running = c.running + g.running, succeeded = c.succeeded + g.succeeded,
+                    failed = c.failed + g.failed, cancelled = c.cancelled + g.cancelled,
+                    done = c.done + g.done, total = c.total + g.total
+                FROM of_group g WHERE c.group_id = g.group_id
             )
             SELECT count(*) AS "folded!" FROM taken"#,
             leadership.term.0,
@@ -52,9 +70,15 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn count_drift(&self) -> Result<Vec<CountDrift>, StoreError> {
+        let mut drift = self.drift_of_kinds().await?;
+        drift.extend(self.drift_of_groups().await?);
+        Ok(drift)
+    }
+
+    async fn drift_of_kinds(&self) -> Result<Vec<CountDrift>, StoreError> {
         Ok(sqlx::query_as!(
             CountDrift,
-            r#"-- count_drift
+            r#"-- drift_of_kinds
             WITH counted AS (
                 SELECT kind, state, sum(n)::bigint AS n FROM (
                     SELECT kind, state, jobs AS n FROM job_counts
@@ -65,9 +89,44 @@ impl Store {
                     SELECT kind, state FROM jobs UNION ALL SELECT kind, state FROM finished_jobs) AS j
                 GROUP BY kind, state
             )
-            SELECT coalesce(counted.kind, actual.kind) AS "kind!", coalesce(counted.state, actual.state) AS "state!",
+            SELECT coalesce(counted.kind, actual.kind) AS "of!", coalesce(counted.state, actual.state)::text AS "what!",
                    coalesce(counted.n, 0) AS "counted!", coalesce(actual.n, 0) AS "actual!"
             FROM counted FULL JOIN actual ON counted.kind = actual.kind AND counted.state = actual.state
+            WHERE coalesce(counted.n, 0) <> coalesce(actual.n, 0)"#,
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// Of a group also the sums of its ended members' progress; members that were pruned count on.
+    async fn drift_of_groups(&self) -> Result<Vec<CountDrift>, StoreError> {
+        Ok(sqlx::query_as!(
+            CountDrift,
+            r#"-- drift_of_groups
+            WITH counted AS (
+                SELECT group_id, what, sum(n)::bigint AS n FROM (
+                    SELECT c.group_id, v.what, v.n FROM group_counts c CROSS JOIN LATERAL (
+                        VALUES ('0', c.scheduled), ('1', c.ready), ('2', c.queued), ('3', c.running), ('4', c.succeeded),
+                               ('5', c.failed), ('6', c.cancelled), ('done', c.done), ('total', c.total)) AS v (what, n)
+                    UNION ALL
+                    SELECT d.group_id, v.what, v.n FROM job_count_deltas d CROSS JOIN LATERAL (
+                        VALUES (d.state::text, d.delta), ('done', d.done), ('total', d.total)) AS v (what, n)
+                    WHERE d.group_id IS NOT NULL) AS c
+                GROUP BY group_id, what
+            ), member AS (
+                SELECT group_id, state, 1 AS jobs, 0 AS done, 0 AS total FROM jobs WHERE group_id IS NOT NULL
+                UNION ALL SELECT group_id, state, 1, progress_done(progress), progress_total(progress)
+                FROM finished_jobs WHERE group_id IS NOT NULL
+                UNION ALL SELECT group_id, state, jobs, done, total FROM pruned_members
+            ), actual AS (
+                SELECT m.group_id, v.what, sum(v.n)::bigint AS n FROM member m CROSS JOIN LATERAL (
+                    VALUES (m.state::text, m.jobs), ('done', m.done), ('total', m.total)) AS v (what, n)
+                GROUP BY m.group_id, v.what
+            )
+            SELECT 'group ' || coalesce(counted.group_id, actual.group_id) AS "of!",
+                   coalesce(counted.what, actual.what) AS "what!",
+                   coalesce(counted.n, 0) AS "counted!", coalesce(actual.n, 0) AS "actual!"
+            FROM counted FULL JOIN actual ON counted.group_id = actual.group_id AND counted.what = actual.what
             WHERE coalesce(counted.n, 0) <> coalesce(actual.n, 0)"#,
         )
         .fetch_all(&self.pool)

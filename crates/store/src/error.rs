@@ -1,5 +1,7 @@
 //! What can go wrong with the ledger, named by what the caller can do.
 
+use domain::GroupId;
+
 /// An error of the ledger. The cause is kept as source.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -29,6 +31,14 @@ pub enum StoreError {
         column: &'static str,
         /// The row's key.
         row: String,
+    },
+    /// A group that takes no members: there is none, or it does not admit them. Trying again does not help.
+    #[error("group {group} takes no members: {why}")]
+    NotAdmitted {
+        /// The group.
+        group: GroupId,
+        /// Why not.
+        why: String,
     },
     /// A vendor's name that can be none in the database.
     #[error("'{name}' is no name for a table")]

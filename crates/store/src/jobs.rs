@@ -1,5 +1,6 @@
 //! The jobs' part of the ledger. Inserting in `insert`, every change of state in `transition`, `claim` and
-//! `dispatch`, attempts' own writes in `attempt`, reading one in `read`, what holds one back in `why`, lists in `list`.
+//! `dispatch`, attempts' own writes in `attempt`, reading one in `read`, what holds one back in `why`, lists in `list` and
+//! `list_members`.
 
 mod attempt;
 mod claim;
@@ -8,6 +9,7 @@ mod dispatch;
 mod fate;
 mod insert;
 mod list;
+mod list_members;
 mod lost;
 mod read;
 mod transition;
@@ -20,6 +22,7 @@ pub use attempt::Held;
 pub use claimed::{AttemptKey, ClaimedJob, Delivered, Outcome};
 pub use dispatch::{InFlight, Upcoming, WaitingFlow};
 pub use fate::{FailedAttempt, Fate, Rescued, Settled};
+pub(crate) use insert::insert_plain;
 pub use insert::{Inserted, NewJob, Unique};
 pub use list::{JobFilter, PAGE_ROWS_MAX};
 pub use read::JobRow;

@@ -102,6 +102,13 @@ impl Store {
                 "INSERT INTO job_count_deltas (kind, state, delta) SELECT kind, state, -count(*) FROM {name} GROUP BY kind, state"
             );
             sqlx::query(sqlx::AssertSqlSafe(count)).execute(&mut *tx).await?;
+            // Those of groups count on: a member that failed long ago has failed all the same.
+            let members = format!(
+                "INSERT INTO pruned_members (group_id, state, jobs, done, total)
+                 SELECT group_id, state, count(*), sum(progress_done(progress)), sum(progress_total(progress))
+                 FROM {name} WHERE group_id IS NOT NULL GROUP BY group_id, state"
+            );
+            sqlx::query(sqlx::AssertSqlSafe(members)).execute(&mut *tx).await?;
         }
         sqlx::query(sqlx::AssertSqlSafe(format!("DROP TABLE {name}"))).execute(&mut *tx).await?;
         tx.commit().await?;

@@ -40,7 +40,7 @@ pub const INSERT_TRY: &str = "INSERT INTO tries (job_id, attempt, pid)
     SELECT job_id, attempt, pid FROM jsonb_to_record($1) AS t (job_id bigint, attempt smallint, pid integer)";
 
 /// Each answers with one line for each thing that must not be. `pages` = effects that the job's payload asks for.
-const MUST_BE_EMPTY: [&str; 13] = [
+const MUST_BE_EMPTY: [&str; 15] = [
     "SELECT format('job %s is unfinished: state %s, attempt %s', id, state, attempt) FROM jobs ORDER BY id",
     "SELECT format('job %s was committed and is nowhere', id) FROM unnest($1::bigint[]) AS t (id)
      WHERE NOT EXISTS (SELECT FROM jobs WHERE jobs.id = t.id)
@@ -82,6 +82,12 @@ const MUST_BE_EMPTY: [&str; 13] = [
      WHERE class = 'bug' AND error NOT LIKE '%panicked as ordered%' AND error NOT LIKE '%did not yield%'",
     "SELECT format('job %s is still in the outbox', job_id) FROM outbox",
     "SELECT format('lease %s of servant %s is left', id, servant_id) FROM leases",
+    "SELECT format('group %s is %s though none of its members is unfinished', id, state) FROM groups
+     WHERE state IN ('sealed', 'cancelling')",
+    "SELECT format('group %s finished without its finishing job', id) FROM groups g
+     WHERE state = 'finished' AND finishing IS NOT NULL
+       AND NOT EXISTS (SELECT FROM jobs WHERE jobs.id = g.finishing_job_id)
+       AND NOT EXISTS (SELECT FROM finished_jobs WHERE finished_jobs.id = g.finishing_job_id)",
 ];
 
 /// Makes the tables of effects and of tries.
@@ -94,7 +100,7 @@ pub async fn create_effects_tables(url: &str) -> anyhow::Result<()> {
     Ok(sql.close().await?)
 }
 
-/// Waits until nothing is under way: no unfinished job, nothing to send, no lease. False when `limit` passes first;
+/// Waits until nothing is under way: no unfinished job, nothing to send, no lease, no group to end. False when `limit` passes first;
 /// [`audit`] then says what is left.
 pub async fn until_at_rest(url: &str, limit: Duration) -> bool {
     let look = async {
@@ -110,8 +116,8 @@ pub async fn until_at_rest(url: &str, limit: Duration) -> bool {
 
 async fn is_at_rest(url: &str) -> anyhow::Result<bool> {
     let mut sql = PgConnection::connect(url).await?;
-    let statement =
-        "SELECT NOT EXISTS (SELECT FROM jobs) AND NOT EXISTS (SELECT FROM outbox) AND NOT EXISTS (SELECT FROM leases)";
+    let statement = "SELECT NOT EXISTS (SELECT FROM jobs) AND NOT EXISTS (SELECT FROM outbox)
+        AND NOT EXISTS (SELECT FROM leases) AND NOT EXISTS (SELECT FROM group_counts WHERE is_awaited)";
     Ok(sqlx::query_scalar(statement).fetch_one(&mut sql).await?)
 }
 

@@ -35,6 +35,8 @@ struct Payload {
     hold_ms: u64,
     /// Jobs inserted with the last page.
     children: usize,
+    /// They join this job's group.
+    children_join: bool,
     /// The job that inserted this one.
     parent: Option<i64>,
 }
@@ -50,6 +52,7 @@ impl Default for Payload {
             page_ms: 0,
             hold_ms: 0,
             children: 0,
+            children_join: false,
             parent: None,
         }
     }
@@ -92,7 +95,8 @@ impl Servant for Effects {
         work(job, payload.page_ms).await?;
         let mut tx = write(job, last, payload.hold_ms).await?;
         let kind = Kind::new(Self::KIND).map_err(JobError::bug)?;
-        let child = || NewJob::new(kind.clone(), json!({"parent": job.id()}));
+        let group = job.group().filter(|_| payload.children_join);
+        let child = || NewJob { group, ..NewJob::new(kind.clone(), json!({"parent": job.id()})) };
         let children: Vec<NewJob> = std::iter::repeat_with(child).take(payload.children).collect();
         tx.insert_jobs(&children).await?;
         tx.finish().await

@@ -60,7 +60,8 @@ pub(crate) async fn enqueue(
     Ok((status, Json(EnqueueReply { id, duplicate, request_id: request_id.0.to_string() })))
 }
 
-fn job_of(request: EnqueueRequest, request_id: RequestId) -> Result<NewJob, ApiError> {
+/// A job as it was asked for, checked.
+pub(super) fn job_of(request: EnqueueRequest, request_id: RequestId) -> Result<NewJob, ApiError> {
     let kind = Kind::new(request.kind).map_err(|error| ApiError::bad_request(format!("kind: {error}")))?;
     let mut job = NewJob::new(kind, request.payload.unwrap_or_else(|| serde_json::json!({})));
     job.account = AccountId(request.account_id.unwrap_or(0));
@@ -104,7 +105,8 @@ pub(crate) async fn retry_job(app: &App, id: JobId) -> Result<JobState, ApiError
         return Err(ApiError::conflict(format!(
             "job {id} is {}; only a failed or cancelled job is retried",
             job.state
-        )));
+        ))
+        .hint("nor one whose unique key is taken again, nor a member of a cancelled group"));
     }
     app.store.wake(&job.kind).await;
     tracing::info!(JobId = id.0, AccountId = job.account_id.0, "job retried by an operator");
@@ -150,6 +152,7 @@ pub(crate) fn summary_of(row: &JobRow) -> Job {
         kind: row.kind.as_str().to_owned(),
         state: row.state,
         account_id: row.account_id.0,
+        group_id: row.group_id.map(|id| id.0),
         priority: row.priority,
         attempt: row.attempt,
         attempts_max: row.attempts_max,

@@ -18,9 +18,9 @@ pub(crate) async fn list(State(app): State<App>) -> Result<Json<PauseList>, ApiE
     Ok(Json(PauseList { pauses: app.store.list_pauses().await?.iter().map(pause_of).collect() }))
 }
 
-/// Holds back the jobs of a kind, an account or a connection; those that run go on.
+/// Holds back the jobs of a kind, an account, a connection or a group; those that run go on.
 #[utoipa::path(put, path = "/api/v1/pauses/{scope}/{key}", tag = "pauses", request_body = PauseRequest,
-    params(("scope" = String, Path, description = "kind, account or connection"),
+    params(("scope" = String, Path, description = "kind, account, connection or group"),
            ("key" = String, Path, description = "The kind's name, or the id")),
     responses((status = 200, body = Pause), (status = 400, body = ErrorEnvelope)))]
 pub(crate) async fn pause(
@@ -41,9 +41,9 @@ pub(crate) async fn pause_everything(
     Ok(Json(pause_target(&app, &PauseTarget::Everything, &request).await?))
 }
 
-/// Ends the pause of a kind, an account or a connection.
+/// Ends the pause of a kind, an account, a connection or a group.
 #[utoipa::path(delete, path = "/api/v1/pauses/{scope}/{key}", tag = "pauses",
-    params(("scope" = String, Path, description = "kind, account or connection"),
+    params(("scope" = String, Path, description = "kind, account, connection or group"),
            ("key" = String, Path, description = "The kind's name, or the id")),
     responses((status = 200, body = ResumeReply), (status = 404, body = ErrorEnvelope)))]
 pub(crate) async fn resume(

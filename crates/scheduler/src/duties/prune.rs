@@ -1,8 +1,12 @@
 //! Makes the coming days' partitions and drops those past retention; forgets unused states of limits, old minutes of
-//! quotas, and connections' events as old.
+//! quotas, connections' events as old, and groups.
 
 use crate::Office;
+use chrono::Days;
 use store::{Leadership, Retention};
+
+/// Groups forgotten in one go.
+const GROUPS_MAX: i64 = 1_000;
 
 /// Keeps the partitions.
 ///
@@ -14,7 +18,8 @@ pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result
         tracing::info!(partition, "a partition past retention was dropped");
     }
     office.store.prune_limits(leadership).await?;
-    let kept = chrono::TimeDelta::days(i64::from(retention.days));
-    office.store.forget_connection_events(leadership, office.store.now() - kept).await?;
-    Ok(false)
+    let cutoff = office.store.now() - Days::new(u64::from(retention.days));
+    office.store.forget_connection_events(leadership, cutoff).await?;
+    let forgotten = office.store.drop_groups(leadership, cutoff, GROUPS_MAX).await?;
+    Ok(i64::try_from(forgotten)? == GROUPS_MAX)
 }

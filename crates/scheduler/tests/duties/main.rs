@@ -5,6 +5,7 @@
 
 mod limits;
 mod breakers;
+mod groups;
 mod sweeps;
 mod tick;
 mod to_the_queue;

@@ -4,7 +4,7 @@
 use super::claimed::{AttemptKey, ClaimedJob, Delivered, attempt_number};
 use crate::{Store, StoreError};
 use chrono::{DateTime, Utc};
-use domain::{AccountId, AttemptToken, ConnectionId, Flow, JobId, Kind, Place, ServantId, Taken, Visit};
+use domain::{AccountId, AttemptToken, ConnectionId, Flow, GroupId, JobId, Kind, Place, ServantId, Taken, Visit};
 use uuid::Uuid;
 
 macro_rules! claimed_job {
@@ -16,6 +16,7 @@ macro_rules! claimed_job {
             attempts_max: attempt_number(row.attempts_max),
             account: AccountId(row.account_id),
             connection: row.connection_id.map(ConnectionId),
+            group: row.group_id.map(GroupId),
             request_id: row.request_id,
             traceparent: row.traceparent,
             payload: row.payload,
@@ -31,13 +32,14 @@ macro_rules! claim_queued {
     ($name:literal, $given:literal, $($argument:expr),* $(,)?) => {
         sqlx::query!(
             "-- " + $name + "\nWITH RECURSIVE given AS (" + $given + "), pause AS MATERIALIZED (
-                SELECT everything OR $1 = ANY(kinds) AS of_kind, accounts, connections FROM pauses_in_force
+                SELECT everything OR $1 = ANY(kinds) AS of_kind, accounts, connections, groups FROM pauses_in_force
             ), queued AS (
                 SELECT jobs.id, given.sent_at,
                        (SELECT of_kind FROM pause)
                        OR jobs.account_id = ANY ((SELECT accounts FROM pause)::bigint[])
                        OR coalesce(jobs.connection_id = ANY ((SELECT connections FROM pause)::bigint[]), false)
-                       OR EXISTS (SELECT FROM held_connections h WHERE h.id = jobs.connection_id) AS is_held
+                       OR EXISTS (SELECT FROM held_connections h WHERE h.id = jobs.connection_id)
+                       OR coalesce(jobs.group_id = ANY ((SELECT groups FROM pause)::bigint[]), false) AS is_held
                 FROM given JOIN jobs ON jobs.id = given.id
                 WHERE jobs.state = 2 AND jobs.kind = $1
                 ORDER BY jobs.id FOR UPDATE OF jobs SKIP LOCKED
@@ -51,21 +53,21 @@ macro_rules! claim_queued {
                     lease_id = (SELECT id FROM lease), claimed_at = $3, sent_at = queued.sent_at
                 FROM queued WHERE jobs.id = queued.id AND NOT queued.is_held
                 RETURNING jobs.id, attempt, attempts_max, account_id, connection_id, request_id, traceparent,
-                          payload::text AS payload, deadline_at, due_at, checkpoint
+                          payload::text AS payload, deadline_at, due_at, checkpoint, group_id
             ), held AS (
                 UPDATE jobs SET state = 1, queued_at = NULL, sends = 0
                 FROM queued WHERE jobs.id = queued.id AND queued.is_held
-                RETURNING jobs.id
+                RETURNING jobs.id, jobs.group_id
             ), counted AS (
-                INSERT INTO job_count_deltas (kind, state, delta)
-                SELECT $1, 2, -count(*) FROM (SELECT id FROM claimed UNION ALL SELECT id FROM held) AS gone
-                HAVING count(*) > 0
-                UNION ALL SELECT $1, 3, count(*) FROM claimed HAVING count(*) > 0
-                UNION ALL SELECT $1, 1, count(*) FROM held HAVING count(*) > 0
+                INSERT INTO job_count_deltas (kind, state, delta, group_id)
+                SELECT $1, 2, -count(*), group_id
+                FROM (SELECT group_id FROM claimed UNION ALL SELECT group_id FROM held) AS gone GROUP BY group_id
+                UNION ALL SELECT $1, 3, count(*), group_id FROM claimed GROUP BY group_id
+                UNION ALL SELECT $1, 1, count(*), group_id FROM held GROUP BY group_id
             )
             SELECT id AS \"id!\", attempt AS \"attempt!\", attempts_max AS \"attempts_max!\",
                    account_id AS \"account_id!\", connection_id, request_id AS \"request_id!\", traceparent,
-                   payload AS \"payload!\", deadline_at, due_at AS \"due_at!\", checkpoint
+                   payload AS \"payload!\", deadline_at, due_at AS \"due_at!\", checkpoint, group_id
             FROM claimed",
             $($argument),*
         )
@@ -96,7 +98,7 @@ impl Store {
         let rows = sqlx::query!(
             r#"-- claim_ready
             WITH pause AS MATERIALIZED (
-                SELECT everything OR $1 = ANY(kinds) AS of_kind, accounts FROM pauses_in_force
+                SELECT everything OR $1 = ANY(kinds) AS of_kind, accounts, groups FROM pauses_in_force
             ), visit AS MATERIALIZED (
                 SELECT account_id, quantum, turn, after_id
                 FROM unnest($7::bigint[], $8::bigint[], $9::float8[], $10::bigint[]) AS t (account_id, quantum, turn, after_id)
@@ -108,6 +110,7 @@ impl Store {
                     WHERE kind = $1 AND priority = 0 AND ready_at IS NOT NULL AND state = 1 AND connection_id IS NULL
                       AND NOT (SELECT of_kind FROM pause)
                       AND account_id <> ALL ((SELECT accounts FROM pause)::bigint[])
+                      AND (group_id IS NULL OR group_id <> ALL ((SELECT groups FROM pause)::bigint[]))
                       AND NOT is_limited($1, $12, account_id)
                     ORDER BY ready_at, id LIMIT $11 FOR UPDATE SKIP LOCKED) AS first
             ), taken AS MATERIALIZED (
@@ -119,6 +122,7 @@ impl Store {
                         FROM jobs
                         WHERE kind = $1 AND account_id = visit.account_id AND coalesce(connection_id, 0) = 0
                           AND ready_at IS NOT NULL AND state = 1
+                          AND (group_id IS NULL OR group_id <> ALL ((SELECT groups FROM pause)::bigint[]))
                           AND ((date_part('epoch', ready_at - '2000-01-01 00:00:00+00'::timestamptz) + 60 * priority), id)
                               > (visit.turn, visit.after_id)
                           AND id <> ALL ((SELECT coalesce(array_agg(id), '{}') FROM urgent)::bigint[])
@@ -134,15 +138,15 @@ impl Store {
                     lease_id = (SELECT id FROM lease), claimed_at = $4
                 FROM taken WHERE jobs.id = taken.id
                 RETURNING jobs.id, attempt, attempts_max, account_id, connection_id, request_id, traceparent,
-                          payload::text AS payload, deadline_at, due_at, checkpoint, taken.turn, taken.is_urgent
+                          payload::text AS payload, deadline_at, due_at, checkpoint, group_id, taken.turn, taken.is_urgent
             ), counted AS (
-                INSERT INTO job_count_deltas (kind, state, delta)
-                SELECT $1, 1, -count(*) FROM claimed HAVING count(*) > 0
-                UNION ALL SELECT $1, 3, count(*) FROM claimed HAVING count(*) > 0
+                INSERT INTO job_count_deltas (kind, state, delta, group_id)
+                SELECT $1, 1, -count(*), group_id FROM claimed GROUP BY group_id
+                UNION ALL SELECT $1, 3, count(*), group_id FROM claimed GROUP BY group_id
             )
             SELECT id AS "id!", attempt AS "attempt!", attempts_max AS "attempts_max!", account_id AS "account_id!",
                    connection_id, request_id AS "request_id!", traceparent, payload AS "payload!", deadline_at, due_at AS "due_at!",
-                   checkpoint, turn AS "turn!", is_urgent AS "is_urgent!"
+                   checkpoint, group_id, turn AS "turn!", is_urgent AS "is_urgent!"
             FROM claimed"#,
             kind.as_str(),
             limit,

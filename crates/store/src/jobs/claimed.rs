@@ -1,7 +1,7 @@
 //! What a claim hands to a servant, and whether a change took place. Types only; the statements are in `transition`.
 
 use chrono::{DateTime, Utc};
-use domain::{AccountId, AttemptToken, ConnectionId, JobId};
+use domain::{AccountId, AttemptToken, ConnectionId, GroupId, JobId};
 use uuid::Uuid;
 
 /// One attempt: the job and the token that its claim drew. The jobs of one claim share a token; two claims of a job
@@ -37,6 +37,8 @@ pub struct ClaimedJob {
     pub account: AccountId,
     /// The connection it works on.
     pub connection: Option<ConnectionId>,
+    /// The group that it is a member of.
+    pub group: Option<GroupId>,
     /// Which request asked for it.
     pub request_id: Uuid,
     /// The trace context of that request.

@@ -219,7 +219,8 @@ impl Store {
         let ids: Vec<i64> = visits.iter().map(|visit| visit.after.map_or(0, |place| place.id.0)).collect();
         let rows = sqlx::query!(
             r#"-- upcoming
-            WITH visit AS MATERIALIZED (
+            WITH pause AS MATERIALIZED (SELECT groups FROM pauses_in_force),
+            visit AS MATERIALIZED (
                 SELECT account_id, connection, quantum, turn, after_id
                 FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::float8[], $6::bigint[])
                      AS t (account_id, connection, quantum, turn, after_id)
@@ -227,6 +228,7 @@ impl Store {
                 SELECT id, account_id, connection FROM (
                     SELECT id, account_id, coalesce(connection_id, 0) AS connection FROM jobs
                     WHERE kind = $1 AND priority = 0 AND ready_at IS NOT NULL AND state = 1
+                      AND (group_id IS NULL OR group_id <> ALL ((SELECT groups FROM pause)::bigint[]))
                       AND (account_id, coalesce(connection_id, 0)) IN (SELECT account_id, connection FROM visit)
                     ORDER BY ready_at, id LIMIT $7 FOR UPDATE SKIP LOCKED) AS first
             )
@@ -241,6 +243,7 @@ impl Store {
                     FROM jobs
                     WHERE kind = $1 AND account_id = visit.account_id AND coalesce(connection_id, 0) = visit.connection
                       AND ready_at IS NOT NULL AND state = 1
+                      AND (group_id IS NULL OR group_id <> ALL ((SELECT groups FROM pause)::bigint[]))
                       AND ((date_part('epoch', ready_at - '2000-01-01 00:00:00+00'::timestamptz) + 60 * priority), id)
                           > (visit.turn, visit.after_id)
                       AND id <> ALL ((SELECT coalesce(array_agg(id), '{}') FROM urgent)::bigint[])
@@ -290,7 +293,7 @@ impl Store {
             WITH queued AS (
                 UPDATE jobs SET state = 2, queued_at = $2, sends = 1
                 FROM unnest($3::bigint[]) AS t (id) WHERE jobs.id = t.id AND jobs.state = 1
-                RETURNING jobs.id, jobs.account_id
+                RETURNING jobs.id, jobs.account_id, jobs.group_id
             ), posted AS (
                 INSERT INTO outbox (job_id, account_id, kind, queued_at) SELECT id, account_id, $1, $2 FROM queued
             ), noted AS (
@@ -299,9 +302,9 @@ impl Store {
             ), permitted AS (
                 INSERT INTO permits (job_ids) SELECT $4 WHERE cardinality($4::bigint[]) > 0
             )
-            INSERT INTO job_count_deltas (kind, state, delta)
-            SELECT $1, 1, -count(*) FROM queued HAVING count(*) > 0
-            UNION ALL SELECT $1, 2, count(*) FROM queued HAVING count(*) > 0"#,
+            INSERT INTO job_count_deltas (kind, state, delta, group_id)
+            SELECT $1, 1, -count(*), group_id FROM queued GROUP BY group_id
+            UNION ALL SELECT $1, 2, count(*), group_id FROM queued GROUP BY group_id"#,
             kind.as_str(),
             self.clock.now(),
             &ids,

@@ -1,9 +1,9 @@
 //! How jobs come into being: in bulk, idempotent where a key is given. Owns INSERT into `jobs`; every later change
 //! of a job's state is in `transition`.
 
-use crate::{Store, StoreError, Tx};
+use crate::{Store, StoreError, Tx, groups::admit};
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{AccountId, ConnectionId, JobId, JobState, Kind, RetryPolicy};
+use domain::{AccountId, ConnectionId, GroupId, JobId, JobState, Kind, RetryPolicy};
 use sqlx::PgConnection;
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -17,6 +17,8 @@ pub struct NewJob {
     pub account: AccountId,
     /// The connection it works on.
     pub connection: Option<ConnectionId>,
+    /// The group that it is a member of.
+    pub group: Option<GroupId>,
     /// What to do; the kind's own shape.
     pub payload: serde_json::Value,
     /// 0 (urgent) to 4 (whenever); 2 is ordinary.
@@ -61,6 +63,7 @@ impl NewJob {
             kind,
             account: AccountId::SYSTEM,
             connection: None,
+            group: None,
             payload,
             priority: 2,
             attempts_max: RetryPolicy::default().attempts_max,
@@ -78,8 +81,9 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; then none of them is in the ledger, unless the answer to the commit was lost.
+    /// [`StoreError::NotAdmitted`] when a group takes no members.
     pub async fn insert_jobs(&self, jobs: &[NewJob]) -> Result<Vec<Inserted>, StoreError> {
-        let inserted = if jobs.iter().all(|job| job.unique.is_none()) {
+        let inserted = if jobs.iter().all(|job| job.unique.is_none() && job.group.is_none()) {
             // One statement is a transaction by itself: two round trips less.
             let rows: Vec<&NewJob> = jobs.iter().collect();
             let mut conn = self.pool.acquire().await?;
@@ -103,6 +107,21 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn insert_jobs_in(&self, tx: &mut Tx, jobs: &[NewJob]) -> Result<Vec<Inserted>, StoreError> {
+        self.insert_children_in(tx, None, jobs).await
+    }
+
+    /// The same for a running job that is a member of `member_of`: its children may join that group although it is
+    /// sealed, since the group cannot end before their parent has, and both are one commit.
+    ///
+    /// # Errors
+    /// [`StoreError`]; [`StoreError::NotAdmitted`] when a group takes no members.
+    pub async fn insert_children_in(
+        &self,
+        tx: &mut Tx,
+        member_of: Option<GroupId>,
+        jobs: &[NewJob],
+    ) -> Result<Vec<Inserted>, StoreError> {
+        admit(&mut tx.inner, jobs, member_of).await?;
         let now = self.clock.now();
         let (keyed, plain): (Vec<_>, Vec<_>) = jobs.iter().enumerate().partition(|(_, job)| job.unique.is_some());
         let mut answers = BTreeMap::new();
@@ -120,25 +139,29 @@ impl Store {
 
 /// Inserts jobs without keys in one statement; ids come back in the rows' order, since the sequence hands them out
 /// in the order of the unnested arrays.
-async fn insert_plain(conn: &mut PgConnection, jobs: &[&NewJob], now: DateTime<Utc>) -> Result<Vec<JobId>, StoreError> {
+pub(crate) async fn insert_plain(
+    conn: &mut PgConnection,
+    jobs: &[&NewJob],
+    now: DateTime<Utc>,
+) -> Result<Vec<JobId>, StoreError> {
     let column = Columns::of(jobs, now);
     let ids = sqlx::query_scalar!(
         r#"-- insert_plain
         WITH inserted AS (
             INSERT INTO jobs (account_id, due_at, created_at, ready_at, state, priority, attempts_max, kind,
-                              request_id, payload, connection_id, deadline_at, traceparent)
+                              request_id, payload, connection_id, deadline_at, traceparent, group_id)
             SELECT coalesce(t.account_id, ($2::bigint[])[1]), t.due_at, $1, CASE WHEN t.due_at <= $1 THEN t.due_at END,
                    CASE WHEN t.due_at <= $1 THEN 1 ELSE 0 END, coalesce(t.priority, ($4::smallint[])[1]),
                    coalesce(t.attempts_max, ($5::smallint[])[1]), coalesce(t.kind, ($6::text[])[1]),
-                   t.request_id, t.payload, t.connection_id, t.deadline_at, t.traceparent
+                   t.request_id, t.payload, t.connection_id, t.deadline_at, t.traceparent, t.group_id
             FROM unnest($2::bigint[], $3::timestamptz[], $4::smallint[], $5::smallint[], $6::text[], $7::uuid[],
-                        $8::jsonb[], $9::bigint[], $10::timestamptz[], $11::text[])
+                        $8::jsonb[], $9::bigint[], $10::timestamptz[], $11::text[], $15::bigint[])
                  AS t (account_id, due_at, priority, attempts_max, kind, request_id, payload, connection_id,
-                       deadline_at, traceparent)
+                       deadline_at, traceparent, group_id)
             RETURNING id
         ), counted AS (
-            INSERT INTO job_count_deltas (kind, state, delta)
-            SELECT * FROM unnest($12::text[], $13::smallint[], $14::bigint[])
+            INSERT INTO job_count_deltas (kind, state, delta, group_id)
+            SELECT * FROM unnest($12::text[], $13::smallint[], $14::bigint[], $16::bigint[])
         )
         SELECT coalesce(array_agg(id ORDER BY id), '{}') AS "ids!" FROM inserted"#,
         now,
@@ -155,6 +178,8 @@ async fn insert_plain(conn: &mut PgConnection, jobs: &[&NewJob], now: DateTime<U
         &column.counted_kind as &[&str],
         &column.counted_state,
         &column.counted,
+        column.group_id as Option<Vec<Option<i64>>>,
+        column.counted_group as Option<Vec<Option<i64>>>,
     )
     .fetch_one(conn)
     .await?;
@@ -174,17 +199,19 @@ struct Columns<'a> {
     connection_id: Option<Vec<Option<i64>>>,
     deadline_at: Option<Vec<Option<DateTime<Utc>>>>,
     traceparent: Option<Vec<Option<&'a str>>>,
+    group_id: Option<Vec<Option<i64>>>,
     /// What the counters gain: all rows go in or none, so it is known beforehand.
     counted_kind: Vec<&'a str>,
     counted_state: Vec<i16>,
     counted: Vec<i64>,
+    counted_group: Option<Vec<Option<i64>>>,
 }
 
 impl<'a> Columns<'a> {
     fn of(jobs: &[&'a NewJob], now: DateTime<Utc>) -> Self {
-        let mut counts: BTreeMap<(&str, i16), i64> = BTreeMap::new();
+        let mut counts: BTreeMap<(&str, i16, Option<GroupId>), i64> = BTreeMap::new();
         for job in jobs {
-            *counts.entry((job.kind.as_str(), first_state(job, now).code())).or_default() += 1;
+            *counts.entry((job.kind.as_str(), first_state(job, now).code(), job.group)).or_default() += 1;
         }
         Self {
             account_id: once_if_same(jobs.iter().map(|j| j.account.0)),
@@ -197,8 +224,10 @@ impl<'a> Columns<'a> {
             connection_id: unless_empty(jobs.iter().map(|j| j.connection.map(|c| c.0))),
             deadline_at: unless_empty(jobs.iter().map(|j| j.deadline_at)),
             traceparent: unless_empty(jobs.iter().map(|j| j.traceparent.as_deref())),
-            counted_kind: counts.keys().map(|(kind, _)| *kind).collect(),
-            counted_state: counts.keys().map(|(_, state)| *state).collect(),
+            group_id: unless_empty(jobs.iter().map(|j| j.group.map(|g| g.0))),
+            counted_kind: counts.keys().map(|(kind, ..)| *kind).collect(),
+            counted_state: counts.keys().map(|(_, state, _)| *state).collect(),
+            counted_group: unless_empty(counts.keys().map(|(.., group)| group.map(|g| g.0))),
             counted: counts.into_values().collect(),
         }
     }
@@ -244,12 +273,13 @@ async fn insert_keyed(conn: &mut PgConnection, job: &NewJob, now: DateTime<Utc>)
         r#"-- insert_keyed
         WITH inserted AS (
             INSERT INTO jobs (account_id, due_at, created_at, ready_at, state, priority, attempts_max, kind,
-                              request_id, payload, connection_id, deadline_at, traceparent, unique_key)
-            VALUES ($1, $2::timestamptz, $3::timestamptz, CASE WHEN $2::timestamptz <= $3::timestamptz THEN $2::timestamptz END, $4::smallint, $5, $6, $7::text, $8, $9, $10, $11, $12, $13)
+                              request_id, payload, connection_id, deadline_at, traceparent, unique_key, group_id)
+            VALUES ($1, $2::timestamptz, $3::timestamptz, CASE WHEN $2::timestamptz <= $3::timestamptz THEN $2::timestamptz END, $4::smallint, $5, $6, $7::text, $8, $9, $10, $11, $12, $13, $14::bigint)
             ON CONFLICT (kind, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
             RETURNING id
         ), counted AS (
-            INSERT INTO job_count_deltas (kind, state, delta) SELECT $7::text, $4::smallint, 1 FROM inserted
+            INSERT INTO job_count_deltas (kind, state, delta, group_id)
+            SELECT $7::text, $4::smallint, 1, $14::bigint FROM inserted
         )
         SELECT id AS "id!" FROM inserted"#,
         job.account.0,
@@ -265,6 +295,7 @@ async fn insert_keyed(conn: &mut PgConnection, job: &NewJob, now: DateTime<Utc>)
         job.deadline_at,
         job.traceparent,
         key,
+        job.group.map(|g| g.0),
     )
     .fetch_optional(&mut *conn)
     .await?;

@@ -10,7 +10,7 @@
 use super::read::{JobRow, RawJob, finished_jobs, live_jobs};
 use crate::{Store, StoreError};
 use chrono::{DateTime, Utc};
-use domain::{AccountId, JobId, JobState, Kind};
+use domain::{AccountId, GroupId, JobId, JobState, Kind};
 use std::cmp::Reverse;
 
 /// Rows of one page at the most.
@@ -25,6 +25,8 @@ pub struct JobFilter {
     pub kind: Option<Kind>,
     /// Of this account.
     pub account: Option<AccountId>,
+    /// A member of this group.
+    pub group: Option<GroupId>,
     /// Created at this time or before.
     pub older_than: Option<DateTime<Utc>>,
     /// Created at this time or after.
@@ -34,13 +36,13 @@ pub struct JobFilter {
 }
 
 /// A filter as arguments of statements.
-struct Bounds {
-    states: Vec<JobState>,
-    kinds: Vec<String>,
-    older_than: DateTime<Utc>,
-    newer_than: DateTime<Utc>,
-    before_id: i64,
-    limit: i64,
+pub(super) struct Bounds {
+    pub(super) states: Vec<JobState>,
+    pub(super) kinds: Vec<String>,
+    pub(super) older_than: DateTime<Utc>,
+    pub(super) newer_than: DateTime<Utc>,
+    pub(super) before_id: i64,
+    pub(super) limit: i64,
 }
 
 impl Bounds {
@@ -48,7 +50,7 @@ impl Bounds {
         self.states.contains(&state)
     }
 
-    fn codes(&self) -> Vec<i16> {
+    pub(super) fn codes(&self) -> Vec<i16> {
         self.states.iter().map(|state| state.code()).collect()
     }
 }
@@ -68,6 +70,9 @@ impl Store {
             limit: limit.clamp(1, PAGE_ROWS_MAX),
         };
         let is_everything = filter.kind.is_none() && filter.states.is_empty();
+        if let Some(group) = filter.group {
+            return page_of(self.members(group, filter.account, &bounds).await?, bounds.limit);
+        }
         if filter.kind.is_none() && !is_everything {
             bounds.kinds = self.kinds_in(&bounds.codes()).await?;
         }
@@ -93,11 +98,7 @@ impl Store {
                 rows.extend(self.finished_in(*state, &bounds).await?);
             }
         }
-        // A job that finished between two statements is in both answers; the later one is true.
-        rows.sort_by_key(|row| Reverse((row.id, row.finished_at)));
-        rows.dedup_by_key(|row| row.id);
-        rows.truncate(usize::try_from(bounds.limit).unwrap_or(usize::MAX));
-        rows.into_iter().map(RawJob::check).collect()
+        page_of(rows, bounds.limit)
     }
 
     /// The jobs of a kind that are due or under way and its latest finished ones, newest first.
@@ -334,6 +335,14 @@ impl Store {
         .fetch_all(&self.pool)
         .await?)
     }
+}
+
+fn page_of(mut rows: Vec<RawJob>, limit: i64) -> Result<Vec<JobRow>, StoreError> {
+    // A job that finished between two statements is in both answers; the later one is true.
+    rows.sort_by_key(|row| Reverse((row.id, row.finished_at)));
+    rows.dedup_by_key(|row| row.id);
+    rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    rows.into_iter().map(RawJob::check).collect()
 }
 
 /// PostgreSQL's timestamps end before chrono's; no job is created later than this.

@@ -3,7 +3,7 @@
 
 use crate::{Store, StoreError};
 use chrono::{DateTime, Utc};
-use domain::{AccountId, ConnectionId, JobId, JobState, Kind, ScheduleId, ServantId};
+use domain::{AccountId, ConnectionId, GroupId, JobId, JobState, Kind, ScheduleId, ServantId};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -36,6 +36,8 @@ pub struct JobRow {
     pub connection_id: Option<ConnectionId>,
     /// The schedule that made it.
     pub schedule_id: Option<ScheduleId>,
+    /// The group that it is a member of.
+    pub group_id: Option<GroupId>,
     /// Its unique key.
     pub unique_key: Option<String>,
     /// Not after this time.
@@ -79,6 +81,7 @@ pub(super) struct RawJob {
     pub(super) payload: Value,
     pub(super) connection_id: Option<i64>,
     pub(super) schedule_id: Option<i64>,
+    pub(super) group_id: Option<i64>,
     pub(super) unique_key: Option<String>,
     pub(super) deadline_at: Option<DateTime<Utc>>,
     pub(super) traceparent: Option<String>,
@@ -111,6 +114,7 @@ impl RawJob {
             payload: self.payload,
             connection_id: self.connection_id.map(ConnectionId),
             schedule_id: self.schedule_id.map(ScheduleId),
+            group_id: self.group_id.map(GroupId),
             unique_key: self.unique_key,
             deadline_at: self.deadline_at,
             traceparent: self.traceparent,
@@ -136,7 +140,7 @@ macro_rules! live_jobs {
             "-- " + $name + "\nSELECT id, account_id, kind, state, priority, attempt, attempts_max, sends,
                 cancel_requested, request_id, payload, connection_id, schedule_id, unique_key, deadline_at,
                 traceparent, checkpoint, progress, servant_id, created_at, due_at, ready_at, queued_at, sent_at,
-                claimed_at, NULL::timestamptz AS finished_at
+                claimed_at, NULL::timestamptz AS finished_at, group_id
             FROM " + $from,
             $($argument),*
         )
@@ -151,7 +155,7 @@ macro_rules! finished_jobs {
             "-- " + $name + "\nSELECT id, account_id, kind, state, priority, attempt, attempts_max,
                 0::smallint AS \"sends!\", false AS \"cancel_requested!\", request_id, payload, connection_id,
                 schedule_id, unique_key, deadline_at, traceparent, checkpoint, progress, servant_id, created_at,
-                due_at, ready_at, queued_at, sent_at, claimed_at, finished_at AS \"finished_at?\"
+                due_at, ready_at, queued_at, sent_at, claimed_at, finished_at AS \"finished_at?\", group_id
             FROM " + $from,
             $($argument),*
         )

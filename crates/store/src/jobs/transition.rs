@@ -8,7 +8,10 @@ use super::{
     fate::{FailedAttempt, Fate, Rescued, Settled},
     lost::{drop_empty_leases, expired_leases, lock_jobs_of},
 };
-use crate::{Leadership, Store, StoreError, Tx};
+use crate::{
+    Leadership, Store, StoreError, Tx,
+    groups::{await_again, lock_groups_of},
+};
 use chrono::{DateTime, Utc};
 use domain::{ConnectionId, JobId, Kind};
 use std::collections::HashSet;
@@ -23,10 +26,10 @@ macro_rules! moving_to_finished {
             "-- " + $name + "\nWITH " + $ended + ", kept AS (
                 INSERT INTO finished_jobs (state, finished_at, id, account_id, due_at, created_at, ready_at, priority,
                     attempt, attempts_max, kind, request_id, payload, connection_id, schedule_id, unique_key,
-                    deadline_at, traceparent, queued_at, checkpoint, progress, sent_at, claimed_at, servant_id)
+                    deadline_at, traceparent, queued_at, checkpoint, progress, sent_at, claimed_at, servant_id, group_id)
                 SELECT " + $state + ", " + $now + ", id, account_id, due_at, created_at, ready_at, priority,
                     attempt, attempts_max, kind, request_id, payload, connection_id, schedule_id, unique_key,
-                    deadline_at, traceparent, queued_at, checkpoint, progress, sent_at, claimed_at, servant_id
+                    deadline_at, traceparent, queued_at, checkpoint, progress, sent_at, claimed_at, servant_id, group_id
                 FROM ended
             ), " + $rest,
             $($argument),*
@@ -49,11 +52,11 @@ impl Store {
                 WHERE ready_at IS NULL AND due_at <= $3 AND state = 0 AND EXISTS (SELECT FROM led)
                 ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED
             ), promoted AS (
-                UPDATE jobs SET state = 1, ready_at = $3 FROM due WHERE jobs.id = due.id RETURNING jobs.kind
+                UPDATE jobs SET state = 1, ready_at = $3 FROM due WHERE jobs.id = due.id RETURNING jobs.kind, jobs.group_id
             ), counted AS (
-                INSERT INTO job_count_deltas (kind, state, delta)
-                SELECT kind, 0, -count(*) FROM promoted GROUP BY kind
-                UNION ALL SELECT kind, 1, count(*) FROM promoted GROUP BY kind
+                INSERT INTO job_count_deltas (kind, state, delta, group_id)
+                SELECT kind, 0, -count(*), group_id FROM promoted GROUP BY kind, group_id
+                UNION ALL SELECT kind, 1, count(*), group_id FROM promoted GROUP BY kind, group_id
             )
             SELECT DISTINCT kind AS "kind!" FROM promoted"#,
             leadership.term.0,
@@ -182,16 +185,21 @@ impl Store {
 
     /// [`JobEvent::Retry`](domain::JobEvent::Retry) by an operator: failed and cancelled jobs are ready again, with
     /// all their attempts and what they had saved. One whose unique key is taken again, by an unfinished job or by a
-    /// newer one of `jobs`, stays where it is.
+    /// newer one of `jobs`, stays where it is; so does a member of a cancelled group. A group that failed waits again
+    /// for the member.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn retry_jobs(&self, jobs: &[JobId]) -> Result<Vec<JobId>, StoreError> {
         let ids: Vec<i64> = jobs.iter().map(|id| id.0).collect();
-        let retried = sqlx::query_scalar!(
+        let now = self.clock.now();
+        let mut tx = self.pool.begin().await?;
+        let closed = lock_groups_of(&mut tx, &ids).await?;
+        let retried = sqlx::query!(
             r#"-- retry_jobs
             WITH found AS (
                 SELECT id, finished_at FROM finished_jobs WHERE id = ANY($1) AND state IN (5, 6)
+                  AND (group_id IS NULL OR group_id <> ALL($3))
                   AND NOT EXISTS (SELECT FROM jobs WHERE jobs.kind = finished_jobs.kind
                                   AND jobs.unique_key = finished_jobs.unique_key)
                   AND NOT EXISTS (SELECT FROM finished_jobs newer
@@ -204,22 +212,31 @@ impl Store {
                 RETURNING f.*
             ), again AS (
                 INSERT INTO jobs (id, account_id, due_at, created_at, ready_at, state, priority, attempts_max, kind,
-                    request_id, payload, connection_id, unique_key, deadline_at, traceparent, checkpoint, progress)
+                    request_id, payload, connection_id, unique_key, deadline_at, traceparent, checkpoint, progress, group_id)
                 SELECT id, account_id, $2, created_at, $2, 1, priority, attempts_max, kind,
-                    request_id, payload, connection_id, unique_key, NULL, traceparent, checkpoint, progress
+                    request_id, payload, connection_id, unique_key, NULL, traceparent, checkpoint, progress, group_id
                 FROM taken
             ), counted AS (
-                INSERT INTO job_count_deltas (kind, state, delta)
-                SELECT kind, state, -count(*) FROM taken GROUP BY kind, state
-                UNION ALL SELECT kind, 1, count(*) FROM taken GROUP BY kind
+                INSERT INTO job_count_deltas (kind, state, delta, group_id, done, total)
+                SELECT kind, state, -count(*), group_id,
+                    -sum(progress_done(progress)) FILTER (WHERE group_id IS NOT NULL),
+                    -sum(progress_total(progress)) FILTER (WHERE group_id IS NOT NULL)
+                FROM taken GROUP BY kind, state, group_id
+                UNION ALL SELECT kind, 1, count(*), group_id, NULL, NULL FROM taken GROUP BY kind, group_id
             )
-            SELECT id AS "id!" FROM taken"#,
+            SELECT id AS "id!", group_id FROM taken"#,
             &ids,
-            self.clock.now(),
+            now,
+            &closed,
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *tx)
         .await?;
-        Ok(retried.into_iter().map(JobId).collect())
+        let groups: Vec<i64> = retried.iter().filter_map(|row| row.group_id).collect();
+        if !groups.is_empty() {
+            await_again(&mut tx, &groups, now).await?;
+        }
+        tx.commit().await?;
+        Ok(retried.into_iter().map(|row| JobId(row.id)).collect())
     }
 }
 
@@ -244,9 +261,11 @@ pub(crate) async fn cancel(
         "asked AS (
             UPDATE jobs SET cancel_requested = true FROM found WHERE jobs.id = found.id AND found.state = 3
         ), counted AS (
-            INSERT INTO job_count_deltas (kind, state, delta)
-            SELECT kind, state, -count(*) FROM ended GROUP BY kind, state
-            UNION ALL SELECT kind, 6, count(*) FROM ended GROUP BY kind
+            INSERT INTO job_count_deltas (kind, state, delta, group_id, done, total)
+            SELECT kind, state, -count(*), group_id, NULL::bigint, NULL::bigint FROM ended GROUP BY kind, state, group_id
+            UNION ALL SELECT kind, 6, count(*), group_id,
+                sum(progress_done(progress)) FILTER (WHERE group_id IS NOT NULL),
+                sum(progress_total(progress)) FILTER (WHERE group_id IS NOT NULL) FROM ended GROUP BY kind, group_id
         )
         SELECT id AS \"id!\" FROM found",
         &ids,
@@ -276,9 +295,11 @@ async fn succeed(
         "4",
         "$3",
         "counted AS (
-            INSERT INTO job_count_deltas (kind, state, delta)
-            SELECT kind, 3, -count(*) FROM ended GROUP BY kind
-            UNION ALL SELECT kind, 4, count(*) FROM ended GROUP BY kind
+            INSERT INTO job_count_deltas (kind, state, delta, group_id, done, total)
+            SELECT kind, 3, -count(*), group_id, NULL::bigint, NULL::bigint FROM ended GROUP BY kind, group_id
+            UNION ALL SELECT kind, 4, count(*), group_id,
+                sum(progress_done(progress)) FILTER (WHERE group_id IS NOT NULL),
+                sum(progress_total(progress)) FILTER (WHERE group_id IS NOT NULL) FROM ended GROUP BY kind, group_id
         ), outcomes AS (
             INSERT INTO connection_outcomes (connection_id, started_at, ended_at, succeeded, failed)
             SELECT connection_id, max(claimed_at), $3, count(*)::integer, 0
@@ -316,7 +337,8 @@ async fn settle(
             SELECT jobs.id, t.charged, t.due, t.class, t.error, t.parks,
                    CASE WHEN t.parks AND NOT EXISTS (SELECT FROM connections WHERE connections.id = jobs.connection_id)
                         THEN 5::smallint ELSE t.to_state END AS to_state,
-                   jobs.attempt, jobs.servant_id, jobs.claimed_at, jobs.kind, jobs.connection_id
+                   jobs.attempt, jobs.servant_id, jobs.claimed_at, jobs.kind, jobs.connection_id, jobs.group_id,
+                   CASE WHEN jobs.group_id IS NOT NULL AND t.to_state IN (5, 6) THEN jobs.progress END AS progress
             FROM unnest($1::bigint[], $2::uuid[], $3::smallint[], $4::boolean[], $5::timestamptz[], $6::text[],
                         $7::text[], $9::boolean[])
                  AS t (id, token, to_state, charged, due, class, error, parks)
@@ -352,9 +374,12 @@ async fn settle(
             INSERT INTO attempts (job_id, attempt, class, error, servant_id, claimed_at, ended_at)
             SELECT id, attempt, class, error, servant_id, claimed_at, $8 FROM held WHERE class IS NOT NULL
         ), counted AS (
-            INSERT INTO job_count_deltas (kind, state, delta)
-            SELECT kind, 3, -count(*) FROM held GROUP BY kind
-            UNION ALL SELECT kind, to_state, count(*) FROM held GROUP BY kind, to_state
+            INSERT INTO job_count_deltas (kind, state, delta, group_id, done, total)
+            SELECT kind, 3, -count(*), group_id, NULL::bigint, NULL::bigint FROM held GROUP BY kind, group_id
+            UNION ALL SELECT kind, to_state, count(*), group_id,
+                sum(progress_done(progress)) FILTER (WHERE progress IS NOT NULL),
+                sum(progress_total(progress)) FILTER (WHERE progress IS NOT NULL)
+            FROM held GROUP BY kind, to_state, group_id
         )
         SELECT held.id AS \"id!\", parked.id AS \"parked?\"
         FROM held LEFT JOIN parked ON parked.id = held.connection_id",

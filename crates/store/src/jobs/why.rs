@@ -91,10 +91,12 @@ impl Store {
             SELECT scope, key, paused_by, reason, paused_at FROM pauses
             WHERE (scope = 'everything' AND key = '') OR (scope = 'kind' AND key = $1)
                OR (scope = 'account' AND key = $2) OR (scope = 'connection' AND key = $3)
-            LIMIT 4",
+               OR (scope = 'group' AND key = $4)
+            LIMIT 5",
             job.kind.as_str(),
             job.account_id.to_string(),
             job.connection_id.map(|id| id.to_string()),
+            job.group_id.map(|id| id.to_string()),
         )
         .fetch_all(&self.pool)
         .await?;

@@ -6,6 +6,8 @@
 mod budgets;
 mod claims;
 mod connections;
+mod groups;
+mod groups_end;
 mod inserts;
 mod leading;
 mod limits;

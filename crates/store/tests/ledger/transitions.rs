@@ -70,13 +70,26 @@ async fn apply(world: &World, event: JobEvent, kind: &Kind, id: JobId, key: Atte
 
 #[tokio::test]
 async fn every_state_meets_every_event_as_the_table_says() {
-    let world = World::new().await;
+    meet_every_event(&World::new().await).await;
+}
+
+#[tokio::test]
+async fn members_of_a_group_meet_every_event_and_its_counters_follow() {
+    let mut world = World::new().await;
+    world.group = Some(world.open_group().await);
+    meet_every_event(&world).await;
+    let counts = world.group_row(world.group.unwrap()).await.counts;
+    let jobs = i64::try_from(JobState::ALL.len() * JobEvent::ALL.len()).unwrap();
+    assert_eq!(counts.members(), jobs, "{counts:?}");
+}
+
+async fn meet_every_event(world: &World) {
     for state in JobState::ALL {
         for event in JobEvent::ALL {
             let kind = kind(&format!("{state}_{}", format!("{event:?}").to_lowercase()));
             let attempts_max = if event == JobEvent::RescueFailed { 1 } else { 3 };
             let (id, key) = world.job_in(state, &kind, attempts_max).await;
-            let applied = apply(&world, event, &kind, id, key).await;
+            let applied = apply(world, event, &kind, id, key).await;
             let expected = next(state, event);
             assert_eq!(applied, expected.is_some(), "{event:?} on {state} answered wrongly");
             assert_eq!(world.state(id).await, expected.unwrap_or(state), "{event:?} on {state}");

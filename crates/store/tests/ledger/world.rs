@@ -2,11 +2,14 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
-    AccountId, AttemptToken, Clock, ConnectionId, ErrorClass, Failure, JobId, JobState, Kind, ManualClock, ServantId,
+    AccountId, AttemptToken, Clock, ConnectionId, ErrorClass, Failure, Finishing, GroupId, JobId, JobState, Kind,
+    ManualClock, ServantId,
 };
 use sqlx::PgPool;
 use std::time::Duration;
-use store::{AttemptKey, ClaimedJob, FailedAttempt, Fate, Inserted, Leadership, NewJob, NewServant, Store};
+use store::{
+    AttemptKey, ClaimedJob, FailedAttempt, Fate, GroupRow, Inserted, Leadership, NewGroup, NewJob, NewServant, Store,
+};
 use testkit::TestDatabase;
 
 /// Seconds for which claims in these tests are good.
@@ -20,6 +23,8 @@ pub(crate) struct World {
     pub(crate) lead: Leadership,
     pub(crate) servant: ServantId,
     pub(crate) sql: PgPool,
+    /// The group that jobs of `job_in` belong to.
+    pub(crate) group: Option<GroupId>,
 }
 
 pub(crate) fn kind(name: &str) -> Kind {
@@ -45,7 +50,7 @@ impl World {
         let store = database.store_with(Clock::Manual(clock.clone())).await;
         let lead = store.lead("boot-1", 10).await.unwrap().unwrap();
         let sql = PgPool::connect(database.url()).await.unwrap();
-        let mut world = Self { database, store, clock, lead, servant: ServantId(0), sql };
+        let mut world = Self { database, store, clock, lead, servant: ServantId(0), sql, group: None };
         world.servant = world.another_servant().await;
         world
     }
@@ -94,6 +99,7 @@ impl World {
     pub(crate) async fn job_in(&self, state: JobState, kind: &Kind, attempts_max: u16) -> (JobId, AttemptKey) {
         let mut new = NewJob::new(kind.clone(), serde_json::json!({}));
         new.attempts_max = attempts_max;
+        new.group = self.group;
         if state == JobState::Scheduled {
             new.due_at = Some(self.after_secs(60));
         }
@@ -132,6 +138,29 @@ impl World {
     /// One number of a job that is unfinished.
     pub(crate) async fn attempt(&self, id: JobId) -> i16 {
         sqlx::query_scalar("SELECT attempt FROM jobs WHERE id = $1").bind(id.0).fetch_one(&self.sql).await.unwrap()
+    }
+
+    /// A group that anybody may join.
+    pub(crate) async fn open_group(&self) -> GroupId {
+        self.group_with(None, &[], false).await.0
+    }
+
+    pub(crate) async fn group_with(
+        &self,
+        finishing: Option<Finishing>,
+        members: &[NewJob],
+        is_sealed: bool,
+    ) -> (GroupId, Vec<JobId>) {
+        let (name, created_by) = ("back-fill".to_owned(), "ada".to_owned());
+        let account = AccountId::SYSTEM;
+        let new = NewGroup { name, account, finishing, created_by, request_id: uuid::Uuid::new_v4() };
+        let (id, inserted) = self.store.create_group(&new, members, is_sealed).await.unwrap();
+        let id_of = |inserted| if let Inserted::New(id) = inserted { id } else { panic!("a duplicate") };
+        (id, inserted.into_iter().map(id_of).collect())
+    }
+
+    pub(crate) async fn group_row(&self, id: GroupId) -> GroupRow {
+        self.store.find_group(id).await.unwrap().expect("a group was lost")
     }
 
     pub(crate) async fn count(&self, statement: &'static str) -> i64 {

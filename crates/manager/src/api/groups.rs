@@ -1,0 +1,230 @@
+//! Groups of jobs over HTTP: make, add members, seal, cancel, list, show.
+
+use super::jobs;
+use crate::{App, error::ApiError, filter, gate::RequestId};
+use axum::{
+    Extension, Json,
+    extract::{Path, Query, State},
+    http::StatusCode,
+};
+use domain::{AccountId, ConnectionId, Finishing, GroupId, GroupState, JobState, Kind};
+use manager_api::{
+    AddJobs, AddedJob, CancelGroup, CreateGroup, EnqueueRequest, ErrorEnvelope, FinishingJob, Group, GroupDetail,
+    GroupPage, GroupProgress, GroupQuery, GroupReply, JobPage, JobQuery, MemberCounts,
+};
+use store::{GroupChange, GroupFilter, GroupRow, Inserted, NewGroup, NewJob};
+
+/// Members of one request.
+const JOBS_MAX: usize = 1_000;
+/// Characters of a name or a reason that are kept.
+const TEXT_CHARS_MAX: usize = 500;
+
+/// Lists groups, newest first.
+#[utoipa::path(get, path = "/api/v1/groups", tag = "groups", params(GroupQuery),
+    responses((status = 200, body = GroupPage), (status = 400, body = ErrorEnvelope)))]
+pub(crate) async fn list(State(app): State<App>, Query(query): Query<GroupQuery>) -> Result<Json<GroupPage>, ApiError> {
+    let wrong = |error| ApiError::bad_request(format!("state: {error}"));
+    let filter = GroupFilter {
+        state: query.state.as_deref().map(str::parse::<GroupState>).transpose().map_err(wrong)?,
+        account: query.account.map(AccountId),
+        before: query.before.map(GroupId),
+    };
+    let limit = filter::limit_of(query.limit)?;
+    let rows = app.store.list_groups(&filter, limit).await?;
+    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
+    let next_before = rows.last().filter(|_| is_full).map(|row| row.id.0);
+    Ok(Json(GroupPage { groups: rows.into_iter().map(group_of).collect(), next_before }))
+}
+
+/// Shows one group with its members by state and its progress.
+#[utoipa::path(get, path = "/api/v1/groups/{id}", tag = "groups",
+    params(("id" = i64, Path, description = "The group")),
+    responses((status = 200, body = GroupDetail), (status = 404, body = ErrorEnvelope)))]
+pub(crate) async fn show(State(app): State<App>, Path(id): Path<i64>) -> Result<Json<GroupDetail>, ApiError> {
+    let row = find(&app, id).await?;
+    let progress = app.store.group_progress(&row).await?;
+    let progress = GroupProgress { done: progress.done, total: progress.total, is_partial: progress.is_partial };
+    Ok(Json(GroupDetail { group: group_of(row), progress }))
+}
+
+/// Makes a group with its first members, and seals it if those are all: all of it or nothing.
+#[utoipa::path(post, path = "/api/v1/groups", tag = "groups", request_body = CreateGroup,
+    responses((status = 201, body = GroupReply), (status = 400, body = ErrorEnvelope)))]
+pub(crate) async fn create(
+    State(app): State<App>,
+    Extension(request_id): Extension<RequestId>,
+    Json(request): Json<CreateGroup>,
+) -> Result<(StatusCode, Json<GroupReply>), ApiError> {
+    let account = AccountId(request.account_id.unwrap_or(0));
+    let group = NewGroup {
+        name: words("name", &request.name)?,
+        account,
+        finishing: request.finishing.map(finishing_of).transpose()?,
+        created_by: words("by", &request.by)?,
+        request_id: request_id.0,
+    };
+    let members = members_of(request.jobs, account, request_id)?;
+    let (id, inserted) = app.store.create_group(&group, &members, request.seal).await?;
+    tracing::info!(RequestId = %request_id.0, GroupId = id.0, jobs = members.len(), "group made");
+    Ok((StatusCode::CREATED, Json(reply(&app, id.0, inserted, request_id).await?)))
+}
+
+/// Adds members to an open group: all of them or none.
+#[utoipa::path(post, path = "/api/v1/groups/{id}/jobs", tag = "groups", request_body = AddJobs,
+    params(("id" = i64, Path, description = "The group")),
+    responses((status = 201, body = GroupReply), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope),
+              (status = 409, body = ErrorEnvelope, description = "It takes no members any more")))]
+pub(crate) async fn add(
+    State(app): State<App>,
+    Extension(request_id): Extension<RequestId>,
+    Path(id): Path<i64>,
+    Json(request): Json<AddJobs>,
+) -> Result<(StatusCode, Json<GroupReply>), ApiError> {
+    let row = find(&app, id).await?;
+    let members = members_of(request.jobs, row.account, request_id)?;
+    let inserted = app.store.add_members(row.id, &members).await?;
+    tracing::info!(RequestId = %request_id.0, GroupId = id, jobs = members.len(), "members added to a group");
+    Ok((StatusCode::CREATED, Json(reply(&app, id, inserted, request_id).await?)))
+}
+
+/// Lists a group's members, newest first.
+#[utoipa::path(get, path = "/api/v1/groups/{id}/jobs", tag = "groups",
+    params(("id" = i64, Path, description = "The group"), JobQuery),
+    responses((status = 200, body = JobPage), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope)))]
+pub(crate) async fn members(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Query(mut query): Query<JobQuery>,
+) -> Result<Json<JobPage>, ApiError> {
+    find(&app, id).await?;
+    query.group = Some(id.to_string());
+    jobs::list(State(app), Query(query)).await
+}
+
+/// Says that all members are known: the group ends with the last of them. Its running members may still add some.
+#[utoipa::path(post, path = "/api/v1/groups/{id}/seal", tag = "groups",
+    params(("id" = i64, Path, description = "The group")),
+    responses((status = 200, body = Group), (status = 404, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope)))]
+pub(crate) async fn seal(State(app): State<App>, Path(id): Path<i64>) -> Result<Json<Group>, ApiError> {
+    let change = app.store.seal_group(GroupId(id)).await?;
+    changed(id, change, "only an open group is sealed")?;
+    tracing::info!(GroupId = id, "group sealed by an operator");
+    Ok(Json(group_of(find(&app, id).await?)))
+}
+
+/// Ends a group's members: pending ones within moments, running ones as soon as their servants obey. Nobody joins any
+/// more, and its finishing job does not run.
+#[utoipa::path(post, path = "/api/v1/groups/{id}/cancel", tag = "groups", request_body = CancelGroup,
+    params(("id" = i64, Path, description = "The group")),
+    responses((status = 200, body = Group), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope),
+              (status = 409, body = ErrorEnvelope)))]
+pub(crate) async fn cancel(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Json(request): Json<CancelGroup>,
+) -> Result<Json<Group>, ApiError> {
+    let (by, reason) = (words("by", &request.by)?, words("reason", &request.reason)?);
+    let change = app.store.cancel_group(GroupId(id), &by, &reason).await?;
+    changed(id, change, "only an open or sealed group is cancelled")?;
+    tracing::info!(GroupId = id, by, "group cancelled by an operator");
+    Ok(Json(group_of(find(&app, id).await?)))
+}
+
+fn missing(id: i64) -> ApiError {
+    ApiError::not_found(format!("there is no group {id}"))
+        .hint("GET /api/v1/groups lists them; groups that ended are dropped after their members' retention")
+}
+
+async fn find(app: &App, id: i64) -> Result<GroupRow, ApiError> {
+    app.store.find_group(GroupId(id)).await?.ok_or_else(|| missing(id))
+}
+
+fn changed(id: i64, change: GroupChange, rule: &str) -> Result<(), ApiError> {
+    match change {
+        GroupChange::Done => Ok(()),
+        GroupChange::Missing => Err(missing(id)),
+        GroupChange::Stands(state) => Err(ApiError::conflict(format!("group {id} is {state}; {rule}"))),
+    }
+}
+
+async fn reply(app: &App, id: i64, inserted: Vec<Inserted>, request_id: RequestId) -> Result<GroupReply, ApiError> {
+    let jobs = inserted.into_iter().map(|inserted| match inserted {
+        Inserted::New(id) => AddedJob { id: Some(id.0), duplicate: false },
+        Inserted::Duplicate(holder) => AddedJob { id: holder.map(|id| id.0), duplicate: true },
+    });
+    let jobs = jobs.collect();
+    Ok(GroupReply { group: group_of(find(app, id).await?), jobs, request_id: request_id.0.to_string() })
+}
+
+fn words(key: &str, text: &str) -> Result<String, ApiError> {
+    let text = text.trim();
+    if text.is_empty() || text.chars().count() > TEXT_CHARS_MAX {
+        return Err(ApiError::bad_request(format!("{key} is empty or has more than {TEXT_CHARS_MAX} characters")));
+    }
+    Ok(text.to_owned())
+}
+
+fn members_of(
+    requests: Vec<EnqueueRequest>,
+    account: AccountId,
+    request_id: RequestId,
+) -> Result<Vec<NewJob>, ApiError> {
+    if requests.len() > JOBS_MAX {
+        return Err(ApiError::bad_request(format!("{} jobs are more than {JOBS_MAX}", requests.len()))
+            .hint("add them to the open group in pieces, then seal it"));
+    }
+    let member = |(at, mut request): (usize, EnqueueRequest)| {
+        request.account_id = request.account_id.or(Some(account.0));
+        jobs::job_of(request, request_id)
+            .map_err(|error| ApiError { message: format!("jobs[{at}]: {}", error.message), ..error })
+    };
+    requests.into_iter().enumerate().map(member).collect()
+}
+
+fn finishing_of(job: FinishingJob) -> Result<Finishing, ApiError> {
+    let priority = job.priority.unwrap_or(2);
+    if !(0..=4).contains(&priority) {
+        return Err(ApiError::bad_request(format!("finishing: priority is {priority}, not between 0 (urgent) and 4")));
+    }
+    Ok(Finishing {
+        kind: Kind::new(job.kind).map_err(|error| ApiError::bad_request(format!("finishing: kind: {error}")))?,
+        payload: job.payload.unwrap_or_else(|| serde_json::json!({})),
+        priority,
+        connection: job.connection_id.map(ConnectionId),
+        when: job.when,
+    })
+}
+
+/// A row of the ledger as the API shows it.
+fn group_of(row: GroupRow) -> Group {
+    let counts = row.counts;
+    Group {
+        id: row.id.0,
+        name: row.name,
+        account_id: row.account.0,
+        state: row.state,
+        state_since: row.state_since,
+        created_by: row.created_by,
+        created_at: row.created_at,
+        members: counts.members(),
+        counts: MemberCounts {
+            scheduled: counts.of(JobState::Scheduled),
+            ready: counts.of(JobState::Ready),
+            queued: counts.of(JobState::Queued),
+            running: counts.of(JobState::Running),
+            succeeded: counts.of(JobState::Succeeded),
+            failed: counts.of(JobState::Failed),
+            cancelled: counts.of(JobState::Cancelled),
+        },
+        finishing: row.finishing.map(|finishing| FinishingJob {
+            kind: finishing.kind.to_string(),
+            payload: Some(finishing.payload),
+            priority: Some(finishing.priority),
+            connection_id: finishing.connection.map(|id| id.0),
+            when: finishing.when,
+        }),
+        finishing_job_id: row.finishing_job.map(|id| id.0),
+        cancelled_by: row.cancelled_by,
+        cancel_reason: row.cancel_reason,
+    }
+}

@@ -1,0 +1,153 @@
+//! Groups over the API: made, joined, sealed, cancelled, listed, and each refusal.
+
+#![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
+
+use daemon::{Health, Stopper};
+use domain::{FinishWhen, GroupState, JobState};
+use manager_api::{
+    AddJobs, CancelGroup, ClientError, CreateGroup, EnqueueRequest, FinishingJob, GroupQuery, JobQuery, ManagerClient,
+    PauseRequest,
+};
+use serde_json::json;
+use store::Store;
+
+async fn manager(store: Store) -> ManagerClient {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = manager::App { store, health: Health::new(Stopper::new()) };
+    tokio::spawn(async move { axum::serve(listener, manager::router(app, 200_000)).await });
+    ManagerClient::new(&format!("http://{address}")).unwrap()
+}
+
+fn noop() -> EnqueueRequest {
+    EnqueueRequest { kind: "noop".to_owned(), ..EnqueueRequest::default() }
+}
+
+fn group(jobs: Vec<EnqueueRequest>) -> CreateGroup {
+    let (name, by) = ("onboarding of 7".to_owned(), "ada".to_owned());
+    CreateGroup { name, by, account_id: Some(7), jobs, ..CreateGroup::default() }
+}
+
+#[track_caller]
+fn refused<T: std::fmt::Debug>(answer: Result<T, ClientError>, wanted: u16, words: &str) {
+    match answer {
+        Err(ClientError::Refused { status, body }) => {
+            assert_eq!(status, wanted, "{body:?}");
+            assert!(body.message.contains(words), "{body:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_group_is_made_joined_sealed_and_shown() {
+    let database = testkit::database().await;
+    let store = database.store().await;
+    let client = manager(store.clone()).await;
+    let keyed = EnqueueRequest { unique_key: Some("k".to_owned()), ..noop() };
+    let mut new = group(vec![noop(), keyed.clone(), EnqueueRequest { account_id: Some(8), ..keyed.clone() }]);
+    new.finishing = Some(FinishingJob {
+        kind: "noop".to_owned(),
+        payload: Some(json!({"sleep_ms": 1})),
+        priority: None,
+        connection_id: None,
+        when: FinishWhen::AllSucceeded,
+    });
+    let made = client.create_group(&new).await.unwrap();
+    let id = made.group.id;
+    assert_eq!((made.group.members, made.group.counts.ready, made.group.state), (2, 2, GroupState::Open));
+    assert_eq!(made.jobs.iter().map(|job| job.duplicate).collect::<Vec<_>>(), [false, false, true]);
+    let member = client.job(made.jobs[0].id.unwrap()).await.unwrap();
+    assert_eq!((member.job.group_id, member.job.account_id), (Some(id), 7));
+
+    let added = client.add_jobs(id, &AddJobs { jobs: vec![noop(), noop()] }).await.unwrap();
+    assert_eq!((added.group.members, added.jobs.len()), (4, 2));
+    let lone = client.enqueue(&noop()).await.unwrap().id.unwrap();
+    let page = client.group_jobs(id, &JobQuery { limit: Some("3".into()), ..JobQuery::default() }).await.unwrap();
+    assert_eq!(page.jobs.len(), 3);
+    let query = JobQuery { before: page.next_before.map(|id| id.to_string()), ..JobQuery::default() };
+    assert_eq!(client.group_jobs(id, &query).await.unwrap().jobs.len(), 1);
+    let filtered = client.jobs(&JobQuery { group: Some(id.to_string()), ..JobQuery::default() }).await.unwrap();
+    assert!(filtered.jobs.len() == 4 && filtered.jobs.iter().all(|job| job.id != lone));
+
+    let sealed = client.seal_group(id).await.unwrap();
+    assert_eq!(sealed.state, GroupState::Sealed);
+    refused(client.seal_group(id).await, 409, "only an open group is sealed");
+    refused(client.add_jobs(id, &AddJobs { jobs: vec![noop()] }).await, 409, "it is sealed");
+    let shown = client.group(id).await.unwrap();
+    assert_eq!(shown.group.finishing.unwrap().when, FinishWhen::AllSucceeded);
+    assert_eq!((shown.progress.total, shown.progress.is_partial, shown.group.created_by.as_str()), (0, false, "ada"));
+
+    let whole = client.create_group(&CreateGroup { seal: true, ..group(vec![noop()]) }).await.unwrap().group;
+    assert_eq!(whole.state, GroupState::Sealed);
+    let list = client.groups(&GroupQuery { limit: Some(1), ..GroupQuery::default() }).await.unwrap();
+    assert_eq!((list.groups[0].id, list.next_before), (whole.id, Some(whole.id)));
+    for (query, wanted) in [
+        (GroupQuery { before: list.next_before, ..GroupQuery::default() }, 1),
+        (GroupQuery { state: Some("sealed".into()), ..GroupQuery::default() }, 2),
+        (GroupQuery { state: Some("open".into()), ..GroupQuery::default() }, 0),
+        (GroupQuery { account: Some(7), ..GroupQuery::default() }, 2),
+        (GroupQuery { account: Some(8), ..GroupQuery::default() }, 0),
+    ] {
+        assert_eq!(client.groups(&query).await.unwrap().groups.len(), wanted, "{query:?}");
+    }
+    assert_eq!(store.count_drift().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_group_is_cancelled_paused_and_its_members_are_not_retried() {
+    let database = testkit::database().await;
+    let store = database.store().await;
+    let client = manager(store.clone()).await;
+    let made = client.create_group(&group(vec![noop()])).await.unwrap();
+    let (id, member) = (made.group.id, made.jobs[0].id.unwrap());
+    let target = domain::PauseTarget::Group(domain::GroupId(id));
+    let pause = PauseRequest { reason: "a look first".to_owned(), by: "ada".to_owned() };
+    client.pause(&target, &pause).await.unwrap();
+    let why = client.why(member).await.unwrap();
+    assert!(why.says.contains(&format!("group {id} is paused by ada")), "{}", why.says);
+    assert_eq!(why.cleared_by, Some(format!("servantctl resume group {id}")));
+    client.resume(&target).await.unwrap();
+
+    let cancel = CancelGroup { reason: "wrong year".to_owned(), by: "ada".to_owned() };
+    let cancelled = client.cancel_group(id, &cancel).await.unwrap();
+    assert_eq!((cancelled.state, cancelled.cancelled_by.as_deref()), (GroupState::Cancelling, Some("ada")));
+    refused(client.cancel_group(id, &cancel).await, 409, "is cancelling; only an open or sealed group");
+    refused(client.add_jobs(id, &AddJobs { jobs: vec![noop()] }).await, 409, "it is cancelling");
+    let lead = store.lead("boot-1", 60).await.unwrap().unwrap();
+    assert_eq!(store.cancel_members(&lead, 10).await.unwrap().jobs, 1);
+    refused(client.retry(member).await, 409, "is cancelled");
+    while store.fold_counters(&lead, 100).await.unwrap() > 0 {}
+    assert_eq!(store.end_groups(&lead, 10).await.unwrap().len(), 1);
+    let shown = client.group(id).await.unwrap().group;
+    assert_eq!((shown.state, shown.counts.cancelled), (GroupState::Cancelled, 1));
+    assert_eq!(client.job(member).await.unwrap().job.state, JobState::Cancelled);
+}
+
+#[tokio::test]
+async fn nonsense_is_refused_with_its_place() {
+    let database = testkit::database().await;
+    let store = database.store().await;
+    let client = manager(store.clone()).await;
+    refused(client.create_group(&CreateGroup { name: " ".into(), ..group(vec![]) }).await, 400, "name is empty");
+    refused(client.create_group(&CreateGroup { by: String::new(), ..group(vec![]) }).await, 400, "by is empty");
+    let bad = EnqueueRequest { kind: "No".to_owned(), ..noop() };
+    refused(client.create_group(&group(vec![noop(), bad])).await, 400, "jobs[1]: kind: 'No' is not a kind");
+    refused(client.create_group(&group(vec![noop(); 1_001])).await, 400, "1001 jobs are more than 1000");
+    let finishing = |kind: &str, priority| {
+        let (payload, connection_id, when) = (None, None, FinishWhen::AllDone);
+        Some(FinishingJob { kind: kind.to_owned(), payload, priority, connection_id, when })
+    };
+    let with = |finishing| CreateGroup { finishing, ..group(vec![]) };
+    refused(client.create_group(&with(finishing("No", None))).await, 400, "finishing: kind: 'No'");
+    refused(client.create_group(&with(finishing("noop", Some(5)))).await, 400, "finishing: priority is 5");
+    refused(client.group(9).await, 404, "there is no group 9");
+    refused(client.seal_group(9).await, 404, "there is no group 9");
+    refused(client.add_jobs(9, &AddJobs { jobs: vec![noop()] }).await, 404, "there is no group 9");
+    refused(client.group_jobs(9, &JobQuery::default()).await, 404, "there is no group 9");
+    let cancel = CancelGroup { reason: String::new(), by: "ada".to_owned() };
+    refused(client.cancel_group(9, &cancel).await, 400, "reason is empty");
+    let query = GroupQuery { state: Some("done".into()), ..GroupQuery::default() };
+    refused(client.groups(&query).await, 400, "'done' is not a group's state");
+    assert!(store.list_groups(&store::GroupFilter::default(), 10).await.unwrap().is_empty(), "nothing is left of them");
+}

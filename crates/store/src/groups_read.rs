@@ -1,0 +1,246 @@
+//! Reading groups: one, lists, how far one is. Counts are the counters', never a count over jobs; progress reads a bounded
+//! number of members. Owns no change of anything.
+
+use crate::{PAGE_ROWS_MAX, Store, StoreError};
+use chrono::{DateTime, Utc};
+use domain::{AccountId, Finishing, GroupCounts, GroupId, GroupState, JobId, JobState};
+use sqlx::PgConnection;
+use std::collections::BTreeMap;
+
+/// Unfinished members whose progress is read at the most.
+const MEMBERS_READ_MAX: i64 = 1_000;
+
+/// A group as the ledger has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupRow {
+    /// Its id.
+    pub id: GroupId,
+    /// What people call it.
+    pub name: String,
+    /// Whose it is.
+    pub account: AccountId,
+    /// Where it stands.
+    pub state: GroupState,
+    /// Since when.
+    pub state_since: DateTime<Utc>,
+    /// Who made it.
+    pub created_by: String,
+    /// When.
+    pub created_at: DateTime<Utc>,
+    /// What runs once it has ended.
+    pub finishing: Option<Finishing>,
+    /// The job that this became.
+    pub finishing_job: Option<JobId>,
+    /// Who cancelled it.
+    pub cancelled_by: Option<String>,
+    /// Why.
+    pub cancel_reason: Option<String>,
+    /// Its members, by the counters.
+    pub counts: GroupCounts,
+}
+
+/// Which groups to list. The default is all of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GroupFilter {
+    /// In this state.
+    pub state: Option<GroupState>,
+    /// Of this account.
+    pub account: Option<AccountId>,
+    /// The next page: the last id of the one before.
+    pub before: Option<GroupId>,
+}
+
+/// The sum of what members say of their progress.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GroupProgress {
+    /// Done, by members that have ended and those that run.
+    pub done: i64,
+    /// To do, by the same.
+    pub total: i64,
+    /// More members run than were read.
+    pub is_partial: bool,
+}
+
+struct RawGroup {
+    id: i64,
+    name: String,
+    account_id: i64,
+    state: String,
+    state_since: DateTime<Utc>,
+    created_by: String,
+    created_at: DateTime<Utc>,
+    finishing: Option<serde_json::Value>,
+    finishing_job_id: Option<i64>,
+    cancelled_by: Option<String>,
+    cancel_reason: Option<String>,
+}
+
+impl RawGroup {
+    fn check(self, counts: GroupCounts) -> Result<GroupRow, StoreError> {
+        Ok(GroupRow {
+            state: checked_state(self.id, &self.state)?,
+            finishing: checked_finishing(self.id, self.finishing)?,
+            id: GroupId(self.id),
+            name: self.name,
+            account: AccountId(self.account_id),
+            state_since: self.state_since,
+            created_by: self.created_by,
+            created_at: self.created_at,
+            finishing_job: self.finishing_job_id.map(JobId),
+            cancelled_by: self.cancelled_by,
+            cancel_reason: self.cancel_reason,
+            counts,
+        })
+    }
+}
+
+/// One checked statement over groups: the columns of a [`RawGroup`], from the condition on.
+macro_rules! groups {
+    ($name:literal, $where:literal, $($argument:expr),* $(,)?) => {
+        sqlx::query_as!(
+            RawGroup,
+            "-- " + $name + "\nSELECT id, name, account_id, state, state_since, created_by, created_at, finishing,
+                finishing_job_id, cancelled_by, cancel_reason
+            FROM groups WHERE " + $where,
+            $($argument),*
+        )
+    };
+}
+
+impl Store {
+    /// One group.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn find_group(&self, id: GroupId) -> Result<Option<GroupRow>, StoreError> {
+        let row = groups!("find_group", "id = $1", id.0).fetch_optional(&self.pool).await?;
+        Ok(self.counted(row.into_iter().collect()).await?.pop())
+    }
+
+    /// Groups that a filter lets through, newest first, [`PAGE_ROWS_MAX`] at the most.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn list_groups(&self, filter: &GroupFilter, limit: i64) -> Result<Vec<GroupRow>, StoreError> {
+        let before = filter.before.map_or(i64::MAX, |id| id.0);
+        let account = filter.account.map(|id| id.0);
+        let limit = limit.clamp(1, PAGE_ROWS_MAX);
+        let rows = match (filter.state, account) {
+            (Some(state), _) => {
+                groups!(
+                    "groups_in_state",
+                    "(state, id) < ($1, $2) AND (state, id) >= ($1, 0) AND (account_id = $3 OR $3 IS NULL)
+                    ORDER BY state DESC, id DESC LIMIT $4",
+                    state.as_str(),
+                    before,
+                    account,
+                    limit,
+                )
+                .fetch_all(&self.pool)
+                .await?
+            }
+            (None, Some(account @ 1..)) => {
+                groups!(
+                    "groups_of_account",
+                    "(account_id, id) < ($1, $2) AND (account_id, id) >= ($1, 0) AND account_id <> 0
+                    ORDER BY account_id DESC, id DESC LIMIT $3",
+                    account,
+                    before,
+                    limit,
+                )
+                .fetch_all(&self.pool)
+                .await?
+            }
+            (None, account) => {
+                groups!(
+                    "newest_groups",
+                    "id < $1 AND (account_id = $2 OR $2 IS NULL) ORDER BY id DESC LIMIT $3",
+                    before,
+                    account,
+                    limit,
+                )
+                .fetch_all(&self.pool)
+                .await?
+            }
+        };
+        self.counted(rows).await
+    }
+
+    async fn counted(&self, rows: Vec<RawGroup>) -> Result<Vec<GroupRow>, StoreError> {
+        let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+        let mut conn = self.pool.acquire().await?;
+        let counts = counts_of(&mut conn, &ids).await?;
+        rows.into_iter()
+            .map(|row| {
+                let counts = counts.get(&row.id).copied().unwrap_or_default();
+                row.check(counts)
+            })
+            .collect()
+    }
+
+    /// How far a group is: what its ended members said, and the first of those that run say.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn group_progress(&self, group: &GroupRow) -> Result<GroupProgress, StoreError> {
+        let running = sqlx::query!(
+            r#"-- running_progress
+            SELECT coalesce(sum(progress_done(progress)), 0)::bigint AS "done!",
+                   coalesce(sum(progress_total(progress)), 0)::bigint AS "total!", count(*) AS "jobs!"
+            FROM (SELECT state, progress FROM jobs
+                  WHERE (group_id, id) >= ($1, 0) AND (group_id, id) < ($1 + 1, 0) AND group_id IS NOT NULL
+                  ORDER BY group_id, id LIMIT $2) AS member
+            WHERE state = 3"#,
+            group.id.0,
+            MEMBERS_READ_MAX,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(GroupProgress {
+            done: group.counts.done + running.done,
+            total: group.counts.total + running.total,
+            is_partial: running.jobs < group.counts.of(JobState::Running),
+        })
+    }
+}
+
+/// The members of groups by state: the folded counters and what has not been folded yet, in one snapshot.
+pub(crate) async fn counts_of(
+    conn: &mut PgConnection,
+    groups: &[i64],
+) -> Result<BTreeMap<i64, GroupCounts>, StoreError> {
+    let rows = sqlx::query!(
+        r#"-- counts_of_groups
+        SELECT group_id AS "group_id!", sum(scheduled)::bigint AS "scheduled!", sum(ready)::bigint AS "ready!",
+               sum(queued)::bigint AS "queued!", sum(running)::bigint AS "running!",
+               sum(succeeded)::bigint AS "succeeded!", sum(failed)::bigint AS "failed!",
+               sum(cancelled)::bigint AS "cancelled!", sum(done)::bigint AS "done!", sum(total)::bigint AS "total!"
+        FROM (
+            SELECT group_id, scheduled, ready, queued, running, succeeded, failed, cancelled, done, total
+            FROM group_counts WHERE group_id = ANY($1)
+            UNION ALL
+            SELECT group_id, CASE WHEN state = 0 THEN delta ELSE 0 END, CASE WHEN state = 1 THEN delta ELSE 0 END,
+                   CASE WHEN state = 2 THEN delta ELSE 0 END, CASE WHEN state = 3 THEN delta ELSE 0 END,
+                   CASE WHEN state = 4 THEN delta ELSE 0 END, CASE WHEN state = 5 THEN delta ELSE 0 END,
+                   CASE WHEN state = 6 THEN delta ELSE 0 END, coalesce(done, 0), coalesce(total, 0)
+            FROM job_count_deltas WHERE group_id = ANY($1)
+        ) AS c GROUP BY group_id"#,
+        groups,
+    )
+    .fetch_all(conn)
+    .await?;
+    let counts = rows.into_iter().map(|row| {
+        let jobs = [row.scheduled, row.ready, row.queued, row.running, row.succeeded, row.failed, row.cancelled];
+        (row.group_id, GroupCounts { jobs, done: row.done, total: row.total })
+    });
+    Ok(counts.collect())
+}
+
+pub(crate) fn checked_state(id: i64, text: &str) -> Result<GroupState, StoreError> {
+    text.parse().map_err(|_| StoreError::Corrupt { table: "groups", column: "state", row: id.to_string() })
+}
+
+pub(crate) fn checked_finishing(id: i64, value: Option<serde_json::Value>) -> Result<Option<Finishing>, StoreError> {
+    let corrupt = |_| StoreError::Corrupt { table: "groups", column: "finishing", row: id.to_string() };
+    value.map(serde_json::from_value).transpose().map_err(corrupt)
+}
