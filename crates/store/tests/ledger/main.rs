@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
 
 mod claims;
+mod declared;
 mod inserts;
 mod leading;
 mod lists;
