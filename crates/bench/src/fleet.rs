@@ -1,4 +1,5 @@
-//! The processes under measurement: PostgreSQL, one scheduler, K servants of kind `noop`, and the simulated SQS.
+//! The processes under measurement: PostgreSQL, one scheduler, K servants of kind `noop`, and the simulated SQS. A
+//! part of a bench may have a catalogue of its own and other settings for the scheduler.
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
@@ -32,6 +33,15 @@ impl Queue {
 const SQS_KEYS: [(&str, &str); 3] =
     [("AWS_ACCESS_KEY_ID", "bench"), ("AWS_SECRET_ACCESS_KEY", "bench"), ("AWS_REGION", "us-east-1")];
 
+/// What a deployment has of its own.
+#[derive(Debug, Default)]
+pub(crate) struct Setup<'a> {
+    /// The catalogue, instead of the shipped one.
+    pub(crate) jobs: Option<String>,
+    /// Settings of the scheduler.
+    pub(crate) scheduler: &'a [(&'a str, &'a str)],
+}
+
 /// Everything that runs.
 pub(crate) struct Fleet {
     postgres: LocalPostgres,
@@ -44,12 +54,18 @@ pub(crate) struct Fleet {
     _sqs: Option<Child>,
     queue: Queue,
     programs: PathBuf,
+    jobs_file: Option<PathBuf>,
     _directory: tempfile::TempDir,
 }
 
 impl Fleet {
-    /// Starts PostgreSQL with full durability, migrates it, and starts a scheduler.
+    /// Starts PostgreSQL with full durability, migrates it, and starts a scheduler as it is shipped.
     pub(crate) async fn start(queue: Queue) -> anyhow::Result<Self> {
+        Self::start_with(queue, Setup::default()).await
+    }
+
+    /// The same, in another deployment.
+    pub(crate) async fn start_with(queue: Queue, setup: Setup<'_>) -> anyhow::Result<Self> {
         let programs = std::env::current_exe()?.parent().context("no directory")?.to_owned();
         for program in ["scheduler", "noop", "fake_sqs"] {
             if !programs.join(program).exists() {
@@ -76,6 +92,14 @@ impl Fleet {
                 (Some(child), Some(url))
             }
         };
+        let jobs_file = match setup.jobs {
+            None => None,
+            Some(text) => {
+                let path = directory.path().join("jobs.toml");
+                std::fs::write(&path, text)?;
+                Some(path)
+            }
+        };
         let mut fleet = Self {
             postgres,
             store,
@@ -86,9 +110,10 @@ impl Fleet {
             _sqs: sqs,
             queue,
             programs,
+            jobs_file,
             _directory: directory,
         };
-        fleet.scheduler = Some(fleet.spawn("scheduler", "config/scheduler.toml", &[])?);
+        fleet.scheduler = Some(fleet.spawn("scheduler", "config/scheduler.toml", setup.scheduler)?);
         Ok(fleet)
     }
 
@@ -114,6 +139,22 @@ impl Fleet {
         Ok(())
     }
 
+    /// Kills the scheduler; its lead runs out.
+    pub(crate) async fn stop_scheduler(&mut self) -> anyhow::Result<()> {
+        if let Some(mut scheduler) = self.scheduler.take() {
+            scheduler.kill().await?;
+        }
+        Ok(())
+    }
+
+    /// Fails when the scheduler has ended by itself, which nobody else would notice.
+    pub(crate) fn check_scheduler(&mut self) -> anyhow::Result<()> {
+        match self.scheduler.as_mut().map(Child::try_wait).transpose()?.flatten() {
+            Some(status) => bail!("the scheduler ended: {status}"),
+            None => Ok(()),
+        }
+    }
+
     pub(crate) fn servant_pids(&self) -> Vec<u32> {
         self.servants.iter().filter_map(Child::id).collect()
     }
@@ -131,6 +172,9 @@ impl Fleet {
             .kill_on_drop(true);
         if program == "scheduler" {
             command.env_remove("SERVANT_MANAGER__URL");
+        }
+        if let Some(path) = &self.jobs_file {
+            command.env("SERVANT_JOBS_FILE", path);
         }
         if let Some(url) = &self.sqs_url {
             command.env("SERVANT_SQS_ENDPOINT_URL", url);

@@ -7,6 +7,7 @@ mod chaos;
 mod fleet;
 mod jobs;
 mod measure;
+mod scheduler;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -24,6 +25,9 @@ struct Arguments {
 enum Bench {
     /// Enqueue rate, drain rate and start latency of jobs that do nothing, and what each job costs.
     Jobs(jobs::Options),
+    /// What a million schedules cost, and limits, and fairness: fires that are due at once, an idle tick, and the same
+    /// jobs with and without.
+    Scheduler(scheduler::Options),
     /// Kills, stops and restarts everything under load, then reads the whole ledger; exit code 1 when it is not sound.
     Chaos(chaos::Options),
 }
@@ -36,6 +40,7 @@ fn main() -> ExitCode {
                 runtime.block_on(async {
                     match arguments.bench {
                         Bench::Jobs(options) => jobs::run(options).await,
+                        Bench::Scheduler(options) => scheduler::run(options).await,
                         Bench::Chaos(options) => chaos::run(options).await,
                     }
                 })

@@ -101,6 +101,7 @@ impl Duty {
     /// Waits for a reason to do it before its timer.
     pub(crate) async fn woken(self, office: &Office) {
         match self {
+            Self::Tick => tick::until_due(office).await,
             Self::Dispatch => office.jobs_ready.notified().await,
             Self::Relay => office.outbox_filled.notified().await,
             _ => std::future::pending().await,

@@ -12,6 +12,10 @@ use uuid::Uuid;
 /// How long a due time that was back-filled is not back-filled again, in days.
 const BACKFILL_KEPT_DAYS: i64 = 365;
 
+/// How long a schedule whose connection is not active is left alone, in seconds.
+const HELD_SECS_MIN: f64 = 5.0;
+const HELD_SECS_MAX: f64 = 300.0;
+
 /// What a tick decided for one schedule that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fire {
@@ -60,12 +64,45 @@ impl Store {
     pub async fn fire_schedules(&self, leadership: &Leadership, fires: &[Fire]) -> Result<Fired, StoreError> {
         let now = self.clock.now();
         let mut tx = self.pool.begin().await?;
-        let moved = move_schedules(&mut tx, leadership, fires).await?;
+        let (moved, may_cancel) = move_schedules(&mut tx, leadership, fires).await?;
         let moved = fires.iter().filter(|fire| moved.contains(&fire.id.0));
         let due: Vec<_> = moved.flat_map(|fire| fire.fires.iter().map(|due| (fire.id.0, *due))).collect();
-        let fired = if due.is_empty() { Fired::default() } else { make_jobs(&mut tx, &due, None, now).await? };
+        let fired =
+            if due.is_empty() { Fired::default() } else { make_jobs(&mut tx, &due, &may_cancel, None, now).await? };
         tx.commit().await?;
         Ok(fired)
+    }
+
+    /// Lets due schedules whose connection is not active wait before they are looked at again: as long as they have
+    /// been due, within bounds, so that a long outage of many costs little and a short one is over soon. What they have
+    /// missed by then is for the catch-up window to say.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn hold_schedules(&self, leadership: &Leadership, ids: &[ScheduleId]) -> Result<(), StoreError> {
+        let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
+        sqlx::query!(
+            "-- hold_schedules
+            WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE),
+            held AS (
+                SELECT s.id FROM schedules s JOIN connections c ON c.id = s.connection_id
+                WHERE s.id = ANY($3) AND c.state <> 'active' AND EXISTS (SELECT FROM led)
+                ORDER BY s.id FOR UPDATE OF s SKIP LOCKED
+            )
+            UPDATE schedules s
+            SET held_until = $4::timestamptz + least(greatest($4 - s.next_due_at, make_interval(secs => $5)),
+                                                     make_interval(secs => $6))
+            FROM held WHERE s.id = held.id",
+            leadership.term.0,
+            leadership.holder,
+            &ids,
+            self.clock.now(),
+            HELD_SECS_MIN,
+            HELD_SECS_MAX,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
     }
 
     /// Makes the jobs of fires that waited for an unfinished one, where it has finished.
@@ -80,7 +117,7 @@ impl Store {
         }
         // A statement of its own: it sees what was committed until the rows were locked.
         let due = take_buffered(&mut tx, &waiting).await?;
-        let fired = make_jobs(&mut tx, &due, None, self.clock.now()).await?;
+        let fired = make_jobs(&mut tx, &due, &[], None, self.clock.now()).await?;
         tx.commit().await?;
         Ok(fired)
     }
@@ -96,7 +133,7 @@ impl Store {
             return Ok(RanNow::Missing);
         }
         let was_buffered = buffered_of(&mut tx, id).await?;
-        let fired = make_jobs(&mut tx, &[(id.0, now)], Some(request_id), now).await?;
+        let fired = make_jobs(&mut tx, &[(id.0, now)], &[id.0], Some(request_id), now).await?;
         let outcome = match fired.jobs.first() {
             Some(job) => RanNow::Inserted(*job),
             None if was_buffered.is_none() && buffered_of(&mut tx, id).await?.is_some() => RanNow::Buffered,
@@ -167,27 +204,31 @@ fn kind_of(name: String) -> Result<Kind, StoreError> {
     Kind::new(name).map_err(|_| StoreError::Corrupt { table: "schedules", column: "kind", row })
 }
 
-/// Stores the next due times where the present ones are what was decided on. Answers with those schedules.
+/// Stores the next due times where the present ones are what was decided on. Answers with those schedules, and
+/// with those of them that cancel their older jobs.
+///
+/// `IS NOT DISTINCT FROM` is `=` here, and keeps the planner from looking for the due time in its index: ten thousand
+/// schedules that are due at one instant would be read ten thousand times each.
 async fn move_schedules(
     conn: &mut PgConnection,
     leadership: &Leadership,
     fires: &[Fire],
-) -> Result<BTreeSet<i64>, StoreError> {
+) -> Result<(BTreeSet<i64>, Vec<i64>), StoreError> {
     let ids: Vec<i64> = fires.iter().map(|fire| fire.id.0).collect();
     let due: Vec<DateTime<Utc>> = fires.iter().map(|fire| fire.due_at).collect();
     let next: Vec<Option<DateTime<Utc>>> = fires.iter().map(|fire| fire.next).collect();
     let last: Vec<Option<DateTime<Utc>>> = fires.iter().map(|fire| fire.fires.last().copied()).collect();
     let dropped: Vec<i64> = fires.iter().map(|fire| i64::try_from(fire.dropped).unwrap_or(i64::MAX)).collect();
-    let moved = sqlx::query_scalar!(
-        "-- move_schedules
+    let moved = sqlx::query!(
+        r#"-- move_schedules
         WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE)
         UPDATE schedules s
         SET next_due_at = t.next, last_due_at = coalesce(t.last, s.last_due_at),
-            dropped_fires = s.dropped_fires + t.dropped
+            dropped_fires = s.dropped_fires + t.dropped, held_until = NULL
         FROM unnest($3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[], $7::bigint[])
              AS t (id, due, next, last, dropped)
-        WHERE s.id = t.id AND s.next_due_at = t.due AND s.paused_by IS NULL AND EXISTS (SELECT FROM led)
-        RETURNING s.id",
+        WHERE s.id = t.id AND s.next_due_at IS NOT DISTINCT FROM t.due AND s.paused_by IS NULL AND EXISTS (SELECT FROM led)
+        RETURNING s.id, s.overlap = 'cancel_older' AS "may_cancel!""#,
         leadership.term.0,
         leadership.holder,
         &ids,
@@ -198,18 +239,22 @@ async fn move_schedules(
     )
     .fetch_all(conn)
     .await?;
-    Ok(moved.into_iter().collect())
+    let may_cancel = moved.iter().filter(|row| row.may_cancel).map(|row| row.id).collect();
+    Ok((moved.into_iter().map(|row| row.id).collect(), may_cancel))
 }
 
-/// Makes the jobs of fires of schedules whose rows are locked, by their overlap policies.
+/// Makes the jobs of fires of schedules whose rows are locked, by their overlap policies; `may_cancel` are those among
+/// which there may be one that cancels its older jobs.
 async fn make_jobs(
     conn: &mut PgConnection,
     due: &[(i64, DateTime<Utc>)],
+    may_cancel: &[i64],
     request_id: Option<Uuid>,
     now: DateTime<Utc>,
 ) -> Result<Fired, StoreError> {
     let (ids, due): (Vec<i64>, Vec<DateTime<Utc>>) = due.iter().copied().unzip();
-    let (free, uncancelled): (Vec<_>, Vec<_>) = lock_older(conn, &ids).await?.into_iter().partition(|(_, free)| *free);
+    let older = if may_cancel.is_empty() { Vec::new() } else { lock_older(conn, may_cancel).await? };
+    let (free, uncancelled): (Vec<_>, Vec<_>) = older.into_iter().partition(|(_, free)| *free);
     if !free.is_empty() {
         let free: Vec<JobId> = free.into_iter().map(|(id, _)| id).collect();
         cancel(conn, &free, now).await?;

@@ -225,7 +225,8 @@ impl Store {
         };
         sqlx::query!(
             "-- resume_schedule
-            UPDATE schedules SET paused_by = NULL, paused_reason = NULL, paused_at = NULL, next_due_at = $2
+            UPDATE schedules SET paused_by = NULL, paused_reason = NULL, paused_at = NULL, next_due_at = $2,
+                                 held_until = NULL
             WHERE id = $1",
             id.0,
             next,
@@ -310,7 +311,7 @@ async fn write_schedule(
         "-- write_schedule
         UPDATE schedules
         SET rule = $2, overlap = $3, jitter_secs = $4, starts_at = $5, ends_at = $6, catch_up_secs = $7,
-            catch_up_max = $8, next_due_at = $9, payload = $10, priority = $11
+            catch_up_max = $8, next_due_at = $9, held_until = NULL, payload = $10, priority = $11
         WHERE id = $1",
         id.0,
         data(rule),

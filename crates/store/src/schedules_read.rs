@@ -1,7 +1,7 @@
 //! Reading schedules: for people, and for the tick. Editing is in `schedules_edit`, firing in `schedules`.
 
 use crate::{PAGE_ROWS_MAX, Store, StoreError};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use domain::{AccountId, CatchUp, Plan, Policy, Schedule, ScheduleId};
 use serde_json::Value;
 
@@ -107,6 +107,8 @@ pub struct DueSchedule {
     pub name: String,
     /// The due time that is persisted.
     pub due_at: DateTime<Utc>,
+    /// Its connection is not active: it waits.
+    pub is_held: bool,
     /// When it fires; `Err`: what is wrong with its row.
     pub plan: Result<Plan, String>,
 }
@@ -140,7 +142,8 @@ impl Store {
         find_schedule(&mut conn, id).await
     }
 
-    /// Schedules whose next fire is due, the longest overdue first. Those of a connection that is not active wait.
+    /// Schedules whose next fire is due, the longest overdue first; those of a connection that is not active only as
+    /// often as [`Self::hold_schedules`] lets them be looked at.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -148,10 +151,11 @@ impl Store {
         let rows = sqlx::query!(
             r#"-- due_schedules
             SELECT s.id, s.name, s.account_id, s.next_due_at AS "due_at!", s.rule, s.overlap, s.jitter_secs,
-                   s.starts_at, s.ends_at, s.catch_up_secs, s.catch_up_max
+                   s.starts_at, s.ends_at, s.catch_up_secs, s.catch_up_max,
+                   coalesce(c.state <> 'active', false) AS "is_held!"
             FROM schedules s LEFT JOIN connections c ON c.id = s.connection_id
-            WHERE s.next_due_at <= $1 AND s.paused_by IS NULL AND (c.id IS NULL OR c.state = 'active')
-            ORDER BY s.next_due_at LIMIT $2"#,
+            WHERE greatest(s.next_due_at, s.held_until) <= $1 AND s.next_due_at IS NOT NULL AND s.paused_by IS NULL
+            ORDER BY greatest(s.next_due_at, s.held_until) LIMIT $2"#,
             self.clock.now(),
             limit,
         )
@@ -165,71 +169,25 @@ impl Store {
                 let plan = policy
                     .ok_or_else(|| "its policy makes no sense".to_owned())
                     .and_then(|policy| Ok(policy.plan(rule?, AccountId(r.account_id), &r.name)));
-                DueSchedule { id: ScheduleId(r.id), due_at: r.due_at, plan, name: r.name }
+                DueSchedule { id: ScheduleId(r.id), due_at: r.due_at, is_held: r.is_held, plan, name: r.name }
             })
             .collect())
     }
 
-    /// Those of these names that no schedule has.
+    /// When the next schedule is due, if not after `until`.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn missing_schedules(&self, names: &[String]) -> Result<Vec<String>, StoreError> {
+    pub async fn next_due(&self, until: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, StoreError> {
         Ok(sqlx::query_scalar!(
-            r#"-- missing_schedules
-            SELECT t.name AS "name!" FROM unnest($1::text[]) AS t (name)
-            WHERE NOT EXISTS (SELECT FROM schedules s WHERE s.name = t.name)"#,
-            names,
+            r#"-- next_due
+            SELECT greatest(next_due_at, held_until) AS "at!" FROM schedules
+            WHERE greatest(next_due_at, held_until) <= $1 AND next_due_at IS NOT NULL AND paused_by IS NULL
+            ORDER BY greatest(next_due_at, held_until) LIMIT 1"#,
+            until,
         )
-        .fetch_all(&self.pool)
+        .fetch_optional(&self.pool)
         .await?)
-    }
-
-    /// Accounts that lack the schedule that is declared for every account under one of these names: the name, and the
-    /// account. Looks at accounts younger than what [`Self::accounts_have_schedules`] kept.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn accounts_without_schedules(
-        &self,
-        names: &[String],
-        limit: i64,
-    ) -> Result<Vec<(String, AccountId)>, StoreError> {
-        let rows = sqlx::query!(
-            r#"-- accounts_without_schedules
-            SELECT t.name AS "name!", a.id FROM unnest($1::text[]) AS t (name)
-            LEFT JOIN schedule_declarations d ON d.name = t.name
-            CROSS JOIN LATERAL (
-                SELECT id FROM accounts
-                WHERE created_at >= coalesce(d.accounts_until, '-infinity') AND id > 0
-                  AND NOT EXISTS (SELECT FROM schedules s WHERE s.name = t.name || '/' || accounts.id)
-            ) AS a LIMIT $2"#,
-            names,
-            limit,
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(rows.into_iter().map(|row| (row.name, AccountId(row.id))).collect())
-    }
-
-    /// Keeps that every account of now has its schedules of these names, so that the next look is a short one. Accounts
-    /// of the last ten minutes are looked at again: one whose transaction was still open cannot be missed for that, nor
-    /// by a clock that was some minutes off. Written once a minute at the most.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn accounts_have_schedules(&self, names: &[String]) -> Result<(), StoreError> {
-        sqlx::query!(
-            "-- accounts_have_schedules
-            INSERT INTO schedule_declarations AS d (name, accounts_until) SELECT name, $2 FROM unnest($1::text[]) AS t (name)
-            ON CONFLICT (name) DO UPDATE SET accounts_until = excluded.accounts_until
-            WHERE d.accounts_until < excluded.accounts_until - interval '1 minute'",
-            names,
-            self.clock.now() - TimeDelta::minutes(10),
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(())
     }
 }
 

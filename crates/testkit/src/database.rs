@@ -3,10 +3,11 @@
 
 use anyhow::Context as _;
 use domain::Clock;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
 use store::Store;
 
 use crate::cluster::{Cluster, TEMPLATE, cluster};
+use crate::proxy::Proxy;
 
 /// Connections of one store of a test.
 const POOL_MAX: u32 = 8;
@@ -56,6 +57,24 @@ impl TestDatabase {
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// A wire to it that can be cut, and its address at the other end.
+    ///
+    /// # Errors
+    /// There is no free port.
+    pub async fn wire(&self) -> anyhow::Result<(Proxy, String)> {
+        let options: PgConnectOptions = self.url.parse()?;
+        let wire = match options.get_socket() {
+            Some(sockets) => Proxy::to_unix(sockets.join(format!(".s.PGSQL.{}", options.get_port()))).await?,
+            None => Proxy::to_tcp(&format!("{}:{}", options.get_host(), options.get_port())).await?,
+        };
+        let mut url = options.to_url_lossy();
+        url.set_host(Some(&wire.address().ip().to_string()))?;
+        if url.set_port(Some(wire.address().port())).is_err() {
+            anyhow::bail!("{url} has no port");
+        }
+        Ok((wire, url.to_string()))
     }
 
     /// A store on it that lives by the system's clock.

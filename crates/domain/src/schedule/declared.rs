@@ -1,7 +1,7 @@
 //! Schedules as `config/jobs.toml` declares them: the table's shape, its checks, and the names of the rows that follow.
 
 use super::{CatchUp, Overlap, Policy, Schedule};
-use crate::{AccountId, Cron};
+use crate::{AccountId, ConnectionId, Cron};
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -29,6 +29,7 @@ pub(crate) struct ScheduleTable {
     priority: Option<i16>,
     #[serde(default)]
     per_account: bool,
+    connection: Option<String>,
     #[serde(default)]
     payload: BTreeMap<String, serde_json::Value>,
 }
@@ -46,6 +47,8 @@ pub struct DeclaredSchedule {
     pub priority: i16,
     /// One for each account, instead of one for the system.
     pub per_account: bool,
+    /// One for each of the account's connections to this vendor, whose jobs carry the connection.
+    pub connection: Option<String>,
     /// The jobs' payload.
     pub payload: BTreeMap<String, serde_json::Value>,
 }
@@ -53,8 +56,12 @@ pub struct DeclaredSchedule {
 impl DeclaredSchedule {
     /// The name of the row in the ledger.
     #[must_use]
-    pub fn row_name(&self, account: AccountId) -> String {
-        if self.per_account { format!("{}/{account}", self.name) } else { self.name.clone() }
+    pub fn row_name(&self, account: AccountId, connection: Option<ConnectionId>) -> String {
+        match connection {
+            Some(connection) => format!("{}/{account}/{connection}", self.name),
+            None if self.per_account => format!("{}/{account}", self.name),
+            None => self.name.clone(),
+        }
     }
 }
 
@@ -80,12 +87,16 @@ impl ScheduleTable {
         if !(0..=4).contains(&priority) {
             return Err(format!("priority is {priority}, not between 0 (urgent) and 4"));
         }
+        if self.connection.is_some() && !self.per_account {
+            return Err("connection goes with per_account = true".to_owned());
+        }
         Ok(DeclaredSchedule {
             name: self.name.clone(),
             rule: self.rule()?,
             policy,
             priority,
             per_account: self.per_account,
+            connection: self.connection.clone(),
             payload: self.payload.clone(),
         })
     }
@@ -126,11 +137,13 @@ mod tests {
             "payload": {"full": true},
         }))
         .unwrap();
-        assert_eq!(declared.row_name(AccountId(7)), "nightly/7");
+        assert_eq!(declared.row_name(AccountId(7), None), "nightly/7");
         assert_eq!(declared.policy.overlap, Overlap::BufferOne);
         assert_eq!(declared.policy.catch_up, CatchUp { secs: 7_200, fires_max: 3 });
+        let each = check(json!({"every_secs": 60, "per_account": true, "connection": "salesforce"})).unwrap();
+        assert_eq!(each.row_name(AccountId(7), Some(ConnectionId(9))), "nightly/7/9");
         let plain = check(json!({"every_secs": 60})).unwrap();
-        assert_eq!((plain.row_name(AccountId(7)).as_str(), plain.policy), ("nightly", Policy::default()));
+        assert_eq!((plain.row_name(AccountId(7), None).as_str(), plain.policy), ("nightly", Policy::default()));
     }
 
     #[test]
@@ -150,6 +163,7 @@ mod tests {
             (json!({"every_secs": 60, "jitter_secs": 90_000}), "jitter_secs is 90000, above 86400"),
             (json!({"every_secs": 60, "priority": 5}), "priority is 5"),
             (json!({"every_secs": 60, "name": "a/b"}), "no slash"),
+            (json!({"every_secs": 60, "connection": "salesforce"}), "connection goes with per_account"),
             (
                 json!({"every_secs": 60, "starts_at": "2030-01-02T00:00:00Z", "ends_at": "2030-01-01T00:00:00Z"}),
                 "ends_at is not after starts_at",

@@ -1,7 +1,10 @@
 //! Cron in zones against a second implementation that is too slow to be wrong: it walks over every minute of real time
-//! around changes of the clock, reads the zone's clock, and matches the fields of its own naive patterns.
+//! around changes of the clock, reads the zone's clock, and matches the fields of its own naive patterns. A sample, fresh
+//! with every run; `every_zone` leaves nothing out.
 
-use chrono::{DateTime, Datelike as _, NaiveDateTime, Offset as _, TimeDelta, TimeZone as _, Timelike as _, Utc};
+use chrono::{
+    DateTime, Datelike as _, NaiveDate, NaiveDateTime, Offset as _, TimeDelta, TimeZone as _, Timelike as _, Utc,
+};
 use chrono_tz::{TZ_VARIANTS, Tz};
 use domain::Cron;
 
@@ -14,10 +17,10 @@ const CHANGES_MAX: usize = 2;
 const PATTERNS: usize = 5;
 
 /// SplitMix64.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn roll(&mut self, below: usize) -> usize {
+    pub(crate) fn roll(&mut self, below: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -62,19 +65,23 @@ impl Dice {
     }
 }
 
+fn has(set: &[bool], value: u32) -> bool {
+    set.get(usize::try_from(value).unwrap()).copied().unwrap_or(false)
+}
+
 /// A pattern as sets of values.
-struct Naive {
-    expression: String,
-    minutes: Vec<bool>,
-    hours: Vec<bool>,
+pub(crate) struct Naive {
+    pub(crate) expression: String,
+    pub(crate) minutes: Vec<bool>,
+    pub(crate) hours: Vec<bool>,
     /// Both given: either is enough, as it always was with cron.
     days: Option<Vec<bool>>,
     weekdays: Option<Vec<bool>>,
-    paces: bool,
+    pub(crate) paces: bool,
 }
 
 impl Naive {
-    fn roll(dice: &mut Dice) -> Self {
+    pub(crate) fn roll(dice: &mut Dice) -> Self {
         let (minute, minutes) = dice.field(0, 59, true);
         let (mut hour, mut hours) = dice.field(0, 23, true);
         if dice.roll(3) > 0 {
@@ -102,14 +109,16 @@ impl Naive {
     }
 
     fn matches(&self, reading: NaiveDateTime) -> bool {
-        let has = |set: &[bool], value: u32| set.get(usize::try_from(value).unwrap()).copied().unwrap_or(false);
+        self.matches_day(reading.date()) && has(&self.minutes, reading.minute()) && has(&self.hours, reading.hour())
+    }
+
+    pub(crate) fn matches_day(&self, reading: NaiveDate) -> bool {
         let day = self.days.as_ref().map(|days| has(days, reading.day()));
         let weekday = self.weekdays.as_ref().map(|days| has(days, reading.weekday().num_days_from_sunday()));
-        let is_day = match (day, weekday) {
+        match (day, weekday) {
             (Some(day), Some(weekday)) => day || weekday,
             (one, other) => one.or(other).unwrap_or(true),
-        };
-        is_day && has(&self.minutes, reading.minute()) && has(&self.hours, reading.hour())
+        }
     }
 
     /// The fires after `from` and not after `to`, by looking at every minute.

@@ -3,4 +3,5 @@
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
 
 mod cron;
+mod every_zone;
 mod plan;

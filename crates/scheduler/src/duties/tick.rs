@@ -3,15 +3,30 @@
 
 use super::declare;
 use crate::Office;
+use chrono::TimeDelta;
 use std::time::Duration;
 use store::{Fire, Fired, Leadership, StoreError};
 
 /// Longest wait for rows of jobs that are to be told to stop, while their servants hold them.
 const CANCEL_WAIT_MAX: Duration = Duration::from_secs(1);
+/// Shortest rest between two ticks that are not full.
+const REST_MIN: Duration = Duration::from_millis(50);
 /// Jobs after which a transaction takes no further schedule. One schedule has a thousand fires at the most.
 const JOBS_MAX: usize = 5_000;
 /// Who pauses a schedule whose row is not understood.
 const PAUSED_BY: &str = "scheduler";
+
+/// Returns once the next schedule is due, if that is before the timer says so; else never.
+pub(super) async fn until_due(office: &Office) {
+    let timer = TimeDelta::milliseconds(i64::try_from(office.config.duties.tick_ms).unwrap_or(i64::MAX / 1_000));
+    match office.store.next_due(office.store.now() + timer).await {
+        Ok(Some(due)) => {
+            tokio::time::sleep((due - office.store.now()).to_std().unwrap_or_default().max(REST_MIN)).await
+        }
+        // The timer's tick meets the error again, and reports it.
+        Ok(None) | Err(_) => std::future::pending().await,
+    }
+}
 
 /// Fires what is due.
 ///
@@ -26,7 +41,12 @@ pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result
     let is_full = i64::try_from(due.len())? == limit;
     let now = office.store.now();
     let mut fires = Vec::with_capacity(due.len());
+    let mut held = Vec::new();
     for schedule in due {
+        if schedule.is_held {
+            held.push(schedule.id);
+            continue;
+        }
         match schedule.plan {
             Ok(plan) => {
                 let decision = plan.decide(schedule.due_at, now);
@@ -49,6 +69,9 @@ pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result
                 office.store.pause_schedule(schedule.id, PAUSED_BY, &reason).await?;
             }
         }
+    }
+    if !held.is_empty() {
+        office.store.hold_schedules(leadership, &held).await?;
     }
     for batch in batches(&fires) {
         let fired = office.store.fire_schedules(leadership, batch).await?;

@@ -1,9 +1,10 @@
 //! What the catalogue declares: entered where it is missing, for the system or for every account, and never taken back.
 
-use crate::world::{World, office};
-use chrono::TimeDelta;
-use domain::ScheduleId;
+use crate::world::{World, office, tick_and_die};
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{AccountId, ConnectionId, ScheduleId};
 use scheduler::duties::tick;
+use serde_json::json;
 use std::collections::BTreeSet;
 use store::{PAGE_ROWS_MAX, ScheduleEdit, ScheduleRow};
 
@@ -50,6 +51,88 @@ async fn every_account_has_its_own_new_ones_too() {
     let found = rows(&world).await;
     assert_eq!(found.last().map(|row| row.name.clone()), Some(format!("nightly/{three}")));
     assert_eq!(found.len(), 4);
+}
+
+#[tokio::test]
+async fn every_connection_to_the_vendor_has_its_own_and_its_jobs_carry_it() {
+    let each = "{ name = \"sync\", every_secs = 3600, per_account = true, connection = \"salesforce\" }";
+    let world = World::new("2030-05-06T12:00:00Z", each).await;
+    let store = &world.office.store;
+    let (one, two) = (store.create_account("one").await.unwrap(), store.create_account("two").await.unwrap());
+    let connect =
+        async |account, vendor: &str| store.create_connection(account, vendor, &json!({}), None).await.unwrap();
+    let first = connect(one, "salesforce").await;
+    let second = connect(one, "salesforce").await;
+    connect(two, "mailbox").await;
+    tick(&world).await;
+    let named = |found: &[ScheduleRow]| -> Vec<_> {
+        found.iter().map(|row| (row.name.clone(), row.account_id, row.connection_id)).collect()
+    };
+    let expected = |connection: ConnectionId, account: AccountId| {
+        (format!("sync/{account}/{connection}"), account.0, Some(connection.0))
+    };
+    assert_eq!(named(&rows(&world).await), [expected(first, one), expected(second, one)]);
+    let carried: Vec<Option<i64>> =
+        sqlx::query_scalar("SELECT connection_id FROM jobs ORDER BY 1").fetch_all(&world.sql).await.unwrap();
+    assert_eq!(carried, [Some(first.0), Some(second.0)]);
+    // One that comes later, long after the others were seen to.
+    world.clock.advance(TimeDelta::hours(1));
+    let third = connect(two, "salesforce").await;
+    tick(&world).await;
+    assert_eq!(named(&rows(&world).await), [expected(first, one), expected(second, one), expected(third, two)]);
+}
+
+#[tokio::test]
+async fn an_account_that_was_committed_late_is_found_and_none_is_looked_at_for_ever() {
+    let world = World::new("2030-05-06T12:00:00Z", EACH).await;
+    let early = world.clock.now();
+    world.clock.advance(TimeDelta::minutes(5));
+    world.office.store.create_account("young").await.unwrap();
+    tick(&world).await;
+    // The walk has passed this time.
+    let enter = async |name: &str, at: DateTime<Utc>| {
+        let insert =
+            sqlx::query("INSERT INTO accounts (name, created_at) VALUES ($1, $2)").bind(name.to_owned()).bind(at);
+        insert.execute(&world.sql).await.unwrap();
+    };
+    enter("late", early).await;
+    world.clock.advance(TimeDelta::seconds(61));
+    tick(&world).await;
+    tick(&world).await;
+    assert_eq!(rows(&world).await.len(), 2);
+    // No transaction is open for so long; the walk does not go back there.
+    world.clock.advance(TimeDelta::minutes(30));
+    world.office.store.create_account("younger").await.unwrap();
+    tick(&world).await;
+    enter("too late", early).await;
+    world.clock.advance(TimeDelta::minutes(30));
+    tick(&world).await;
+    tick(&world).await;
+    assert_eq!(rows(&world).await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_leader_that_dies_at_any_request_leaves_nobody_without() {
+    let schedules = format!("{GLOBAL}, {EACH}");
+    let world = World::new("2030-05-06T12:00:00Z", &schedules).await;
+    let lead = world.office.store.lead("boot", 3_600).await.unwrap().unwrap();
+    let (mut deaths, mut expected) = (0, 0);
+    loop {
+        world.office.store.create_account("new").await.unwrap();
+        world.clock.advance(TimeDelta::seconds(1));
+        expected += 1;
+        let died = tick_and_die(&world, &lead, &schedules, deaths / 2, deaths % 2 == 1).await;
+        if !died {
+            break;
+        }
+        deaths += 1;
+        if deaths % 2 == 0 {
+            tick(&world).await;
+            assert_eq!(rows(&world).await.len(), expected + 1, "after {deaths} deaths");
+        }
+    }
+    assert!(deaths / 2 > 6, "{deaths}");
+    assert_eq!(rows(&world).await.len(), expected + 1);
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
-//! Three weeks over each change of the clock: after every step the leader dies, before it read, after it decided or
-//! after it fired, comes back as a leader of the past, and the ledger's clock steps by up to five minutes either way.
+//! Three weeks over each change of the clock: with every step the leader dies at another of its requests to the ledger,
+//! before it got there or before the answer came back, until it has died at every one of them, several times over; comes
+//! back as a leader of the past; and the ledger's clock steps by up to five minutes either way.
 //! Every due time must have its one job; which those are is found here by walking over the minutes.
 
-use crate::world::World;
+use crate::world::{World, tick_and_die};
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Timelike as _, Utc};
 use chrono_tz::Tz;
 use domain::{AccountId, jitter};
@@ -13,6 +14,9 @@ use store::{Fire, Leadership};
 const SEED_VARIABLE: &str = "SERVANT_TEST_SEED";
 /// As long as a leader's lease is good, in seconds; less than every step, so that another takes over at once.
 const LEASE_SECS: u32 = 4;
+
+/// Requests of a tick that fires: two reads, and the transaction's beginning, its two statements and its end.
+const FIRING_REQUESTS_MIN: u64 = 6;
 
 /// What a schedule is, for the walk: minutes and hours of the wall clock; no hours: all of them.
 struct Wanted {
@@ -122,6 +126,7 @@ async fn weeks(start: &str) {
 
     // By the true time; the ledger's clock is off by up to five minutes, another every time.
     let (mut elapsed_secs, mut off_secs, mut number) = (0, 0, 0);
+    let (mut deaths, mut rounds) = (0, 0);
     while elapsed_secs < 21 * 86_400 {
         let (step_secs, off_now_secs) = (900 + dice.roll(5 * 3_600), dice.roll(601) - 300);
         elapsed_secs += step_secs;
@@ -129,13 +134,13 @@ async fn weeks(start: &str) {
         off_secs = off_now_secs;
         number += 1;
         let dying = next_leader(&world, number, seed).await;
-        let mut decided = Vec::new();
-        let stage = dice.roll(3);
-        if stage > 0 {
-            decided = decide(&world).await;
-        }
-        if stage > 1 {
-            world.office.store.fire_schedules(&dying, &decided).await.unwrap();
+        let decided = decide(&world).await;
+        if tick_and_die(&world, &dying, &schedules, deaths / 2, deaths % 2 == 1).await {
+            deaths += 1;
+        } else if !decided.is_empty() {
+            // It had something to fire, and did all of it.
+            assert!(deaths / 2 >= FIRING_REQUESTS_MIN, "it died {deaths} times only, {SEED_VARIABLE}={seed}");
+            (deaths, rounds) = (0, rounds + 1);
         }
         // It is dead, and so is its lead; a step of the clock back does not make time for a doubled fire.
         world.clock.advance(TimeDelta::seconds(i64::from(LEASE_SECS) + 1));
@@ -152,6 +157,7 @@ async fn weeks(start: &str) {
         let doubled = world.office.store.fire_schedules(&successor, &decided).await.unwrap();
         assert_eq!(doubled.jobs, [], "decided before, fired again, {SEED_VARIABLE}={seed}");
     }
+    assert!(rounds > 1, "it has not died at every request twice: {rounds} {deaths}, {SEED_VARIABLE}={seed}");
     // Beyond everything that a clock ahead of its time has fired.
     world.clock.advance(TimeDelta::seconds(1_000));
     let last = next_leader(&world, number + 1, seed).await;

@@ -8,6 +8,7 @@ mod claims;
 mod connections;
 mod groups;
 mod groups_end;
+mod declared;
 mod inserts;
 mod leading;
 mod limits;

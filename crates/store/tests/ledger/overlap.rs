@@ -119,28 +119,6 @@ async fn allow_makes_all() {
 }
 
 #[tokio::test]
-async fn accounts_get_what_is_declared_for_each_and_are_looked_at_once() {
-    let world = World::new().await;
-    let names = ["nightly".to_owned()];
-    let one = world.store.create_account("one").await.unwrap();
-    let two = world.store.create_account("two").await.unwrap();
-    let missing = world.store.accounts_without_schedules(&names, 10).await.unwrap();
-    assert_eq!(missing, [one, two].map(|account| ("nightly".to_owned(), account)), "and none for the system");
-    world.store.declare_schedules(&[new(&world, &format!("nightly/{one}"), Overlap::Skip)]).await.unwrap();
-    assert_eq!(world.store.accounts_without_schedules(&names, 10).await.unwrap(), [("nightly".to_owned(), two)]);
-    world.store.accounts_have_schedules(&names).await.unwrap();
-    assert_eq!(world.store.accounts_without_schedules(&names, 10).await.unwrap().len(), 1, "a young one is looked at");
-    world.advance_secs(700);
-    world.store.accounts_have_schedules(&names).await.unwrap();
-    assert_eq!(world.store.accounts_without_schedules(&names, 10).await.unwrap(), [], "an old one was");
-    let three = world.store.create_account("three").await.unwrap();
-    assert_eq!(world.store.accounts_without_schedules(&names, 10).await.unwrap(), [("nightly".to_owned(), three)]);
-    assert_eq!(world.store.accounts_without_schedules(&["other".to_owned()], 10).await.unwrap().len(), 3);
-    let all = ["nightly".to_owned(), "other".to_owned()];
-    assert_eq!(world.store.missing_schedules(&all).await.unwrap(), all);
-}
-
-#[tokio::test]
 async fn jobs_of_one_schedule_may_wait_for_the_same_instant() {
     let world = World::new().await;
     world.schedule(&new(&world, "a", Overlap::Allow)).await;

@@ -1,0 +1,33 @@
+//! What a limit that binds costs: the same jobs over a hundred accounts with a limit of each account and without. What
+//! the accounts may run at a time together is more than there are slots, so that the limit takes no work away, and less
+//! than would be dispatched without it, so that it binds.
+
+use super::{
+    Options,
+    load::{catalogue, drain_rate, loss_pct, median},
+    say,
+};
+use crate::fleet::{Fleet, Setup};
+
+const ACCOUNTS: usize = 100;
+const SLOTS: u32 = 2_000;
+
+pub(super) async fn measure(options: &Options) -> anyhow::Result<Vec<(&'static str, f64)>> {
+    let limits = format!("[limits]\neach_account = {{ concurrency = {} }}", options.limit);
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for _ in 0..options.rounds {
+        without.push(rate(options, Setup::default()).await?);
+        with.push(rate(options, Setup { jobs: Some(catalogue("", &limits)?), ..Setup::default() }).await?);
+        say(&format!("jobs a second: {:.0?} without a limit, {:.0?} with it", without.last(), with.last()));
+    }
+    Ok(vec![("limit_cost_pct", loss_pct(median(without), median(with)))])
+}
+
+/// Jobs a second of a fresh fleet that has warmed up.
+async fn rate(options: &Options, setup: Setup<'_>) -> anyhow::Result<f64> {
+    let mut fleet = Fleet::start_with(options.queue, setup).await?;
+    drain_rate(&mut fleet, options.jobs / 5, ACCOUNTS, SLOTS).await?;
+    let rate = drain_rate(&mut fleet, options.jobs, ACCOUNTS, SLOTS).await?;
+    fleet.stop().await?;
+    Ok(rate)
+}
