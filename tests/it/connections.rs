@@ -19,7 +19,8 @@ async fn a_connection_is_parked_and_brought_back_and_tells_who_and_why() {
     let new = NewJob { connection: Some(id), ..NewJob::new(kind.clone(), json!({})) };
     store.insert_jobs(&[new]).await.unwrap();
     let until = store.now() + chrono::TimeDelta::minutes(5);
-    let job = store.claim_ready(servant, &kind, 1, until).await.unwrap().remove(0);
+    let lead = store.lead("a test", 60).await.unwrap().unwrap();
+    let job = testkit::claim(&store, &lead, servant, &kind, 1, until).await.unwrap().remove(0);
     let failure = Failure { class: ErrorClass::AuthBroken, chain: "the grant\nwas revoked".to_owned(), until: None };
     store.settle(&[FailedAttempt { key: job.key, fate: Fate::Park(failure) }]).await.unwrap();
 

@@ -1,7 +1,7 @@
 //! The HTTP API under `/api/v1` and its description at `/api/openapi.json`.
 
-mod budgets;
 mod breakers;
+mod budgets;
 mod connections;
 mod groups;
 mod jobs;

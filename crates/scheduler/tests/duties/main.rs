@@ -3,9 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
 
-mod limits;
 mod breakers;
 mod groups;
+mod limits;
 mod sweeps;
 mod tick;
 mod to_the_queue;

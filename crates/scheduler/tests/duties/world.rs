@@ -128,6 +128,7 @@ async fn office(database: &TestDatabase, clock: &ManualClock, sqs: Sqs) -> Offic
         catalogue: Catalogue::new(catalogue.try_into().unwrap()).unwrap(),
         config,
         outbox_filled: Notify::new(),
-        jobs_ready: Notify::new(),
+        jobs_ready: std::sync::Arc::default(),
+        desk: tokio::sync::Mutex::default(),
     }
 }

@@ -42,7 +42,8 @@ fn office_on(store: Store, schedules: &str) -> Office {
         catalogue: Catalogue::new(catalogue.try_into().unwrap()).unwrap(),
         config,
         outbox_filled: Notify::new(),
-        jobs_ready: Notify::new(),
+        jobs_ready: std::sync::Arc::default(),
+        desk: tokio::sync::Mutex::default(),
     }
 }
 

@@ -6,9 +6,9 @@
 mod budgets;
 mod claims;
 mod connections;
+mod declared;
 mod groups;
 mod groups_end;
-mod declared;
 mod inserts;
 mod leading;
 mod limits;
