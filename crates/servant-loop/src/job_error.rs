@@ -84,7 +84,8 @@ impl JobError {
 
 impl From<StoreError> for JobError {
     fn from(error: StoreError) -> Self {
-        if error.is_transient() { Self::transient(error) } else { Self::bug(error) }
+        let class = if error.is_transient() { ErrorClass::LedgerAway } else { ErrorClass::Bug };
+        Self::failed(class, error, None)
     }
 }
 
