@@ -9,8 +9,10 @@ use std::{fmt, str::FromStr};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorClass {
-    /// May well succeed when tried again: network, 5xx, a deadlock.
+    /// May well succeed when tried again: network, 5xx, a timeout. On a connection, the service behind it is blamed.
     Transient,
+    /// Our own database was away or in the way: as transient, but no service is to blame.
+    LedgerAway,
     /// The vendor said when to come back, or a limit is known to open later. Burns no attempt.
     RateLimited,
     /// The connection's authorisation is gone; no further attempt helps until a person renews it.
@@ -27,8 +29,9 @@ pub enum ErrorClass {
 
 impl ErrorClass {
     /// All classes.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Transient,
+        Self::LedgerAway,
         Self::RateLimited,
         Self::AuthBroken,
         Self::Permanent,
@@ -42,6 +45,7 @@ impl ErrorClass {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Transient => "transient",
+            Self::LedgerAway => "ledger_away",
             Self::RateLimited => "rate_limited",
             Self::AuthBroken => "auth_broken",
             Self::Permanent => "permanent",

@@ -81,7 +81,9 @@ impl RetryPolicy {
                 let due = failure.until.unwrap_or(now).max(now) + self.delay(1, jitter);
                 Verdict::RetryAt { due, charged: false }
             }
-            ErrorClass::Transient | ErrorClass::LeaseLost | ErrorClass::Bug if attempt < attempts_max => {
+            ErrorClass::Transient | ErrorClass::LedgerAway | ErrorClass::LeaseLost | ErrorClass::Bug
+                if attempt < attempts_max =>
+            {
                 Verdict::RetryAt { due: now + self.delay(attempt, jitter), charged: true }
             }
             ErrorClass::AuthBroken if has_connection => Verdict::Park,
@@ -159,7 +161,7 @@ mod tests {
             |class, attempt, has_connection| policy.verdict(&failure(class), attempt, 10, has_connection, now, 0.5);
         let retried = |attempt, charged| Verdict::RetryAt { due: now + policy.delay(attempt, 0.5), charged };
         for attempt in [1, 5, 9] {
-            for class in [ErrorClass::Transient, ErrorClass::LeaseLost, ErrorClass::Bug] {
+            for class in [ErrorClass::Transient, ErrorClass::LedgerAway, ErrorClass::LeaseLost, ErrorClass::Bug] {
                 assert_eq!(verdict(class, attempt, true), retried(attempt, true), "{class}");
             }
             for class in [ErrorClass::Permanent, ErrorClass::DeadlineExceeded] {

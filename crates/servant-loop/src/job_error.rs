@@ -84,11 +84,12 @@ impl JobError {
 
 impl From<StoreError> for JobError {
     fn from(error: StoreError) -> Self {
-        match error {
-            error if error.is_transient() => Self::transient(error),
-            error @ StoreError::NotAdmitted { .. } => Self::permanent(error),
-            error => Self::bug(error),
-        }
+        let class = match error {
+            _ if error.is_transient() => ErrorClass::LedgerAway,
+            StoreError::NotAdmitted { .. } => ErrorClass::Permanent,
+            _ => ErrorClass::Bug,
+        };
+        Self::failed(class, error, None)
     }
 }
 

@@ -89,7 +89,8 @@ impl World {
 
     pub(crate) async fn claim(&self, jobs: i64, lease_secs: i64) -> Vec<ClaimedJob> {
         let servant = self.servant(1).await;
-        testkit::claim_ready(&self.office.store, servant, &kind(), jobs, self.after_secs(lease_secs)).await.unwrap()
+        let until = self.after_secs(lease_secs);
+        testkit::claim(&self.office.store, &self.lead, servant, &kind(), jobs, until).await.unwrap()
     }
 
     /// Claims and finishes so many jobs.

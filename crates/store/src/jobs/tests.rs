@@ -12,9 +12,11 @@ fn every_fate_leads_where_its_event_leads() {
         (retry, JobEvent::RetryLater),
         (Fate::Fail(failure()), JobEvent::Fail),
         (Fate::GiveBack, JobEvent::GiveBack),
+        (Fate::Park(failure()), JobEvent::Park),
         (Fate::Rescue(failure()), JobEvent::Rescue),
         (Fate::Cancelled, JobEvent::Cancel),
     ] {
         assert_eq!(Some(fate.state()), next(JobState::Running, event), "{fate:?}");
     }
+    assert!(!Fate::Park(failure()).is_charged(), "a revoked grant uses no job up");
 }
