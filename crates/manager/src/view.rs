@@ -229,7 +229,7 @@ impl PauseView {
 /// One kind's counts, in the order of a job's life: the state, how many, and that as text.
 pub(crate) struct CountRow {
     pub(crate) kind: String,
-    /// The kind itself is paused; an account or a connection that is says nothing of it.
+    /// The kind itself is paused; an account, a connection or a group that is says nothing of it.
     pub(crate) is_paused: bool,
     pub(crate) cells: Vec<(&'static str, i64, String)>,
 }
@@ -286,6 +286,7 @@ pub(crate) fn jobs_url(query: &JobQuery) -> String {
         ("state", &query.state),
         ("kind", &query.kind),
         ("account", &query.account),
+        ("group", &query.group),
         ("older_than", &query.older_than),
         ("newer_than", &query.newer_than),
         ("before", &query.before),

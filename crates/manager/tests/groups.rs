@@ -125,6 +125,29 @@ async fn a_group_is_cancelled_paused_and_its_members_are_not_retried() {
 }
 
 #[tokio::test]
+async fn every_call_is_described() {
+    let database = testkit::database().await;
+    let client = manager(database.store().await).await;
+    let address = format!("{}/api/openapi.json", client.url());
+    let api: serde_json::Value = reqwest::get(address).await.unwrap().json().await.unwrap();
+    for (path, methods) in [
+        ("/api/v1/groups", &["get", "post"][..]),
+        ("/api/v1/groups/{id}", &["get"]),
+        ("/api/v1/groups/{id}/jobs", &["get", "post"]),
+        ("/api/v1/groups/{id}/seal", &["post"]),
+        ("/api/v1/groups/{id}/cancel", &["post"]),
+    ] {
+        for method in methods {
+            let call = &api["paths"][path][*method];
+            assert!(call["responses"].is_object() && call["summary"].is_string(), "{method} {path}: {call}");
+        }
+    }
+    for schema in ["CreateGroup", "FinishingJob", "GroupDetail", "GroupReply", "MemberCounts", "GroupProgress"] {
+        assert!(api["components"]["schemas"][schema].is_object(), "{schema}");
+    }
+}
+
+#[tokio::test]
 async fn nonsense_is_refused_with_its_place() {
     let database = testkit::database().await;
     let store = database.store().await;

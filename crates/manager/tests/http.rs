@@ -124,7 +124,7 @@ async fn pauses_are_made_listed_and_ended_and_a_job_says_that_it_is_paused() {
     let refused = client.pause(&PauseTarget::Everything, &silent).await;
     assert!(matches!(refused, Err(ClientError::Refused { status: 400, .. })), "{refused:?}");
     let http = reqwest::Client::new();
-    for path in ["everything/x", "kind/No-Kind", "account/x", "account/-1", "group/1"] {
+    for path in ["everything/x", "kind/No-Kind", "account/x", "account/-1", "queue/1"] {
         let put = http.put(format!("{url}/api/v1/pauses/{path}")).json(&request).send().await.unwrap();
         assert_eq!(put.status(), 400, "{path}");
     }

@@ -189,6 +189,21 @@ async fn lists_are_filtered_and_refusals_are_pages_with_a_way_out() {
     world.holds("/jobs", &[&link]).await;
     world.holds("/jobs?kind=nobodys&state=pending", &[&link, r#"value="nobodys""#]).await;
     world.holds("/jobs?kind=other", &["No job matches."]).await;
+    let group = store::NewGroup {
+        name: "back-fill".to_owned(),
+        account: domain::AccountId::SYSTEM,
+        finishing: None,
+        created_by: "ada".to_owned(),
+        request_id: world.store.find_job(id).await.unwrap().unwrap().request_id,
+    };
+    let member = store::NewJob::new(domain::Kind::new("nobodys").unwrap(), json!({}));
+    let (group, jobs) = world.store.create_group(&group, &[member], true).await.unwrap();
+    let store::Inserted::New(member) = jobs[0] else { panic!("a duplicate") };
+    let of_group = format!(r#"href="/jobs?group={group}""#);
+    world.holds(&format!("/jobs/{member}"), &[&of_group]).await;
+    let (path, member) = (format!("/jobs?group={group}"), format!(r#"<a href="/jobs/{member}">"#));
+    world.holds(&path, &[&member, &format!("state=failed&#38;group={group}"), r#"name="group""#]).await;
+    assert!(!world.page(&path, 200).await.contains(&link), "others are not in it");
     for (path, status, fact) in [
         ("/jobs/999", 404, "there is no job 999"),
         ("/jobs?state=done", 400, "&#39;done&#39; is not a state"),

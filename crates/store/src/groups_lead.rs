@@ -151,14 +151,15 @@ fn finishing_job(ending: &Ending, finishing: &Finishing) -> NewJob {
 }
 
 /// Groups of which no member is unfinished by the folded counters, locked; none when another scheduler leads. Those
-/// whose row somebody holds are found again.
+/// whose rows somebody holds are found again. Their counters are locked too, so that folding waits for this and this for
+/// nobody.
 async fn lock_ending(conn: &mut PgConnection, leadership: &Leadership, limit: i64) -> Result<Vec<Ending>, StoreError> {
     let rows = sqlx::query!(
         "-- lock_ending
         WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE),
         idle AS MATERIALIZED (
             SELECT group_id FROM group_counts WHERE is_awaited AND is_idle AND EXISTS (SELECT FROM led)
-            ORDER BY group_id LIMIT $3
+            ORDER BY group_id LIMIT $3 FOR UPDATE SKIP LOCKED
         )
         SELECT g.id, g.account_id, g.state, g.finishing, g.request_id
         FROM idle CROSS JOIN LATERAL (SELECT * FROM groups WHERE id = idle.group_id FOR UPDATE SKIP LOCKED) AS g",
