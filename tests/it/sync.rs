@@ -86,6 +86,13 @@ impl World {
         eventually(LIMIT, "pages to be sent", async || (self.fake.stats().pages >= pages).then_some(())).await;
     }
 
+    /// So that a job may look whether an exhausted quota gives room again.
+    async fn an_hour_passes_for_the_quota(&self) {
+        let sql = sqlx::PgPool::connect(&self.fleet.deployment.database_url).await.unwrap();
+        let back = "UPDATE vendor_budgets SET reported_at = reported_at - interval '1 hour'";
+        sqlx::query(back).execute(&sql).await.unwrap();
+    }
+
     async fn assert_equal(&self) {
         for object in self.fake.objects() {
             let truth = self.fake.truth(&object);
@@ -168,6 +175,7 @@ async fn an_exhausted_allowance_delays_and_a_revoked_grant_parks() {
     let budget = world.fleet.store.find_budget(world.connection).await.unwrap().expect("the last word of Salesforce");
     assert_eq!((budget.budget.used, budget.budget.maximum, budget.budget.resets_at), (10, 10, None));
     assert_eq!(budget.account, world.account);
+    world.an_hour_passes_for_the_quota().await;
 
     world.fake.revoke_grant();
     let job = world.enqueue().await;
@@ -219,9 +227,9 @@ async fn a_refused_quota_is_known_to_be_used_up_and_costs_no_attempt() {
     let minutes = store.budget_minutes(world.connection, None, 10).await.unwrap();
     assert_eq!((minutes[0].used, minutes[0].ceiling), (100_000, 75_000));
     // What was used a day ago is free again, and the delayed job finds out.
+    world.an_hour_passes_for_the_quota().await;
     let sql = sqlx::PgPool::connect(&world.fleet.deployment.database_url).await.unwrap();
     sqlx::query("UPDATE jobs SET due_at = now() WHERE id = $1").bind(job.0).execute(&sql).await.unwrap();
-    sqlx::query("UPDATE vendor_budgets SET reported_at = reported_at - interval '1 hour'").execute(&sql).await.unwrap();
     world.until(job, JobState::Succeeded).await;
     world.assert_equal().await;
     let known = store.find_budget(world.connection).await.unwrap().unwrap().budget;

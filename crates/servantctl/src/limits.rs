@@ -58,7 +58,7 @@ pub(crate) struct Set {
 
 /// Who and why.
 #[derive(Debug, Args)]
-struct Word {
+pub(crate) struct Word {
     /// Why; everybody who wonders reads it.
     #[arg(long, default_value = "")]
     reason: String,

@@ -71,7 +71,7 @@ fn what_makes_no_sense_is_named() {
         (with_limits(json!({"budget": {"share_pct": 101}})), "[limits] budget: share_pct is 101"),
         (with_limits(json!({"budget": {"share_pct": 5}})), "[limits] budget: health_pct is 5, not below share_pct (5)"),
         (with_limits(json!({"each_kind": {"per_day": 1}})), "unknown field `each_kind`"),
-        (with_limits(json!({"label": "A kind", "run_secs_max": 60, "concurrency": 1})), "unknown field `label`"),
+        (with_limits(json!({"label": "A kind", "run_secs_max": 60, "concurrency": 1})), "unknown field `concurrency`"),
     ] {
         let refusal = read(tables.clone()).unwrap_err();
         assert!(refusal.contains(problem), "{tables}: {refusal}");
