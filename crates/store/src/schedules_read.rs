@@ -3,6 +3,7 @@
 use crate::{PAGE_ROWS_MAX, Store, StoreError};
 use chrono::{DateTime, Utc};
 use domain::{AccountId, CatchUp, Plan, Policy, Schedule, ScheduleId};
+use serde::Deserialize as _;
 use serde_json::Value;
 
 /// A schedule.
@@ -109,8 +110,21 @@ pub struct DueSchedule {
     pub due_at: DateTime<Utc>,
     /// Its connection is not active: it waits.
     pub is_held: bool,
-    /// When it fires; `Err`: what is wrong with its row.
-    pub plan: Result<Plan, String>,
+    account: AccountId,
+    rule: Value,
+    policy: Option<Policy>,
+}
+
+impl DueSchedule {
+    /// When it fires. Cron is read here, which takes a moment: thousands are not read while somebody waits for the rows.
+    ///
+    /// # Errors
+    /// What is wrong with its row.
+    pub fn plan(&self) -> Result<Plan, String> {
+        let policy = self.policy.ok_or("its policy makes no sense")?;
+        let rule = Schedule::deserialize(&self.rule).map_err(|error| format!("its rule: {error}"))?;
+        Ok(policy.plan(rule, self.account, &self.name))
+    }
 }
 
 impl Store {
@@ -165,11 +179,15 @@ impl Store {
             .into_iter()
             .map(|r| {
                 let policy = policy(&r.overlap, r.jitter_secs, r.starts_at, r.ends_at, r.catch_up_secs, r.catch_up_max);
-                let rule = serde_json::from_value(r.rule).map_err(|error| format!("its rule: {error}"));
-                let plan = policy
-                    .ok_or_else(|| "its policy makes no sense".to_owned())
-                    .and_then(|policy| Ok(policy.plan(rule?, AccountId(r.account_id), &r.name)));
-                DueSchedule { id: ScheduleId(r.id), due_at: r.due_at, is_held: r.is_held, plan, name: r.name }
+                DueSchedule {
+                    id: ScheduleId(r.id),
+                    name: r.name,
+                    due_at: r.due_at,
+                    is_held: r.is_held,
+                    account: AccountId(r.account_id),
+                    rule: r.rule,
+                    policy,
+                }
             })
             .collect())
     }

@@ -44,7 +44,11 @@ pub(super) async fn measure(options: &Options) -> anyhow::Result<Vec<(&'static s
     let (mut inserted, mut dispatched) = (Vec::new(), Vec::new());
     for round in 0..options.rounds {
         let (inserted_ms, dispatched_ms) = fire(&mut fleet, &mut sql, options, round).await?;
-        say(&format!("{} due at once: inserted {inserted_ms:.0} ms, dispatched {dispatched_ms:.0} ms", options.due));
+        let pieces = pieces(&mut sql).await?;
+        say(&format!(
+            "{} due at once: inserted {inserted_ms:.0} ms, dispatched {dispatched_ms:.0} ms; {pieces}",
+            options.due
+        ));
         inserted.push(inserted_ms);
         dispatched.push(dispatched_ms);
     }
@@ -135,6 +139,18 @@ async fn fire(fleet: &mut Fleet, sql: &mut PgConnection, options: &Options, roun
         Queue::Sqs => ms(wait_for(fleet, &beyond, jobs).await?),
     };
     Ok((inserted, dispatched))
+}
+
+/// In how many transactions the latest jobs were made, and when the first of them began.
+async fn pieces(sql: &mut PgConnection) -> anyhow::Result<String> {
+    let row = sqlx::query(
+        "SELECT count(DISTINCT created_at), extract(epoch FROM min(created_at - fire_due_at))::float8 * 1000
+        FROM jobs WHERE fire_due_at = (SELECT max(fire_due_at) FROM jobs)",
+    )
+    .fetch_one(sql)
+    .await?;
+    let (count, late_ms): (i64, f64) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(format!("{count} transactions, the first after {late_ms:.0} ms"))
 }
 
 /// The milliseconds of each of many ticks with nothing to do.

@@ -4,13 +4,18 @@
 use super::declare;
 use crate::Office;
 use chrono::TimeDelta;
+use futures::{StreamExt as _, TryStreamExt as _};
 use std::time::Duration;
-use store::{Fire, Fired, Leadership, StoreError};
+use store::{DueSchedule, Fire, Fired, Leadership, StoreError};
 
 /// Longest wait for rows of jobs that are to be told to stop, while their servants hold them.
 const CANCEL_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Shortest rest between two ticks that are not full.
 const REST_MIN: Duration = Duration::from_millis(50);
+/// Pieces of `batch_max` schedules that one tick reads, and that it writes at a time. Not more of them: the lead cannot
+/// be renewed while any of them is being written.
+const PIECES_MAX: i64 = 5;
+const PIECES_AT_ONCE: usize = 3;
 /// Jobs after which a transaction takes no further schedule. One schedule has a thousand fires at the most.
 const JOBS_MAX: usize = 5_000;
 /// Who pauses a schedule whose row is not understood.
@@ -37,8 +42,17 @@ pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result
     let limit = i64::from(office.config.duties.batch_max);
     let released = office.store.release_buffered(leadership, limit).await?;
     follow_up(office, &released).await?;
-    let due = office.store.due_schedules(limit).await?;
-    let is_full = i64::try_from(due.len())? == limit;
+    let piece = usize::try_from(limit)?.max(1);
+    let due = office.store.due_schedules(limit * PIECES_MAX).await?;
+    let is_full = i64::try_from(due.len())? == limit * PIECES_MAX;
+    // While one piece is decided on, others are written: none of them has anything to do with another.
+    let pieces: Vec<_> = due.chunks(piece).map(|piece| fire(office, leadership, piece)).collect();
+    futures::stream::iter(pieces).buffer_unordered(PIECES_AT_ONCE).try_collect::<()>().await?;
+    Ok(is_full || !declared_all)
+}
+
+/// Decides on schedules and makes their jobs.
+async fn fire(office: &Office, leadership: &Leadership, due: &[DueSchedule]) -> anyhow::Result<()> {
     let now = office.store.now();
     let mut fires = Vec::with_capacity(due.len());
     let mut held = Vec::new();
@@ -47,7 +61,7 @@ pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result
             held.push(schedule.id);
             continue;
         }
-        match schedule.plan {
+        match schedule.plan() {
             Ok(plan) => {
                 let decision = plan.decide(schedule.due_at, now);
                 if decision.dropped > 0 {
@@ -77,7 +91,7 @@ pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result
         let fired = office.store.fire_schedules(leadership, batch).await?;
         follow_up(office, &fired).await?;
     }
-    Ok(is_full || !declared_all)
+    Ok(())
 }
 
 /// Pieces of which each makes about so many jobs at the most: the lead is locked while they are made.

@@ -49,7 +49,7 @@ async fn a_leader_that_dies_between_reading_and_firing_costs_and_doubles_nothing
     // What a leader has read when it stops there.
     let due = world.office.store.due_schedules(10).await.unwrap();
     let decided = |s: &store::DueSchedule| {
-        let decision = s.plan.as_ref().unwrap().decide(s.due_at, world.clock.now());
+        let decision = s.plan().unwrap().decide(s.due_at, world.clock.now());
         let (fires, dropped, next) = (decision.fires, decision.dropped, decision.next);
         Fire { id: s.id, due_at: s.due_at, fires, dropped, next }
     };

@@ -99,7 +99,7 @@ impl Dice {
 async fn decide(world: &World) -> Vec<Fire> {
     let due = world.office.store.due_schedules(1_000).await.unwrap();
     let decided = due.into_iter().map(|schedule| {
-        let decision = schedule.plan.unwrap().decide(schedule.due_at, world.clock.now());
+        let decision = schedule.plan().unwrap().decide(schedule.due_at, world.clock.now());
         assert_eq!(decision.dropped, 0, "{}", schedule.name);
         let (fires, next) = (decision.fires, decision.next);
         Fire { id: schedule.id, due_at: schedule.due_at, fires, dropped: 0, next }

@@ -38,7 +38,7 @@ impl World {
     pub(crate) async fn tick(&self) -> Fired {
         let mut fires = Vec::new();
         for due in self.store.due_schedules(10_000).await.unwrap() {
-            let decision = due.plan.unwrap().decide(due.due_at, self.clock.now());
+            let decision = due.plan().unwrap().decide(due.due_at, self.clock.now());
             let (fired, dropped, next) = (decision.fires, decision.dropped, decision.next);
             fires.push(Fire { id: due.id, due_at: due.due_at, fires: fired, dropped, next });
         }
