@@ -166,7 +166,8 @@ async fn idle_ticks(fleet: &Fleet) -> anyhow::Result<Vec<f64>> {
         catalogue: Catalogue::new(jobs.try_into()?)?,
         config,
         outbox_filled: Notify::new(),
-        jobs_ready: Notify::new(),
+        jobs_ready: std::sync::Arc::default(),
+        desk: tokio::sync::Mutex::default(),
     };
     let start = Instant::now();
     let lead = loop {
