@@ -144,13 +144,13 @@ async fn a_paused_groups_members_wait_and_others_do_not() {
     let claimed: Vec<_> = world.claim(&kind("noop"), 10).await.iter().map(|job| (job.key.id, job.group)).collect();
     assert_eq!(claimed.len(), 2, "{claimed:?}");
     assert!(claimed.iter().all(|(id, of)| (others.contains(id) || lone.contains(id)) && *of != Some(group)));
-    assert_eq!(world.store.dispatch(&world.lead, &kind("noop"), 10).await.unwrap(), 0);
+    assert_eq!(testkit::dispatch(&world.store, &world.lead, &kind("noop"), 10).await.unwrap(), 0);
     let waits = world.store.find_job(members[0]).await.unwrap().unwrap();
     let cause = domain::why(&world.store.why_facts(&waits).await.unwrap());
     assert!(cause.says().starts_with(&format!("group {group} is paused by ada")), "{}", cause.says());
 
     world.store.resume(&target).await.unwrap();
-    assert_eq!(world.store.dispatch(&world.lead, &kind("noop"), 10).await.unwrap(), 2);
+    assert_eq!(testkit::dispatch(&world.store, &world.lead, &kind("noop"), 10).await.unwrap(), 2);
     world.store.pause(&target, "ada", "again").await.unwrap();
     let delivered: Vec<_> = members.iter().map(|id| store::Delivered { id: *id, sent_at: world.clock.now() }).collect();
     let until = world.after_secs(60);
@@ -202,6 +202,6 @@ async fn groups_and_their_members_are_listed_page_by_page() {
         let rows = members(&[state], None, 10).await;
         assert_eq!(rows.iter().map(|row| (row.id, row.group_id)).collect::<Vec<_>>(), [(keys[id].id, Some(groups[0]))]);
     }
-    assert_eq!(world.store.dispatch(&world.lead, &kind("noop"), 1).await.unwrap(), 1);
+    assert_eq!(testkit::dispatch(&world.store, &world.lead, &kind("noop"), 1).await.unwrap(), 1);
     assert_eq!(members(&[JobState::Queued], None, 10).await.len(), 1);
 }
