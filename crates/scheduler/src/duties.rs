@@ -46,7 +46,7 @@ impl Duty {
             Self::Groups,
             Self::Prune,
         ];
-        if matches!(office.queue, queue::Backend::Sqs(_)) {
+        if office.has_queue() {
             duties.push(Self::Relay);
         }
         duties

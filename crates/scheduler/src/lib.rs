@@ -32,6 +32,14 @@ pub struct Office {
     pub desk: tokio::sync::Mutex<duties::dispatch::Desk>,
 }
 
+impl Office {
+    /// Whether there is a queue; without one, servants take from the ledger.
+    #[must_use]
+    pub const fn has_queue(&self) -> bool {
+        matches!(self.queue, queue::Backend::Sqs(_))
+    }
+}
+
 /// Runs until asked to stop.
 ///
 /// # Errors

@@ -87,8 +87,7 @@ async fn reign(office: Arc<Office>, leadership: &Leadership, stopper: &Stopper) 
 
 /// Tells the ledger how this leader dispatches; false when it has to be told again. Not worth a wait: the lead is.
 async fn note_dispatching(office: &Office, leadership: &Leadership) -> bool {
-    let has_queue = matches!(office.queue, queue::Backend::Sqs(_));
-    let noting = office.store.note_dispatching(leadership, office.config.duties.dispatching(), has_queue);
+    let noting = office.store.note_dispatching(leadership, office.config.duties.dispatching(), office.has_queue());
     matches!(tokio::time::timeout(Duration::from_millis(office.config.leader.renew_ms), noting).await, Ok(Ok(())))
 }
 

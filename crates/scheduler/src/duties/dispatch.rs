@@ -23,6 +23,8 @@ const FLOWS_MAX: i64 = 1_000;
 const VISITS_MAX: usize = 500;
 /// First wait, in milliseconds, until jobs that had no room are looked at again; doubled while they still have none.
 const SHORT_WAIT_MS: u64 = 5;
+/// Without a queue, how long a kind counts as the dispatcher's after something of it was.
+const OURS_KEPT: Duration = Duration::from_secs(10);
 /// How often ended jobs are taken off the permits, and how many permits are looked at.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
 const PERMITS_MAX: i64 = 1_000;
@@ -36,6 +38,8 @@ pub struct Desk {
     /// Jobs in flight are to be noted again: limits have changed a moment ago.
     must_adopt: bool,
     short_wait_ms: u64,
+    /// When all kinds were looked at.
+    looked_at: Option<Instant>,
 }
 
 /// A kind's flows and the place in their round.
@@ -43,6 +47,23 @@ pub struct Desk {
 struct Line {
     round: Round,
     flows: HashMap<Flow, WaitingFlow>,
+    /// When a flow was last seen that is the dispatcher's.
+    ours_at: Option<Instant>,
+}
+
+impl Desk {
+    /// The kinds that are looked at now. Without a queue, most jobs are taken by servants as soon as they are ready:
+    /// of their kinds the dispatcher looks at its own pace for what is not the servants'.
+    fn kinds_to_do<'a>(&mut self, office: &'a Office) -> Vec<(&'a Kind, &'a KindDefinition)> {
+        let pace = Duration::from_millis(office.config.duties.dispatch_ms);
+        let is_due = self.looked_at.is_none_or(|at| at.elapsed() >= pace);
+        if office.has_queue() || is_due {
+            self.looked_at = Some(Instant::now());
+            return office.catalogue.iter().collect();
+        }
+        let is_ours = |line: &Line| line.ours_at.is_some_and(|at| at.elapsed() < OURS_KEPT);
+        office.catalogue.iter().filter(|(kind, _)| self.lines.get(*kind).is_some_and(is_ours)).collect()
+    }
 }
 
 /// How a kind's go ended.
@@ -61,6 +82,10 @@ struct Went {
 /// The ledger's.
 pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result<bool> {
     let mut desk = office.desk.lock().await;
+    let kinds = desk.kinds_to_do(office);
+    if kinds.is_empty() {
+        return Ok(false);
+    }
     keep_permits(office, leadership, &mut desk).await?;
     let duties = &office.config.duties;
     let slots: HashMap<String, i64> = office
@@ -71,7 +96,7 @@ pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result
         .map(|c| (c.kind, c.slots))
         .collect();
     let mut all = Went::default();
-    for (kind, definition) in office.catalogue.iter() {
+    for (kind, definition) in kinds {
         let window = duties.dispatching().window(slots.get(kind.as_str()).copied().unwrap_or(0));
         let went = dispatch_kind(office, leadership, &mut desk, (kind, definition), window).await?;
         if went.dispatched > 0 {
@@ -130,14 +155,21 @@ async fn dispatch_kind(
     let batch_max = i64::from(office.config.duties.batch_max);
     let line = desk.lines.entry(kind.clone()).or_default();
     let mut went = Went::default();
+    let has_queue = office.has_queue();
+    // Without a queue, what has neither a connection nor a limit is its servants'.
+    let has_limits = desk.limits.is_some_and(|(limits, _)| limits > 0);
+    let may_be_ours = |flow: &WaitingFlow| has_limits || flow.flow.connection.is_some();
     let mut left: Option<i64> = None;
     line.round.woken();
     let mut must_look = true;
     loop {
         if must_look || line.round.must_look(store.now()) {
             look(office, kind, line).await?;
+            if line.flows.values().any(may_be_ours) {
+                line.ours_at = Some(Instant::now());
+            }
         }
-        if line.flows.values().all(|flow| flow.is_held) {
+        if line.flows.values().all(|flow| flow.is_held || !(has_queue || may_be_ours(flow))) {
             return Ok(went);
         }
         let left = match &mut left {
@@ -197,7 +229,7 @@ async fn look(office: &Office, kind: &Kind, line: &mut Line) -> anyhow::Result<(
 
 /// The visits of the next go, and the flows that have room for urgent jobs alone.
 fn visits(office: &Office, line: &Line, gate: &mut Gate<'_>, limit: i64) -> (Vec<Visit>, Vec<Flow>) {
-    let has_queue = matches!(office.queue, queue::Backend::Sqs(_));
+    let has_queue = office.has_queue();
     let mut room = HashMap::new();
     let mut urgent_only = Vec::new();
     for flow in line.flows.values().filter(|flow| !flow.is_held) {
