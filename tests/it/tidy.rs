@@ -17,8 +17,8 @@ const BESIDE: [&str; 4] = ["testkit", "fakes", "bench", "e2e"];
 /// Packages, by the start of their name, and their one owner; what stands beside, and tests' dependencies, are free.
 const MONOPOLIES: [(&str, &str); 2] = [("sqlx", "store"), ("aws-sdk", "queue")];
 /// The files that write rows of `jobs` or `finished_jobs`, beneath `crates/store/src`.
-const JOB_WRITERS: [&str; 5] =
-    ["jobs/insert.rs", "jobs/transition.rs", "jobs/claim.rs", "jobs/attempt.rs", "schedules.rs"];
+const JOB_WRITERS: [&str; 6] =
+    ["jobs/insert.rs", "jobs/transition.rs", "jobs/claim.rs", "jobs/dispatch.rs", "jobs/attempt.rs", "schedules.rs"];
 /// No file is longer; about 400 is the aim.
 const LINES_MAX: usize = 450;
 
@@ -138,7 +138,7 @@ fn suppressions_have_reasons() {
 }
 
 #[test]
-fn only_five_files_write_jobs() {
+fn only_the_named_files_write_jobs() {
     let writes: Vec<String> = ["jobs", "finished_jobs"]
         .iter()
         .flat_map(|table| {

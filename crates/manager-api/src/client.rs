@@ -2,9 +2,9 @@
 //! operator decides about the rest.
 
 use crate::{
-    AccountPage, CancelReply, EnqueueReply, EnqueueRequest, ErrorBody, ErrorEnvelope, Heartbeat, HeartbeatReply,
-    JobDetail, JobPage, JobQuery, Order, OrderRequest, PageQuery, Pause, PauseList, PauseRequest, ResumeReply,
-    RetryReply, ServantList, ServantQuery, Stats, Why,
+    Account, AccountPage, CancelReply, EnqueueReply, EnqueueRequest, ErrorBody, ErrorEnvelope, Heartbeat,
+    HeartbeatReply, JobDetail, JobPage, JobQuery, Order, OrderRequest, PageQuery, Pause, PauseList, PauseRequest,
+    ResumeReply, RetryReply, ServantList, ServantQuery, Stats, WeightRequest, Why,
 };
 use domain::PauseTarget;
 use serde::{Serialize, de::DeserializeOwned};
@@ -187,6 +187,15 @@ impl ManagerClient {
     /// [`ClientError`].
     pub async fn resume(&self, target: &PauseTarget) -> Result<ResumeReply, ClientError> {
         self.call(self.http.delete(self.address_of(target))).await
+    }
+
+    /// Sets an account's share.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn set_weight(&self, account: i64, request: &WeightRequest) -> Result<Account, ClientError> {
+        let url = format!("{}/api/v1/accounts/{account}/weight", self.base);
+        self.call(self.http.put(url).json(request)).await
     }
 
     /// Lists accounts.

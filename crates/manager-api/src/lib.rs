@@ -29,7 +29,7 @@ pub use limits::{
     Bounds, Budget, BudgetDetail, BudgetMinute, BudgetPage, BudgetQuery, Limit, LimitPage, LimitQuery, LimitRemoved,
     LimitRequest, MinuteQuery, ShareReply, ShareRequest,
 };
-pub use others::{Account, AccountPage, Failure, JobCount, PageQuery, Stats};
+pub use others::{Account, AccountPage, Failure, JobCount, PageQuery, Stats, WeightRequest};
 pub use pauses::{Pause, PauseList, PauseRequest, ResumeReply, Why};
 pub use schedules::{
     BackfillReply, BackfillRequest, CreateSchedule, DeleteQuery, DeleteReply, PauseSchedule, PreviewQuery,

@@ -25,8 +25,23 @@ pub struct Account {
     pub id: i64,
     /// What people call it.
     pub name: String,
+    /// Its share of what is dispatched, beside others that wait for the same kind of work.
+    pub weight: i16,
     /// Since when.
     pub created_at: DateTime<Utc>,
+}
+
+/// A customer's share, and who sets it and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WeightRequest {
+    /// 1 to 100; an account of weight 3 is served three times as often as one of weight 1.
+    #[schema(minimum = 1, maximum = 100)]
+    pub weight: i16,
+    /// Why.
+    pub reason: String,
+    /// Who.
+    pub by: String,
 }
 
 /// A page of accounts, newest first.

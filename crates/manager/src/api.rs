@@ -78,6 +78,7 @@ pub(crate) use servants::servant_of;
         breakers::close,
         breakers::clear,
         others::accounts,
+        others::set_weight,
         others::stats,
     ),
     components(schemas(manager_api::ErrorEnvelope, manager_api::ErrorBody))
@@ -127,6 +128,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/breakers/{service}/close", post(breakers::close))
         .route("/api/v1/breakers/{service}/clear", post(breakers::clear))
         .route("/api/v1/accounts", get(others::accounts))
+        .route("/api/v1/accounts/{id}/weight", put(others::set_weight))
         .route("/api/v1/stats", get(others::stats))
         .route("/api/openapi.json", get(|| async { Json(Description::openapi()) }))
 }

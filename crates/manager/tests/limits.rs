@@ -6,7 +6,8 @@ use chrono::TimeDelta;
 use daemon::{Health, Stopper};
 use domain::{AccountId, BudgetSettings, ConnectionId, Scope, VendorBudget};
 use manager_api::{
-    Bounds, BudgetQuery, ClientError, LimitQuery, LimitRequest, ManagerClient, MinuteQuery, ShareRequest,
+    Bounds, BudgetQuery, ClientError, LimitQuery, LimitRequest, ManagerClient, MinuteQuery, PageQuery, ShareRequest,
+    WeightRequest,
 };
 use store::{Store, UsageReport};
 
@@ -103,6 +104,23 @@ async fn limits_that_make_no_sense_are_refused() {
     for (path, verb) in [("limits/{scope}/{key}", "put"), ("limits/{scope}", "delete"), ("budgets/{connection}", "get")]
     {
         assert!(api["paths"][format!("/api/v1/{path}")][verb].is_object(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_account_has_a_share_that_an_operator_sets() {
+    let database = testkit::database().await;
+    let store = database.store().await;
+    let account = store.create_account("acme").await.unwrap().0;
+    let url = manager(store).await;
+    let client = ManagerClient::new(&url).unwrap();
+    let request = |weight| WeightRequest { weight, reason: "they pay for it".to_owned(), by: "ada".to_owned() };
+    assert_eq!(client.set_weight(account, &request(3)).await.unwrap().weight, 3);
+    let page = client.accounts(&PageQuery::default()).await.unwrap();
+    assert_eq!(page.accounts.iter().map(|account| account.weight).collect::<Vec<_>>(), [3, 1]);
+    assert!(is_refused(&client.set_weight(999, &request(3)).await, 404));
+    for wrong in [request(0), request(101), WeightRequest { by: String::new(), ..request(1) }] {
+        assert!(is_refused(&client.set_weight(account, &wrong).await, 400), "{wrong:?}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! The operator's command line. Owns arguments, tables and exit codes: 0 done, 1 failed, 64 wrong usage.
 //! Jobs, groups, servants and schedules go through the manager's API; migrate, queues and doctor go straight to the thing.
 
+mod accounts;
 mod breakers;
 mod connections;
 mod doctor;
@@ -75,6 +76,9 @@ enum Verb {
     /// Shows customers' quotas at vendors, and sets our share of one.
     #[command(subcommand)]
     Budgets(limits::Budgets),
+    /// Lists accounts, and sets an account's share of what is dispatched.
+    #[command(subcommand)]
+    Accounts(accounts::Verb),
     /// Lists connections, shows one, parks it and brings it back.
     #[command(subcommand)]
     Connections(connections::Verb),
@@ -133,6 +137,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Schedules(verb) => schedules::run(&client()?, verb, json).await,
         Verb::Limits(verb) => limits::limits(&client()?, verb, json).await,
         Verb::Budgets(verb) => limits::budgets(&client()?, verb, json).await,
+        Verb::Accounts(verb) => accounts::run(&client()?, verb, json).await,
         Verb::Connections(verb) => connections::run(&client()?, verb, json).await,
         Verb::Breakers(verb) => breakers::run(&client()?, verb, json).await,
         Verb::Stats => {

@@ -11,6 +11,8 @@ pub struct AccountRow {
     pub id: i64,
     /// What people call it.
     pub name: String,
+    /// Its share of what is dispatched, beside others that wait for the same kind of work.
+    pub weight: i16,
     /// Since when.
     pub created_at: DateTime<Utc>,
 }
@@ -24,11 +26,27 @@ impl Store {
         Ok(sqlx::query_as!(
             AccountRow,
             "-- list_accounts
-            SELECT id, name, created_at FROM accounts WHERE id < $1 ORDER BY id DESC LIMIT $2",
+            SELECT id, name, weight, created_at FROM accounts WHERE id < $1 ORDER BY id DESC LIMIT $2",
             after.map_or(i64::MAX, |id| id.0),
             limit.clamp(1, PAGE_ROWS_MAX),
         )
         .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// Sets a customer's share (1 to 100) of what is dispatched; none when there is no such customer.
+    ///
+    /// # Errors
+    /// [`StoreError`]; `Rejected` for another share.
+    pub async fn set_account_weight(&self, id: AccountId, weight: i16) -> Result<Option<AccountRow>, StoreError> {
+        Ok(sqlx::query_as!(
+            AccountRow,
+            "-- set_account_weight
+            UPDATE accounts SET weight = $2 WHERE id = $1 RETURNING id, name, weight, created_at",
+            id.0,
+            weight,
+        )
+        .fetch_optional(&self.pool)
         .await?)
     }
 

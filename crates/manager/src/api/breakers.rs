@@ -1,7 +1,11 @@
 //! Circuit breakers over HTTP: list, show, hold open or closed, let go.
 
-use super::connections::{EVENTS_MAX, by_and_reason, event_of};
-use crate::{App, error::ApiError, filter::limit_of};
+use super::connections::{EVENTS_MAX, event_of};
+use crate::{
+    App,
+    error::ApiError,
+    filter::{limit_of, who_and_why},
+};
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -76,7 +80,7 @@ async fn force(
     forced: Option<Forced>,
     request: &OverrideRequest,
 ) -> Result<Json<BreakerDetail>, ApiError> {
-    let (by, reason) = by_and_reason(request)?;
+    let (by, reason) = who_and_why(&request.by, &request.reason)?;
     if !app.store.knows_service(service).await? {
         return Err(ApiError::not_found(format!("no connection works on '{service}'"))
             .hint("`servantctl connections list` shows which service each works on"));

@@ -1,7 +1,10 @@
 //! Customers' quotas over HTTP: list, show with history, and our share of one of them.
 
-use super::limits::who_and_why;
-use crate::{App, error::ApiError, filter::limit_of};
+use crate::{
+    App,
+    error::ApiError,
+    filter::{limit_of, who_and_why},
+};
 use axum::{
     Json,
     extract::{Path, Query, State},

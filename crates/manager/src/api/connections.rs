@@ -1,7 +1,11 @@
 //! Connections over HTTP: list, show, and what an operator does with one.
 
 use super::breakers::breaker_of;
-use crate::{App, error::ApiError, filter::limit_of};
+use crate::{
+    App,
+    error::ApiError,
+    filter::{limit_of, who_and_why},
+};
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -14,8 +18,6 @@ use store::{ConnectionAct, ConnectionRow};
 
 /// What a connection can be.
 const STATES: [&str; 4] = ["active", "needs_reauth", "parked", "disabled"];
-/// Characters of a name or a reason that are kept.
-const TEXT_CHARS_MAX: usize = 500;
 /// Events shown with a connection or a breaker.
 pub(super) const EVENTS_MAX: i64 = 50;
 
@@ -104,7 +106,7 @@ async fn change(
     act: ConnectionAct,
     request: &OverrideRequest,
 ) -> Result<Json<ConnectionDetail>, ApiError> {
-    let (by, reason) = by_and_reason(request)?;
+    let (by, reason) = who_and_why(&request.by, &request.reason)?;
     let id = ConnectionId(id);
     if !app.store.change_connection(id, act, by, reason).await? {
         let detail = detail_of(app, id).await?;
@@ -116,18 +118,6 @@ async fn change(
     }
     tracing::info!(ConnectionId = id.0, act = act.as_str(), by, "a connection was changed by an operator");
     Ok(Json(detail_of(app, id).await?))
-}
-
-/// Who and why, both said.
-pub(super) fn by_and_reason(request: &OverrideRequest) -> Result<(&str, &str), ApiError> {
-    let (by, reason) = (request.by.trim(), request.reason.trim());
-    for (name, text) in [("by", by), ("reason", reason)] {
-        if text.is_empty() || text.chars().count() > TEXT_CHARS_MAX {
-            let message = format!("{name} is empty or has more than {TEXT_CHARS_MAX} characters");
-            return Err(ApiError::bad_request(message).hint("say who does it and why: others will wonder"));
-        }
-    }
-    Ok((by, reason))
 }
 
 async fn detail_of(app: &App, id: ConnectionId) -> Result<ConnectionDetail, ApiError> {

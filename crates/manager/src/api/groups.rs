@@ -16,8 +16,6 @@ use store::{GroupChange, GroupFilter, GroupRow, Inserted, NewGroup, NewJob};
 
 /// Members of one request.
 const JOBS_MAX: usize = 1_000;
-/// Characters of a name or a reason that are kept.
-const TEXT_CHARS_MAX: usize = 500;
 
 /// Lists groups, newest first.
 #[utoipa::path(get, path = "/api/v1/groups", tag = "groups", params(GroupQuery),
@@ -57,10 +55,10 @@ pub(crate) async fn create(
 ) -> Result<(StatusCode, Json<GroupReply>), ApiError> {
     let account = AccountId(request.account_id.unwrap_or(0));
     let group = NewGroup {
-        name: words("name", &request.name)?,
+        name: filter::words("name", &request.name)?.to_owned(),
         account,
         finishing: request.finishing.map(finishing_of).transpose()?,
-        created_by: words("by", &request.by)?,
+        created_by: filter::words("by", &request.by)?.to_owned(),
         request_id: request_id.0,
     };
     let members = members_of(request.jobs, account, request_id)?;
@@ -123,7 +121,7 @@ pub(crate) async fn cancel(
     Path(id): Path<i64>,
     Json(request): Json<CancelGroup>,
 ) -> Result<Json<Group>, ApiError> {
-    let (by, reason) = (words("by", &request.by)?, words("reason", &request.reason)?);
+    let (by, reason) = filter::who_and_why(&request.by, &request.reason)?;
     let change = app.store.cancel_group(GroupId(id), &by, &reason).await?;
     changed(id, change, "only an open or sealed group is cancelled")?;
     tracing::info!(GroupId = id, by, "group cancelled by an operator");
@@ -154,14 +152,6 @@ async fn reply(app: &App, id: i64, inserted: Vec<Inserted>, request_id: RequestI
     });
     let jobs = jobs.collect();
     Ok(GroupReply { group: group_of(find(app, id).await?), jobs, request_id: request_id.0.to_string() })
-}
-
-fn words(key: &str, text: &str) -> Result<String, ApiError> {
-    let text = text.trim();
-    if text.is_empty() || text.chars().count() > TEXT_CHARS_MAX {
-        return Err(ApiError::bad_request(format!("{key} is empty or has more than {TEXT_CHARS_MAX} characters")));
-    }
-    Ok(text.to_owned())
 }
 
 fn members_of(

@@ -1,6 +1,10 @@
 //! Limits over HTTP: list, set, remove. Those for each account, and for each connection of any vendor, have no key.
 
-use crate::{App, error::ApiError, filter::limit_of};
+use crate::{
+    App,
+    error::ApiError,
+    filter::{limit_of, who_and_why},
+};
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -8,9 +12,6 @@ use axum::{
 use domain::Scope;
 use manager_api::{Bounds, ErrorEnvelope, Limit, LimitPage, LimitQuery, LimitRemoved, LimitRequest};
 use store::{LimitRow, LimitsAfter};
-
-/// Characters of a name or a reason that are kept.
-const TEXT_CHARS_MAX: usize = 500;
 
 /// Lists limits, those that do not count included, by scope and key.
 #[utoipa::path(get, path = "/api/v1/limits", tag = "limits", params(LimitQuery),
@@ -76,18 +77,6 @@ pub(crate) async fn remove_each(
 
 fn scope_of(scope: &str, key: &str) -> Result<Scope, ApiError> {
     Scope::new(scope, key).map_err(ApiError::bad_request)
-}
-
-/// Who and why, of an operator's override; both are needed.
-pub(super) fn who_and_why<'a>(by: &'a str, reason: &'a str) -> Result<(&'a str, &'a str), ApiError> {
-    let (by, reason) = (by.trim(), reason.trim());
-    for (name, text) in [("by", by), ("reason", reason)] {
-        if text.is_empty() || text.chars().count() > TEXT_CHARS_MAX {
-            let message = format!("{name} is empty or has more than {TEXT_CHARS_MAX} characters");
-            return Err(ApiError::bad_request(message).hint("say who does it and why: others will wonder"));
-        }
-    }
-    Ok((by, reason))
 }
 
 async fn set_limit(app: &App, scope: &Scope, request: &LimitRequest) -> Result<Limit, ApiError> {

@@ -1,12 +1,17 @@
 //! Accounts and statistics over HTTP.
 
-use crate::{App, error::ApiError, filter::limit_of};
+use crate::{
+    App,
+    error::ApiError,
+    filter::{limit_of, who_and_why},
+};
 use axum::{
     Json,
-    extract::{Query, State},
+    extract::{Path, Query, State},
 };
 use domain::{AccountId, Liveness, liveness};
-use manager_api::{Account, AccountPage, ErrorEnvelope, Failure, JobCount, PageQuery, Stats};
+use manager_api::{Account, AccountPage, ErrorEnvelope, Failure, JobCount, PageQuery, Stats, WeightRequest};
+use store::AccountRow;
 
 /// Failures shown with the statistics.
 const FAILURES_MAX: i64 = 10;
@@ -22,8 +27,30 @@ pub(crate) async fn accounts(
     let rows = app.store.list_accounts(page.before.map(AccountId), limit).await?;
     let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
     let next_before = rows.last().filter(|_| is_full).map(|row| row.id);
-    let accounts = rows.into_iter().map(|row| Account { id: row.id, name: row.name, created_at: row.created_at });
-    Ok(Json(AccountPage { accounts: accounts.collect(), next_before }))
+    Ok(Json(AccountPage { accounts: rows.into_iter().map(account_of).collect(), next_before }))
+}
+
+/// Sets an account's share of what is dispatched, beside others that wait for the same kind of work.
+#[utoipa::path(put, path = "/api/v1/accounts/{id}/weight", tag = "accounts", request_body = WeightRequest,
+    params(("id" = i64, Path, description = "The account")),
+    responses((status = 200, body = Account), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope)))]
+pub(crate) async fn set_weight(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Json(request): Json<WeightRequest>,
+) -> Result<Json<Account>, ApiError> {
+    if !(1..=100).contains(&request.weight) {
+        return Err(ApiError::bad_request("weight is 1 to 100").hint("to hold an account back, pause it"));
+    }
+    let (by, reason) = who_and_why(&request.by, &request.reason)?;
+    let row = app.store.set_account_weight(AccountId(id), request.weight).await?;
+    let row = row.ok_or_else(|| ApiError::not_found(format!("there is no account {id}")))?;
+    tracing::info!(AccountId = id, weight = request.weight, by, reason, "an operator set the account's share");
+    Ok(Json(account_of(row)))
+}
+
+fn account_of(row: AccountRow) -> Account {
+    Account { id: row.id, name: row.name, weight: row.weight, created_at: row.created_at }
 }
 
 /// The whole at a glance.

@@ -1,6 +1,6 @@
 //! Pauses over HTTP: list, pause, resume. `everything` has no key, and an address of its own.
 
-use crate::{App, error::ApiError};
+use crate::{App, error::ApiError, filter::who_and_why};
 use axum::{
     Json,
     extract::{Path, State},
@@ -8,9 +8,6 @@ use axum::{
 use domain::PauseTarget;
 use manager_api::{ErrorEnvelope, Pause, PauseList, PauseRequest, ResumeReply};
 use store::PauseRow;
-
-/// Characters of a name or a reason that are kept.
-const TEXT_CHARS_MAX: usize = 500;
 
 /// Lists what is paused, by whom and why.
 #[utoipa::path(get, path = "/api/v1/pauses", tag = "pauses", responses((status = 200, body = PauseList)))]
@@ -65,13 +62,7 @@ fn target_of(scope: &str, key: &str) -> Result<PauseTarget, ApiError> {
 }
 
 async fn pause_target(app: &App, target: &PauseTarget, request: &PauseRequest) -> Result<Pause, ApiError> {
-    let (by, reason) = (request.by.trim(), request.reason.trim());
-    for (name, text) in [("by", by), ("reason", reason)] {
-        if text.is_empty() || text.chars().count() > TEXT_CHARS_MAX {
-            let message = format!("{name} is empty or has more than {TEXT_CHARS_MAX} characters");
-            return Err(ApiError::bad_request(message).hint("say who pauses and why: others will wonder"));
-        }
-    }
+    let (by, reason) = who_and_why(&request.by, &request.reason)?;
     let row = app.store.pause(target, by, reason).await?;
     tracing::info!(scope = target.scope(), key = target.key(), by, "jobs paused by an operator");
     Ok(pause_of(&row))
