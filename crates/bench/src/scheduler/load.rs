@@ -39,13 +39,13 @@ pub(super) async fn enqueue(
     jobs: usize,
     first: i64,
     accounts: usize,
-    payload: &Value,
+    payload: fn(usize) -> Value,
 ) -> anyhow::Result<()> {
     let kind = Kind::new("noop")?;
     let next = Arc::new(AtomicUsize::new(0));
     let mut lanes = tokio::task::JoinSet::new();
     for _ in 0..BULKS_IN_FLIGHT {
-        let (store, next, kind, payload) = (store.clone(), next.clone(), kind.clone(), payload.clone());
+        let (store, next, kind) = (store.clone(), next.clone(), kind.clone());
         lanes.spawn(async move {
             loop {
                 let from = next.fetch_add(BULK, SeqCst);
@@ -54,7 +54,7 @@ pub(super) async fn enqueue(
                 }
                 let new = |n: usize| {
                     let account = AccountId(first + i64::try_from(n % accounts)?);
-                    Ok(NewJob { account, ..NewJob::new(kind.clone(), payload.clone()) })
+                    Ok(NewJob { account, ..NewJob::new(kind.clone(), payload(n)) })
                 };
                 let batch: Vec<NewJob> = (from..jobs.min(from + BULK)).map(new).collect::<anyhow::Result<_>>()?;
                 store.insert_jobs(&batch).await?;
@@ -93,7 +93,7 @@ pub(super) async fn drain_rate(fleet: &mut Fleet, jobs: usize, accounts: usize, 
     let last_id: i64 =
         sqlx::query("SELECT coalesce(max(id), 0) FROM finished_jobs").fetch_one(&mut sql).await?.try_get(0)?;
     let done = usize::try_from(count(&fleet.store, &[JobState::Succeeded]).await?)?;
-    enqueue(&fleet.store, jobs, 1, accounts, &serde_json::json!({})).await?;
+    enqueue(&fleet.store, jobs, 1, accounts, |_| serde_json::json!({})).await?;
     fleet.start_servants(1, slots)?;
     let done_at = wait_for(fleet, &[JobState::Succeeded], done + jobs).await?;
     fleet.stop_servants().await?;
