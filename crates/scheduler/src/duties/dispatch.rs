@@ -19,7 +19,7 @@ use store::{Leadership, WaitingFlow};
 /// Silence in seconds after which a servant's slots no longer count.
 const SILENCE_SECS_MAX: i64 = 10;
 /// Flows that one look brings at the most, and that one dispatch visits.
-const FLOWS_MAX: i64 = 1_000;
+const FLOWS_MAX: usize = 1_000;
 const VISITS_MAX: usize = 500;
 /// First wait, in milliseconds, until jobs that had no room are looked at again; doubled while they still have none.
 const SHORT_WAIT_MS: u64 = 5;
@@ -188,9 +188,10 @@ async fn dispatch_kind(
 /// Sees which flows of the kind there are, and whether anything holds them.
 async fn look(office: &Office, kind: &Kind, line: &mut Line) -> anyhow::Result<()> {
     let asked_at = office.store.now();
-    let flows = office.store.waiting_flows(kind, line.round.last(), FLOWS_MAX).await?;
+    let flows = office.store.waiting_flows(kind, line.round.last(), i64::try_from(FLOWS_MAX)?).await?;
     let now = office.store.now();
-    line.round.looked(flows.iter().map(|flow| (flow.flow, flow.weight)), now, now - asked_at);
+    let cut_at = flows.last().filter(|_| flows.len() >= FLOWS_MAX).map(|flow| flow.flow);
+    line.round.looked(flows.iter().map(|flow| (flow.flow, flow.weight)), cut_at, now, now - asked_at);
     line.flows = flows.into_iter().map(|flow| (flow.flow, flow)).collect();
     Ok(())
 }
