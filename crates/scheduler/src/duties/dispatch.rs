@@ -137,9 +137,6 @@ async fn dispatch_kind(
         if must_look || line.round.must_look(store.now()) {
             look(office, kind, line).await?;
         }
-        if line.flows.values().all(|flow| flow.is_held) {
-            return Ok(went);
-        }
         let left = match &mut left {
             Some(left) => left,
             None => left.insert((window - store.queued_of(kind).await?).min(batch_max)),
@@ -153,11 +150,17 @@ async fn dispatch_kind(
         let (visits, urgent_only) = visits(office, line, &mut gate, *left);
         if visits.is_empty() && urgent_only.is_empty() {
             went.is_short |= gate.has_refused();
+            must_look = line.round.note(&[], &[], *left) == Next::Look;
+            if must_look {
+                continue;
+            }
             return Ok(went);
         }
         let urgent_max = line.round.urgent_max(*left);
         let upcoming = store.upcoming_in(&mut tx, kind, &visits, &urgent_only, urgent_max, *left).await?;
+        let upcoming_count = upcoming.len();
         let let_through: Vec<_> = upcoming.into_iter().filter(|job| gate.admit(job)).collect();
+        let was_refused = let_through.len() < upcoming_count;
         went.is_short |= gate.has_refused();
         if !let_through.is_empty() {
             let ids: Vec<_> = let_through.iter().map(|job| job.taken.place.id).collect();
@@ -170,7 +173,8 @@ async fn dispatch_kind(
         }
         let dispatched = i64::try_from(let_through.len())?;
         let taken: Vec<_> = let_through.iter().map(|job| job.taken).collect();
-        let next = line.round.note(&visits, &taken, *left);
+        // Where flows share the room that ran out, the next go begins where it did: each keeps its share of that.
+        let next = line.round.note(&visits, &taken, if was_refused { dispatched } else { *left });
         *left -= dispatched;
         went.dispatched += dispatched.unsigned_abs();
         if *left <= 0 {
@@ -179,7 +183,7 @@ async fn dispatch_kind(
             return Ok(went);
         }
         must_look = next == Next::Look;
-        if next == Next::Rest || (dispatched == 0 && next == Next::TakeMore) {
+        if next == Next::Rest || (dispatched == 0 && was_refused) {
             return Ok(went);
         }
     }
@@ -212,6 +216,8 @@ fn visits(office: &Office, line: &Line, gate: &mut Gate<'_>, limit: i64) -> (Vec
             urgent_only.push(flow.flow);
         }
     }
+    let in_all = room.values().fold(0, |sum: i64, room| sum.saturating_add(*room));
+    let limit = limit.min(in_all);
     (line.round.visits(limit, VISITS_MAX, |flow| room.get(&flow).copied().unwrap_or(0)), urgent_only)
 }
 
