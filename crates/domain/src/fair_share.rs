@@ -14,6 +14,8 @@ pub const AGING_SECS: i64 = 60;
 const LOOK_SHARE: i32 = 10;
 /// Urgent jobs that may be taken in a row while others wait.
 const URGENT_RUN_MAX: i64 = 3;
+/// Looks in a row that bring a part of the flows and nothing to take, before it is left for the next time.
+const FRUITLESS_LOOKS_MAX: u8 = 10;
 
 /// Jobs of one kind that wait in one line: an account's, on one connection or on none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,6 +42,8 @@ pub struct Visit {
     pub flow: Flow,
     /// Jobs at the most.
     pub quantum: i64,
+    /// What is left of its visit; more than the quantum when it has no room for all of that now.
+    pub left: i64,
     /// The flow has been taken up to here: what lies before is running, and looking through it again costs time.
     pub after: Option<Place>,
 }
@@ -75,6 +79,9 @@ pub struct Round {
     /// When the flows were looked at, and how long that took.
     looked: Option<(DateTime<Utc>, TimeDelta)>,
     sight: Sight,
+    /// There may be flows after this one, or before the look's first: the look did not bring all.
+    cut_at: Option<Flow>,
+    fruitless_looks: u8,
     urgent_run: i64,
 }
 
@@ -94,8 +101,8 @@ enum Sight {
 struct Known {
     weight: u16,
     after: Option<Place>,
-    /// It has been visited since the look.
-    is_visited: bool,
+    /// It has been gone through since the look, and since any flow had more than it could give at once.
+    is_through: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,17 +127,25 @@ impl Round {
         is_old && (self.sight != Sight::Woken || self.flows.is_empty())
     }
 
-    /// The last flow visited: a look that cannot bring all flows begins after it.
+    /// The last flow gone through: a look that cannot bring all flows begins after it.
     #[must_use]
     pub fn last(&self) -> Option<Flow> {
         self.at.map(|(flow, _)| flow)
     }
 
-    /// Takes in which flows there are, with the weights of their accounts, and how long it took to see.
-    pub fn looked(&mut self, flows: impl IntoIterator<Item = (Flow, u16)>, now: DateTime<Utc>, took: TimeDelta) {
+    /// Takes in which flows there are, with the weights of their accounts, and how long it took to see. `cut_at` is the
+    /// last that was seen, when there may be more.
+    pub fn looked(
+        &mut self,
+        flows: impl IntoIterator<Item = (Flow, u16)>,
+        cut_at: Option<Flow>,
+        now: DateTime<Utc>,
+        took: TimeDelta,
+    ) {
+        self.cut_at = cut_at;
         self.flows = flows
             .into_iter()
-            .map(|(flow, weight)| (flow, Known { weight: weight.max(1), after: None, is_visited: false }))
+            .map(|(flow, weight)| (flow, Known { weight: weight.max(1), after: None, is_through: false }))
             .collect();
         self.looked = Some((now, took));
         self.sight = Sight::Clear;
@@ -179,12 +194,14 @@ impl Round {
                     Some((at, Progress::Taken(taken))) if at == flow => taken,
                     _ => 0,
                 };
-                Visit { flow, quantum: (quantum - spent).max(1).min(room), after: known.after }
+                let left = (quantum - spent).max(1);
+                Visit { flow, quantum: left.min(room), left, after: known.after }
             })
             .collect()
     }
 
-    /// Notes what a go of at most `limit` jobs has taken of `visits`, and says what follows.
+    /// Notes what a go of at most `limit` jobs has taken of `visits`, and says what follows. When there was room for no
+    /// more than were taken, that is the limit.
     pub fn note(&mut self, visits: &[Visit], taken: &[Taken], limit: i64) -> Next {
         let is_full = i64::try_from(taken.len()).is_ok_and(|taken| taken >= limit);
         let mut by_flow: BTreeMap<Flow, (i64, Place)> = BTreeMap::new();
@@ -199,48 +216,65 @@ impl Round {
         let was_closed = self.urgent_max(limit) == 0;
         self.urgent_run = if by_flow.is_empty() && urgent > 0 { self.urgent_run + urgent } else { 0 };
 
-        // A full go ended at the last flow that gave anything; the others were gone through.
-        let reached = visits.iter().rposition(|visit| by_flow.contains_key(&visit.flow));
-        let through = if is_full { reached.map_or(0, |last| last + 1) } else { visits.len() };
+        // A full go ended at the last flow that gave anything; else all were gone through.
+        let through = if is_full {
+            visits.iter().rposition(|visit| by_flow.contains_key(&visit.flow)).map_or(0, |last| last + 1)
+        } else {
+            visits.len()
+        };
         let mut has_more = is_full || urgent > 0 || was_closed;
+        let mut has_seen_new = false;
         for visit in &visits[..through] {
             let Some(known) = self.flows.get_mut(&visit.flow) else { continue };
-            known.is_visited = true;
+            has_seen_new |= !known.is_through;
+            known.is_through = true;
             if let Some((count, place)) = by_flow.get(&visit.flow) {
                 known.after = Some(*place);
                 has_more |= *count >= visit.quantum;
             }
         }
-        if let Some(last) = reached.map(|last| visits[last]) {
+        if let Some(last) = visits[..through].last() {
             let before = match self.at {
                 Some((at, Progress::Taken(taken))) if at == last.flow => taken,
                 _ => 0,
             };
             let count = by_flow.get(&last.flow).map_or(0, |(count, _)| *count);
-            let is_over = !is_full || count >= last.quantum;
+            let is_over = !is_full || count >= last.left;
             self.at = Some((last.flow, if is_over { Progress::Over } else { Progress::Taken(before + count) }));
         }
-        let was_all_seen = self.flows.values().all(|known| known.is_visited);
+        if has_more {
+            self.flows.values_mut().for_each(|known| known.is_through = false);
+        }
+        let was_all_seen = self.flows.values().all(|known| known.is_through);
         if self.sight == Sight::Woken {
             self.sight = Sight::Tried;
+        }
+        if !taken.is_empty() {
+            self.fruitless_looks = 0;
         }
         if has_more {
             Next::TakeMore
         } else if self.sight == Sight::Tried || self.looked.is_none() {
             Next::Look
-        } else if !was_all_seen && !visits.is_empty() {
+        } else if has_seen_new && !was_all_seen {
+            // Those that are left may have no room; then the next go sees nothing new.
             Next::TakeMore
+        } else if let Some(cut_at) = self.cut_at.filter(|_| self.fruitless_looks < FRUITLESS_LOOKS_MAX) {
+            self.fruitless_looks += 1;
+            self.at = Some((cut_at, Progress::Over));
+            Next::Look
         } else {
+            self.fruitless_looks = 0;
             Next::Rest
         }
     }
 }
 
-/// How many jobs each flow may give in one visit when `limit` can be taken in all: its weight at least, and more when
-/// there is room for more than one round.
+/// How many jobs each flow may give in one visit when `limit` can be taken in all: its weight, as many times as it takes
+/// for one round to reach the limit. The same number of times for all, so that rounds of any size keep the shares.
 #[must_use]
 pub fn quanta(weights: &[u16], limit: i64) -> Vec<i64> {
     let all = weights.iter().map(|weight| i64::from(*weight)).sum::<i64>().max(1);
-    let share = |weight: i64| (limit.saturating_mul(weight) + all - 1) / all;
-    weights.iter().map(|weight| i64::from(*weight)).map(|weight| share(weight).max(weight)).collect()
+    let times = limit.saturating_sub(1).max(0) / all + 1;
+    weights.iter().map(|weight| i64::from(*weight).saturating_mul(times)).collect()
 }

@@ -36,7 +36,7 @@ pub(crate) struct Intake<S> {
 /// Wait after the ledger or the queue failed, doubled up to the second number, in milliseconds.
 const RETRY_MS: (u64, u64) = (50, 2_000);
 /// Flows that one look brings at the most, and that one claim visits.
-const FLOWS_MAX: i64 = 1_000;
+const FLOWS_MAX: usize = 1_000;
 const VISITS_MAX: usize = 200;
 /// Messages that one call to the queue brings at the most (SQS's own limit).
 const RECEIVE_MAX: usize = 10;
@@ -80,10 +80,14 @@ impl<S: Servant> Intake<S> {
     async fn take_turns(&self, round: &mut Round, limit: i64) -> Result<(Vec<ClaimedJob>, Next), StoreError> {
         let asked_at = self.store.now();
         if round.must_look(asked_at) {
-            let flows = self.store.waiting_flows(&self.kind, round.last(), FLOWS_MAX).await?;
+            let flows = self
+                .store
+                .waiting_flows(&self.kind, round.last(), i64::try_from(FLOWS_MAX).unwrap_or(i64::MAX))
+                .await?;
             let own = flows.iter().filter(|flow| flow.flow.connection.is_none()).map(|flow| (flow.flow, flow.weight));
             let now = self.store.now();
-            round.looked(own, now, now - asked_at);
+            let cut_at = flows.last().filter(|_| flows.len() >= FLOWS_MAX).map(|flow| flow.flow);
+            round.looked(own, cut_at, now, now - asked_at);
         }
         let visits = round.visits(limit, VISITS_MAX, |_| i64::MAX);
         let until = self.store.now() + self.lease;

@@ -233,6 +233,16 @@ impl Store {
             return Ok(false);
         }
         note_event(&mut tx.inner, &Event { of: Of::Connection(connection), what, by, reason }, now).await?;
+        if to == "active" {
+            // Schedules that were put off because of it are due at once.
+            sqlx::query!(
+                "-- end_hold
+                UPDATE schedules SET held_until = NULL WHERE connection_id = $1 AND held_until IS NOT NULL",
+                connection.0,
+            )
+            .execute(&mut *tx.inner)
+            .await?;
+        }
         tx.commit().await?;
         if to == "active" {
             self.wake_every_kind().await;

@@ -63,6 +63,6 @@ async fn round(store: &Store, kind: &Kind, is_open: impl Fn(&store::WaitingFlow)
     let flows = store.waiting_flows(kind, None, FLOWS_MAX).await?;
     let mut round = Round::default();
     let open = flows.iter().filter(|flow| is_open(flow)).map(|flow| (flow.flow, flow.weight));
-    round.looked(open, store.now(), chrono::TimeDelta::zero());
+    round.looked(open, None, store.now(), chrono::TimeDelta::zero());
     Ok(round)
 }

@@ -19,7 +19,7 @@ use store::{Leadership, WaitingFlow};
 /// Silence in seconds after which a servant's slots no longer count.
 const SILENCE_SECS_MAX: i64 = 10;
 /// Flows that one look brings at the most, and that one dispatch visits.
-const FLOWS_MAX: i64 = 1_000;
+const FLOWS_MAX: usize = 1_000;
 const VISITS_MAX: usize = 500;
 /// First wait, in milliseconds, until jobs that had no room are looked at again; doubled while they still have none.
 const SHORT_WAIT_MS: u64 = 5;
@@ -169,7 +169,9 @@ async fn dispatch_kind(
                 line.ours_at = Some(Instant::now());
             }
         }
-        if line.flows.values().all(|flow| flow.is_held || !(has_queue || may_be_ours(flow))) {
+        // The look brought all flows there are, and none to dispatch.
+        let is_open = |flow: &WaitingFlow| !flow.is_held && (has_queue || may_be_ours(flow));
+        if line.flows.len() < FLOWS_MAX && !line.flows.values().any(is_open) {
             return Ok(went);
         }
         let left = match &mut left {
@@ -185,11 +187,17 @@ async fn dispatch_kind(
         let (visits, urgent_only) = visits(office, line, &mut gate, *left);
         if visits.is_empty() && urgent_only.is_empty() {
             went.is_short |= gate.has_refused();
+            must_look = line.round.note(&[], &[], *left) == Next::Look;
+            if must_look {
+                continue;
+            }
             return Ok(went);
         }
         let urgent_max = line.round.urgent_max(*left);
         let upcoming = store.upcoming_in(&mut tx, kind, &visits, &urgent_only, urgent_max, *left).await?;
+        let upcoming_count = upcoming.len();
         let let_through: Vec<_> = upcoming.into_iter().filter(|job| gate.admit(job)).collect();
+        let was_refused = let_through.len() < upcoming_count;
         went.is_short |= gate.has_refused();
         if !let_through.is_empty() {
             let ids: Vec<_> = let_through.iter().map(|job| job.taken.place.id).collect();
@@ -202,7 +210,8 @@ async fn dispatch_kind(
         }
         let dispatched = i64::try_from(let_through.len())?;
         let taken: Vec<_> = let_through.iter().map(|job| job.taken).collect();
-        let next = line.round.note(&visits, &taken, *left);
+        // Where flows share the room that ran out, the next go begins where it did: each keeps its share of that.
+        let next = line.round.note(&visits, &taken, if was_refused { dispatched } else { *left });
         *left -= dispatched;
         went.dispatched += dispatched.unsigned_abs();
         if *left <= 0 {
@@ -211,7 +220,7 @@ async fn dispatch_kind(
             return Ok(went);
         }
         must_look = next == Next::Look;
-        if next == Next::Rest || (dispatched == 0 && next == Next::TakeMore) {
+        if next == Next::Rest || (dispatched == 0 && was_refused) {
             return Ok(went);
         }
     }
@@ -220,9 +229,10 @@ async fn dispatch_kind(
 /// Sees which flows of the kind there are, and whether anything holds them.
 async fn look(office: &Office, kind: &Kind, line: &mut Line) -> anyhow::Result<()> {
     let asked_at = office.store.now();
-    let flows = office.store.waiting_flows(kind, line.round.last(), FLOWS_MAX).await?;
+    let flows = office.store.waiting_flows(kind, line.round.last(), i64::try_from(FLOWS_MAX)?).await?;
     let now = office.store.now();
-    line.round.looked(flows.iter().map(|flow| (flow.flow, flow.weight)), now, now - asked_at);
+    let cut_at = flows.last().filter(|_| flows.len() >= FLOWS_MAX).map(|flow| flow.flow);
+    line.round.looked(flows.iter().map(|flow| (flow.flow, flow.weight)), cut_at, now, now - asked_at);
     line.flows = flows.into_iter().map(|flow| (flow.flow, flow)).collect();
     Ok(())
 }
@@ -243,6 +253,8 @@ fn visits(office: &Office, line: &Line, gate: &mut Gate<'_>, limit: i64) -> (Vec
             urgent_only.push(flow.flow);
         }
     }
+    let in_all = room.values().fold(0, |sum: i64, room| sum.saturating_add(*room));
+    let limit = limit.min(in_all);
     (line.round.visits(limit, VISITS_MAX, |flow| room.get(&flow).copied().unwrap_or(0)), urgent_only)
 }
 

@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
 
 mod breakers;
+mod dispatch;
+mod dispatch_walk;
 mod groups;
 mod limits;
 mod sweeps;

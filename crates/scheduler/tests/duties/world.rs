@@ -6,6 +6,7 @@ use fakes::sqs::{FakeSqs, Options};
 use queue::{Backend, Sqs, SqsConfig, StaticCredentials};
 use scheduler::{Office, SchedulerConfig};
 use sqlx::PgPool;
+use std::time::Duration;
 use store::{ClaimedJob, Inserted, Leadership, NewJob, NewServant};
 use testkit::TestDatabase;
 use tokio::sync::Notify;
@@ -105,6 +106,21 @@ impl World {
 
     pub(crate) async fn number(&self, statement: &'static str) -> i64 {
         sqlx::query_scalar(statement).fetch_one(&self.sql).await.unwrap()
+    }
+
+    /// Entries of ready jobs that have been read so far, in the indexes of their turns or by going through the table.
+    /// Sessions tell their numbers at their end for certain, so the ledger's have to have ended: close its store before.
+    pub(crate) async fn ready_jobs_read(&self) -> i64 {
+        let sessions = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid()
+                AND query SIMILAR TO '(-- |SELECT /\\*|BEGIN|COMMIT|ROLLBACK)%'";
+        let ended = async || (self.number(sessions).await == 0).then_some(());
+        testkit::eventually(Duration::from_secs(10), "the ledger's sessions have ended", ended).await;
+        self.number(
+            "SELECT (SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'jobs') + sum(idx_tup_read)::bigint
+            FROM pg_stat_user_indexes WHERE indexrelname IN ('jobs_flow_idx', 'jobs_urgent_idx')",
+        )
+        .await
     }
 
     /// Messages for the kind, wherever they are on the queue.

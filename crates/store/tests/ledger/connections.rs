@@ -1,11 +1,12 @@
 //! Connections that wait for a person and services that are down: what parks a connection and brings it back, what
 //! that does to its jobs, and which outcomes reach a service's breaker.
 
+use crate::schedules::new;
 use crate::world::{LEASE_SECS, World, failure, kind, nobodys, revoked};
 use chrono::TimeDelta;
 use domain::{
-    AccountId, BreakerSettings, BreakerState, Cause, ConnectionId, ErrorClass, Failure, Forced, JobId, JobState, Room,
-    why,
+    AccountId, BreakerSettings, BreakerState, Cause, ConnectionId, ErrorClass, Failure, Forced, JobId, JobState,
+    Overlap, Room, why,
 };
 use std::collections::BTreeSet;
 use store::{AttemptKey, ConnectionAct, Delivered, FailedAttempt, Fate, NewJob};
@@ -293,4 +294,27 @@ async fn connections_at_rest_cost_a_claim_a_look_for_each_job() {
     store.close().await;
     let read = world.rows_read().await - before;
     assert!(read <= 200, "{read} rows were read");
+}
+
+#[tokio::test]
+async fn a_connection_in_use_again_makes_its_schedules_due_at_once() {
+    let world = World::new().await;
+    let (renewed, broken) = (world.connection("salesforce").await, world.connection("salesforce").await);
+    let mut ids = Vec::new();
+    for (name, connection) in [("renewed", renewed), ("broken", broken)] {
+        let mut schedule = new(&world, name, Overlap::Skip);
+        schedule.connection = Some(connection);
+        ids.push(world.schedule(&schedule).await);
+        assert!(world.store.change_connection(connection, ConnectionAct::Park, "ada", "a test").await.unwrap());
+    }
+    world.advance_secs(60);
+    world.store.hold_schedules(&world.lead, &ids).await.unwrap();
+    assert_eq!(world.store.due_schedules(10).await.unwrap(), [], "both wait");
+    assert!(world.store.change_connection(broken, ConnectionAct::Disable, "ada", "a test").await.unwrap());
+    assert_eq!(world.store.due_schedules(10).await.unwrap(), [], "that is no end of it");
+    assert!(world.store.change_connection(renewed, ConnectionAct::Reauthorised, "ada", "a test").await.unwrap());
+    let due = async || world.store.due_schedules(10).await.unwrap().iter().map(|due| due.id).collect::<Vec<_>>();
+    assert_eq!(due().await, ids[..1], "and the other's still wait");
+    assert!(world.store.change_connection(broken, ConnectionAct::Enable, "ada", "a test").await.unwrap());
+    assert_eq!(due().await, ids);
 }
