@@ -1,9 +1,12 @@
 //! One seeded run in which everything that can be killed, stopped or restarted is, under load, on real processes;
-//! then the whole ledger is read. Owns the run and its verdict; what is done to the world is in `acts`, the load in
-//! `load`. The seed fixes the order of acts and the jobs; how they meet is the machine's to say.
+//! then the whole ledger is read. Owns the run and its verdict; what is done to the world is in `acts` and `outage`, the
+//! load in `load`, what limits it in `rules`, and whether that held in `watch`. The seed fixes the order of acts and the jobs; how they meet is the machine's to say.
 
 mod acts;
 mod load;
+mod outage;
+mod rules;
+mod watch;
 
 use crate::fleet::Queue;
 use acts::World;
@@ -11,9 +14,11 @@ use anyhow::bail;
 use clap::Args;
 use domain::JobState;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use serde_json::json;
+use rules::Rules;
+use serde_json::{Value, json};
 use std::{
     io::Write as _,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -43,7 +48,10 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let mut dice = StdRng::seed_from_u64(seed);
     say(&format!("chaos --seed {seed} --seconds {} --queue {}", options.seconds, options.queue.as_str()));
     let mut world = World::start(options.queue).await?;
-    let load = load::start(world.store.clone(), seed);
+    let rules = Arc::new(Rules::set(&world.store, world.url(), seed).await?);
+    let watch = watch::start(world.url(), &rules);
+    let load = load::start(world.store.clone(), rules, seed);
+    let outage = outage::start(world.url(), options.seconds);
 
     let started = Instant::now();
     let (end, mut next_act) = (started + Duration::from_secs(options.seconds), started);
@@ -61,16 +69,19 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     committed.append(&mut world.committed);
     say(&format!("{:>7.1} s  all is mended; {} jobs were committed", started.elapsed().as_secs_f64(), committed.len()));
 
+    outage.await?;
     world.mend_all().await?;
     let resting = Instant::now();
     while !testkit::until_at_rest(world.url(), Duration::from_secs(1)).await && resting.elapsed() < REST_MAX {
         world.keep_posts().await;
     }
     say(&format!("{:>7.1} s  at rest", started.elapsed().as_secs_f64()));
-    let violations = testkit::audit(world.url(), &committed).await?;
+    let mut violations = testkit::audit(world.url(), &committed).await?;
+    let (figures, broken) = watch::judge(world.url(), watch.stop().await?).await?;
+    violations.extend(broken);
     let counts = world.counts().await?;
     let of = |state| counts.iter().filter(|count| count.state == state).map(|count| count.jobs).sum::<i64>();
-    let verdict = json!({
+    let mut verdict = json!({
         "bench": "chaos",
         "seed": seed,
         "seconds": options.seconds,
@@ -82,6 +93,9 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         "acts": world.acts,
         "violations": violations,
     });
+    if let (Some(verdict), Value::Object(figures)) = (verdict.as_object_mut(), figures) {
+        verdict.extend(figures);
+    }
     if !violations.is_empty() {
         world.show_last_words();
     }

@@ -27,8 +27,11 @@ CREATE TABLE tries (
     pid integer NOT NULL,
     tried_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+CREATE TABLE outages (service text NOT NULL);
+CREATE TABLE calls (connection_id bigint NOT NULL, called_at timestamptz NOT NULL);
 CREATE INDEX effects_job_idx ON effects (job_id);
-CREATE INDEX tries_job_idx ON tries (job_id);";
+CREATE INDEX tries_job_idx ON tries (job_id);
+CREATE INDEX calls_connection_idx ON calls (connection_id, called_at);";
 
 /// One effect; `$1` = job_id, page, attempt, pid. Part of the transaction that is to be fenced.
 pub const INSERT_EFFECT: &str = "INSERT INTO effects (job_id, page, attempt, pid)
@@ -38,6 +41,19 @@ pub const INSERT_EFFECT: &str = "INSERT INTO effects (job_id, page, attempt, pid
 /// One attempt that has begun; `$1` = job_id, attempt, pid. A transaction of its own.
 pub const INSERT_TRY: &str = "INSERT INTO tries (job_id, attempt, pid)
     SELECT job_id, attempt, pid FROM jsonb_to_record($1) AS t (job_id bigint, attempt smallint, pid integer)";
+
+/// A row while the service that `$1` names is down.
+pub const IS_DOWN: &str = "SELECT FROM outages WHERE service = $1->>'service'";
+
+/// A call to a vendor that counts them; `$1` = connection_id. One after the other, so that each [`CALLS_SINCE`] in the same
+/// transaction answers with a number of its own.
+pub const INSERT_CALL: &str = "WITH turn AS MATERIALIZED (
+        SELECT pg_advisory_xact_lock(($1->>'connection_id')::bigint), ($1->>'connection_id')::bigint AS connection_id)
+    INSERT INTO calls (connection_id, called_at) SELECT connection_id, clock_timestamp() FROM turn";
+
+/// A row for each call of the connection in the current period; `$1` = connection_id, since (seconds since 1970).
+pub const CALLS_SINCE: &str = "SELECT FROM calls WHERE connection_id = ($1->>'connection_id')::bigint
+    AND called_at >= to_timestamp(($1->>'since')::float8)";
 
 /// Each answers with one line for each thing that must not be. `pages` = effects that the job's payload asks for.
 const MUST_BE_EMPTY: [&str; 15] = [

@@ -14,7 +14,9 @@ mod turns;
 
 pub use database::{TestDatabase, database};
 pub use deployment::{Deployment, STUCK_SECS};
-pub use effects::{INSERT_EFFECT, INSERT_TRY, audit, create_effects_tables, tries_of, until_at_rest};
+pub use effects::{
+    CALLS_SINCE, INSERT_CALL, INSERT_EFFECT, INSERT_TRY, IS_DOWN, audit, create_effects_tables, tries_of, until_at_rest,
+};
 pub use eventually::eventually;
 pub use process::{Process, build_binaries};
 pub use proxy::Proxy;

@@ -1,6 +1,7 @@
 //! Writes effects that can be counted, and misbehaves as its payload says: what crash tests and `bench chaos` run.
 //! Owns the payload's shape; the tables it writes to, and what must hold of them, are `testkit`'s.
 
+use chrono::DateTime;
 use domain::Kind;
 use serde_json::json;
 use servant_loop::{Done, JobContext, JobError, JobTx, Servant, Setup};
@@ -21,6 +22,10 @@ struct Effects {
 struct Payload {
     /// Attempts that fail before they write anything.
     transient_attempts: u16,
+    /// Asks that service first, and fails while it is down.
+    service: Option<String>,
+    /// Calls the vendor of its connection first, which counts and answers with how much of the quota is used.
+    quota: Option<Quota>,
     /// Panics, on each attempt.
     panic: bool,
     /// Holds its thread for ever, on each attempt.
@@ -41,10 +46,22 @@ struct Payload {
     parent: Option<i64>,
 }
 
+/// What a vendor lets a customer have.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Quota {
+    /// Calls in a period.
+    maximum: u64,
+    /// The period, in seconds; the first one began in 1970.
+    period_secs: i64,
+}
+
 impl Default for Payload {
     fn default() -> Self {
         Self {
             transient_attempts: 0,
+            service: None,
+            quota: None,
             panic: false,
             spin: false,
             deaf_ms: 0,
@@ -76,6 +93,12 @@ impl Servant for Effects {
         self.note_try(job).await?;
         if job.attempt() <= payload.transient_attempts {
             return Err(JobError::transient(anyhow::anyhow!("failed as ordered")));
+        }
+        if let Some(service) = &payload.service {
+            self.ask(service).await?;
+        }
+        if let Some(quota) = &payload.quota {
+            self.call(quota, job).await?;
         }
         assert!(!payload.panic, "panicked as ordered");
         if payload.spin {
@@ -112,6 +135,26 @@ impl Effects {
             &json!({"job_id": job.id(), "attempt": job.attempt(), "pid": std::process::id()}),
         )
         .await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn ask(&self, service: &str) -> Result<(), JobError> {
+        let mut tx = self.store.begin().await?;
+        match tx.execute(testkit::IS_DOWN, &json!({"service": service})).await? {
+            0 => Ok(()),
+            _ => Err(JobError::transient(anyhow::anyhow!("{service} is down as ordered"))),
+        }
+    }
+
+    /// Reports within the vendor's transaction: what is reported later counts more, as at a vendor.
+    async fn call(&self, quota: &Quota, job: &JobContext) -> Result<(), JobError> {
+        let connection = job.connection().map(|id| id.0);
+        let now = job.clock().now();
+        let since = now.timestamp() - now.timestamp().rem_euclid(quota.period_secs);
+        let mut tx = self.store.begin().await?;
+        tx.execute(testkit::INSERT_CALL, &json!({"connection_id": connection})).await?;
+        let used = tx.execute(testkit::CALLS_SINCE, &json!({"connection_id": connection, "since": since})).await?;
+        job.report_usage(used, quota.maximum, DateTime::from_timestamp(since + quota.period_secs, 0));
         Ok(tx.commit().await?)
     }
 }

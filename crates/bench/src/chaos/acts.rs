@@ -19,6 +19,12 @@ const CONNECTIONS_MAX: u32 = 200;
 /// A start that failed (the ledger was away) is tried again after this.
 const START_AGAIN: Duration = Duration::from_millis(700);
 const MANAGER_STARTS_SECS: u64 = 60;
+/// Waits of the scheduler's are short: the run is.
+const SCHEDULER: [(&str, &str); 3] = [
+    ("SERVANT_DUTIES__UNCLAIMED_SECS", "2"),
+    ("SERVANT_BREAKER__OPEN_SECS_MIN", "2"),
+    ("SERVANT_BREAKER__OPEN_SECS_MAX", "6"),
+];
 /// Queue misbehaviour, and how often it strikes.
 const FAULTS: [(Fault, f64); 8] = [
     (Fault::Duplicate, 0.5),
@@ -63,7 +69,7 @@ pub(super) struct World {
 }
 
 impl World {
-    /// A ledger, a queue, a manager, two schedulers and three servants.
+    /// A ledger, a queue, a manager, two schedulers, and servants of two kinds, the one that writes effects three times.
     pub(super) async fn start(queue: Queue) -> anyhow::Result<Self> {
         let server = OwnServer::start(CONNECTIONS_MAX).await?;
         testkit::create_effects_tables(server.url()).await?;
@@ -88,10 +94,14 @@ impl World {
         };
         let mut posts = vec![post("manager", Some(manager), vec![("SERVANT_MANAGER__LISTEN", address)])];
         for _ in 0..2 {
-            posts.push(post("scheduler", None, vec![("SERVANT_DUTIES__UNCLAIMED_SECS", "2".to_owned())]));
+            let variables = SCHEDULER.map(|(name, value)| (name, value.to_owned())).to_vec();
+            posts.push(post("scheduler", None, variables));
         }
         for _ in 0..3 {
             posts.push(post("effects", None, vec![("SERVANT_PROCESS__DRAIN_SECS", "8".to_owned())]));
+        }
+        for _ in 0..2 {
+            posts.push(post("noop", None, vec![("SERVANT_WORK__CONCURRENCY", "20".to_owned())]));
         }
         let (acts, committed, mends) = (BTreeMap::new(), Vec::new(), Vec::new());
         Ok(Self { store, acts, committed, server, deployment, sqs, wire, posts, mends })
@@ -127,8 +137,10 @@ impl World {
     pub(super) async fn act(&mut self, dice: &mut StdRng) -> anyhow::Result<String> {
         let has_queue = self.sqs.is_some();
         let (name, said) = match dice.random_range(0..if has_queue { 20 } else { 14 }) {
-            0..3 => ("kill_servant", self.kill("effects", dice)),
-            3..5 => ("stop_servant", self.stop("effects", 12_000, dice)),
+            0..2 => ("kill_servant", self.kill("effects", dice)),
+            2 => ("kill_servant", self.kill(if dice.random_bool(0.5) { "effects" } else { "noop" }, dice)),
+            3 => ("stop_servant", self.stop("effects", 12_000, dice)),
+            4 => ("stop_servant", self.stop(if dice.random_bool(0.5) { "effects" } else { "noop" }, 12_000, dice)),
             5 => ("terminate_servant", self.terminate(dice)),
             6 | 7 => ("kill_scheduler", self.kill("scheduler", dice)),
             8 => ("stop_scheduler", self.stop("scheduler", 9_000, dice)),

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 /// Seconds after which an exhausted budget is looked at again, by one job, when the vendor gives no time.
 pub const RECHECK_SECS: i64 = 15 * 60;
+/// Once a quota is free again and its vendor has not spoken since, one job in so many seconds is not held back by the pace:
+/// how long the new period is, only its vendor knows.
+const RESET_LOOK_SECS: i64 = 60;
 /// A day's quota is reported for so many seconds.
 const DAY_US: i64 = 86_400_000_000;
 /// How much may be taken at once after a rest, in microseconds of the pace.
@@ -139,6 +142,9 @@ impl Spending {
         if pace.parts >= enough {
             return Verdict::Room(Some(Pace { parts: pace.parts.saturating_sub(wanted), ..pace }));
         }
+        if self.may_look_after_reset(now) {
+            return Verdict::Room(Some(Pace { probed_at: Some(now), ..pace }));
+        }
         // What an hour brings is the burst.
         let missing = i128::from(enough) - i128::from(pace.parts);
         let wait_us = (missing * i128::from(BURST_US)).div_euclid(i128::from(burst.max(1))) + 1;
@@ -160,6 +166,13 @@ impl Spending {
         }
         let paced = i128::from(self.paced(available, now).0.parts).max(0) / (i128::from(calls) * CALL);
         places.min(u64::try_from(paced).unwrap_or(0)).max(1)
+    }
+
+    /// The quota is free again, its vendor has not said so, and no job is on its way to find out.
+    fn may_look_after_reset(&self, now: DateTime<Utc>) -> bool {
+        let Some(reset_at) = self.budget.resets_at.filter(|at| *at <= now) else { return false };
+        let looked_at = self.pace.and_then(|pace| pace.probed_at).filter(|at| *at >= reset_at);
+        self.reserved == 0 && looked_at.is_none_or(|at| now - at >= TimeDelta::seconds(RESET_LOOK_SECS))
     }
 
     /// Nothing is left. When nobody says until when, one job at a time may find out, now and then.

@@ -136,6 +136,26 @@ fn an_exhausted_quota_is_free_when_it_resets() {
     assert_eq!(drain(&mut s, 1, true, reset), 11_250, "nothing is used of the new day");
 }
 
+/// How long the next period is, nobody knows yet: a small quota spread over a day would hold everything for an hour.
+#[test]
+fn once_a_quota_has_reset_one_job_finds_out_what_it_is_now() {
+    let mut s = spending(0, 50, Some(20));
+    let at = |secs: i64| at_us(0) + TimeDelta::seconds(secs);
+    assert_eq!(drain(&mut s, 1, false, at(0)), 37);
+    (s.budget.used, s.reserved) = (37, 0);
+    assert_eq!(drain(&mut s, 1, false, at(19)), 0);
+    s.pace = s.pace.map(|pace| domain::Pace { parts: 0, ..pace });
+    assert_eq!(drain(&mut s, 1, false, at(20)), 1, "the others wait for its word");
+    assert_eq!(drain(&mut s, 1, false, at(40)), 0);
+    // It ended without one.
+    s.reserved = 0;
+    assert_eq!(drain(&mut s, 1, false, at(79)), 0);
+    assert_eq!(drain(&mut s, 1, false, at(80)), 1);
+    s.reserved = 0;
+    s.budget = VendorBudget { used: 1, reported_at: at(81), resets_at: Some(at(100)), ..s.budget };
+    assert!(drain(&mut s, 1, false, at(90)) > 10);
+}
+
 #[test]
 fn a_rolling_quota_is_looked_at_again_by_one_job_each_quarter_of_an_hour() {
     let mut s = spending(14_900, 15_000, None);
