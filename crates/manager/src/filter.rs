@@ -77,6 +77,24 @@ fn parse_age(text: &str) -> Option<TimeDelta> {
     TimeDelta::try_seconds(i64::from(count) * secs).filter(|age| *age <= TimeDelta::days(3_650))
 }
 
+/// Characters of a name or a reason that are kept.
+const TEXT_CHARS_MAX: usize = 500;
+
+/// A name or a reason, trimmed; one is needed.
+pub(crate) fn words<'a>(name: &str, text: &'a str) -> Result<&'a str, ApiError> {
+    let text = text.trim();
+    if text.is_empty() || text.chars().count() > TEXT_CHARS_MAX {
+        return Err(ApiError::bad_request(format!("{name} is empty or has more than {TEXT_CHARS_MAX} characters")));
+    }
+    Ok(text)
+}
+
+/// Who overrides and why; both are needed.
+pub(crate) fn who_and_why<'a>(by: &'a str, reason: &'a str) -> Result<(&'a str, &'a str), ApiError> {
+    let hint = |error: ApiError| error.hint("say who does it and why: others will wonder");
+    Ok((words("by", by).map_err(hint)?, words("reason", reason).map_err(hint)?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,22 +123,4 @@ mod tests {
         assert!(of_query(&query, DateTime::UNIX_EPOCH).unwrap_err().message.contains("'done' is not a state"));
         assert!(limit_of(Some(201)).is_err());
     }
-}
-
-/// Characters of a name or a reason that are kept.
-const TEXT_CHARS_MAX: usize = 500;
-
-/// A name or a reason, trimmed; one is needed.
-pub(crate) fn words<'a>(name: &str, text: &'a str) -> Result<&'a str, ApiError> {
-    let text = text.trim();
-    if text.is_empty() || text.chars().count() > TEXT_CHARS_MAX {
-        return Err(ApiError::bad_request(format!("{name} is empty or has more than {TEXT_CHARS_MAX} characters")));
-    }
-    Ok(text)
-}
-
-/// Who overrides and why; both are needed.
-pub(crate) fn who_and_why<'a>(by: &'a str, reason: &'a str) -> Result<(&'a str, &'a str), ApiError> {
-    let hint = |error: ApiError| error.hint("say who does it and why: others will wonder");
-    Ok((words("by", by).map_err(hint)?, words("reason", reason).map_err(hint)?))
 }

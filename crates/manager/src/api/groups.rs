@@ -122,7 +122,7 @@ pub(crate) async fn cancel(
     Json(request): Json<CancelGroup>,
 ) -> Result<Json<Group>, ApiError> {
     let (by, reason) = filter::who_and_why(&request.by, &request.reason)?;
-    let change = app.store.cancel_group(GroupId(id), &by, &reason).await?;
+    let change = app.store.cancel_group(GroupId(id), by, reason).await?;
     changed(id, change, "only an open or sealed group is cancelled")?;
     tracing::info!(GroupId = id, by, "group cancelled by an operator");
     Ok(Json(group_of(find(&app, id).await?)))
