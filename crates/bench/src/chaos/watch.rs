@@ -14,11 +14,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 const CONNECT_AGAIN: Duration = Duration::from_millis(200);
 /// Lines about one thing that is wrong, at the most.
 const LINES_MAX: usize = 5;
-/// Longest wait of a quiet account's ready job: beyond all the acts that may fall on it one after the other.
+/// Jobs of the unfair account that may go before a quiet account's ready job: a little more than what may be on the queue,
+/// which one go of the dispatcher may take before it looks who else is there. The backlog is several times that.
+const OVERTAKEN_MAX: i64 = 200;
+/// Longest wait of a quiet account's ready job while its kind goes on, which is when so many of the kind go before it; at
+/// a standstill everybody waits.
 const QUIET_WAIT_SECS_MAX: u32 = 30;
-/// Jobs of the unfair account that may go before a quiet account's ready job: what one go of the dispatcher may take
-/// before it looks who else is there. Its backlog is several times that.
-const OVERTAKEN_MAX: i64 = 300;
+const GOES_ON: i64 = 500;
 /// Attempts that an outage may cost: without a breaker it is several times that.
 const OUTAGE_ATTEMPTS_MAX: i64 = 150;
 /// Failures that open a circuit whatever was before: as many as the outcomes that weigh at the most. A part of the fleet
@@ -151,14 +153,28 @@ async fn rated(sql: &mut PgConnection, violations: &mut Vec<String>) -> anyhow::
     Ok(json!({"rated_jobs": starts.len(), "over_rate": over}))
 }
 
+/// A quiet account's job: what its kind is, how long it was ready, who went before it meanwhile.
+#[derive(sqlx::FromRow)]
+struct Waited {
+    job_id: i64,
+    kind: String,
+    ready_at: DateTime<Utc>,
+    wait_ms: f64,
+    overtaken: i64,
+    kind_went: i64,
+    is_beside: bool,
+}
+
 /// Waits of ready jobs, and who went before them.
 async fn quiet(sql: &mut PgConnection, violations: &mut Vec<String>) -> anyhow::Result<Value> {
-    let waits: Vec<(i64, f64, i64, bool)> = sqlx::query_as(
-        "SELECT job_id, (extract(epoch FROM at - ready_at) * 1000)::float8,
+    let waits: Vec<Waited> = sqlx::query_as(
+        "SELECT job_id, kind, ready_at, (extract(epoch FROM at - ready_at) * 1000)::float8 AS wait_ms,
                 (SELECT count(*) FROM starts u WHERE u.kind = s.kind AND u.account_id = $1
-                   AND u.at > s.ready_at AND u.at < s.begun_at),
+                   AND u.at > s.ready_at AND u.at < s.begun_at) AS overtaken,
+                (SELECT count(*) FROM starts u WHERE u.kind = s.kind
+                   AND u.at > s.ready_at AND u.at < s.begun_at) AS kind_went,
                 EXISTS (SELECT FROM starts u WHERE u.kind = s.kind AND u.account_id = $1
-                   AND u.at > s.at AND u.ready_at < s.ready_at)
+                   AND u.at > s.at AND u.ready_at < s.ready_at) AS is_beside
          FROM starts s WHERE account_id >= $2 AND account_id < $3",
     )
     .bind(UNFAIR.0)
@@ -167,23 +183,23 @@ async fn quiet(sql: &mut PgConnection, violations: &mut Vec<String>) -> anyhow::
     .fetch_all(sql)
     .await?;
     let ms_max = f64::from(QUIET_WAIT_SECS_MAX) * 1_000.0;
-    let starved: Vec<_> =
-        waits.iter().filter(|(_, ms, overtaken, _)| *ms > ms_max || *overtaken > OVERTAKEN_MAX).collect();
-    for (job, ms, overtaken, _) in starved.iter().take(LINES_MAX) {
+    let is_starved = |one: &&Waited| one.overtaken > OVERTAKEN_MAX || (one.wait_ms > ms_max && one.kind_went > GOES_ON);
+    let starved: Vec<&Waited> = waits.iter().filter(is_starved).collect();
+    for one in starved.iter().take(LINES_MAX) {
+        let Waited { job_id, kind, ready_at, wait_ms, overtaken, kind_went, .. } = one;
         violations.push(format!(
-            "job {job} of a quiet account waited {ms:.0} ms, {overtaken} of the unfair one went before it"
+            "job {job_id} ({kind}) of a quiet account, ready at {ready_at}, waited {wait_ms:.0} ms: {kind_went} went \
+             before it, {overtaken} of them the unfair account's"
         ));
     }
-    let mut beside: Vec<f64> = waits.iter().filter(|(.., is_beside)| *is_beside).map(|(_, ms, ..)| *ms).collect();
-    let overtaken = waits.iter().map(|(_, _, overtaken, _)| *overtaken).max().unwrap_or(0);
-    let (ms, at_once) = (waits.iter().map(|(_, ms, ..)| *ms).fold(0.0, f64::max), beside.len());
+    let mut beside: Vec<f64> = waits.iter().filter(|one| one.is_beside).map(|one| one.wait_ms).collect();
     Ok(json!({
         "starved": starved.len(),
         "quiet_jobs": waits.len(),
-        "quiet_jobs_beside_backlog": at_once,
-        "quiet_wait_ms_p50": if at_once > 0 { crate::measure::percentile(&mut beside, 0.5).round() } else { 0.0 },
-        "quiet_wait_ms_max": ms.round(),
-        "quiet_overtaken_max": overtaken,
+        "quiet_jobs_beside_backlog": beside.len(),
+        "quiet_wait_ms_p50": if beside.is_empty() { 0.0 } else { crate::measure::percentile(&mut beside, 0.5).round() },
+        "quiet_wait_ms_max": waits.iter().map(|one| one.wait_ms).fold(0.0, f64::max).round(),
+        "quiet_overtaken_max": waits.iter().map(|one| one.overtaken).max(),
     }))
 }
 

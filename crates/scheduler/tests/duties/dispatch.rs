@@ -10,39 +10,39 @@ use scheduler::duties::{breakers, dispatch};
 use std::collections::BTreeMap;
 use store::{ConnectionAct, FailedAttempt, Fate, NewJob, UsageReport};
 
-fn job(account: AccountId, priority: i16) -> NewJob {
+pub(crate) fn job(account: AccountId, priority: i16) -> NewJob {
     NewJob { account, priority, ..NewJob::new(kind(), serde_json::json!({})) }
 }
 
-fn on(connection: ConnectionId, account: AccountId) -> NewJob {
+pub(crate) fn on(connection: ConnectionId, account: AccountId) -> NewJob {
     NewJob { connection: Some(connection), ..job(account, 2) }
 }
 
 impl World {
-    async fn account(&self, name: &str, weight: i16) -> AccountId {
+    pub(crate) async fn account(&self, name: &str, weight: i16) -> AccountId {
         let id = self.office.store.create_account(name).await.unwrap();
         let weigh = sqlx::query("UPDATE accounts SET weight = $2 WHERE id = $1").bind(id.0).bind(weight);
         weigh.execute(&self.sql).await.unwrap();
         id
     }
 
-    async fn connection_of(&self, account: AccountId, vendor: &str) -> ConnectionId {
+    pub(crate) async fn connection_of(&self, account: AccountId, vendor: &str) -> ConnectionId {
         self.office.store.create_connection(account, vendor, &serde_json::json!({}), None).await.unwrap()
     }
 
     /// One dispatch; answers with how many each account has queued.
-    async fn go(&self) -> BTreeMap<i64, i64> {
+    pub(crate) async fn go(&self) -> BTreeMap<i64, i64> {
         dispatch::perform(&self.office, &self.lead).await.unwrap();
         let queued = "SELECT account_id, count(*) FROM jobs WHERE state = 2 GROUP BY account_id";
         sqlx::query_as(queued).fetch_all(&self.sql).await.unwrap().into_iter().collect()
     }
 
-    async fn queued(&self) -> i64 {
+    pub(crate) async fn queued(&self) -> i64 {
         self.go().await.into_values().sum()
     }
 
     /// Servants take and finish so many of what was dispatched; answers with their jobs.
-    async fn finish_queued(&self, jobs: i64) -> Vec<JobId> {
+    pub(crate) async fn finish_queued(&self, jobs: i64) -> Vec<JobId> {
         let servant = self.servant(0).await;
         let claimed = self.office.store.claim_sent(servant, &kind(), jobs, self.after_secs(60)).await.unwrap();
         let keys: Vec<_> = claimed.iter().map(|job| job.key).collect();
@@ -50,7 +50,7 @@ impl World {
         keys.iter().map(|key| key.id).collect()
     }
 
-    async fn limit(&self, scope: Scope, limit: Limit) {
+    pub(crate) async fn limit(&self, scope: Scope, limit: Limit) {
         self.office.store.set_limit(&scope, &limit, "ada", "a test").await.unwrap();
     }
 }

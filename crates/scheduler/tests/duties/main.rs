@@ -6,6 +6,7 @@
 mod breakers;
 mod dispatch;
 mod dispatch_walk;
+mod dispatch_why;
 mod groups;
 mod limits;
 mod sweeps;
