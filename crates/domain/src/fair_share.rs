@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 pub const AGING_SECS: i64 = 60;
 /// Of the time, one part in so many is spent on looking which flows there are, while there is work.
 const LOOK_SHARE: i32 = 10;
+/// Flows among which an account's share is divided exactly; of more, the account has a little more than its share.
+const FLOWS_OF_ACCOUNT_MAX: u16 = 60;
 /// Urgent jobs that may be taken in a row while others wait.
 const URGENT_RUN_MAX: i64 = 3;
 /// Looks in a row that bring a part of the flows and nothing to take, before it is left for the next time.
@@ -185,7 +187,14 @@ impl Round {
             .filter(|(.., room)| *room > 0)
             .take(flows_max)
             .collect();
-        let weights: Vec<u16> = ring.iter().map(|(_, known, _)| known.weight).collect();
+        // An account has its share once, however many connections its jobs wait for: its flows divide it.
+        let mut flows_of = BTreeMap::new();
+        for (flow, ..) in &ring {
+            *flows_of.entry(flow.account).or_insert(0_u16) += 1;
+        }
+        let most = flows_of.values().copied().max().unwrap_or(1).min(FLOWS_OF_ACCOUNT_MAX);
+        let share = |flow: &Flow, weight: u16| (weight * most / flows_of[&flow.account]).max(1);
+        let weights: Vec<u16> = ring.iter().map(|(flow, known, _)| share(flow, known.weight)).collect();
         let quanta = quanta(&weights, limit);
         ring.into_iter()
             .zip(quanta)
@@ -277,4 +286,24 @@ pub fn quanta(weights: &[u16], limit: i64) -> Vec<i64> {
     let all = weights.iter().map(|weight| i64::from(*weight)).sum::<i64>().max(1);
     let times = limit.saturating_sub(1).max(0) / all + 1;
     weights.iter().map(|weight| i64::from(*weight).saturating_mul(times)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_has_its_share_once_however_many_connections_it_has() {
+        let flow = |account, connection| Flow { account: AccountId(account), connection };
+        let connections = (1..=9).map(|id| (flow(1, Some(ConnectionId(id))), 1));
+        let mut round = Round::default();
+        round.looked(connections.chain([(flow(2, None), 1)]), None, DateTime::UNIX_EPOCH, TimeDelta::zero());
+        for limit in [1, 10, 400] {
+            let visits = round.visits(limit, usize::MAX, |_| i64::MAX);
+            let of = |account| {
+                visits.iter().filter(|v| v.flow.account == AccountId(account)).map(|v| v.quantum).sum::<i64>()
+            };
+            assert_eq!(of(1), of(2), "{limit}");
+        }
+    }
 }

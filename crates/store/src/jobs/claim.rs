@@ -98,12 +98,17 @@ impl Store {
         let rows = sqlx::query!(
             r#"-- claim_ready
             WITH pause AS MATERIALIZED (
-                SELECT everything OR $1 = ANY(kinds) AS of_kind, accounts, groups FROM pauses_in_force
+                SELECT everything OR $1 = ANY(kinds)
+                       OR EXISTS (SELECT FROM limits WHERE scope = 'kind' AND key = $1)
+                       OR EXISTS (SELECT FROM limits WHERE scope = 'vendor' AND key = $12) AS of_kind,
+                       EXISTS (SELECT FROM limits WHERE scope = 'each_account' AND key = '') AS of_customers,
+                       accounts || ARRAY(SELECT key::bigint FROM limits WHERE scope = 'account') AS accounts, groups
+                FROM pauses_in_force
             ), visit AS MATERIALIZED (
                 SELECT account_id, quantum, turn, after_id
                 FROM unnest($7::bigint[], $8::bigint[], $9::float8[], $10::bigint[]) AS t (account_id, quantum, turn, after_id)
                 WHERE NOT (SELECT of_kind FROM pause) AND account_id <> ALL ((SELECT accounts FROM pause)::bigint[])
-                  AND NOT is_limited($1, $12, account_id)
+                  AND NOT (account_id <> 0 AND (SELECT of_customers FROM pause))
             ), urgent AS MATERIALIZED (
                 SELECT id FROM (
                     SELECT id FROM jobs
@@ -111,7 +116,7 @@ impl Store {
                       AND NOT (SELECT of_kind FROM pause)
                       AND account_id <> ALL ((SELECT accounts FROM pause)::bigint[])
                       AND (group_id IS NULL OR group_id <> ALL ((SELECT groups FROM pause)::bigint[]))
-                      AND NOT is_limited($1, $12, account_id)
+                      AND NOT (account_id <> 0 AND (SELECT of_customers FROM pause))
                     ORDER BY ready_at, id LIMIT $11 FOR UPDATE SKIP LOCKED) AS first
             ), taken AS MATERIALIZED (
                 SELECT id, turn, is_urgent FROM (
