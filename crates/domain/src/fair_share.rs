@@ -14,6 +14,9 @@ pub const AGING_SECS: i64 = 60;
 const LOOK_SHARE: i32 = 10;
 /// Flows among which an account's share is divided exactly; of more, the account has a little more than its share.
 const FLOWS_OF_ACCOUNT_MAX: u16 = 60;
+/// For how many looks that do not bring it a flow is tried all the same, and how many such flows are.
+const UNSEEN_LOOKS_MAX: u8 = 200;
+const UNSEEN_FLOWS_MAX: usize = 100;
 /// Urgent jobs that may be taken in a row while others wait.
 const URGENT_RUN_MAX: i64 = 3;
 /// Looks in a row that bring a part of the flows and nothing to take, before it is left for the next time.
@@ -105,6 +108,8 @@ struct Known {
     after: Option<Place>,
     /// It has been gone through since the look, and since any flow had more than it could give at once.
     is_through: bool,
+    /// Looks in a row that did not bring it.
+    unseen_looks: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,10 +150,16 @@ impl Round {
         took: TimeDelta,
     ) {
         self.cut_at = cut_at;
-        self.flows = flows
-            .into_iter()
-            .map(|(flow, weight)| (flow, Known { weight: weight.max(1), after: None, is_through: false }))
-            .collect();
+        let known = |weight: u16| Known { weight: weight.max(1), after: None, is_through: false, unseen_looks: 0 };
+        let before = std::mem::take(&mut self.flows);
+        self.flows = flows.into_iter().map(|(flow, weight)| (flow, known(weight))).collect();
+        // Where something came a moment ago, the next thing may come: it is found without a look.
+        let kept =
+            before.into_iter().filter(|(_, known)| known.after.is_some() && known.unseen_looks < UNSEEN_LOOKS_MAX);
+        for (flow, known) in kept.take(UNSEEN_FLOWS_MAX) {
+            let kept = Known { is_through: false, unseen_looks: known.unseen_looks + 1, ..known };
+            self.flows.entry(flow).or_insert(kept);
+        }
         self.looked = Some((now, took));
         self.sight = Sight::Clear;
     }
@@ -239,6 +250,7 @@ impl Round {
             known.is_through = true;
             if let Some((count, place)) = by_flow.get(&visit.flow) {
                 known.after = Some(*place);
+                known.unseen_looks = 0;
                 has_more |= *count >= visit.quantum;
             }
         }
