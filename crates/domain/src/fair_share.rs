@@ -17,6 +17,8 @@ const FLOWS_OF_ACCOUNT_MAX: u16 = 60;
 /// For how many looks that do not bring it a flow is tried all the same, and how many such flows are.
 const UNSEEN_LOOKS_MAX: u8 = 200;
 const UNSEEN_FLOWS_MAX: usize = 100;
+/// While flows are known in which jobs come and go, no others are looked for, for so long at the least.
+const TRUSTED_MAX: TimeDelta = TimeDelta::milliseconds(20);
 /// Urgent jobs that may be taken in a row while others wait.
 const URGENT_RUN_MAX: i64 = 3;
 /// Looks in a row that bring a part of the flows and nothing to take, before it is left for the next time.
@@ -130,8 +132,17 @@ impl Round {
     /// Whether the flows are to be looked at before anything is taken.
     #[must_use]
     pub fn must_look(&self, now: DateTime<Utc>) -> bool {
-        let is_old = self.looked.is_none_or(|(at, took)| now - at > took * LOOK_SHARE);
-        is_old && (self.sight != Sight::Woken || self.flows.is_empty())
+        let is_older = |than: fn(TimeDelta) -> TimeDelta| self.looked.is_none_or(|(at, took)| now - at > than(took));
+        let is_trusted = self.sight == Sight::Woken && !self.flows.is_empty();
+        // However often something comes where something has come before, others are seen.
+        is_older(|took| took * LOOK_SHARE) && !is_trusted || is_older(|took| (took * LOOK_SHARE * 4).max(TRUSTED_MAX))
+    }
+
+    /// How long a look may wait that nothing has asked for: looks take their part of the time and no more.
+    #[must_use]
+    pub fn look_in(&self, now: DateTime<Utc>) -> TimeDelta {
+        let due = self.looked.map_or(now, |(at, took)| at + took * LOOK_SHARE);
+        (due - now).max(TimeDelta::zero())
     }
 
     /// The last flow gone through: a look that cannot bring all flows begins after it.

@@ -51,6 +51,7 @@ impl<S: Servant> Intake<S> {
         let mut retry_ms = RETRY_MS.0;
         let mut is_busy = false;
         let mut round = Round::default();
+        let mut must_look = true;
         while let Some(slots) = self.free_slots(if is_busy { self.claim_max } else { 1 }).await {
             if self.is_paused.load(Ordering::SeqCst) {
                 drop(slots);
@@ -58,14 +59,26 @@ impl<S: Servant> Intake<S> {
                 continue;
             }
             let wanted = slots.len();
-            match self.take_turns(&mut round, i64::try_from(wanted).unwrap_or(i64::MAX)).await {
+            match self.take_turns(&mut round, must_look, i64::try_from(wanted).unwrap_or(i64::MAX)).await {
                 Ok((jobs, next)) => {
                     retry_ms = RETRY_MS.0;
                     is_busy = jobs.len() == wanted && wanted > 1;
+                    must_look = next == Next::Look;
+                    let has_found = !jobs.is_empty();
                     self.start(jobs, slots);
-                    if next == Next::Rest {
-                        self.wait_for_work(&wake).await;
+                    let is_woken = match next {
+                        Next::TakeMore => false,
+                        // What was there may be all that woke it: to see that it was is not urgent.
+                        Next::Look if has_found => self.wait_a_little(&wake, round.look_in(self.store.now())).await,
+                        Next::Look => false,
+                        Next::Rest => {
+                            self.wait_for_work(&wake).await;
+                            true
+                        }
+                    };
+                    if is_woken {
                         round.woken();
+                        must_look = false;
                     }
                 }
                 Err(error) => {
@@ -77,9 +90,14 @@ impl<S: Servant> Intake<S> {
     }
 
     /// One go through the flows.
-    async fn take_turns(&self, round: &mut Round, limit: i64) -> Result<(Vec<ClaimedJob>, Next), StoreError> {
+    async fn take_turns(
+        &self,
+        round: &mut Round,
+        must_look: bool,
+        limit: i64,
+    ) -> Result<(Vec<ClaimedJob>, Next), StoreError> {
         let asked_at = self.store.now();
-        if round.must_look(asked_at) {
+        if must_look || round.must_look(asked_at) {
             let flows = self
                 .store
                 .waiting_flows(&self.kind, round.last(), i64::try_from(FLOWS_MAX).unwrap_or(i64::MAX))
@@ -295,6 +313,15 @@ impl<S: Servant> Intake<S> {
             () = wake.notified() => {}
             () = tokio::time::sleep(jittered) => {}
             () = self.stop.cancelled() => {}
+        }
+    }
+
+    /// True when it was woken before the time was over.
+    async fn wait_a_little(&self, wake: &Notify, time: TimeDelta) -> bool {
+        tokio::select! {
+            () = wake.notified() => true,
+            () = tokio::time::sleep(time.to_std().unwrap_or_default()) => false,
+            () = self.stop.cancelled() => false,
         }
     }
 
