@@ -19,6 +19,8 @@ const BURST_US: i64 = 3_600_000_000;
 /// A window that rolls gives back what was used a day ago: what is left is paced as if this were the rest of the day,
 /// which uses four fifths of the budget when nobody else calls, and leaves the last fifth to urgent jobs.
 const ROLLING_US: i64 = 6 * 3_600_000_000;
+/// Steps in which the time is found at which a job goes; each is a fraction of the one before.
+const FORESIGHT_MAX: u32 = 100;
 /// Parts of a call.
 const CALL: i128 = 1_000_000;
 
@@ -127,6 +129,21 @@ impl Spending {
     /// Whether a job that is expected to make so many calls may go.
     #[must_use]
     pub fn ask(&self, calls: u64, is_urgent: bool, now: DateTime<Utc>) -> Verdict {
+        let mut verdict = self.ask_at(calls, is_urgent, now);
+        // What is asked of a job larger than an hour's worth grows while it waits: the time said is one at which it goes.
+        for _ in 0..FORESIGHT_MAX {
+            match verdict {
+                Verdict::Paced(at) => match self.ask_at(calls, is_urgent, at) {
+                    Verdict::Paced(later) => verdict = Verdict::Paced(later),
+                    _ => break,
+                },
+                _ => break,
+            }
+        }
+        verdict
+    }
+
+    fn ask_at(&self, calls: u64, is_urgent: bool, now: DateTime<Utc>) -> Verdict {
         // A job that expects more than there ever is goes when nothing is used.
         let calls = calls.min(self.ceiling()).max(1);
         let available = self.available(now);
