@@ -2,9 +2,16 @@
 //! part of a bench may have a catalogue of its own and other settings for the scheduler.
 
 use anyhow::{Context, bail};
+use chrono::{DateTime, Utc};
 use clap::ValueEnum;
+use domain::{Kind, PauseTarget};
 use local_postgres::{Durability, LocalPostgres};
-use std::{path::PathBuf, process::Stdio};
+use sqlx::{Connection as _, PgConnection};
+use std::{
+    path::PathBuf,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 use store::Store;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -29,6 +36,10 @@ impl Queue {
     }
 }
 
+/// Longest start of the servants.
+const START_MAX: Duration = Duration::from_secs(30);
+/// How often it is asked whether they are there.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// What the simulated SQS is given as keys: it does not check them. Real ones come from the environment.
 const SQS_KEYS: [(&str, &str); 3] =
     [("AWS_ACCESS_KEY_ID", "bench"), ("AWS_SECRET_ACCESS_KEY", "bench"), ("AWS_REGION", "us-east-1")];
@@ -125,6 +136,37 @@ impl Fleet {
             self.servants.push(servant);
         }
         Ok(())
+    }
+
+    /// Starts servants while their kind is paused, and lets go of it once all of them are there, so that no start-up is
+    /// part of what is measured. Answers with the moment at which it lets go.
+    pub(crate) async fn start_servants_together(
+        &mut self,
+        servants: usize,
+        concurrency: u32,
+    ) -> anyhow::Result<DateTime<Utc>> {
+        let kind = PauseTarget::Kind(Kind::new("noop")?);
+        self.store.pause(&kind, "bench", "servants start").await?;
+        self.start_servants(servants, concurrency)?;
+        self.wait_for_servants(servants).await?;
+        let go_at = self.store.now();
+        self.store.resume(&kind).await?;
+        Ok(go_at)
+    }
+
+    /// Waits until so many servants say that they run.
+    pub(crate) async fn wait_for_servants(&self, servants: usize) -> anyhow::Result<()> {
+        let mut sql = PgConnection::connect(&self.database_url).await?;
+        let start = Instant::now();
+        loop {
+            let running: i64 =
+                sqlx::query_scalar("SELECT count(*) FROM servants WHERE state = 'running'").fetch_one(&mut sql).await?;
+            if usize::try_from(running)? >= servants {
+                return Ok(());
+            }
+            anyhow::ensure!(start.elapsed() < START_MAX, "{running} of {servants} servants have started");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Stops all servants as an operator would, and waits until they are gone.

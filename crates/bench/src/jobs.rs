@@ -67,7 +67,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let mut sql = PgConnection::connect(&fleet.database_url).await?;
 
     fleet.start_servants(1, options.concurrency)?;
-    let rss_idle = idle_rss(&fleet, &mut sql).await?;
+    let rss_idle = idle_rss(&fleet).await?;
     fleet.stop_servants().await?;
     say(&format!("a servant at rest: {rss_idle:.1} MB"));
 
@@ -80,7 +80,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let wal_before = wal_bytes(&mut sql).await?;
     let bulk_secs = enqueue_bulk(&fleet.store, &kind, options.jobs).await?;
     say(&format!("{} jobs enqueued in bulk: {bulk_secs:.2} s", options.jobs));
-    let drain = drain(&mut fleet, &mut sql, &options).await?;
+    let drain = drain(&mut fleet, &options).await?;
     let wal_per_job = (wal_bytes(&mut sql).await? - wal_before) / to_f64(options.jobs);
     say(&format!("drained: {:.2} s", drain.secs));
 
@@ -127,14 +127,13 @@ fn say(progress: &str) {
     let _ = writeln!(std::io::stderr(), "bench: {progress}");
 }
 
-/// Starts the servants on what is enqueued. The time is from the first claim to the moment at which the ledger shows
-/// the last job as done, so that the last commits are part of it.
-async fn drain(fleet: &mut Fleet, sql: &mut PgConnection, options: &Options) -> anyhow::Result<Drain> {
+/// Lets the servants go, all of them at once, on what is enqueued. The time is from there to the moment at which the
+/// ledger shows the last job as done, so that the last commits are part of it.
+async fn drain(fleet: &mut Fleet, options: &Options) -> anyhow::Result<Drain> {
     let postgres = fleet.postgres_pid().context("PostgreSQL has no pid")?;
-    let last_id = last_job(sql).await?;
     let requests_before = sqs_requests(fleet.sqs_url()).await;
     let postgres_before = tree_cpu_secs(postgres);
-    fleet.start_servants(options.servants, options.concurrency)?;
+    let go_at = fleet.start_servants_together(options.servants, options.concurrency).await?;
     let done_at = wait_done(&fleet.store, SINGLES + options.jobs).await?;
     let postgres_cpu_secs = tree_cpu_secs(postgres) - postgres_before;
     let pids = fleet.servant_pids();
@@ -144,13 +143,8 @@ async fn drain(fleet: &mut Fleet, sql: &mut PgConnection, options: &Options) -> 
         (Some(before), Some(after)) => Some(after - before),
         _ => None,
     };
-    let first: DateTime<Utc> = sqlx::query("SELECT min(claimed_at) FROM finished_jobs WHERE id > $1")
-        .bind(last_id)
-        .fetch_one(sql)
-        .await?
-        .try_get(0)?;
     Ok(Drain {
-        secs: (done_at - first).as_seconds_f64(),
+        secs: (done_at - go_at).as_seconds_f64(),
         rss_mb_peak,
         servant_cpu_secs,
         postgres_cpu_secs,
@@ -247,12 +241,8 @@ async fn latency(store: &Store, sql: &mut PgConnection, kind: &Kind, rate: u32) 
 }
 
 /// Memory of a servant that has just started and has nothing to do.
-async fn idle_rss(fleet: &Fleet, sql: &mut PgConnection) -> anyhow::Result<f64> {
-    let start = Instant::now();
-    while sqlx::query("SELECT FROM servants WHERE state = 'running'").fetch_optional(&mut *sql).await?.is_none() {
-        anyhow::ensure!(start.elapsed() < Duration::from_secs(30), "the servant does not start");
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+async fn idle_rss(fleet: &Fleet) -> anyhow::Result<f64> {
+    fleet.wait_for_servants(1).await?;
     tokio::time::sleep(Duration::from_secs(IDLE_SECS)).await;
     let pid = fleet.servant_pids().first().copied().context("no servant")?;
     rss_mb(pid).map(|(now, _)| now).context("the idle servant died")

@@ -5,6 +5,7 @@ mod due;
 mod fairness;
 mod limits;
 mod load;
+mod quiet;
 
 use crate::fleet::Queue;
 use clap::{Args, ValueEnum};
@@ -51,8 +52,10 @@ pub(crate) struct Options {
 enum Part {
     /// Fires that are due at once, and the idle tick.
     Due,
-    /// The cost of fair shares, and the quiet accounts beside one with a backlog.
+    /// The cost of fair shares.
     Fairness,
+    /// The quiet accounts beside one with a backlog.
+    Quiet,
     /// The cost of a limit that binds.
     Limits,
 }
@@ -80,6 +83,9 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     }
     if wanted(Part::Fairness) {
         note(&mut result, fairness::measure(&options).await?)?;
+    }
+    if wanted(Part::Quiet) {
+        note(&mut result, quiet::measure(&options).await?)?;
     }
     if wanted(Part::Limits) {
         note(&mut result, limits::measure(&options).await?)?;

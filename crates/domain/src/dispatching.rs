@@ -9,19 +9,28 @@ const DOUBLINGS_MAX: u32 = 3;
 /// The leading scheduler's settings of the way to the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dispatching {
-    /// Jobs on the queue for each slot of the live servants.
+    /// Jobs on the queue for each slot of the live servants, at the most.
     pub window_per_slot: u32,
     /// Jobs of a kind on the queue when no servant is seen.
     pub window_min: u32,
+    /// How far ahead of busy servants the queue is filled, in milliseconds: about as long as a job on it waits for those
+    /// before it.
+    pub look_ahead_ms: u32,
     /// Seconds until a job that nobody claimed is sent again; doubled with each sending.
     pub unclaimed_secs: u32,
 }
 
 impl Dispatching {
-    /// Jobs of a kind that may be on the queue while its live servants have so many slots.
+    /// Jobs of a kind that may be on the queue: one for each free slot of its live servants, and what these take in the
+    /// look-ahead. More would only wait there, before others that come later and whose turn it is.
     #[must_use]
-    pub fn window(&self, slots: i64) -> i64 {
-        slots.saturating_mul(i64::from(self.window_per_slot)).max(i64::from(self.window_min))
+    pub fn window(&self, slots: i64, running: i64, taken: TakenPerSec) -> i64 {
+        if slots <= 0 {
+            return i64::from(self.window_min);
+        }
+        let free = (slots - running).max(0);
+        let most = slots.saturating_mul(i64::from(self.window_per_slot)).max(1);
+        free.saturating_add(taken.in_ms(self.look_ahead_ms).max(1)).min(most)
     }
 
     /// When the sweep sends a job again that was sent `sends` times, the last time at `queued_at`.
@@ -32,16 +41,84 @@ impl Dispatching {
     }
 }
 
+/// How many jobs of a kind its servants take off the queue each second, by what was seen of late.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct TakenPerSec {
+    per_sec: f64,
+    /// When it was looked, and how many were on the queue then.
+    seen: Option<(DateTime<Utc>, i64)>,
+}
+
+/// Looks longer ago than this weigh little, in seconds.
+const TAKEN_MEMORY_SECS: f64 = 0.2;
+
+impl TakenPerSec {
+    /// Takes in how many are on the queue now.
+    pub fn look(&mut self, now: DateTime<Utc>, queued: i64) {
+        if let Some((at, before)) = self.seen {
+            let secs = (now - at).as_seconds_f64();
+            if secs <= 0.0 {
+                return;
+            }
+            #[expect(clippy::cast_precision_loss, reason = "a number of jobs on a queue is small")]
+            let rate = (before - queued).max(0) as f64 / secs;
+            let weight = 1.0 - (-secs / TAKEN_MEMORY_SECS).exp();
+            self.per_sec += (rate - self.per_sec) * weight;
+        }
+        self.seen = Some((now, queued));
+    }
+
+    /// Notes that so many were put on the queue.
+    pub fn sent(&mut self, jobs: i64) {
+        if let Some((_, queued)) = &mut self.seen {
+            *queued += jobs;
+        }
+    }
+
+    /// Jobs in so many milliseconds.
+    fn in_ms(self, ms: u32) -> i64 {
+        #[expect(clippy::cast_possible_truncation, reason = "bounded by what a queue holds; a cast saturates")]
+        let jobs = (self.per_sec * f64::from(ms) / 1_000.0).ceil() as i64;
+        jobs
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const DISPATCHING: Dispatching =
+        Dispatching { window_per_slot: 3, window_min: 20, look_ahead_ms: 5, unclaimed_secs: 15 };
+
     #[test]
-    fn the_window_follows_the_slots_and_the_wait_doubles() {
-        let dispatching = Dispatching { window_per_slot: 3, window_min: 20, unclaimed_secs: 15 };
-        assert_eq!([0, 6, 7, 100].map(|slots| dispatching.window(slots)), [20, 20, 21, 300]);
+    fn the_window_is_the_free_slots_and_what_is_taken_in_the_look_ahead() {
+        let at = |ms: i64| DateTime::UNIX_EPOCH + TimeDelta::milliseconds(ms);
+        let mut taken = TakenPerSec::default();
+        let window = |slots, running, taken| DISPATCHING.window(slots, running, taken);
+        assert_eq!(window(0, 0, taken), 20, "no servant is seen");
+        assert_eq!(window(10, 0, taken), 11);
+        assert_eq!(window(10, 10, taken), 1, "one, so that no slot waits for a dispatch");
+        assert_eq!(window(1, 0, taken), 2);
+        // 1,000 taken in each second.
+        taken.look(at(0), 0);
+        for tick in 1..200 {
+            taken.sent(10);
+            taken.look(at(tick * 10), 0);
+        }
+        assert_eq!(window(100, 100, taken), 5);
+        assert_eq!(window(100, 40, taken), 65);
+        assert_eq!(window(1, 1, taken), 3, "never more than so many for each slot");
+        // Nothing is taken any more.
+        taken.sent(5);
+        taken.look(at(2_100), 5);
+        taken.look(at(12_000), 5);
+        assert_eq!(window(100, 100, taken), 1);
+    }
+
+    #[test]
+    fn the_wait_for_a_claim_doubles() {
         let queued = DateTime::UNIX_EPOCH;
-        let waits = [0, 1, 2, 3, 4, 5, 1_000].map(|sends| (dispatching.sweep_at(queued, sends) - queued).num_seconds());
+        let waits = [0, 1, 2, 3, 4, 5, 1_000].map(|sends| (DISPATCHING.sweep_at(queued, sends) - queued).num_seconds());
         assert_eq!(waits, [15, 15, 30, 60, 120, 120, 120]);
     }
 }

@@ -108,6 +108,8 @@ enum Sight {
 struct Known {
     weight: u16,
     after: Option<Place>,
+    /// It gave something once.
+    has_given: bool,
     /// It has been gone through since the look, and since any flow had more than it could give at once.
     is_through: bool,
     /// Looks in a row that did not bring it.
@@ -161,12 +163,15 @@ impl Round {
         took: TimeDelta,
     ) {
         self.cut_at = cut_at;
-        let known = |weight: u16| Known { weight: weight.max(1), after: None, is_through: false, unseen_looks: 0 };
         let before = std::mem::take(&mut self.flows);
-        self.flows = flows.into_iter().map(|(flow, weight)| (flow, known(weight))).collect();
+        let known = |(flow, weight): (Flow, u16)| {
+            let has_given = before.get(&flow).is_some_and(|known| known.has_given);
+            (flow, Known { weight: weight.max(1), after: None, has_given, is_through: false, unseen_looks: 0 })
+        };
+        self.flows = flows.into_iter().map(known).collect();
         // Where something came a moment ago, the next thing may come: it is found without a look.
         let kept =
-            before.into_iter().filter(|(_, known)| known.after.is_some() && known.unseen_looks < UNSEEN_LOOKS_MAX);
+            before.into_iter().filter(|(_, known)| known.has_given && known.unseen_looks < UNSEEN_LOOKS_MAX);
         for (flow, known) in kept.take(UNSEEN_FLOWS_MAX) {
             let kept = Known { is_through: false, unseen_looks: known.unseen_looks + 1, ..known };
             self.flows.entry(flow).or_insert(kept);
@@ -261,6 +266,7 @@ impl Round {
             known.is_through = true;
             if let Some((count, place)) = by_flow.get(&visit.flow) {
                 known.after = Some(*place);
+                known.has_given = true;
                 known.unseen_looks = 0;
                 has_more |= *count >= visit.quantum;
             }
@@ -314,6 +320,22 @@ pub fn quanta(weights: &[u16], limit: i64) -> Vec<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_flow_that_gave_something_is_tried_without_being_seen_even_after_a_look_that_saw_it() {
+        let flow = Flow { account: AccountId(1), connection: None };
+        let mut round = Round::default();
+        let look = |round: &mut Round, flows: &[(Flow, u16)]| {
+            round.looked(flows.iter().copied(), None, DateTime::UNIX_EPOCH, TimeDelta::zero());
+        };
+        look(&mut round, &[(flow, 1)]);
+        let visits = round.visits(1, usize::MAX, |_| i64::MAX);
+        let taken = Taken { flow, place: Place { turn: 1.0, id: JobId(1) }, is_urgent: false };
+        round.note(&visits, &[taken], 1);
+        look(&mut round, &[(flow, 1)]);
+        look(&mut round, &[]);
+        assert_eq!(round.visits(1, usize::MAX, |_| i64::MAX).len(), 1);
+    }
 
     #[test]
     fn an_account_has_its_share_once_however_many_connections_it_has() {

@@ -22,7 +22,7 @@ pub use breaker::{Breaker, BreakerSettings, BreakerState, Forced, Outcomes, Room
 pub use catalogue::{Catalogue, CatalogueError, CatalogueTables, KindDefinition};
 pub use chain::chain;
 pub use clock::{Clock, ManualClock};
-pub use dispatching::Dispatching;
+pub use dispatching::{Dispatching, TakenPerSec};
 pub use error_class::{ErrorClass, Failure};
 pub use fair_share::{AGING_SECS, Flow, Next, Place, Round, Taken, Visit, quanta};
 pub use group::{FinishWhen, Finishing, GroupCounts, GroupState, GroupVerdict};

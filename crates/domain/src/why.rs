@@ -6,7 +6,8 @@ mod service;
 pub use service::{CircuitFacts, CircuitOpen, CircuitRecovering, ConnectionAtRest, ConnectionFacts, ForcedFacts};
 
 use crate::{
-    BudgetCause, Dispatching, JobId, JobState, Kind, LimitCause, Liveness, PauseTarget, Refusal, ServantId, liveness,
+    BudgetCause, Dispatching, JobId, JobState, Kind, LimitCause, Liveness, PauseTarget, Refusal, ServantId,
+    TakenPerSec, liveness,
 };
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
@@ -291,7 +292,10 @@ pub fn why(facts: &WhyFacts) -> Cause {
         return Cause::Behind { jobs, is_at_least, share_pct };
     }
     match facts.dispatching {
-        Some(dispatching) => Cause::Window { queued: facts.queued_of_kind, window: dispatching.window(servants.slots) },
+        Some(dispatching) => {
+            let window = dispatching.window(servants.slots, servants.busy, TakenPerSec::default());
+            Cause::Window { queued: facts.queued_of_kind, window }
+        }
         None => Cause::Slot { busy: servants.busy, slots: servants.slots },
     }
 }

@@ -55,7 +55,7 @@ fn beset() -> WhyFacts {
             at: at(-1),
         }),
         led_until: Some(at(-10)),
-        dispatching: Some(Dispatching { window_per_slot: 3, window_min: 20, unclaimed_secs: 15 }),
+        dispatching: Some(Dispatching { window_per_slot: 3, window_min: 20, look_ahead_ms: 5, unclaimed_secs: 15 }),
         servants: ServantFacts { last_seen_at: Some(at(-40)), ..ServantFacts::default() },
         no_room: Some(NoRoomFacts {
             refusal: Refusal::Limit {

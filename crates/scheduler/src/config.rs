@@ -70,10 +70,12 @@ pub struct Duties {
     pub prune_ms: u64,
     /// Rows that one statement of a duty changes at the most.
     pub batch_max: u32,
-    /// Jobs on the queue for each slot of the live servants.
+    /// Jobs on the queue for each slot of the live servants, at the most.
     pub window_per_slot: u32,
     /// Jobs of a kind on the queue when no servant is seen.
     pub window_min: u32,
+    /// How far ahead of busy servants the queue is filled, in milliseconds.
+    pub look_ahead_ms: u32,
     /// How long a job may be queued unclaimed before it is sent again, in seconds; doubled with each sending.
     pub unclaimed_secs: u32,
 }
@@ -85,6 +87,7 @@ impl Duties {
         Dispatching {
             window_per_slot: self.window_per_slot,
             window_min: self.window_min,
+            look_ahead_ms: self.look_ahead_ms,
             unclaimed_secs: self.unclaimed_secs,
         }
     }

@@ -87,7 +87,12 @@ async fn reign(office: Arc<Office>, leadership: &Leadership, stopper: &Stopper) 
 
 /// Tells the ledger how this leader dispatches; false when it has to be told again. Not worth a wait: the lead is.
 async fn note_dispatching(office: &Office, leadership: &Leadership) -> bool {
-    let noting = office.store.note_dispatching(leadership, office.config.duties.dispatching(), office.has_queue());
+    let noting = office.store.note_dispatching(
+        leadership,
+        office.config.duties.dispatching(),
+        &office.config.breaker,
+        office.has_queue(),
+    );
     matches!(tokio::time::timeout(Duration::from_millis(office.config.leader.renew_ms), noting).await, Ok(Ok(())))
 }
 

@@ -2,9 +2,9 @@
 //! A job's slot is free only once its end is in the ledger, so a slow database slows the intake.
 
 use domain::chain;
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 use store::{AttemptKey, FailedAttempt, Settled, Store, StoreError};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 
 use crate::registry::Registry;
 
@@ -28,8 +28,14 @@ pub(crate) enum AttemptEnd {
 /// Longest wait between two tries to write, in milliseconds.
 const RETRY_MS_MAX: u64 = 2_000;
 
-/// Runs until all senders are gone and everything is written.
-pub(crate) async fn run(store: Store, registry: Registry, mut ended: mpsc::UnboundedReceiver<Ended>, batch_max: usize) {
+/// Runs until all senders are gone and everything is written. Says so through `has_ended` after each batch.
+pub(crate) async fn run(
+    store: Store,
+    registry: Registry,
+    mut ended: mpsc::UnboundedReceiver<Ended>,
+    batch_max: usize,
+    has_ended: Arc<Notify>,
+) {
     let mut batch = Vec::with_capacity(batch_max);
     while ended.recv_many(&mut batch, batch_max).await > 0 {
         let succeeded: Vec<AttemptKey> =
@@ -50,6 +56,7 @@ pub(crate) async fn run(store: Store, registry: Registry, mut ended: mpsc::Unbou
         registry.remove_all(batch.iter().map(|done| done.key));
         // With this the slots are free.
         batch.clear();
+        has_ended.notify_one();
     }
 }
 

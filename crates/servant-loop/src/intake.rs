@@ -1,8 +1,9 @@
-//! Takes jobs in, never more than there are free slots: straight from the table, or from the queue.
+//! Takes jobs in from the queue, never more than there are free slots, and what every way of taking them in shares. Without
+//! a queue they come from the table: `table`.
 
 use crate::{runner::Runner, servant::Servant};
 use chrono::TimeDelta;
-use domain::{JobId, Kind, Next, Round, ServantId, chain};
+use domain::{Catalogue, JobId, Kind, KindDefinition, ServantId, chain};
 use queue::Sqs;
 use std::{
     collections::VecDeque,
@@ -22,22 +23,22 @@ pub(crate) struct Intake<S> {
     pub(crate) store: Store,
     pub(crate) servant: ServantId,
     pub(crate) kind: Kind,
-    /// Whom the kind calls, where a connection does not say.
-    pub(crate) vendor: Option<String>,
+    /// All kinds: what limits count is counted over them.
+    pub(crate) catalogue: Catalogue,
+    pub(crate) definition: KindDefinition,
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) claim_max: usize,
     pub(crate) lease: TimeDelta,
     pub(crate) poll: Duration,
     pub(crate) is_paused: Arc<AtomicBool>,
+    /// Says that jobs have ended.
+    pub(crate) ended: Arc<Notify>,
     /// Cancelled when no new work may be taken.
     pub(crate) stop: CancellationToken,
 }
 
 /// Wait after the ledger or the queue failed, doubled up to the second number, in milliseconds.
-const RETRY_MS: (u64, u64) = (50, 2_000);
-/// Flows that one look brings at the most, and that one claim visits.
-const FLOWS_MAX: usize = 1_000;
-const VISITS_MAX: usize = 200;
+pub(crate) const RETRY_MS: (u64, u64) = (50, 2_000);
 /// Messages that one call to the queue brings at the most (SQS's own limit).
 const RECEIVE_MAX: usize = 10;
 /// Jobs that the intake starts itself: below, handing them on would take longer.
@@ -46,103 +47,6 @@ const STARTED_AT_ONCE_MAX: usize = 32;
 const LANES_MAX: usize = 16;
 
 impl<S: Servant> Intake<S> {
-    /// Claims due jobs from the table until told to stop, woken by `wake`, with a jittered poll behind it.
-    pub(crate) async fn take_from_table(self: Arc<Self>, wake: Arc<Notify>) {
-        let mut retry_ms = RETRY_MS.0;
-        let mut is_busy = false;
-        let mut round = Round::default();
-        let mut must_look = true;
-        while let Some(slots) = self.free_slots(if is_busy { self.claim_max } else { 1 }).await {
-            if self.is_paused.load(Ordering::SeqCst) {
-                drop(slots);
-                self.pause().await;
-                continue;
-            }
-            let wanted = slots.len();
-            match self.take_turns(&mut round, must_look, i64::try_from(wanted).unwrap_or(i64::MAX)).await {
-                Ok((jobs, next)) => {
-                    retry_ms = RETRY_MS.0;
-                    is_busy = jobs.len() == wanted && wanted > 1;
-                    must_look = next == Next::Look;
-                    let has_found = !jobs.is_empty();
-                    self.start(jobs, slots);
-                    let is_woken = match next {
-                        Next::TakeMore => false,
-                        // What was there may be all that woke it: to see that it was is not urgent.
-                        Next::Look if has_found => self.wait_a_little(&wake, round.look_in(self.store.now())).await,
-                        Next::Look => false,
-                        Next::Rest => {
-                            self.wait_for_work(&wake).await;
-                            true
-                        }
-                    };
-                    if is_woken {
-                        round.woken();
-                        must_look = false;
-                    }
-                }
-                Err(error) => {
-                    drop(slots);
-                    self.back_off(&error, &mut retry_ms).await;
-                }
-            }
-        }
-    }
-
-    /// One go through the flows.
-    async fn take_turns(
-        &self,
-        round: &mut Round,
-        must_look: bool,
-        limit: i64,
-    ) -> Result<(Vec<ClaimedJob>, Next), StoreError> {
-        let asked_at = self.store.now();
-        if must_look || round.must_look(asked_at) {
-            let flows = self
-                .store
-                .waiting_flows(&self.kind, round.last(), i64::try_from(FLOWS_MAX).unwrap_or(i64::MAX))
-                .await?;
-            let own = flows.iter().filter(|flow| flow.flow.connection.is_none()).map(|flow| (flow.flow, flow.weight));
-            let now = self.store.now();
-            let cut_at = flows.last().filter(|_| flows.len() >= FLOWS_MAX).map(|flow| flow.flow);
-            round.looked(own, cut_at, now, now - asked_at);
-        }
-        let visits = round.visits(limit, VISITS_MAX, |_| i64::MAX);
-        let until = self.store.now() + self.lease;
-        let urgent_max = round.urgent_max(limit);
-        let kind = (&self.kind, self.vendor.as_deref());
-        let (jobs, taken) = self.store.claim_ready(self.servant, kind, &visits, urgent_max, limit, until).await?;
-        Ok((jobs, round.note(&visits, &taken, limit)))
-    }
-
-    /// Claims what the dispatcher has put into the outbox, where there is no queue, until told to stop.
-    pub(crate) async fn take_from_outbox(self: Arc<Self>, wake: Arc<Notify>) {
-        let mut retry_ms = RETRY_MS.0;
-        while let Some(slots) = self.free_slots(1).await {
-            if self.is_paused.load(Ordering::SeqCst) {
-                drop(slots);
-                self.pause().await;
-                continue;
-            }
-            let until = self.store.now() + self.lease;
-            let limit = i64::try_from(slots.len()).unwrap_or(i64::MAX);
-            match self.store.claim_sent(self.servant, &self.kind, limit, until).await {
-                Ok(jobs) => {
-                    retry_ms = RETRY_MS.0;
-                    let is_dry = jobs.is_empty();
-                    self.start(jobs, slots);
-                    if is_dry {
-                        self.wait_for_work(&wake).await;
-                    }
-                }
-                Err(error) => {
-                    drop(slots);
-                    self.back_off(&error, &mut retry_ms).await;
-                }
-            }
-        }
-    }
-
     /// Receives ids from the queue until told to stop. Lanes beyond the first wait at the queue only while there is
     /// more than one call can bring.
     pub(crate) async fn take_from_queue(self: Arc<Self>, sqs: Sqs) {
@@ -267,7 +171,7 @@ impl<S: Servant> Intake<S> {
 
     /// Starts what was claimed; slots that are left over are free again. Many jobs are started on a task of their own,
     /// so that the next claim is already on its way.
-    fn start(&self, jobs: Vec<ClaimedJob>, mut slots: VecDeque<OwnedSemaphorePermit>) {
+    pub(crate) fn start(&self, jobs: Vec<ClaimedJob>, mut slots: VecDeque<OwnedSemaphorePermit>) {
         slots.truncate(jobs.len());
         let runner = self.runner.clone();
         let is_many = jobs.len() > STARTED_AT_ONCE_MAX;
@@ -287,7 +191,7 @@ impl<S: Servant> Intake<S> {
     /// All free slots up to a claim's size, once `wanted` are free or a moment has passed; `None` to stop.
     ///
     /// Under load it waits a moment for many, since a statement for ten jobs costs little more than one for one.
-    async fn free_slots(&self, wanted: usize) -> Option<VecDeque<OwnedSemaphorePermit>> {
+    pub(crate) async fn free_slots(&self, wanted: usize) -> Option<VecDeque<OwnedSemaphorePermit>> {
         let first = tokio::select! {
             slot = self.slots.clone().acquire_owned() => slot.ok()?,
             () = self.stop.cancelled() => return None,
@@ -307,25 +211,7 @@ impl<S: Servant> Intake<S> {
         Some(slots)
     }
 
-    async fn wait_for_work(&self, wake: &Notify) {
-        let jittered = self.poll.mul_f64(0.5 + rand::random::<f64>() / 2.0);
-        tokio::select! {
-            () = wake.notified() => {}
-            () = tokio::time::sleep(jittered) => {}
-            () = self.stop.cancelled() => {}
-        }
-    }
-
-    /// True when it was woken before the time was over.
-    async fn wait_a_little(&self, wake: &Notify, time: TimeDelta) -> bool {
-        tokio::select! {
-            () = wake.notified() => true,
-            () = tokio::time::sleep(time.to_std().unwrap_or_default()) => false,
-            () = self.stop.cancelled() => false,
-        }
-    }
-
-    async fn back_off(&self, error: &StoreError, retry_ms: &mut u64) {
+    pub(crate) async fn back_off(&self, error: &StoreError, retry_ms: &mut u64) {
         if *retry_ms == RETRY_MS.0 {
             tracing::warn!(error = chain(error), "no jobs could be claimed; trying on");
         }
@@ -333,11 +219,11 @@ impl<S: Servant> Intake<S> {
         *retry_ms = (*retry_ms * 2).min(RETRY_MS.1);
     }
 
-    async fn pause(&self) {
+    pub(crate) async fn pause(&self) {
         self.sleep(Duration::from_millis(200)).await;
     }
 
-    async fn sleep(&self, time: Duration) {
+    pub(crate) async fn sleep(&self, time: Duration) {
         tokio::select! {
             () = tokio::time::sleep(time) => {}
             () = self.stop.cancelled() => {}

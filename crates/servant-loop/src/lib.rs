@@ -12,6 +12,7 @@ mod keeper;
 mod registry;
 mod runner;
 mod servant;
+mod table;
 
 pub use config::LoopConfig;
 pub use context::{JobContext, JobTx};

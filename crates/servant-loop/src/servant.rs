@@ -62,7 +62,7 @@ pub fn main<S: Servant>() -> ExitCode {
 async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
     let config = &context.config;
     let kind = Kind::new(S::KIND)?;
-    let definition = definition_of(config, &kind)?;
+    let (catalogue, definition) = definition_of(config, &kind)?;
     let own =
         serde_json::to_value(&definition.config).and_then(serde_json::from_value::<S::Config>).map_err(|error| {
             daemon::ConfigError::new(
@@ -117,7 +117,8 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
 
     let (ended, ends) = mpsc::unbounded_channel();
     let finish_max = usize::try_from(config.work.finish_max)?.max(1);
-    let finisher = tokio::spawn(finisher::run(store.clone(), registry.clone(), ends, finish_max));
+    let has_ended = Arc::new(Notify::new());
+    let finisher = tokio::spawn(finisher::run(store.clone(), registry.clone(), ends, finish_max, has_ended.clone()));
     let runner = Arc::new(Runner {
         servant,
         store: store.clone(),
@@ -153,19 +154,21 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
         store: store.clone(),
         servant: id,
         kind: kind.clone(),
-        vendor: definition.vendor.clone(),
+        catalogue,
+        definition,
         slots: slots.clone(),
         claim_max: usize::try_from(config.work.claim_max)?.clamp(1, usize::try_from(concurrency)?),
         lease,
         poll: Duration::from_millis(config.work.poll_ms),
         is_paused,
+        ended: has_ended,
         stop: context.stopper.soft().clone(),
     });
     match backend {
         queue::Backend::Postgres => {
-            let (ready, sent) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-            listen(&context.stopper, store.clone(), kind, ready.clone(), sent.clone());
-            tokio::join!(intake.clone().take_from_table(ready), intake.take_from_outbox(sent));
+            let ready = Arc::new(Notify::new());
+            listen(&context.stopper, store.clone(), kind, ready.clone());
+            intake.take_from_table(ready).await;
         }
         queue::Backend::Sqs(sqs) => intake.take_from_queue(sqs).await,
     }
@@ -180,7 +183,7 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn definition_of(config: &LoopConfig, kind: &Kind) -> anyhow::Result<KindDefinition> {
+fn definition_of(config: &LoopConfig, kind: &Kind) -> anyhow::Result<(Catalogue, KindDefinition)> {
     let tables: CatalogueTables = daemon::read_file(&config.jobs_file)?;
     let place = config.jobs_file.display().to_string();
     let catalogue = Catalogue::new(tables)
@@ -188,7 +191,7 @@ fn definition_of(config: &LoopConfig, kind: &Kind) -> anyhow::Result<KindDefinit
     let definition = catalogue.get(kind).cloned().ok_or_else(|| {
         daemon::ConfigError::new(&place, format!("has no table [{kind}]"), format!("add a table [{kind}]"))
     })?;
-    Ok(definition)
+    Ok((catalogue, definition))
 }
 
 /// Finishes what runs: jobs get half of the time to end by themselves, then they are interrupted and given back.
@@ -213,16 +216,13 @@ async fn drain(context: &Context<LoopConfig>, registry: &Registry, slots: &Arc<S
     }
 }
 
-/// Turns the ledger's wake-ups for this kind into `ready` and `sent`, for as long as the process lives.
-fn listen(stopper: &Stopper, store: Store, kind: Kind, ready: Arc<Notify>, sent: Arc<Notify>) {
+/// Turns the ledger's wake-ups for this kind into `ready`, for as long as the process lives.
+fn listen(stopper: &Stopper, store: Store, kind: Kind, ready: Arc<Notify>) {
     let stop = stopper.soft().clone();
     stopper.spawn("wake-ups", async move {
         let heard = |heard: &Heard| {
             if heard.ready.contains(kind.as_str()) {
                 ready.notify_one();
-            }
-            if heard.sent.contains(kind.as_str()) {
-                sent.notify_one();
             }
         };
         stop.run_until_cancelled(store.follow_wake_ups(heard)).await;

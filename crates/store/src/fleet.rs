@@ -29,6 +29,15 @@ pub struct Capacity {
     pub slots: i64,
 }
 
+/// Jobs of a kind that have been let through and have not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InHand {
+    /// On the queue, or on their way there.
+    pub queued: i64,
+    /// Running.
+    pub running: i64,
+}
+
 impl Store {
     /// Enters a process that has just started, and hands out its identity.
     ///
@@ -87,16 +96,19 @@ impl Store {
         .await?)
     }
 
-    /// How many jobs of a kind are on their way to servants or waiting there, by the counters.
+    /// How many jobs of a kind are on their way to servants or waiting there, and how many run, by the counters.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn queued_of(&self, kind: &Kind) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar!(
-            r#"-- queued_of
-            SELECT coalesce(sum(n), 0)::bigint AS "n!" FROM (
-                SELECT jobs AS n FROM job_counts WHERE kind = $1 AND state = 2
-                UNION ALL SELECT delta FROM job_count_deltas WHERE kind = $1 AND state = 2) AS queued"#,
+    pub async fn in_hand_of(&self, kind: &Kind) -> Result<InHand, StoreError> {
+        Ok(sqlx::query_as!(
+            InHand,
+            r#"-- in_hand_of
+            SELECT coalesce(sum(n) FILTER (WHERE state = 2), 0)::bigint AS "queued!",
+                   coalesce(sum(n) FILTER (WHERE state = 3), 0)::bigint AS "running!"
+            FROM (
+                SELECT state, jobs AS n FROM job_counts WHERE kind = $1 AND state IN (2, 3)
+                UNION ALL SELECT state, delta FROM job_count_deltas WHERE kind = $1 AND state IN (2, 3)) AS counts"#,
             kind.as_str(),
         )
         .fetch_one(&self.pool)

@@ -1,5 +1,5 @@
 //! The jobs' part of the ledger. Inserting in `insert`, every change of state in `transition`, `claim` and
-//! `dispatch`, attempts' own writes in `attempt`, reading one in `read`, what holds one back in `why`, lists in `list` and
+//! `dispatch`, whose turn it is and what has room in `line`, `gate` and `in_flight`, attempts' own writes in `attempt`, reading one in `read`, what holds one back in `why`, lists in `list` and
 //! `list_members`.
 
 mod attempt;
@@ -7,7 +7,10 @@ mod claim;
 mod claimed;
 mod dispatch;
 mod fate;
+mod gate;
+mod in_flight;
 mod insert;
+mod line;
 mod list;
 mod list_members;
 mod lost;
@@ -20,10 +23,13 @@ mod tests;
 
 pub use attempt::Held;
 pub use claimed::{AttemptKey, ClaimedJob, Delivered, Outcome};
-pub use dispatch::{InFlight, Upcoming, WaitingFlow};
+pub use dispatch::{Upcoming, WaitingFlow};
 pub use fate::{FailedAttempt, Fate, Rescued, Settled};
+pub use gate::Terms;
+pub use in_flight::{Permit, Tally};
 pub(crate) use insert::insert_plain;
 pub use insert::{Inserted, NewJob, Unique};
+pub use line::{ClaimedInTurn, LetThrough, Line};
 pub use list::{JobFilter, PAGE_ROWS_MAX};
 pub use read::JobRow;
 pub(crate) use transition::cancel;

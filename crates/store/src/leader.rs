@@ -4,7 +4,7 @@
 
 use crate::{Store, StoreError};
 use chrono::TimeDelta;
-use domain::{Dispatching, Term};
+use domain::{BreakerSettings, Dispatching, Term};
 
 /// Proof of having led at some time; each write checks that it still holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,8 @@ impl Store {
         Ok(term.map(|term| Leadership { term: Term(term), holder: holder.to_owned() }))
     }
 
-    /// Notes how the leader dispatches, for those who explain why a job waits; `None`: there is no queue.
+    /// Notes how the leader dispatches, for those who explain why a job waits and for those who let jobs through where
+    /// there is no queue.
     ///
     /// # Errors
     /// [`StoreError`]; the same call may be made again.
@@ -45,13 +46,14 @@ impl Store {
         &self,
         leadership: &Leadership,
         dispatching: Dispatching,
+        breaker: &BreakerSettings,
         has_queue: bool,
     ) -> Result<(), StoreError> {
         let number = |of: fn(&Dispatching) -> u32| i32::try_from(of(&dispatching)).unwrap_or(i32::MAX);
         sqlx::query!(
             "-- note_dispatching
             UPDATE leader SET window_per_slot = $3, window_min = $4, unclaimed_secs = $5,
-                has_queue = $6
+                has_queue = $6, look_ahead_ms = $7, breaker = $8
             WHERE term = $1 AND holder = $2",
             leadership.term.0,
             leadership.holder,
@@ -59,6 +61,8 @@ impl Store {
             number(|d| d.window_min),
             number(|d| d.unclaimed_secs),
             has_queue,
+            number(|d| d.look_ahead_ms),
+            serde_json::to_value(breaker).unwrap_or_default(),
         )
         .execute(&self.pool)
         .await?;
@@ -79,5 +83,17 @@ impl Store {
         .execute(&self.pool)
         .await?;
         Ok(())
+    }
+
+    /// How services break and recover, by the latest leader's settings; the usual ones where none has led.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn breaker_settings(&self) -> Result<BreakerSettings, StoreError> {
+        let settings = sqlx::query_scalar!("-- breaker_settings\nSELECT breaker FROM leader WHERE only_row")
+            .fetch_one(&self.pool)
+            .await?;
+        // A leader of another version may know other settings.
+        Ok(settings.and_then(|settings| serde_json::from_value(settings).ok()).unwrap_or_default())
     }
 }

@@ -35,7 +35,7 @@ pub use budgets::{BudgetMinute, BudgetRow, SettingsBy, UsageReport};
 pub use connections::{ConnectionAct, ConnectionEvent, ConnectionRow};
 pub use counters::CountDrift;
 pub use error::StoreError;
-pub use fleet::{Capacity, NewServant};
+pub use fleet::{Capacity, InHand, NewServant};
 pub use groups::{GroupChange, NewGroup};
 pub use groups_lead::{GroupEnd, MembersCancelled};
 pub use groups_read::{GroupFilter, GroupProgress, GroupRow};

@@ -84,20 +84,6 @@ const fn source(is_declared: bool) -> &'static str {
 }
 
 impl Store {
-    /// Something that is another once any limit has been set, changed or removed.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn limits_stamp(&self) -> Result<(i64, Option<DateTime<Utc>>), StoreError> {
-        let row = sqlx::query!(
-            r#"-- limits_stamp
-            SELECT count(*) AS "limits!", max(set_at) AS latest FROM limits"#
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        Ok((row.limits, row.latest))
-    }
-
     /// Makes the ledger's declared limits those of this deployment's file: what the file says is set, and what this
     /// deployment once declared and the file no longer says is removed. Limits that another deployment declares stay;
     /// one that both declare is that of whoever led last. Answers with the number of rows that changed.

@@ -6,10 +6,8 @@ use domain::{Kind, chain};
 use sqlx::postgres::{PgListener, PgNotification};
 use std::{collections::BTreeSet, time::Duration};
 
-/// The channels; the payload is a kind. Jobs are ready: whoever dispatches or claims from the table may look.
+/// The channel; the payload is a kind. Jobs are ready: whoever dispatches or claims from the table may look.
 const READY: &str = "servant_ready";
-/// Jobs were dispatched where there is no queue: servants may look into the outbox.
-const SENT: &str = "servant_sent";
 /// From the loss of the connection to the next try, in seconds.
 const RETRY_SECS: u64 = 1;
 
@@ -18,8 +16,6 @@ const RETRY_SECS: u64 = 1;
 pub struct Heard {
     /// Kinds of which jobs are ready.
     pub ready: BTreeSet<String>,
-    /// Kinds of which jobs are in the outbox for their servants.
-    pub sent: BTreeSet<String>,
 }
 
 /// A subscription to wake-ups.
@@ -31,17 +27,7 @@ pub struct WakeUps {
 impl Store {
     /// Tells whoever waits that jobs of a kind are ready. Errors are dropped: the poll behind finds the jobs.
     pub async fn wake(&self, kind: &Kind) {
-        self.notify(READY, kind).await;
-    }
-
-    /// Tells servants of a kind that jobs were dispatched to the outbox. Errors are dropped: the poll behind finds them.
-    pub async fn wake_sent(&self, kind: &Kind) {
-        self.notify(SENT, kind).await;
-    }
-
-    async fn notify(&self, channel: &str, kind: &Kind) {
-        let sent =
-            sqlx::query!("-- notify\nSELECT pg_notify($1, $2)", channel, kind.as_str()).execute(&self.pool).await;
+        let sent = sqlx::query!("-- notify\nSELECT pg_notify($1, $2)", READY, kind.as_str()).execute(&self.pool).await;
         if let Err(error) = sent {
             tracing::debug!(%error, "a wake-up was not sent");
         }
@@ -53,7 +39,7 @@ impl Store {
     /// [`StoreError`] when no connection can be had.
     pub async fn wake_ups(&self) -> Result<WakeUps, StoreError> {
         let mut listener = PgListener::connect_with(&self.pool).await?;
-        listener.listen_all([READY, SENT]).await?;
+        listener.listen(READY).await?;
         Ok(WakeUps { listener })
     }
 
@@ -93,7 +79,6 @@ impl WakeUps {
 
 impl Heard {
     fn note(&mut self, notification: &PgNotification) {
-        let kinds = if notification.channel() == SENT { &mut self.sent } else { &mut self.ready };
-        kinds.insert(notification.payload().to_owned());
+        self.ready.insert(notification.payload().to_owned());
     }
 }

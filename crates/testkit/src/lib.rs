@@ -22,4 +22,4 @@ pub use process::{Process, build_binaries};
 pub use proxy::Proxy;
 pub use records::{assert_records_equal, stored_records};
 pub use server::{IdleConnections, OwnServer};
-pub use turns::{claim, claim_ready, dispatch};
+pub use turns::{claim, claim_queued, claim_ready, dispatch};

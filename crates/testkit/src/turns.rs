@@ -2,10 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use domain::{Kind, Round, ServantId};
-use store::{ClaimedJob, Leadership, Store, StoreError};
+use store::{ClaimedJob, Delivered, Leadership, Permit, Store, StoreError};
 
 /// Flows that are looked at.
 const FLOWS_MAX: i64 = 1_000;
+/// Entries of the outbox that are looked at.
+const UNSENT_MAX: i64 = 100_000;
 
 /// Claims up to `limit` jobs that nothing keeps from being taken straight from the table.
 ///
@@ -24,7 +26,8 @@ pub async fn claim_ready(
     Ok(store.claim_ready(servant, (kind, None), &visits, urgent_max, limit, until).await?.0)
 }
 
-/// Claims up to `limit` jobs whatever way they go: what was dispatched, what needs no dispatch, and what does.
+/// Claims up to `limit` jobs that nothing holds, whatever limits say: those that are queued already as if the queue had
+/// delivered them, the others dispatched before.
 ///
 /// # Errors
 /// The ledger's.
@@ -36,12 +39,34 @@ pub async fn claim(
     limit: i64,
     until: DateTime<Utc>,
 ) -> Result<Vec<ClaimedJob>, StoreError> {
-    let mut claimed = store.claim_sent(servant, kind, limit, until).await?;
+    let mut claimed = claim_queued(store, leadership, servant, kind, limit, until).await?;
     let left = |claimed: &Vec<ClaimedJob>| limit - i64::try_from(claimed.len()).unwrap_or(limit);
     claimed.extend(claim_ready(store, servant, kind, left(&claimed), until).await?);
     dispatch(store, leadership, kind, left(&claimed)).await?;
-    claimed.extend(store.claim_sent(servant, kind, left(&claimed), until).await?);
+    claimed.extend(claim_queued(store, leadership, servant, kind, left(&claimed), until).await?);
     Ok(claimed)
+}
+
+/// Claims up to `limit` of the jobs in the outbox, as if the queue had delivered them.
+///
+/// # Errors
+/// The ledger's.
+pub async fn claim_queued(
+    store: &Store,
+    leadership: &Leadership,
+    servant: ServantId,
+    kind: &Kind,
+    limit: i64,
+    until: DateTime<Utc>,
+) -> Result<Vec<ClaimedJob>, StoreError> {
+    let unsent = store.unsent(UNSENT_MAX).await?;
+    let of_kind: Vec<_> =
+        unsent.iter().filter(|entry| entry.kind == *kind).take(usize::try_from(limit).unwrap_or(0)).collect();
+    let entries: Vec<i64> = of_kind.iter().map(|entry| entry.entry).collect();
+    store.forget_sent(leadership, &entries).await?;
+    let sent_at = store.now();
+    let delivered: Vec<_> = of_kind.iter().map(|entry| Delivered { id: entry.job, sent_at }).collect();
+    store.claim_delivered(servant, kind, &delivered, until).await
 }
 
 /// Dispatches up to `limit` ready jobs that nothing holds, whatever limits say; answers with their number.
@@ -51,16 +76,16 @@ pub async fn claim(
 pub async fn dispatch(store: &Store, leadership: &Leadership, kind: &Kind, limit: i64) -> Result<u64, StoreError> {
     let round = round(store, kind, |flow| !flow.is_held).await?;
     let visits = round.visits(limit, usize::MAX, |_| i64::MAX);
-    let Some(mut tx) = store.begin_led(leadership).await? else { return Ok(0) };
+    let Some(mut tx) = store.begin_dispatch(Some(leadership)).await? else { return Ok(0) };
     let upcoming = store.upcoming_in(&mut tx, kind, &visits, &[], round.urgent_max(limit), limit).await?;
     let ids: Vec<_> = upcoming.iter().map(|job| job.taken.place.id).collect();
-    store.queue_in(&mut tx, kind, &ids, &[]).await?;
+    store.queue_in(&mut tx, kind, &ids, &Permit::default()).await?;
     tx.commit().await?;
     Ok(ids.len() as u64)
 }
 
 async fn round(store: &Store, kind: &Kind, is_open: impl Fn(&store::WaitingFlow) -> bool) -> Result<Round, StoreError> {
-    let flows = store.waiting_flows(kind, None, FLOWS_MAX).await?;
+    let flows = store.waiting_flows((kind, None), None, FLOWS_MAX).await?;
     let mut round = Round::default();
     let open = flows.iter().filter(|flow| is_open(flow)).map(|flow| (flow.flow, flow.weight));
     round.looked(open, None, store.now(), chrono::TimeDelta::zero());

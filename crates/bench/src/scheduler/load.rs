@@ -8,7 +8,6 @@ use anyhow::bail;
 use chrono::{DateTime, Utc};
 use domain::{AccountId, JobState, Kind};
 use serde_json::Value;
-use sqlx::{Connection as _, PgConnection, Row as _};
 use std::{
     sync::{
         Arc,
@@ -86,23 +85,15 @@ pub(super) async fn wait_for(fleet: &mut Fleet, states: &[JobState], jobs: usize
     bail!("the jobs were not {states:?} within {DRAIN_SECS_MAX} s")
 }
 
-/// Jobs a second of a drain by one servant with so many slots, from the first claim to the last commit. The jobs are
-/// there before the servant is.
+/// Jobs a second of a drain by one servant with so many slots, from the moment at which it is let go to the
+/// last commit. The jobs are there before.
 pub(super) async fn drain_rate(fleet: &mut Fleet, jobs: usize, accounts: usize, slots: u32) -> anyhow::Result<f64> {
-    let mut sql = PgConnection::connect(&fleet.database_url).await?;
-    let last_id: i64 =
-        sqlx::query("SELECT coalesce(max(id), 0) FROM finished_jobs").fetch_one(&mut sql).await?.try_get(0)?;
     let done = usize::try_from(count(&fleet.store, &[JobState::Succeeded]).await?)?;
     enqueue(&fleet.store, jobs, 1, accounts, |_| serde_json::json!({})).await?;
-    fleet.start_servants(1, slots)?;
+    let go_at = fleet.start_servants_together(1, slots).await?;
     let done_at = wait_for(fleet, &[JobState::Succeeded], done + jobs).await?;
     fleet.stop_servants().await?;
-    let first: DateTime<Utc> = sqlx::query("SELECT min(claimed_at) FROM finished_jobs WHERE id > $1")
-        .bind(last_id)
-        .fetch_one(&mut sql)
-        .await?
-        .try_get(0)?;
-    Ok(to_f64(jobs) / (done_at - first).as_seconds_f64())
+    Ok(to_f64(jobs) / (done_at - go_at).as_seconds_f64())
 }
 
 /// The middle one.

@@ -1,12 +1,12 @@
 //! Who is dispatched, and when not: shares, priorities, rates, budgets, breakers, and what costs nothing.
 
-use crate::world::{World, kind};
+use crate::world::{Taker, World, kind};
 use chrono::TimeDelta;
 use domain::{
     AccountId, BreakerState, ConnectionId, ErrorClass, Failure, JobId, JobState, Limit, PauseTarget, Scope, URGENT,
     VendorBudget,
 };
-use scheduler::duties::{breakers, dispatch};
+use scheduler::duties::{breakers, dispatch, sweep_unclaimed};
 use std::collections::BTreeMap;
 use store::{ConnectionAct, FailedAttempt, Fate, NewJob, UsageReport};
 
@@ -44,7 +44,9 @@ impl World {
     /// Servants take and finish so many of what was dispatched; answers with their jobs.
     pub(crate) async fn finish_queued(&self, jobs: i64) -> Vec<JobId> {
         let servant = self.servant(0).await;
-        let claimed = self.office.store.claim_sent(servant, &kind(), jobs, self.after_secs(60)).await.unwrap();
+        let until = self.after_secs(60);
+        let claimed =
+            testkit::claim_queued(&self.office.store, &self.lead, servant, &kind(), jobs, until).await.unwrap();
         let keys: Vec<_> = claimed.iter().map(|job| job.key).collect();
         self.office.store.succeed(&keys).await.unwrap();
         keys.iter().map(|key| key.id).collect()
@@ -58,7 +60,7 @@ impl World {
 #[tokio::test]
 async fn one_that_has_thousands_leaves_the_others_their_share() {
     let world = World::new().await;
-    world.servant(20).await;
+    world.servant(59).await;
     let greedy = world.account("greedy", 1).await;
     world.insert(&vec![job(greedy, 2); 5_000]).await;
     let mut few = Vec::new();
@@ -234,7 +236,8 @@ async fn an_open_breaker_lets_nothing_go_then_one_probe_then_more() {
     world.insert(&vec![on(connection, AccountId::SYSTEM); 40]).await;
     let servant = world.servant(0).await;
     world.queued().await;
-    let claimed = world.office.store.claim_sent(servant, &kind(), 5, world.after_secs(600)).await.unwrap();
+    let until = world.after_secs(600);
+    let claimed = testkit::claim_queued(&world.office.store, &lead, servant, &kind(), 5, until).await.unwrap();
     for job in &claimed {
         let failure = Failure { class: ErrorClass::Transient, chain: "503".to_owned(), until: None };
         let fate = Fate::RetryAt { due: world.after_secs(86_400), charged: true, failure };
@@ -265,27 +268,46 @@ async fn an_open_breaker_lets_nothing_go_then_one_probe_then_more() {
 }
 
 #[tokio::test]
-async fn without_a_queue_servants_take_what_nothing_limits_and_the_outbox_holds_the_rest() {
+async fn without_a_queue_servants_let_jobs_through_by_the_same_rules() {
     let mut world = World::new().await;
     world.office.queue = queue::Backend::Postgres;
     let (free, limited) = (world.account("free", 1).await, world.account("limited", 1).await);
     let connection = world.connection_of(free, "acme").await;
     world.limit(Scope::Account(limited), Limit { concurrency: Some(2), ..Limit::default() }).await;
-    let governed =
-        [world.insert(&vec![job(limited, 2); 5]).await, world.insert(&[on(connection, free)]).await].concat();
     let open = world.insert(&vec![job(free, 2); 4]).await;
+    let connected = world.insert(&[on(connection, free)]).await;
+    let few = world.insert(&vec![job(limited, 2); 5]).await;
+    assert_eq!(world.go().await, BTreeMap::new(), "nothing is put on a queue");
     let servant = world.servant(10).await;
     let store = &world.office.store;
-    assert_eq!(world.go().await, BTreeMap::from([(free.0, 1), (limited.0, 2)]));
-    let taken = testkit::claim_ready(store, servant, &kind(), 100, world.after_secs(60)).await.unwrap();
-    assert_eq!(taken.iter().map(|job| job.key.id).collect::<Vec<_>>().len(), open.len());
-    assert!(taken.iter().all(|job| open.contains(&job.key.id)));
-    let mut sent = Vec::new();
-    for _ in 0..3 {
-        sent.extend(world.finish_queued(100).await);
-        world.go().await;
-    }
-    sent.sort();
-    assert_eq!(sent, governed);
+    let plain = testkit::claim_ready(store, servant, &kind(), 1, world.after_secs(60)).await.unwrap();
+    assert_eq!(plain.iter().map(|job| job.key.id).collect::<Vec<_>>(), open[..1], "what nothing limits");
+    let mut taker = Taker::default();
+    let first = taker.claim(&world, servant, 100).await;
+    let mut expected = [&open[1..], &connected, &few[..2]].concat();
+    expected.sort();
+    assert_eq!(
+        first.iter().map(|key| key.id).collect::<std::collections::BTreeSet<_>>(),
+        expected.into_iter().collect()
+    );
+    let mut another = Taker::default();
+    assert_eq!(another.claim(&world, servant, 100).await, [], "the limit is one for all servants");
+    let of_limited: Vec<_> = first.iter().filter(|key| few.contains(&key.id)).copied().collect();
+    store.succeed(&of_limited[..1]).await.unwrap();
+    assert_eq!(another.claim(&world, servant, 100).await.iter().map(|key| key.id).collect::<Vec<_>>(), few[2..3]);
+    assert_eq!(taker.claim(&world, servant, 100).await, [], "what the other has taken counts");
+    world.assert_counted().await;
+}
+
+#[tokio::test]
+async fn what_is_queued_from_a_time_with_a_queue_is_ready_again_without_one() {
+    let mut world = World::new().await;
+    world.insert_many(3).await;
+    assert_eq!(world.queued().await, 3);
+    world.office.queue = queue::Backend::Postgres;
+    sweep_unclaimed::perform(&world.office, &world.lead).await.unwrap();
+    assert_eq!(world.number("SELECT count(*) FROM jobs WHERE state = 1").await, 3);
+    assert_eq!(world.number("SELECT count(*) FROM outbox").await, 0);
+    world.run(3).await;
     world.assert_counted().await;
 }

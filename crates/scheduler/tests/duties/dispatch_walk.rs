@@ -1,7 +1,7 @@
 //! Whatever happens in whatever order, there is never more in flight under a limit than it allows, and all is done in
 //! the end: dispatches, claims, ends of every sort, lost leases, operators' retries, changes of leader and of limits.
 
-use crate::world::{World, kind};
+use crate::world::{Taker, World, kind};
 use domain::{AccountId, ConnectionId, ErrorClass, Failure, Kind, Limit, Scope};
 use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
 use scheduler::duties::dispatch;
@@ -27,6 +27,8 @@ const IN_FLIGHT: &str = "
 struct Walk {
     world: World,
     random: StdRng,
+    /// Servants, where there is no queue.
+    takers: [Taker; 3],
     kinds: [Kind; 2],
     accounts: Vec<AccountId>,
     connections: Vec<(AccountId, ConnectionId)>,
@@ -59,6 +61,7 @@ impl Walk {
         let mut walk = Self {
             world,
             random,
+            takers: Default::default(),
             kinds,
             accounts,
             connections,
@@ -210,17 +213,22 @@ impl Walk {
         NewJob { account, connection, priority, attempts_max: 50, ..NewJob::new(kind, serde_json::json!({})) }
     }
 
-    /// Servants take some of what was dispatched and, where there is no queue, of what nothing limits.
+    /// Servants take some of what was dispatched or, where there is no queue, of what nothing limits and what has room.
     async fn claim(&mut self) {
         for kind in self.kinds.clone() {
             let (servant, until) = (self.world.servant(0).await, self.world.after_secs(60));
             let limit = self.random.random_range(1..10);
             let store = &self.world.office.store;
-            let mut claimed = store.claim_sent(servant, &kind, limit, until).await.unwrap();
-            if matches!(self.world.office.queue, queue::Backend::Postgres) {
-                claimed.extend(testkit::claim_ready(store, servant, &kind, limit, until).await.unwrap());
+            if self.world.office.has_queue() {
+                let lead = &self.world.lead;
+                let claimed = testkit::claim_queued(store, lead, servant, &kind, limit, until).await.unwrap();
+                self.running.extend(claimed.into_iter().map(|job| job.key));
+            } else {
+                let plain = testkit::claim_ready(store, servant, &kind, limit, until).await.unwrap();
+                self.running.extend(plain.into_iter().map(|job| job.key));
+                let at = self.pick(self.takers.len());
+                self.running.extend(self.takers[at].claim_of(&self.world, &kind, servant, limit).await);
             }
-            self.running.extend(claimed.into_iter().map(|job| job.key));
         }
     }
 

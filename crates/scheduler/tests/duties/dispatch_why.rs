@@ -3,15 +3,16 @@
 use crate::dispatch::{job, on};
 use crate::world::World;
 use domain::{
-    AccountId, BudgetCause, Cause, CircuitOpen, Forced, JobId, Limit, LimitCause, Scope, VendorBudget, What, why,
+    AccountId, BreakerSettings, BudgetCause, Cause, CircuitOpen, Forced, JobId, Limit, LimitCause, Scope, VendorBudget,
+    What, why,
 };
 use store::UsageReport;
 
 async fn world() -> World {
     let world = World::new().await;
     let dispatching = world.office.config.duties.dispatching();
-    world.office.store.note_dispatching(&world.lead, dispatching, true).await.unwrap();
-    world.servant(1).await;
+    world.office.store.note_dispatching(&world.lead, dispatching, &BreakerSettings::default(), true).await.unwrap();
+    world.servant(19).await;
     world
 }
 
@@ -79,7 +80,7 @@ async fn a_turn_is_named_with_the_jobs_before_it_and_the_accounts_share() {
     let lights = world.insert(&vec![job(light, 2); 40]).await;
     let heavies = world.insert(&vec![job(heavy, 2); 40]).await;
     let queued = world.go().await;
-    assert_eq!((queued[&light.0], queued[&heavy.0]), (5, 15));
+    assert_eq!((queued[&light.0], queued[&heavy.0]), (5, 15), "{queued:?}");
     let behind = |jobs, share_pct| Cause::Behind { jobs, is_at_least: false, share_pct };
     assert_eq!(cause(&world, lights[39]).await, behind(34, 25));
     assert_eq!(cause(&world, heavies[39]).await, behind(24, 75));

@@ -6,8 +6,8 @@ use fakes::sqs::{FakeSqs, Options};
 use queue::{Backend, Sqs, SqsConfig, StaticCredentials};
 use scheduler::{Office, SchedulerConfig};
 use sqlx::PgPool;
-use std::time::Duration;
-use store::{ClaimedJob, Inserted, Leadership, NewJob, NewServant};
+use std::{collections::BTreeMap, time::Duration};
+use store::{AttemptKey, ClaimedJob, Inserted, Leadership, Line, NewJob, NewServant, Tally, Terms};
 use testkit::TestDatabase;
 use tokio::sync::Notify;
 
@@ -131,6 +131,37 @@ impl World {
 
     pub(crate) async fn assert_counted(&self) {
         assert_eq!(self.office.store.count_drift().await.unwrap(), []);
+    }
+}
+
+/// One who takes jobs from the table as servants do where there is no queue, and what it keeps between two goes.
+#[derive(Default)]
+pub(crate) struct Taker {
+    lines: BTreeMap<Kind, Line>,
+    tally: Tally,
+}
+
+impl Taker {
+    /// One go for jobs of the world's kind.
+    pub(crate) async fn claim(&mut self, world: &World, servant: ServantId, jobs: i64) -> Vec<AttemptKey> {
+        self.claim_of(world, &kind(), servant, jobs).await
+    }
+
+    pub(crate) async fn claim_of(
+        &mut self,
+        world: &World,
+        kind: &Kind,
+        servant: ServantId,
+        jobs: i64,
+    ) -> Vec<AttemptKey> {
+        let Office { store, catalogue, config, .. } = &world.office;
+        let terms = Terms { catalogue, breaker: &config.breaker };
+        let line = self.lines.entry(kind.clone()).or_default();
+        let of = (kind, catalogue.get(kind).unwrap());
+        line.look(store, (kind, None)).await.unwrap();
+        let by = (servant, world.after_secs(60));
+        let claimed = line.claim(store, (terms, &mut self.tally), of, by, jobs).await.unwrap();
+        claimed.jobs.iter().map(|job| job.key).collect()
     }
 }
 

@@ -1,8 +1,12 @@
-//! Where a servant takes jobs: straight from the table, or what the queue delivered. The only changes of state that are
-//! not in `transition`; the rules there hold here. Both honour the pauses in their statement, which evaluates them once.
+//! Where a servant takes jobs: straight from the table those that nothing limits, from the table what it let through itself,
+//! or what the queue delivered. Changes of state that are not in `transition`; the rules there hold here. Pauses are
+//! honoured in the statement that finds the jobs, which evaluates them once.
 
-use super::claimed::{AttemptKey, ClaimedJob, Delivered, attempt_number};
-use crate::{Store, StoreError};
+use super::{
+    claimed::{AttemptKey, ClaimedJob, Delivered, attempt_number},
+    in_flight::Permit,
+};
+use crate::{Store, StoreError, Tx};
 use chrono::{DateTime, Utc};
 use domain::{AccountId, AttemptToken, ConnectionId, Flow, GroupId, JobId, Kind, Place, ServantId, Taken, Visit};
 use uuid::Uuid;
@@ -27,57 +31,10 @@ macro_rules! claimed_job {
     }};
 }
 
-/// A statement that claims queued jobs, `given` with the time at which each was sent.
-macro_rules! claim_queued {
-    ($name:literal, $given:literal, $($argument:expr),* $(,)?) => {
-        sqlx::query!(
-            "-- " + $name + "\nWITH RECURSIVE given AS (" + $given + "), pause AS MATERIALIZED (
-                SELECT everything OR $1 = ANY(kinds) AS of_kind, accounts, connections, groups FROM pauses_in_force
-            ), queued AS (
-                SELECT jobs.id, given.sent_at,
-                       (SELECT of_kind FROM pause)
-                       OR jobs.account_id = ANY ((SELECT accounts FROM pause)::bigint[])
-                       OR coalesce(jobs.connection_id = ANY ((SELECT connections FROM pause)::bigint[]), false)
-                       OR EXISTS (SELECT FROM held_connections h WHERE h.id = jobs.connection_id)
-                       OR coalesce(jobs.group_id = ANY ((SELECT groups FROM pause)::bigint[]), false) AS is_held
-                FROM given JOIN jobs ON jobs.id = given.id
-                WHERE jobs.state = 2 AND jobs.kind = $1
-                ORDER BY jobs.id FOR UPDATE OF jobs SKIP LOCKED
-            ), lease AS (
-                INSERT INTO leases (servant_id, until, job_ids)
-                SELECT $2, $4, array_agg(id) FROM queued WHERE NOT is_held HAVING count(*) > 0
-                RETURNING id
-            ), claimed AS (
-                UPDATE jobs
-                SET state = 3, attempt = attempt + 1, attempt_token = $5, servant_id = $2,
-                    lease_id = (SELECT id FROM lease), claimed_at = $3, sent_at = queued.sent_at
-                FROM queued WHERE jobs.id = queued.id AND NOT queued.is_held
-                RETURNING jobs.id, attempt, attempts_max, account_id, connection_id, request_id, traceparent,
-                          payload::text AS payload, deadline_at, due_at, checkpoint, group_id
-            ), held AS (
-                UPDATE jobs SET state = 1, queued_at = NULL, sends = 0
-                FROM queued WHERE jobs.id = queued.id AND queued.is_held
-                RETURNING jobs.id, jobs.group_id
-            ), counted AS (
-                INSERT INTO job_count_deltas (kind, state, delta, group_id)
-                SELECT $1, 2, -count(*), group_id
-                FROM (SELECT group_id FROM claimed UNION ALL SELECT group_id FROM held) AS gone GROUP BY group_id
-                UNION ALL SELECT $1, 3, count(*), group_id FROM claimed GROUP BY group_id
-                UNION ALL SELECT $1, 1, count(*), group_id FROM held GROUP BY group_id
-            )
-            SELECT id AS \"id!\", attempt AS \"attempt!\", attempts_max AS \"attempts_max!\",
-                   account_id AS \"account_id!\", connection_id, request_id AS \"request_id!\", traceparent,
-                   payload AS \"payload!\", deadline_at, due_at AS \"due_at!\", checkpoint, group_id
-            FROM claimed",
-            $($argument),*
-        )
-    };
-}
-
 impl Store {
     /// [`JobEvent::Claim`](domain::JobEvent::Claim) without a broker: a servant takes up to `limit` due jobs of its
     /// kind, urgent ones first (`urgent_max` at the most), then visit by visit; of jobs without a connection and a
-    /// limit only, since the others are the dispatcher's. Leaves out what is paused. `vendor` is whom the kind calls. Answers with the jobs and where they stood.
+    /// limit only, since others have to be let through. Leaves out what is paused. `vendor` is whom the kind calls. Answers with the jobs and where they stood.
     ///
     /// # Errors
     /// [`StoreError`]; when the answer was lost, the lease of what was claimed runs out and the jobs run again.
@@ -198,10 +155,49 @@ impl Store {
         let ids: Vec<i64> = delivered.iter().map(|d| d.id.0).collect();
         let sent: Vec<DateTime<Utc>> = delivered.iter().map(|d| d.sent_at).collect();
         let token = AttemptToken(Uuid::new_v4());
-        let rows = claim_queued!(
-            "claim_delivered",
-            "SELECT id, min(sent_at) AS sent_at FROM unnest($6::bigint[], $7::timestamptz[]) AS t (id, sent_at)
-            GROUP BY id",
+        let rows = sqlx::query!(
+            r#"-- claim_delivered
+            WITH given AS (
+                SELECT id, min(sent_at) AS sent_at FROM unnest($6::bigint[], $7::timestamptz[]) AS t (id, sent_at)
+                GROUP BY id
+            ), pause AS MATERIALIZED (
+                SELECT everything OR $1 = ANY(kinds) AS of_kind, accounts, connections, groups FROM pauses_in_force
+            ), queued AS (
+                SELECT jobs.id, given.sent_at,
+                       (SELECT of_kind FROM pause)
+                       OR jobs.account_id = ANY ((SELECT accounts FROM pause)::bigint[])
+                       OR coalesce(jobs.connection_id = ANY ((SELECT connections FROM pause)::bigint[]), false)
+                       OR EXISTS (SELECT FROM held_connections h WHERE h.id = jobs.connection_id)
+                       OR coalesce(jobs.group_id = ANY ((SELECT groups FROM pause)::bigint[]), false) AS is_held
+                FROM given JOIN jobs ON jobs.id = given.id
+                WHERE jobs.state = 2 AND jobs.kind = $1
+                ORDER BY jobs.id FOR UPDATE OF jobs SKIP LOCKED
+            ), lease AS (
+                INSERT INTO leases (servant_id, until, job_ids)
+                SELECT $2, $4, array_agg(id) FROM queued WHERE NOT is_held HAVING count(*) > 0
+                RETURNING id
+            ), claimed AS (
+                UPDATE jobs
+                SET state = 3, attempt = attempt + 1, attempt_token = $5, servant_id = $2,
+                    lease_id = (SELECT id FROM lease), claimed_at = $3, sent_at = queued.sent_at
+                FROM queued WHERE jobs.id = queued.id AND NOT queued.is_held
+                RETURNING jobs.id, attempt, attempts_max, account_id, connection_id, request_id, traceparent,
+                          payload::text AS payload, deadline_at, due_at, checkpoint, group_id
+            ), held AS (
+                UPDATE jobs SET state = 1, queued_at = NULL, sends = 0
+                FROM queued WHERE jobs.id = queued.id AND queued.is_held
+                RETURNING jobs.id, jobs.group_id
+            ), counted AS (
+                INSERT INTO job_count_deltas (kind, state, delta, group_id)
+                SELECT $1, 2, -count(*), group_id
+                FROM (SELECT group_id FROM claimed UNION ALL SELECT group_id FROM held) AS gone GROUP BY group_id
+                UNION ALL SELECT $1, 3, count(*), group_id FROM claimed GROUP BY group_id
+                UNION ALL SELECT $1, 1, count(*), group_id FROM held GROUP BY group_id
+            )
+            SELECT id AS "id!", attempt AS "attempt!", attempts_max AS "attempts_max!",
+                   account_id AS "account_id!", connection_id, request_id AS "request_id!", traceparent,
+                   payload AS "payload!", deadline_at, due_at AS "due_at!", checkpoint, group_id
+            FROM claimed"#,
             kind.as_str(),
             servant.0,
             self.clock.now(),
@@ -215,34 +211,56 @@ impl Store {
         Ok(rows.into_iter().map(|row| claimed_job!(row, token)).collect())
     }
 
-    /// The same without a broker: takes up to `limit` of what the dispatcher let through from the outbox, in one
-    /// statement.
+    /// [`JobEvent::Claim`](domain::JobEvent::Claim) without a broker of jobs that were let through in `tx`, which holds
+    /// them locked; `permit` says what of them limits count.
     ///
     /// # Errors
-    /// [`StoreError`]; when the answer was lost, the lease of what was claimed runs out and the jobs run again.
-    pub async fn claim_sent(
+    /// [`StoreError`]; when the commit's answer is lost, the lease of what was claimed runs out and the jobs run again.
+    pub async fn claim_in(
         &self,
+        tx: &mut Tx,
         servant: ServantId,
         kind: &Kind,
-        limit: i64,
+        (jobs, permit): (&[JobId], &Permit),
         until: DateTime<Utc>,
     ) -> Result<Vec<ClaimedJob>, StoreError> {
+        let ids: Vec<i64> = jobs.iter().map(|id| id.0).collect();
         let token = AttemptToken(Uuid::new_v4());
-        let rows = claim_queued!(
-            "claim_sent",
-            "SELECT job_id AS id, min(queued_at) AS sent_at FROM taken GROUP BY job_id
-            ), taken AS (
-                DELETE FROM outbox WHERE kind = $1 AND id = ANY (ARRAY(
-                    SELECT id FROM outbox WHERE kind = $1 ORDER BY id LIMIT $6 FOR UPDATE SKIP LOCKED))
-                RETURNING job_id, queued_at",
+        let rows = sqlx::query!(
+            r#"-- claim_let_through
+            WITH lease AS (
+                INSERT INTO leases (servant_id, until, job_ids) VALUES ($2, $4, $6) RETURNING id
+            ), claimed AS (
+                UPDATE jobs
+                SET state = 3, attempt = attempt + 1, attempt_token = $5, servant_id = $2,
+                    lease_id = (SELECT id FROM lease), claimed_at = $3
+                FROM unnest($6::bigint[]) AS t (id) WHERE jobs.id = t.id AND jobs.state = 1
+                RETURNING jobs.id, attempt, attempts_max, account_id, connection_id, request_id, traceparent,
+                          payload::text AS payload, deadline_at, due_at, checkpoint, group_id
+            ), permitted AS (
+                INSERT INTO permits (job_ids, kind, accounts, connections, jobs)
+                SELECT $7, $1, $8, $9, $10 WHERE cardinality($7::bigint[]) > 0
+            ), counted AS (
+                INSERT INTO job_count_deltas (kind, state, delta, group_id)
+                SELECT $1, 1, -count(*), group_id FROM claimed GROUP BY group_id
+                UNION ALL SELECT $1, 3, count(*), group_id FROM claimed GROUP BY group_id
+            )
+            SELECT id AS "id!", attempt AS "attempt!", attempts_max AS "attempts_max!",
+                   account_id AS "account_id!", connection_id, request_id AS "request_id!", traceparent,
+                   payload AS "payload!", deadline_at, due_at AS "due_at!", checkpoint, group_id
+            FROM claimed"#,
             kind.as_str(),
             servant.0,
             self.clock.now(),
             until,
             token.0,
-            limit,
+            &ids,
+            &permit.job_ids,
+            &permit.accounts,
+            &permit.connections,
+            &permit.jobs,
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *tx.inner)
         .await?;
         Ok(rows.into_iter().map(|row| claimed_job!(row, token)).collect())
     }

@@ -1,7 +1,8 @@
-//! What the leader dispatches with: the flows that wait, the jobs whose turn it is, and putting those that have room on
-//! their way. Reads, locks and marks; what has room and whose turn it is, `domain` says and `scheduler` carries out.
+//! What jobs are let through with: the flows that wait, the jobs whose turn it is, and putting those that have room on
+//! their way to the queue. Reads, locks and marks; whose turn it is and what has room, `domain` says and `line` asks.
 
-use crate::{Leadership, Store, StoreError, Tx};
+use super::in_flight::Permit;
+use crate::{Store, StoreError, Tx};
 use domain::{AccountId, ConnectionId, Flow, JobId, Kind, Place, Taken, Visit};
 
 /// A flow with ready jobs.
@@ -17,6 +18,16 @@ pub struct WaitingFlow {
     pub service: Option<String>,
     /// An operator holds it back, or its connection is not active.
     pub is_held: bool,
+    /// A limit is set that covers it.
+    pub is_limited: bool,
+}
+
+impl WaitingFlow {
+    /// Whether something may have a say in when its jobs go: a limit, or a connection's quota or service.
+    #[must_use]
+    pub fn may_be_limited(&self) -> bool {
+        self.is_limited || self.flow.connection.is_some()
+    }
 }
 
 /// A ready job whose turn it is; its row is locked until the transaction ends.
@@ -28,30 +39,15 @@ pub struct Upcoming {
     pub priority: i16,
 }
 
-/// Jobs in flight that limits count.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InFlight {
-    /// Their kind.
-    pub kind: String,
-    /// Their flow.
-    pub flow: Flow,
-    /// Their connection's vendor.
-    pub vendor: Option<String>,
-    /// Their connection's service.
-    pub service: Option<String>,
-    /// How many they are.
-    pub jobs: i64,
-}
-
 impl Store {
     /// The flows of a kind in which jobs have been made ready and are not finished, `flows_max` at the most, beginning
-    /// with the one after `last`.
+    /// with the one after `last`. `vendor` is whom the kind calls.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn waiting_flows(
         &self,
-        kind: &Kind,
+        (kind, vendor): (&Kind, Option<&str>),
         last: Option<Flow>,
         flows_max: i64,
     ) -> Result<Vec<WaitingFlow>, StoreError> {
@@ -82,6 +78,10 @@ impl Store {
                       AND (account_id, coalesce(connection_id, 0)) > (earlier.account_id, earlier.connection)
                       AND (account_id, coalesce(connection_id, 0)) <= ($2::bigint, $3::bigint)
                     ORDER BY account_id, coalesce(connection_id, 0) LIMIT 1) AS next
+            ), cover AS MATERIALIZED (
+                SELECT EXISTS (SELECT FROM limits WHERE scope = 'kind' AND key = $1)
+                       OR EXISTS (SELECT FROM limits WHERE scope = 'vendor' AND key = $5) AS of_kind,
+                       EXISTS (SELECT FROM limits WHERE scope = 'each_account' AND key = '') AS of_customers
             ), ring AS (
                 SELECT account_id, connection FROM (SELECT * FROM later UNION ALL SELECT * FROM earlier) AS flows LIMIT $4
             )
@@ -90,13 +90,16 @@ impl Store {
                    coalesce(connections.service, connections.vendor) AS service,
                    ring.account_id = ANY ((SELECT accounts FROM pause)::bigint[])
                    OR ring.connection = ANY ((SELECT connections FROM pause)::bigint[])
-                   OR coalesce(connections.state <> 'active', false) AS "is_held!"
+                   OR coalesce(connections.state <> 'active', false) AS "is_held!",
+                   (SELECT of_kind FROM cover) OR (ring.account_id <> 0 AND (SELECT of_customers FROM cover))
+                   OR EXISTS (SELECT FROM limits WHERE scope = 'account' AND key = ring.account_id::text) AS "is_limited!"
             FROM ring LEFT JOIN accounts ON accounts.id = ring.account_id
             LEFT JOIN connections ON connections.id = ring.connection AND ring.connection <> 0"#,
             kind.as_str(),
             last.map_or(-1, |flow| flow.account.0),
             last.map_or(0, Flow::connection_key),
             flows_max,
+            vendor,
         )
         .fetch_all(&self.pool)
         .await?;
@@ -108,96 +111,14 @@ impl Store {
                 vendor: row.vendor,
                 service: row.service,
                 is_held: row.is_held,
+                is_limited: row.is_limited,
             })
             .collect())
-    }
-
-    /// The jobs in flight that limits count, by kind and flow. Only a dispatch adds to them, so what the leader reads
-    /// before it dispatches can only be too much.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn in_flight_in(&self, tx: &mut Tx) -> Result<Vec<InFlight>, StoreError> {
-        let rows = sqlx::query!(
-            r#"-- in_flight
-            WITH member AS (
-                SELECT DISTINCT member.id FROM permits CROSS JOIN LATERAL unnest(job_ids) AS member (id)
-            ), counted AS (
-                SELECT kind, account_id, coalesce(connection_id, 0) AS connection, count(*) AS jobs
-                FROM member JOIN jobs ON jobs.id = member.id AND jobs.state IN (2, 3)
-                GROUP BY kind, account_id, coalesce(connection_id, 0)
-            )
-            SELECT kind, counted.account_id, connection AS "connection!", vendor AS "vendor?",
-                   coalesce(service, vendor) AS service, jobs AS "jobs!"
-            FROM counted LEFT JOIN connections ON connections.id = connection AND connection <> 0"#,
-        )
-        .fetch_all(&mut *tx.inner)
-        .await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| InFlight {
-                kind: row.kind,
-                flow: flow_of(row.account_id, row.connection),
-                vendor: row.vendor,
-                service: row.service,
-                jobs: row.jobs,
-            })
-            .collect())
-    }
-
-    /// Drops the permits of which no job is in flight any more, and takes the ended ones out of those that are mostly
-    /// history, `permits_max` looked at.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn tidy_permits(&self, leadership: &Leadership, permits_max: i64) -> Result<(), StoreError> {
-        sqlx::query!(
-            "-- tidy_permits
-            WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE),
-            seen AS (
-                SELECT permit.id, cardinality(permit.job_ids) AS jobs, live.ids
-                FROM (SELECT id, job_ids FROM permits WHERE EXISTS (SELECT FROM led) ORDER BY id LIMIT $3) AS permit
-                CROSS JOIN LATERAL (
-                    SELECT coalesce(array_agg(jobs.id), '{}') AS ids FROM unnest(permit.job_ids) AS member (id)
-                    JOIN jobs ON jobs.id = member.id AND jobs.state IN (2, 3)) AS live
-            ), dropped AS (
-                DELETE FROM permits USING seen WHERE permits.id = seen.id AND cardinality(seen.ids) = 0
-            )
-            UPDATE permits SET job_ids = seen.ids FROM seen
-            WHERE permits.id = seen.id AND cardinality(seen.ids) > 0 AND cardinality(seen.ids) * 2 < seen.jobs",
-            leadership.term.0,
-            leadership.holder,
-            permits_max,
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(())
-    }
-
-    /// Notes everything that is queued or running as in flight: what was let through before a limit was set counts, too.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn adopt_in_flight(&self, leadership: &Leadership) -> Result<(), StoreError> {
-        sqlx::query!(
-            "-- adopt_in_flight
-            WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE),
-            member AS (
-                SELECT unnest(job_ids) AS id FROM leases UNION SELECT unnest(job_ids) FROM dispatches
-            ), live AS (
-                SELECT array_agg(jobs.id) AS ids FROM member JOIN jobs ON jobs.id = member.id AND jobs.state IN (2, 3)
-            )
-            INSERT INTO permits (job_ids) SELECT ids FROM live WHERE ids IS NOT NULL AND EXISTS (SELECT FROM led)",
-            leadership.term.0,
-            leadership.holder,
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(())
     }
 
     /// The jobs whose turn it is: of the urgent lane up to `urgent_max`, then of each visit in its order, `limit` in
-    /// all. Of the flows of `urgent_only` nothing but urgent ones. Their rows stay locked until the transaction ends.
+    /// all. Of the flows of `urgent_only` nothing but urgent ones. What is paused is not in the answer. Their rows stay
+    /// locked until the transaction ends.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -219,11 +140,15 @@ impl Store {
         let ids: Vec<i64> = visits.iter().map(|visit| visit.after.map_or(0, |place| place.id.0)).collect();
         let rows = sqlx::query!(
             r#"-- upcoming
-            WITH pause AS MATERIALIZED (SELECT groups FROM pauses_in_force),
-            visit AS MATERIALIZED (
+            WITH pause AS MATERIALIZED (
+                SELECT everything OR $1 = ANY(kinds) AS of_kind, accounts, connections, groups FROM pauses_in_force
+            ), visit AS MATERIALIZED (
                 SELECT account_id, connection, quantum, turn, after_id
                 FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::float8[], $6::bigint[])
                      AS t (account_id, connection, quantum, turn, after_id)
+                WHERE NOT (SELECT of_kind FROM pause) AND account_id <> ALL ((SELECT accounts FROM pause)::bigint[])
+                  AND connection <> ALL ((SELECT connections FROM pause)::bigint[])
+                  AND NOT EXISTS (SELECT FROM connections c WHERE c.id = connection AND c.state <> 'active')
             ), urgent AS MATERIALIZED (
                 SELECT id, account_id, connection FROM (
                     SELECT id, account_id, coalesce(connection_id, 0) AS connection FROM jobs
@@ -279,15 +204,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn queue_in(
-        &self,
-        tx: &mut Tx,
-        kind: &Kind,
-        jobs: &[JobId],
-        counted: &[JobId],
-    ) -> Result<(), StoreError> {
+    pub async fn queue_in(&self, tx: &mut Tx, kind: &Kind, jobs: &[JobId], permit: &Permit) -> Result<(), StoreError> {
         let ids: Vec<i64> = jobs.iter().map(|id| id.0).collect();
-        let counted: Vec<i64> = counted.iter().map(|id| id.0).collect();
         sqlx::query!(
             r#"-- queue
             WITH queued AS (
@@ -300,7 +218,8 @@ impl Store {
                 INSERT INTO dispatches (kind, queued_at, sends, job_ids)
                 SELECT $1, $2, 1, array_agg(id) FROM queued HAVING count(*) > 0
             ), permitted AS (
-                INSERT INTO permits (job_ids) SELECT $4 WHERE cardinality($4::bigint[]) > 0
+                INSERT INTO permits (job_ids, kind, accounts, connections, jobs)
+                SELECT $4, $1, $5, $6, $7 WHERE cardinality($4::bigint[]) > 0
             )
             INSERT INTO job_count_deltas (kind, state, delta, group_id)
             SELECT $1, 1, -count(*), group_id FROM queued GROUP BY group_id
@@ -308,7 +227,10 @@ impl Store {
             kind.as_str(),
             self.clock.now(),
             &ids,
-            &counted,
+            &permit.job_ids,
+            &permit.accounts,
+            &permit.connections,
+            &permit.jobs,
         )
         .execute(&mut *tx.inner)
         .await?;
@@ -316,6 +238,6 @@ impl Store {
     }
 }
 
-fn flow_of(account: i64, connection: i64) -> Flow {
+pub(super) fn flow_of(account: i64, connection: i64) -> Flow {
     Flow { account: AccountId(account), connection: (connection != 0).then_some(ConnectionId(connection)) }
 }

@@ -122,6 +122,50 @@ impl Store {
         Ok(sent.unsigned_abs())
     }
 
+    /// [`JobEvent::Hold`](domain::JobEvent::Hold) of what is queued, where there is no queue any more: it is ready again.
+    /// Looks at `dispatches_max` dispatches. Answers with the number of jobs.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn take_back(
+        &self,
+        leadership: &Leadership,
+        kind: &Kind,
+        dispatches_max: i64,
+    ) -> Result<u64, StoreError> {
+        let taken = sqlx::query_scalar!(
+            r#"-- take_back
+            WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE),
+            dispatch AS (
+                SELECT id, job_ids FROM dispatches WHERE kind = $3 AND EXISTS (SELECT FROM led)
+                ORDER BY queued_at LIMIT $4 FOR UPDATE SKIP LOCKED
+            ), queued AS (
+                SELECT jobs.id FROM dispatch CROSS JOIN LATERAL unnest(dispatch.job_ids) AS member (id)
+                JOIN jobs ON jobs.id = member.id AND jobs.state = 2
+                ORDER BY jobs.id FOR UPDATE OF jobs
+            ), ready AS (
+                UPDATE jobs SET state = 1, queued_at = NULL, sends = 0 FROM queued WHERE jobs.id = queued.id
+                RETURNING jobs.id, jobs.group_id
+            ), unsent AS (
+                DELETE FROM outbox WHERE kind = $3 AND job_id IN (SELECT id FROM ready)
+            ), done AS (
+                DELETE FROM dispatches USING dispatch WHERE dispatches.id = dispatch.id
+            ), counted AS (
+                INSERT INTO job_count_deltas (kind, state, delta, group_id)
+                SELECT $3, 2, -count(*), group_id FROM ready GROUP BY group_id
+                UNION ALL SELECT $3, 1, count(*), group_id FROM ready GROUP BY group_id
+            )
+            SELECT count(*) AS "jobs!" FROM ready"#,
+            leadership.term.0,
+            leadership.holder,
+            kind.as_str(),
+            dispatches_max,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(taken.unsigned_abs())
+    }
+
     /// [`JobEvent::Succeed`](domain::JobEvent::Succeed) for attempts without effects, batched. Answers with the jobs
     /// that it applied to; the others are stale.
     ///

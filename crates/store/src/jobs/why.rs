@@ -61,7 +61,7 @@ impl Store {
         facts.last_failure = self.last_failure(job.id).await?;
         let lead = self.dispatching().await?;
         facts.led_until = lead.until;
-        facts.dispatching = if lead.has_queue || self.is_dispatched(job).await? { lead.dispatching } else { None };
+        facts.dispatching = lead.dispatching.filter(|_| lead.has_queue);
         facts.servants = self.servants_of(&job.kind, now).await?;
         if let Some(ready_at) = job.ready_at.filter(|_| job.state == JobState::Ready) {
             (facts.ahead, facts.is_ahead_bounded) = self.ahead_of(job, ready_at).await?;
@@ -70,7 +70,7 @@ impl Store {
             }
             facts.no_room = self.no_room(job).await?;
         }
-        facts.queued_of_kind = self.queued_of(&job.kind).await?;
+        facts.queued_of_kind = self.in_hand_of(&job.kind).await?.queued;
         Ok(facts)
     }
 
@@ -126,19 +126,23 @@ impl Store {
     async fn dispatching(&self) -> Result<Lead, StoreError> {
         let row = sqlx::query!(
             r#"-- dispatching
-            SELECT nullif(until, '-infinity') AS until, window_per_slot, window_min, unclaimed_secs, has_queue
+            SELECT nullif(until, '-infinity') AS until, window_per_slot, window_min, look_ahead_ms, unclaimed_secs, has_queue
             FROM leader WHERE only_row"#,
         )
         .fetch_one(&self.pool)
         .await?;
         let number = |column: Option<i32>| column.and_then(|number| u32::try_from(number).ok());
-        let dispatching = number(row.window_per_slot).zip(number(row.window_min)).zip(number(row.unclaimed_secs));
+        let window = number(row.window_per_slot).zip(number(row.window_min));
+        // A leader of an older version says nothing of it.
+        let look_ahead_ms = number(row.look_ahead_ms).unwrap_or(0);
+        let dispatching = window.zip(number(row.unclaimed_secs));
         Ok(Lead {
             until: row.until,
             has_queue: row.has_queue,
             dispatching: dispatching.map(|((window_per_slot, window_min), unclaimed_secs)| Dispatching {
                 window_per_slot,
                 window_min,
+                look_ahead_ms,
                 unclaimed_secs,
             }),
         })

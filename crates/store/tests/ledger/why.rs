@@ -2,10 +2,11 @@
 
 use crate::world::{LEASE_SECS, World, failure, kind, revoked};
 use chrono::TimeDelta;
-use domain::{AccountId, Cause, Dispatching, JobId, JobState, PauseTarget, ServantState, why};
+use domain::{AccountId, BreakerSettings, Cause, Dispatching, JobId, JobState, PauseTarget, ServantState, why};
 use store::{Fate, NewJob};
 
-const DISPATCHING: Dispatching = Dispatching { window_per_slot: 3, window_min: 20, unclaimed_secs: 15 };
+const DISPATCHING: Dispatching =
+    Dispatching { window_per_slot: 3, window_min: 20, look_ahead_ms: 5, unclaimed_secs: 15 };
 
 async fn cause(world: &World, id: JobId) -> Cause {
     let job = world.store.find_job(id).await.unwrap().expect("the job");
@@ -103,7 +104,7 @@ async fn servants_that_are_gone_or_rest_are_told_apart() {
 async fn the_queue_the_order_and_the_window_come_last() {
     let world = World::new().await;
     let noop = kind("noop");
-    world.store.note_dispatching(&world.lead, DISPATCHING, true).await.unwrap();
+    world.store.note_dispatching(&world.lead, DISPATCHING, &BreakerSettings::default(), true).await.unwrap();
     let first = world.insert_many(&noop, 1).await[0];
     assert_eq!(testkit::dispatch(&world.store, &world.lead, &noop, 1).await.unwrap(), 1);
     let queued = |sends, sweep_at| Cause::Queued { since: Some(world.clock.now()), sends, sweep_at: Some(sweep_at) };
@@ -115,7 +116,7 @@ async fn the_queue_the_order_and_the_window_come_last() {
     assert_eq!(cause(&world, first).await, queued(2, world.after_secs(30)));
 
     let next = world.insert_many(&noop, 1).await[0];
-    assert_eq!(cause(&world, next).await, Cause::Window { queued: 1, window: 30 });
+    assert_eq!(cause(&world, next).await, Cause::Window { queued: 1, window: 11 });
     let mut urgent = NewJob::new(noop.clone(), serde_json::json!({}));
     urgent.priority = 0;
     world.insert(&[urgent.clone()]).await;

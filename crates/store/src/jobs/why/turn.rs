@@ -1,6 +1,9 @@
 //! Whose turn it is before a job's, its account's share, and the limit or budget that has no room for it. Reads only.
 
-use crate::{Concerned, Store, StoreError, jobs::read::JobRow};
+use crate::{
+    Concerned, Store, StoreError,
+    jobs::{in_flight::in_flight_now, read::JobRow},
+};
 use chrono::{DateTime, Utc};
 use domain::{AccountId, Candidate, Flow, InFlight, JobId, Kind, NoRoomFacts, Refusal, Rooms, Scope, What};
 
@@ -40,7 +43,7 @@ impl Store {
 
     /// The share of a job's account in what is dispatched of its kind, in percent, by the accounts that wait now.
     pub(super) async fn share_pct(&self, job: &JobRow) -> Result<u8, StoreError> {
-        let flows = self.waiting_flows(&job.kind, None, FLOWS_MAX).await?;
+        let flows = self.waiting_flows((&job.kind, None), None, FLOWS_MAX).await?;
         let own: i64 = i64::from(self.weight_of(job.account_id).await?);
         let mut weights = std::collections::BTreeMap::from([(job.account_id, own)]);
         weights.extend(flows.iter().filter(|flow| !flow.is_held).map(|f| (f.flow.account, i64::from(f.weight))));
@@ -55,22 +58,6 @@ impl Store {
         Ok(weight.unwrap_or(1))
     }
 
-    /// Whether the job is the dispatcher's although there is no queue.
-    pub(super) async fn is_dispatched(&self, job: &JobRow) -> Result<bool, StoreError> {
-        if job.connection_id.is_some() {
-            return Ok(true);
-        }
-        let is_limited = sqlx::query_scalar!(
-            r#"-- is_dispatched
-            SELECT is_limited($1, NULL, $2) AS "is_limited!""#,
-            job.kind.as_str(),
-            job.account_id.0,
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        Ok(is_limited)
-    }
-
     /// The limit or budget that has no room for a ready job now. A job is taken to make one call to its vendor.
     pub(super) async fn no_room(&self, job: &JobRow) -> Result<Option<NoRoomFacts>, StoreError> {
         let concerned = Concerned {
@@ -81,7 +68,7 @@ impl Store {
         };
         let mut tx = self.begin().await?;
         let mut facts = self.rooms_facts_in(&mut tx, &concerned).await?;
-        for counted in self.in_flight_in(&mut tx).await? {
+        for counted in in_flight_now(&mut tx).await? {
             let Ok(kind) = Kind::new(counted.kind) else { continue };
             let jobs = counted.jobs.unsigned_abs();
             let Flow { account, connection } = counted.flow;

@@ -1,19 +1,37 @@
-//! What one dispatch decides by: the room under limits and budgets and in breakers, read in the dispatch's transaction, and
-//! written back with it. Does not decide whose turn it is.
+//! What one go of letting jobs through decides by: the room under limits and budgets and in breakers, read in the go's
+//! transaction, and written back with it. Does not decide whose turn it is.
 
-use crate::Office;
-use domain::{BreakerSettings, Candidate, Flow, InFlight, Kind, KindDefinition, Limits, Room, Rooms};
+use super::{
+    dispatch::{Upcoming, WaitingFlow},
+    in_flight::{Tally, adopt_in_flight},
+};
+use crate::{BreakerRow, Concerned, Store, StoreError, Tx};
+use domain::{
+    BreakerSettings, Candidate, Catalogue, Flow, InFlight, Kind, KindDefinition, Limits, Room, Rooms, RoomsFacts,
+};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use store::{BreakerRow, Concerned, Store, Tx, Upcoming, WaitingFlow};
 
 /// Priority of jobs that are in no hurry.
 const ORDINARY: i16 = 2;
+
+/// What it takes to know what has room, besides the ledger.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// The kinds of work.
+    pub catalogue: &'a Catalogue,
+    /// How services break and recover.
+    pub breaker: &'a BreakerSettings,
+}
 
 /// The room there is for jobs of one kind.
 pub(super) struct Gate<'a> {
     kind: &'a Kind,
     definition: &'a KindDefinition,
+    terms: Terms<'a>,
     limits: Limits,
+    /// Everything but what is in flight.
+    facts: RoomsFacts,
+    rows: BTreeMap<String, BreakerRow>,
     rooms: Rooms,
     breakers: BTreeMap<String, Service>,
     /// Vendor and service of each flow.
@@ -31,14 +49,15 @@ struct Service {
 }
 
 impl<'a> Gate<'a> {
-    /// Reads what there is to know of `flows`.
+    /// Reads what there is to know of `flows`, which wait for work of `kind`.
     pub(super) async fn open(
-        office: &Office,
+        store: &Store,
         tx: &mut Tx,
+        terms: Terms<'a>,
         (kind, definition): (&'a Kind, &'a KindDefinition),
         flows: impl Iterator<Item = &WaitingFlow> + Clone,
-    ) -> anyhow::Result<Self> {
-        let store = &office.store;
+        tally: &mut Tally,
+    ) -> Result<Self, StoreError> {
         let connections: BTreeSet<_> = flows.clone().filter_map(|flow| flow.flow.connection).collect();
         let accounts: BTreeSet<_> = flows.clone().map(|flow| flow.flow.account).collect();
         let services: BTreeSet<_> = flows.clone().filter_map(|flow| flow.service.clone()).collect();
@@ -48,45 +67,61 @@ impl<'a> Gate<'a> {
             connections: connections.into_iter().collect(),
             vendors: definition.vendor.iter().cloned().collect(),
         };
-        let mut facts = store.rooms_facts_in(tx, &concerned).await?;
-        let limits = facts.limits.clone();
-        let is_counted = |flow: &WaitingFlow| is_counted(&limits, kind, definition, flow.flow);
-        let mut of_services: BTreeMap<String, u32> = BTreeMap::new();
-        let mut reserved: BTreeMap<_, u64> = BTreeMap::new();
-        if flows.clone().any(is_counted) {
-            for counted in store.in_flight_in(tx).await? {
-                let Ok(of_kind) = Kind::new(counted.kind.as_str()) else { continue };
-                let its = office.catalogue.get(&of_kind);
-                let jobs = counted.jobs.unsigned_abs();
-                let calls = jobs * u64::from(its.map_or(1, |its| its.calls_estimate));
-                let vendor = counted.vendor.or_else(|| its.and_then(|its| its.vendor.clone()));
-                if let Some(service) = counted.service {
-                    *of_services.entry(service).or_default() += u32::try_from(jobs).unwrap_or(u32::MAX);
-                }
-                if let Some(connection) = counted.flow.connection {
-                    *reserved.entry(connection).or_default() += calls;
-                }
-                let Flow { account, connection } = counted.flow;
-                facts.in_flight.push(InFlight { kind: of_kind, account, connection, vendor, jobs, calls });
-            }
-        }
+        let facts = store.rooms_facts_in(tx, &concerned).await?;
         let names: Vec<String> = services.into_iter().collect();
-        let breakers = if names.is_empty() { BTreeMap::new() } else { store.lock_breakers(tx, &names).await? };
-        let settings = &office.config.breaker;
-        let breakers = breakers
-            .into_iter()
-            .map(|(name, row)| {
-                let in_flight = of_services.get(&name).copied().unwrap_or(0);
-                (name, Service::of(row, settings, in_flight, store))
-            })
-            .collect();
-        let flows = flows.map(|flow| {
+        let rows = if names.is_empty() { BTreeMap::new() } else { store.lock_breakers(tx, &names).await? };
+        let of_flow = |flow: &WaitingFlow| {
             let vendor = flow.vendor.clone().or_else(|| definition.vendor.clone());
             (flow.flow, (vendor, flow.service.clone()))
-        });
-        let flows = flows.collect();
-        let rooms = Rooms::new(facts);
-        Ok(Self { kind, definition, limits, rooms, breakers, flows, reserved, has_refused: false })
+        };
+        let mut gate = Self {
+            kind,
+            definition,
+            terms,
+            limits: facts.limits.clone(),
+            rooms: Rooms::new(facts.clone()),
+            facts,
+            rows,
+            breakers: BTreeMap::new(),
+            flows: flows.map(of_flow).collect(),
+            reserved: BTreeMap::new(),
+            has_refused: false,
+        };
+        if gate.flows.keys().any(|flow| gate.counts(*flow)) {
+            adopt_in_flight(tx, store.now()).await?;
+            tally.follow(tx).await?;
+        }
+        gate.reckon(tally, store);
+        Ok(gate)
+    }
+
+    /// Works out the room anew, by what `tally` says is in flight.
+    pub(super) fn reckon(&mut self, tally: &Tally, store: &Store) {
+        let mut of_services: BTreeMap<String, u32> = BTreeMap::new();
+        let mut facts = self.facts.clone();
+        self.reserved.clear();
+        for counted in tally.rows() {
+            let Ok(kind) = Kind::new(counted.kind) else { continue };
+            let its = self.terms.catalogue.get(&kind);
+            let jobs = counted.jobs.unsigned_abs();
+            let calls = jobs * u64::from(its.map_or(1, |its| its.calls_estimate));
+            let vendor = counted.vendor.or_else(|| its.and_then(|its| its.vendor.clone()));
+            if let Some(service) = counted.service {
+                *of_services.entry(service).or_default() += u32::try_from(jobs).unwrap_or(u32::MAX);
+            }
+            if let Some(connection) = counted.flow.connection {
+                *self.reserved.entry(connection).or_default() += calls;
+            }
+            let Flow { account, connection } = counted.flow;
+            facts.in_flight.push(InFlight { kind, account, connection, vendor, jobs, calls });
+        }
+        self.rooms = Rooms::new(facts);
+        let service = |(name, row): (&String, &BreakerRow)| {
+            let in_flight = of_services.get(name).copied().unwrap_or(0);
+            (name.clone(), Service::of(row.clone(), self.terms.breaker, in_flight, store))
+        };
+        self.breakers = self.rows.iter().map(service).collect();
+        self.has_refused = false;
     }
 
     /// Whether what is in flight of a flow is counted: a limit covers it, or its vendor may set one.
@@ -139,7 +174,7 @@ impl<'a> Gate<'a> {
     }
 
     /// Writes back what was taken.
-    pub(super) async fn close(&mut self, store: &Store, tx: &mut Tx) -> anyhow::Result<()> {
+    pub(super) async fn close(&mut self, store: &Store, tx: &mut Tx) -> Result<(), StoreError> {
         store.save_limit_states_in(tx, &self.rooms.changed()).await?;
         for service in self.breakers.values_mut().filter(|service| service.has_taken && service.room.is_some()) {
             store.note_probe(tx, &mut service.row).await?;

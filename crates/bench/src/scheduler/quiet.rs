@@ -1,0 +1,105 @@
+//! What fair shares are good for: quiet accounts beside one that has put in a million jobs.
+//!
+//! Jobs of the backlog take a while and slots are few, so that it is slots that everybody waits for, as
+//! it is with real work, and not this machine's processors.
+
+use super::{
+    Options,
+    load::{enqueue, wait_for},
+    say,
+};
+use crate::{fleet::Fleet, measure::percentile};
+use domain::{AccountId, JobState, Kind};
+use serde_json::json;
+use sqlx::{Connection as _, PgConnection};
+use std::time::Duration;
+use store::{NewJob, Store};
+
+/// The quiet accounts, and the jobs that all of them together insert each second.
+const QUIET: i64 = 50;
+const QUIET_PER_SEC: u32 = 100;
+/// The account with the backlog.
+const LOUD: i64 = 1_000;
+/// What the shortest and the longest of its jobs take, and the slots that there are for all.
+const LOUD_MS: (usize, usize) = (50, 150);
+const QUIET_SLOTS: u32 = 100;
+
+pub(super) async fn measure(options: &Options) -> anyhow::Result<Vec<(&'static str, f64)>> {
+    let (alone_ms, beside_ms) = quiet(options).await?;
+    Ok(vec![
+        ("quiet_account_p99_ms_alone", alone_ms),
+        ("quiet_account_p99_ms", beside_ms),
+        ("quiet_account_p99_ratio", beside_ms / alone_ms),
+    ])
+}
+
+/// As different from the one before as real jobs are: were all of the same length, a servant's would end together.
+fn loud(n: usize) -> serde_json::Value {
+    json!({"sleep_ms": LOUD_MS.0 + n.wrapping_mul(7_919) % (LOUD_MS.1 - LOUD_MS.0 + 1)})
+}
+
+/// The quiet accounts' p99 from enqueue to start in milliseconds: alone, and beside the backlog.
+async fn quiet(options: &Options) -> anyhow::Result<(f64, f64)> {
+    let mut fleet = Fleet::start(options.queue).await?;
+    fleet.start_servants(1, QUIET_SLOTS)?;
+    // The servant is there, and has run something.
+    enqueue(&fleet.store, 1_000, 1, usize::try_from(QUIET)?, |_| json!({})).await?;
+    wait_for(&mut fleet, &[JobState::Succeeded], 1_000).await?;
+    let alone = p99(&fleet, options.quiet_secs).await?;
+    say(&format!("quiet accounts alone start within {alone:.1} ms (p99)"));
+    enqueue(&fleet.store, options.backlog, LOUD, 1, loud).await?;
+    say(&format!("one account has {} jobs", options.backlog));
+    let beside = p99(&fleet, options.quiet_secs).await?;
+    say(&format!("beside it they start within {beside:.1} ms (p99)"));
+    fleet.stop().await?;
+    Ok((alone, beside))
+}
+
+/// Inserts one job after the other at a steady rate, of each account in turn, and waits until all have been done. A
+/// sample is from the moment before the enqueue call to the servant's stamp after the job, which does nothing, returned.
+async fn p99(fleet: &Fleet, secs: u32) -> anyhow::Result<f64> {
+    let kind = Kind::new("noop")?;
+    let mut tick = tokio::time::interval(Duration::from_secs(1) / QUIET_PER_SEC);
+    let wanted = QUIET_PER_SEC * secs.max(1);
+    let mut inserts = tokio::task::JoinSet::new();
+    let run = fleet.store.now().timestamp_micros();
+    for n in 0..wanted {
+        tick.tick().await;
+        let (store, kind): (Store, Kind) = (fleet.store.clone(), kind.clone());
+        // Not one after the other: what one insertion takes is not to delay the next.
+        inserts.spawn(async move {
+            let payload = json!({"run": run, "t": store.now().timestamp_micros()});
+            let account = AccountId(1 + i64::from(n) % QUIET);
+            store.insert_jobs(&[NewJob { account, ..NewJob::new(kind, payload) }]).await
+        });
+    }
+    while let Some(insert) = inserts.join_next().await {
+        insert??;
+    }
+    let mut sql = PgConnection::connect(&fleet.database_url).await?;
+    let start = std::time::Instant::now();
+    loop {
+        let samples: Vec<(f64, f64, f64)> = sqlx::query_as(
+            "SELECT (extract(epoch FROM finished_at) * 1e6 - (payload->>'t')::bigint)::float8 / 1000,
+                    (extract(epoch FROM created_at) * 1e6 - (payload->>'t')::bigint)::float8 / 1000,
+                    extract(epoch FROM claimed_at - created_at)::float8 * 1000
+            FROM finished_jobs WHERE account_id BETWEEN 1 AND $1 AND (payload->>'run')::bigint = $2",
+        )
+        .bind(QUIET)
+        .bind(run)
+        .fetch_all(&mut sql)
+        .await?;
+        if samples.len() == usize::try_from(wanted)? {
+            let p99 =
+                |of: fn(&(f64, f64, f64)) -> f64| percentile(&mut samples.iter().map(of).collect::<Vec<_>>(), 0.99);
+            say(&format!(
+                "p99 until the insert {:.1} ms, from there to the claim {:.1} ms",
+                p99(|s| s.1),
+                p99(|s| s.2)
+            ));
+            return Ok(p99(|s| s.0));
+        }
+        anyhow::ensure!(start.elapsed() < Duration::from_secs(600), "{} of {wanted} are done", samples.len());
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}

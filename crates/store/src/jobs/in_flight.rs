@@ -1,0 +1,265 @@
+//! What is in flight of that which limits count: permits, one for each go that let such jobs through, and the tally that
+//! is derived from them and the ledger. Owns no limit; what has room, `domain` says.
+
+use super::dispatch::{Upcoming, flow_of};
+use crate::{Leadership, Store, StoreError, Tx};
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::Flow;
+use std::collections::BTreeMap;
+
+/// How long after a change of limits what is in flight is looked at once more: longer than a claim takes.
+const REPEAT_AFTER: TimeDelta = TimeDelta::seconds(1);
+
+/// Jobs that limits count and that are let through together, by flow.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Permit {
+    pub(super) job_ids: Vec<i64>,
+    pub(super) accounts: Vec<i64>,
+    /// 0: none.
+    pub(super) connections: Vec<i64>,
+    pub(super) jobs: Vec<i32>,
+}
+
+impl Permit {
+    pub(super) fn of<'a>(counted: impl Iterator<Item = &'a Upcoming>) -> Self {
+        let mut permit = Self::default();
+        let mut flows: BTreeMap<Flow, i32> = BTreeMap::new();
+        for job in counted {
+            permit.job_ids.push(job.taken.place.id.0);
+            *flows.entry(job.taken.flow).or_default() += 1;
+        }
+        for (flow, jobs) in flows {
+            permit.accounts.push(flow.account.0);
+            permit.connections.push(flow.connection_key());
+            permit.jobs.push(jobs);
+        }
+        permit
+    }
+}
+
+/// Jobs in flight of one kind and flow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InFlightOf {
+    pub(crate) kind: String,
+    pub(crate) flow: Flow,
+    /// Their connection's vendor and service.
+    pub(crate) vendor: Option<String>,
+    pub(crate) service: Option<String>,
+    pub(crate) jobs: i64,
+}
+
+type OfConnection = (Option<String>, Option<String>);
+
+/// What is in flight, as far as one who lets jobs through knows it: counted from the ledger at some time, and every
+/// permit since. What has ended since is still in it, so that it can only be too much. That is good enough while there
+/// is room; where it says that there is none, count again.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// The last permit that is in it; none: nothing was counted yet.
+    to_permit: Option<i64>,
+    jobs: BTreeMap<(String, Flow), i64>,
+    /// Vendors and services of the connections in it.
+    connections: BTreeMap<i64, OfConnection>,
+    /// It was not counted in this go: something may have ended since.
+    is_estimate: bool,
+}
+
+impl Tally {
+    /// Whether another count may say less.
+    pub(super) const fn is_estimate(&self) -> bool {
+        self.is_estimate
+    }
+
+    pub(crate) fn rows(&self) -> impl Iterator<Item = InFlightOf> {
+        self.jobs.iter().map(|((kind, flow), jobs)| {
+            let (vendor, service) = self.connections.get(&flow.connection_key()).cloned().unwrap_or_default();
+            InFlightOf { kind: kind.clone(), flow: *flow, vendor, service, jobs: *jobs }
+        })
+    }
+
+    /// Takes in the permits since the last look. Within the lock of [`Store::begin_dispatch`] only, under which alone
+    /// permits are written: so none is missed.
+    pub(super) async fn follow(&mut self, tx: &mut Tx) -> Result<(), StoreError> {
+        let Some(after) = self.to_permit else { return self.count(tx).await };
+        let rows = sqlx::query!(
+            "-- follow
+            SELECT id, kind, accounts, connections, jobs FROM permits WHERE id > $1 ORDER BY id",
+            after,
+        )
+        .fetch_all(&mut *tx.inner)
+        .await?;
+        self.is_estimate = true;
+        for row in rows {
+            let (Some(kind), Some(accounts), Some(connections), Some(jobs)) =
+                (row.kind, row.accounts, row.connections, row.jobs)
+            else {
+                return self.count(tx).await;
+            };
+            for ((account, connection), jobs) in accounts.into_iter().zip(connections).zip(jobs) {
+                if connection != 0 && !self.connections.contains_key(&connection) {
+                    return self.count(tx).await;
+                }
+                *self.jobs.entry((kind.clone(), flow_of(account, connection))).or_default() += i64::from(jobs);
+            }
+            self.to_permit = Some(row.id);
+        }
+        Ok(())
+    }
+
+    /// Counts anew. Permits of which no job is in flight any more are dropped on the way, since they alone would make
+    /// the next count dearer.
+    pub(super) async fn count(&mut self, tx: &mut Tx) -> Result<(), StoreError> {
+        let permits = self.read(tx).await?;
+        sqlx::query!(
+            "-- drop_ended_permits\nDELETE FROM permits WHERE id <= $1 AND id <> ALL($2)",
+            self.to_permit,
+            &permits,
+        )
+        .execute(&mut *tx.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// Counts anew; answers with the permits of which jobs are in flight.
+    async fn read(&mut self, tx: &mut Tx) -> Result<Vec<i64>, StoreError> {
+        let rows = sqlx::query!(
+            r#"-- count_in_flight
+            WITH live AS MATERIALIZED (
+                SELECT permits.id AS permit, jobs.id, jobs.kind, jobs.account_id, coalesce(jobs.connection_id, 0) AS connection
+                FROM permits CROSS JOIN LATERAL unnest(permits.job_ids) AS member (id)
+                JOIN jobs ON jobs.id = member.id AND jobs.state IN (2, 3)
+            ), counted AS (
+                SELECT kind, account_id, connection, count(DISTINCT id) AS jobs FROM live
+                GROUP BY kind, account_id, connection
+            ), seen AS (
+                SELECT (SELECT coalesce(max(id), 0) FROM permits) AS last,
+                       (SELECT coalesce(array_agg(DISTINCT permit), '{}') FROM live) AS with_live
+            )
+            SELECT seen.last AS "last!", seen.with_live AS "with_live!", counted.kind AS "kind?",
+                   counted.account_id AS "account_id?", counted.connection AS "connection?",
+                   counted.jobs AS "jobs?", connections.vendor AS "vendor?",
+                   coalesce(connections.service, connections.vendor) AS service
+            FROM seen LEFT JOIN counted ON true
+            LEFT JOIN connections ON connections.id = counted.connection AND counted.connection <> 0"#,
+        )
+        .fetch_all(&mut *tx.inner)
+        .await?;
+        let mut with_live = Vec::new();
+        // Ids are given out in the order of the lock, so what was dropped before is not given out again.
+        let before = self.to_permit.unwrap_or(0);
+        *self = Self::default();
+        for row in rows {
+            self.to_permit = Some(row.last.max(before));
+            with_live = row.with_live;
+            let (Some(kind), Some(account), Some(connection), Some(jobs)) =
+                (row.kind, row.account_id, row.connection, row.jobs)
+            else {
+                continue;
+            };
+            if connection != 0 {
+                self.connections.insert(connection, (row.vendor, row.service));
+            }
+            self.jobs.insert((kind, flow_of(account, connection)), jobs);
+        }
+        Ok(with_live)
+    }
+}
+
+impl Store {
+    /// Opens a transaction in which jobs may be let through that limits count: one at a time does, whichever process it
+    /// is, so that no two take the same room. A leader's lead stands until it ends; none when another leads.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn begin_dispatch(&self, leadership: Option<&Leadership>) -> Result<Option<Tx>, StoreError> {
+        let tx = match leadership {
+            Some(leadership) => self.begin_led(leadership).await?,
+            None => Some(self.begin().await?),
+        };
+        let Some(mut tx) = tx else { return Ok(None) };
+        lock_dispatch(&mut tx).await?;
+        Ok(Some(tx))
+    }
+
+    /// Takes the ended jobs out of permits that are mostly history, and drops those of which none is in flight,
+    /// `permits_max` looked at.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn tidy_permits(&self, leadership: &Leadership, permits_max: i64) -> Result<(), StoreError> {
+        sqlx::query!(
+            "-- tidy_permits
+            WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE),
+            seen AS (
+                SELECT permit.id, cardinality(permit.job_ids) AS jobs, live.ids
+                FROM (SELECT id, job_ids FROM permits WHERE EXISTS (SELECT FROM led) ORDER BY id LIMIT $3) AS permit
+                CROSS JOIN LATERAL (
+                    SELECT coalesce(array_agg(jobs.id), '{}') AS ids FROM unnest(permit.job_ids) AS member (id)
+                    JOIN jobs ON jobs.id = member.id AND jobs.state IN (2, 3)) AS live
+            ), dropped AS (
+                DELETE FROM permits USING seen WHERE permits.id = seen.id AND cardinality(seen.ids) = 0
+            )
+            UPDATE permits SET job_ids = seen.ids FROM seen
+            WHERE permits.id = seen.id AND cardinality(seen.ids) > 0 AND cardinality(seen.ids) * 2 < seen.jobs",
+            leadership.term.0,
+            leadership.holder,
+            permits_max,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}
+
+/// Puts everything that is queued or running on a permit when limits have changed: what was let through before a limit
+/// was set counts under it, too. Done once more a moment later, since a claim under way had not seen the limit. Within the
+/// lock, and after the limits were read: so that none is decided by for which this was not done.
+///
+/// The permit says nothing of flows, so that everyone counts anew.
+pub(super) async fn adopt_in_flight(tx: &mut Tx, now: DateTime<Utc>) -> Result<(), StoreError> {
+    let state = sqlx::query!(
+        r#"-- adopted_limits
+        SELECT adopted.limits, adopted.latest, adopted.adopted_at, adopted.must_repeat,
+               (SELECT count(*) FROM limits) AS "limits_now!", (SELECT max(set_at) FROM limits) AS latest_now
+        FROM adopted_limits AS adopted"#,
+    )
+    .fetch_one(&mut *tx.inner)
+    .await?;
+    let has_changed = (state.limits, state.latest) != (state.limits_now, state.latest_now);
+    let is_due = state.must_repeat && state.adopted_at.is_none_or(|at| now - at >= REPEAT_AFTER);
+    if !has_changed && !is_due {
+        return Ok(());
+    }
+    sqlx::query!(
+        "-- adopt_in_flight
+        WITH member AS (
+            SELECT unnest(job_ids) AS id FROM leases UNION SELECT unnest(job_ids) FROM dispatches
+        ), live AS (
+            SELECT array_agg(jobs.id) AS ids FROM member JOIN jobs ON jobs.id = member.id AND jobs.state IN (2, 3)
+        ), permitted AS (
+            INSERT INTO permits (job_ids) SELECT ids FROM live WHERE ids IS NOT NULL
+        )
+        UPDATE adopted_limits SET limits = $1, latest = $2, adopted_at = $3, must_repeat = $4",
+        state.limits_now,
+        state.latest_now,
+        now,
+        has_changed,
+    )
+    .execute(&mut *tx.inner)
+    .await?;
+    Ok(())
+}
+
+/// What is in flight now, for those who only want to know.
+pub(crate) async fn in_flight_now(tx: &mut Tx) -> Result<Vec<InFlightOf>, StoreError> {
+    let mut tally = Tally::default();
+    tally.read(tx).await?;
+    Ok(tally.rows().collect())
+}
+
+async fn lock_dispatch(tx: &mut Tx) -> Result<(), StoreError> {
+    sqlx::query!("-- lock_dispatch\nSELECT pg_advisory_xact_lock(hashtextextended('dispatch', 0))")
+        .execute(&mut *tx.inner)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! One who lets jobs of a kind through: looks which flows wait, goes round them, and takes those whose turn it is and that
+//! have room. The leader does for the queue; without one, servants do for themselves. What becomes of the jobs is the
+//! caller's, in the same transaction: sent to the queue (`dispatch`) or claimed (`claim`).
+
+use super::{
+    claimed::ClaimedJob,
+    dispatch::{Upcoming, WaitingFlow},
+    gate::{Gate, Terms},
+    in_flight::{Permit, Tally},
+};
+use crate::{Store, StoreError, Tx};
+use chrono::{DateTime, Utc};
+use domain::{Flow, JobId, Kind, KindDefinition, Next, Round, ServantId, Visit};
+use std::collections::HashMap;
+
+/// Flows that one look brings at the most, and that one go visits.
+const FLOWS_MAX: usize = 1_000;
+const VISITS_MAX: usize = 500;
+
+/// A kind's flows and the place in their round: what one who lets jobs through keeps between two goes. Nothing of it
+/// matters for what is right.
+#[derive(Debug, Default)]
+pub struct Line {
+    /// The place in the round.
+    pub round: Round,
+    flows: HashMap<Flow, WaitingFlow>,
+}
+
+/// The jobs that one go lets through. They are locked until the transaction ends, and still ready.
+pub struct LetThrough<'a> {
+    gate: Gate<'a>,
+    visits: Vec<Visit>,
+    jobs: Vec<Upcoming>,
+    was_refused: bool,
+    is_short: bool,
+}
+
+/// What a servant's go brought.
+#[derive(Debug)]
+pub struct ClaimedInTurn {
+    /// The jobs, claimed.
+    pub jobs: Vec<ClaimedJob>,
+    /// What follows.
+    pub next: Next,
+    /// Jobs wait that had no room.
+    pub is_short: bool,
+}
+
+impl Line {
+    /// Sees which flows of the kind there are, and whether anything holds them. `kind` with whom it calls.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn look(&mut self, store: &Store, kind: (&Kind, Option<&str>)) -> Result<(), StoreError> {
+        let asked_at = store.now();
+        let flows = store.waiting_flows(kind, self.round.last(), i64::try_from(FLOWS_MAX).unwrap_or(i64::MAX)).await?;
+        let now = store.now();
+        let cut_at = flows.last().filter(|_| flows.len() >= FLOWS_MAX).map(|flow| flow.flow);
+        self.round.looked(flows.iter().map(|flow| (flow.flow, flow.weight)), cut_at, now, now - asked_at);
+        self.flows = flows.into_iter().map(|flow| (flow.flow, flow)).collect();
+        Ok(())
+    }
+
+    /// The flows that were seen and that nothing holds.
+    pub fn open_flows(&self) -> impl Iterator<Item = &WaitingFlow> {
+        self.flows.values().filter(|flow| !flow.is_held)
+    }
+
+    /// Whether the last look brought all the flows that there are.
+    #[must_use]
+    pub fn has_all(&self) -> bool {
+        self.flows.len() < FLOWS_MAX
+    }
+
+    /// Up to `limit` jobs whose turn it is and that have room. `tx` is one of [`Store::begin_dispatch`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn let_through<'a>(
+        &self,
+        store: &Store,
+        tx: &mut Tx,
+        terms: Terms<'a>,
+        of: (&'a Kind, &'a KindDefinition),
+        tally: &mut Tally,
+        limit: i64,
+    ) -> Result<LetThrough<'a>, StoreError> {
+        let mut gate = Gate::open(store, tx, terms, of, self.flows.values(), tally).await?;
+        let (mut visits, mut urgent_only) = self.visits(&mut gate, limit);
+        if gate.has_refused() && tally.is_estimate() {
+            tally.count(tx).await?;
+            gate.reckon(tally, store);
+            (visits, urgent_only) = self.visits(&mut gate, limit);
+        }
+        let mut through =
+            LetThrough { is_short: gate.has_refused(), gate, visits, jobs: Vec::new(), was_refused: false };
+        if through.visits.is_empty() && urgent_only.is_empty() {
+            return Ok(through);
+        }
+        let urgent_max = self.round.urgent_max(limit);
+        let upcoming = store.upcoming_in(tx, of.0, &through.visits, &urgent_only, urgent_max, limit).await?;
+        let count = upcoming.len();
+        through.jobs = upcoming.into_iter().filter(|job| through.gate.admit(job)).collect();
+        through.was_refused = through.jobs.len() < count;
+        through.is_short = through.gate.has_refused();
+        Ok(through)
+    }
+
+    /// One go without a queue: `servant` claims up to `limit` jobs whose turn it is and that have room.
+    ///
+    /// # Errors
+    /// [`StoreError`]; when the answer was lost, the lease of what was claimed runs out and the jobs run again.
+    pub async fn claim<'a>(
+        &mut self,
+        store: &Store,
+        (terms, tally): (Terms<'a>, &mut Tally),
+        of: (&'a Kind, &'a KindDefinition),
+        (servant, until): (ServantId, DateTime<Utc>),
+        limit: i64,
+    ) -> Result<ClaimedInTurn, StoreError> {
+        let mut jobs = Vec::new();
+        let Some(mut tx) = store.begin_dispatch(None).await? else {
+            return Ok(ClaimedInTurn { jobs, next: Next::Look, is_short: true });
+        };
+        let mut through = self.let_through(store, &mut tx, terms, of, tally, limit).await?;
+        if !through.is_empty() {
+            let taken = (&through.jobs()[..], &through.permit());
+            jobs = store.claim_in(&mut tx, servant, of.0, taken, until).await?;
+            through.close(store, &mut tx).await?;
+        }
+        tx.commit().await?;
+        Ok(ClaimedInTurn { jobs, next: self.note(&through, limit), is_short: through.is_short() })
+    }
+
+    /// Notes a go of at most `limit` jobs, once it is committed, and says what follows.
+    pub fn note(&mut self, through: &LetThrough<'_>, limit: i64) -> Next {
+        let taken: Vec<_> = through.jobs.iter().map(|job| job.taken).collect();
+        // Where flows share the room that ran out, the next go begins where it did: each keeps its share of that.
+        let limit = if through.was_refused { i64::try_from(taken.len()).unwrap_or(i64::MAX) } else { limit };
+        self.round.note(&through.visits, &taken, limit)
+    }
+
+    /// The visits of the next go, and the flows that have room for urgent jobs alone.
+    fn visits(&self, gate: &mut Gate<'_>, limit: i64) -> (Vec<Visit>, Vec<Flow>) {
+        let mut room = HashMap::new();
+        let mut urgent_only = Vec::new();
+        for flow in self.open_flows() {
+            let ordinary = gate.room(flow);
+            if ordinary > 0 {
+                room.insert(flow.flow, ordinary);
+            } else if gate.has_urgent_room(flow) && urgent_only.len() < VISITS_MAX {
+                urgent_only.push(flow.flow);
+            }
+        }
+        let in_all = room.values().fold(0, |sum: i64, room| sum.saturating_add(*room));
+        let limit = limit.min(in_all);
+        (self.round.visits(limit, VISITS_MAX, |flow| room.get(&flow).copied().unwrap_or(0)), urgent_only)
+    }
+}
+
+impl LetThrough<'_> {
+    /// The jobs.
+    #[must_use]
+    pub fn jobs(&self) -> Vec<JobId> {
+        self.jobs.iter().map(|job| job.taken.place.id).collect()
+    }
+
+    /// How many they are.
+    #[must_use]
+    pub fn len(&self) -> i64 {
+        i64::try_from(self.jobs.len()).unwrap_or(i64::MAX)
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// Whether nothing was even tried: no flow has room, or none waits.
+    #[must_use]
+    pub const fn is_idle(&self) -> bool {
+        self.visits.is_empty() && self.jobs.is_empty()
+    }
+
+    /// Whether jobs that wait had no room.
+    #[must_use]
+    pub const fn is_short(&self) -> bool {
+        self.is_short
+    }
+
+    /// Whether jobs whose turn it was were refused one by one.
+    #[must_use]
+    pub const fn was_refused(&self) -> bool {
+        self.was_refused
+    }
+
+    /// What of them limits count, for the statement that takes them further.
+    #[must_use]
+    pub fn permit(&self) -> Permit {
+        Permit::of(self.jobs.iter().filter(|job| self.gate.counts(job.taken.flow)))
+    }
+
+    /// Writes back what they take of limits, budgets and breakers, in their transaction.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn close(&mut self, store: &Store, tx: &mut Tx) -> Result<(), StoreError> {
+        self.gate.close(store, tx).await
+    }
+}
