@@ -2,8 +2,10 @@
 //! Owns the vendor's HTTP. Does not own which records to ask for, nor how they are stored.
 
 mod address;
+mod bulk;
 mod call;
 mod client;
+mod composite;
 mod error;
 mod jwt;
 mod oauth;
@@ -17,7 +19,9 @@ mod transport;
 mod wire;
 
 pub use address::Hosts;
+pub use bulk::{BulkJob, BulkOperation, BulkPage, BulkState, BulkStatus, FIRST_PAGE, ResultPages};
 pub use client::Client;
+pub use composite::{Answer, QUERIES_MAX, QUESTIONS_MAX, Question};
 pub use error::{Result, SalesforceError};
 pub use jwt::JwtUser;
 pub use oauth::{ConnectedApp, Grant, OAuth, new_secret};
