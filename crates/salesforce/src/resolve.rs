@@ -30,7 +30,7 @@ fn is_public(address: IpAddr) -> bool {
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let is_special = match address.octets() {
-        [first, ..] if matches!(first, 0 | 10 | 127 | 224..) => true,
+        [0 | 10 | 127 | 224..=255, ..] => true,
         [100, second, ..] => (64..128).contains(&second),
         [169, second, ..] => second == 254,
         [172, second, ..] => (16..32).contains(&second),
