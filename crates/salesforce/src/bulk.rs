@@ -12,7 +12,7 @@ use crate::{
     error::{Result, SalesforceError},
     record_id::id18,
     refusal::{Asked, read_job_failure},
-    transport::PageBody,
+    transport::{Arrived, PageBody},
     wire::broken,
 };
 
@@ -265,22 +265,7 @@ impl Client {
             _ => Vec::new(),
         };
         let call = Call { query: &query, asked: Asked::Job, is_page: true, ..Call::get(&path) };
-        let arrived = self.begin(&call).await?;
-        let head = &arrived.head;
-        if !head.text("content-type").is_some_and(|kind| kind.trim_start().starts_with("text/csv")) {
-            return Err(broken("a page of results is not CSV"));
-        }
-        let records = head.text("sforce-numberofrecords").and_then(|records| records.trim().parse().ok());
-        let records = records.ok_or_else(|| broken("a page of results does not say how many records it has"))?;
-        let next = match head.text("sforce-locator").map(str::trim) {
-            None | Some("") => return Err(broken("a page of results does not say where the next one is")),
-            Some("null") => None,
-            Some(next) => Some(self.locator(next)?),
-        };
-        if next.as_deref().is_some_and(|next| next == locator) {
-            return Err(broken("a page of results leads back to itself"));
-        }
-        Ok(BulkPage { records, next, body: arrived.stream(self.page_bytes_max) })
+        self.begin(&call, |arrived| self.read_page(arrived, locator)).await
     }
 
     /// Ends a job that runs. One that has ended already stays as it is, which the answer tells.
@@ -303,10 +288,28 @@ impl Client {
     pub async fn delete_bulk_job(&self, job: &BulkJob) -> Result<()> {
         let path = job.path("")?;
         let call = Call { method: Method::DELETE, asked: Asked::Job, ..Call::get(&path) };
-        match self.begin(&call).await {
-            Ok(_) | Err(SalesforceError::CursorExpired) => Ok(()),
+        match self.begin(&call, |_| Ok(())).await {
+            Ok(()) | Err(SalesforceError::CursorExpired) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    fn read_page(&self, arrived: Arrived, locator: &str) -> Result<BulkPage> {
+        let head = &arrived.head;
+        if !head.text("content-type").is_some_and(|kind| kind.trim_start().starts_with("text/csv")) {
+            return Err(broken("a page of results is not CSV"));
+        }
+        let records = head.text("sforce-numberofrecords").and_then(|records| records.trim().parse().ok());
+        let records = records.ok_or_else(|| broken("a page of results does not say how many records it has"))?;
+        let next = match head.text("sforce-locator").map(str::trim) {
+            None | Some("") => return Err(broken("a page of results does not say where the next one is")),
+            Some("null") => None,
+            Some(next) => Some(self.locator(next)?),
+        };
+        if next.as_deref().is_some_and(|next| next == locator) {
+            return Err(broken("a page of results leads back to itself"));
+        }
+        Ok(BulkPage { records, next, body: arrived.stream(self.page_bytes_max) })
     }
 
     /// A locator of a header in the form of those that are listed: with the number of records that it goes with.

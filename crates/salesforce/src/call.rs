@@ -118,10 +118,11 @@ impl Client {
         .await
     }
 
-    /// Makes a call and leaves its body under way.
-    pub(crate) async fn begin(&self, call: &Call<'_>) -> Result<Arrived> {
+    /// Makes a call and leaves its body under way; `read` looks at what came before it. What is broken there is asked for
+    /// again as if the answer had been cut.
+    pub(crate) async fn begin<T>(&self, call: &Call<'_>, read: impl Fn(Arrived) -> Result<T>) -> Result<T> {
         let has_renewed = AtomicBool::new(false);
-        self.repeat(call, || self.attempt(call, &has_renewed)).await
+        self.repeat(call, || async { read(self.attempt(call, &has_renewed).await?).map_err(Failure::lost) }).await
     }
 
     async fn repeat<T, F>(&self, call: &Call<'_>, attempt: impl FnMut() -> F) -> Result<T>

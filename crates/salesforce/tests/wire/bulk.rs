@@ -260,6 +260,7 @@ async fn what_is_no_page_is_not_taken_for_one() {
         let server = Server::start(move |_| answer()).await;
         let error = server.client().await.bulk_page(&job(), "locator=AQ").await.unwrap_err();
         assert_eq!(name(&error), "Unavailable", "{at}");
+        assert_eq!(server.seen().len(), 3, "it may be whole the next time");
     }
 }
 
