@@ -50,7 +50,10 @@ impl World {
 
     async fn servant(&self) -> Process {
         let jobs_file = self.jobs_file.path().display().to_string();
-        self.fleet.deployment.start(KIND, &[("SERVANT_JOBS_FILE", &jobs_file)]).await
+        self.fleet
+            .deployment
+            .start(KIND, &[("SERVANT_JOBS_FILE", &jobs_file), ("SERVANT_SALESFORCE_HOSTS", "development")])
+            .await
     }
 
     async fn enqueue(&self) -> JobId {

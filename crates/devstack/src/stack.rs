@@ -203,6 +203,10 @@ impl Stack<'_> {
         let jobs = self.home.config("jobs.toml");
         let mut set = |key: &str, value: &str| environment.push((key.to_owned(), value.to_owned()));
         set("SERVANT_JOBS_FILE", &jobs.to_string_lossy());
+        if self.has_customer {
+            // The demo customer's Salesforce is on this machine.
+            set("SERVANT_SALESFORCE_HOSTS", "development");
+        }
         if std::env::var_os("SERVANT_PROCESS__DRAIN_SECS").is_none() {
             set("SERVANT_PROCESS__DRAIN_SECS", DRAIN_SECS);
         }

@@ -6,7 +6,7 @@
 use chrono::TimeDelta;
 use domain::{AccountId, Clock, ConnectionId};
 use fakes::salesforce::{Call, Content, FakeSalesforce, Fault, Mutation, Options as FakeOptions, Order};
-use salesforce::{Client, Credentials, Options, SecretString};
+use salesforce::{Client, Credentials, Hosts, Options, SecretString};
 use serde_json::json;
 use store::Store;
 use sync::{Pass, Source, SyncError};
@@ -41,7 +41,13 @@ impl World {
             client_secret: SecretString::from("fake-secret"),
             refresh_token: SecretString::from("fake-refresh"),
         };
-        let options = Options { retry_base_ms: 1, retry_max_ms: 5, retries_max: 3, ..Options::default() };
+        let options = Options {
+            retry_base_ms: 1,
+            retry_max_ms: 5,
+            retries_max: 3,
+            hosts: Hosts::Development { root_certificate_pem: None },
+            ..Options::default()
+        };
         let client = Client::connect(credentials, options).await.unwrap();
         let account = store.create_account("a customer").await.unwrap();
         let connection = store.create_connection(account, VENDOR, &json!({}), None).await.unwrap();

@@ -5,7 +5,7 @@
 use anyhow::{Context as _, anyhow};
 use chrono::{DateTime, TimeDelta, Utc};
 use daemon::SecretsFile;
-use salesforce::{Client, Credentials, Options, SalesforceError, StoreRotated};
+use salesforce::{Client, Credentials, Hosts, Options, SalesforceError, StoreRotated};
 use serde::{Deserialize, Serialize};
 use servant_loop::{Done, JobContext, JobError, Servant, Setup};
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
@@ -29,6 +29,7 @@ const EXHAUSTED_SECS: i64 = 15 * 60;
 struct SalesforceSync {
     store: Store,
     secrets: SecretsFile,
+    hosts: Hosts,
     settle: TimeDelta,
     overlap: TimeDelta,
 }
@@ -59,6 +60,18 @@ struct Settings {
     objects: Option<Vec<String>>,
 }
 
+/// Salesforce's own hosts, unless the process was started for development.
+fn hosts() -> anyhow::Result<Hosts> {
+    let setting = daemon::read_env("SERVANT_SALESFORCE_HOSTS").ok();
+    let certificate = daemon::read_env("SERVANT_SALESFORCE_CERTIFICATE_FILE").ok().map(std::fs::read_to_string);
+    let certificate = certificate.transpose().context("SERVANT_SALESFORCE_CERTIFICATE_FILE")?;
+    let hosts = Hosts::from_setting(setting.as_deref(), certificate).context("SERVANT_SALESFORCE_HOSTS")?;
+    if hosts != Hosts::Vendor {
+        tracing::warn!("any host is taken for salesforce's: for development only");
+    }
+    Ok(hosts)
+}
+
 /// What the next attempt starts from. Where an object's window stands is in the window itself.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Checkpoint {
@@ -85,6 +98,7 @@ impl Servant for SalesforceSync {
         Ok(Self {
             store: setup.store.clone(),
             secrets: SecretsFile::at(config.secrets_file),
+            hosts: hosts()?,
             settle: TimeDelta::seconds(config.settle_secs.into()),
             overlap: TimeDelta::seconds(config.overlap_secs.into()),
         })
@@ -148,7 +162,7 @@ impl SalesforceSync {
                 Ok(())
             }
         });
-        let options = Options { store_rotated: Some(store_rotated), ..Options::default() };
+        let options = Options { store_rotated: Some(store_rotated), hosts: self.hosts.clone(), ..Options::default() };
         Client::connect(credentials, options).await.map_err(|error| job_error(error.into(), now))
     }
 }
@@ -295,7 +309,7 @@ fn job_error(error: SyncError, now: DateTime<Utc>) -> JobError {
             SalesforceError::QuotaExhausted => JobError::rate_limited(vendor, after(EXHAUSTED_SECS)),
             SalesforceError::AuthBroken { .. } => JobError::auth_broken(vendor),
             SalesforceError::Forbidden { .. } => JobError::permanent(vendor),
-            SalesforceError::Rejected { .. } => JobError::bug(vendor),
+            SalesforceError::Rejected { .. } | SalesforceError::NotInBulk { .. } => JobError::bug(vendor),
             SalesforceError::Unavailable { .. }
             | SalesforceError::CursorExpired
             | SalesforceError::QueryTimeout { .. }
