@@ -15,6 +15,18 @@ struct Arguments {
     /// How many records to invent, over all objects.
     #[arg(long, default_value_t = 1_000, conflicts_with = "org_data")]
     records: u64,
+    /// Invent all of them in this object only, as wide as `--columns` says.
+    #[arg(long, conflicts_with = "org_data")]
+    object: Option<String>,
+    /// How many fields that object has; 25 make about 1 KB.
+    #[arg(long, default_value_t = 25, requires = "object")]
+    columns: usize,
+    /// Changes by dice in a second, while the server runs.
+    #[arg(long, default_value_t = 0)]
+    mutations_per_s: u64,
+    /// How far a late or back-dated change reaches at most.
+    #[arg(long, default_value_t = 600)]
+    mutation_late_secs_max: u32,
     /// A folder of CSV files with its organisation.toml, instead of invented records.
     #[arg(long)]
     org_data: Option<PathBuf>,
@@ -24,6 +36,12 @@ struct Arguments {
     /// The most records on a page.
     #[arg(long, default_value_t = 2_000)]
     page_size: usize,
+    /// The most records on a page of a bulk job's results.
+    #[arg(long, default_value_t = 50_000)]
+    bulk_page_records: usize,
+    /// How long a bulk job takes.
+    #[arg(long, default_value_t = 20)]
+    bulk_delay_ms: u64,
     /// How long an access token is good for.
     #[arg(long, default_value_t = 7_200)]
     token_secs: u64,
@@ -48,9 +66,11 @@ struct Arguments {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let mut terminated = signal(SignalKind::terminate())?;
-    let content = match arguments.org_data {
-        Some(folder) => Content::Folder(folder),
-        None => Content::Generated { records: arguments.records, seed: arguments.seed },
+    let (records, columns, seed) = (arguments.records, arguments.columns, arguments.seed);
+    let content = match (arguments.org_data, arguments.object) {
+        (Some(folder), _) => Content::Folder(folder),
+        (None, Some(object)) => Content::One { object, records, columns, seed },
+        (None, None) => Content::Generated { records, seed },
     };
     let options = Options {
         addr: arguments.listen,
@@ -58,10 +78,16 @@ async fn main() -> anyhow::Result<()> {
         page_size: arguments.page_size,
         token_secs: arguments.token_secs,
         daily_limit: arguments.daily_limit,
+        bulk_page_records: arguments.bulk_page_records,
+        bulk_delay_ms: arguments.bulk_delay_ms,
+        mutations_per_s: arguments.mutations_per_s,
+        mutation_seed: seed,
+        mutation_late_secs_max: arguments.mutation_late_secs_max,
         rotate_refresh_tokens: arguments.rotate_refresh_tokens,
         client_id: arguments.client_id,
         client_secret: arguments.client_secret,
         refresh_token: arguments.refresh_token,
+        ..Options::default()
     };
     let server = FakeSalesforce::start(options).await?;
     // The line that a parent process waits for.
