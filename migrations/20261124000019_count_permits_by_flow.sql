@@ -23,3 +23,7 @@ CREATE TABLE adopted_limits (
     must_repeat boolean NOT NULL DEFAULT false
 );
 INSERT INTO adopted_limits DEFAULT VALUES;
+
+-- The urgent lane, flow by flow: urgent jobs of flows that are held cost nobody anything.
+CREATE INDEX jobs_urgent_flow_idx ON jobs (kind, account_id, coalesce(connection_id, 0), ready_at, id)
+WHERE priority = 0 AND ready_at IS NOT NULL;

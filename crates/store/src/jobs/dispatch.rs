@@ -150,12 +150,16 @@ impl Store {
                   AND connection <> ALL ((SELECT connections FROM pause)::bigint[])
                   AND NOT EXISTS (SELECT FROM connections c WHERE c.id = connection AND c.state <> 'active')
             ), urgent AS MATERIALIZED (
-                SELECT id, account_id, connection FROM (
-                    SELECT id, account_id, coalesce(connection_id, 0) AS connection FROM jobs
-                    WHERE kind = $1 AND priority = 0 AND ready_at IS NOT NULL AND state = 1
-                      AND (group_id IS NULL OR group_id <> ALL ((SELECT groups FROM pause)::bigint[]))
-                      AND (account_id, coalesce(connection_id, 0)) IN (SELECT account_id, connection FROM visit)
-                    ORDER BY ready_at, id LIMIT $7 FOR UPDATE SKIP LOCKED) AS first
+                SELECT jobs.id, first.account_id, first.connection FROM (
+                    SELECT next.id, next.ready_at, visit.account_id, visit.connection
+                    FROM visit CROSS JOIN LATERAL (
+                        SELECT id, ready_at FROM jobs
+                        WHERE kind = $1 AND account_id = visit.account_id AND coalesce(connection_id, 0) = visit.connection
+                          AND priority = 0 AND ready_at IS NOT NULL AND state = 1
+                          AND (group_id IS NULL OR group_id <> ALL ((SELECT groups FROM pause)::bigint[]))
+                        ORDER BY ready_at, id LIMIT $7) AS next
+                    ORDER BY next.ready_at, next.id LIMIT $7) AS first
+                JOIN jobs ON jobs.id = first.id WHERE jobs.state = 1 FOR UPDATE OF jobs SKIP LOCKED
             )
             SELECT id AS "id!", account_id AS "account_id!", connection AS "connection!", turn AS "turn!",
                    priority AS "priority!", is_urgent AS "is_urgent!"
