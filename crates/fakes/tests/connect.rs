@@ -280,7 +280,8 @@ async fn an_application_signs_for_its_user() {
         let grant_type = "urn:ietf:params:oauth:grant-type:jwt-bearer";
         token(&fake, vec![("grant_type", grant_type), ("assertion", assertion)]).await
     };
-    for good in [claims("exp", json!(now + 60)), claims("aud", json!(fake.url()))] {
+    let written = json!((now + 180).to_string());
+    for good in [claims("exp", json!(now + 60)), claims("exp", written), claims("aud", json!(fake.url()))] {
         let session = bearer(&signer.sign(&good)).await.unwrap();
         assert!(session.get("refresh_token").is_none());
         assert_eq!(get(&fake, &session, LIMITS).await.status(), 200);

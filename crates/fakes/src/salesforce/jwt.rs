@@ -4,6 +4,7 @@ use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
+use serde_json::Value;
 use tokio_rustls::rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer, pem::PemObject};
 
 use super::oauth::TokenRefusal;
@@ -26,7 +27,8 @@ struct Claims {
     #[serde(alias = "prn")]
     sub: String,
     aud: String,
-    exp: serde_json::Number,
+    /// A number, or one in text, as some clients write it.
+    exp: Value,
 }
 
 /// A public key, from PEM.
@@ -78,9 +80,13 @@ pub(super) fn check(
     if audience != url && !AUDIENCES.contains(&audience) {
         return Err(("invalid_grant", "audience is invalid"));
     }
+    let expires = match &claims.exp {
+        Value::String(text) => text.parse::<i64>().ok(),
+        number => number.as_i64(),
+    };
     // In seconds; what is written in milliseconds lies far ahead.
-    let left = claims.exp.as_f64().unwrap_or_default() - now.timestamp() as f64;
-    if left <= -(SKEW_SECS_MAX as f64) || left > (EXPIRY_SECS_MAX + SKEW_SECS_MAX) as f64 {
+    let left = expires.ok_or(invalid)?.saturating_sub(now.timestamp());
+    if !(-SKEW_SECS_MAX..=EXPIRY_SECS_MAX + SKEW_SECS_MAX).contains(&left) {
         return Err(("invalid_grant", "expired authorization code"));
     }
     Ok(claims.sub)

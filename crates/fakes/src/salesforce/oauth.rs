@@ -243,6 +243,11 @@ impl Service {
                 self.check_client(form)?;
                 self.take_up(form, now)?
             }
+            "client_credentials" => {
+                self.check_client(form)?;
+                let (user, scope) = (DEFAULT_USER.to_owned(), "api".to_owned());
+                Issued { user, scope, grant: None, refresh_token: None }
+            }
             JWT_BEARER => self.signed(field(form, "assertion"), now)?,
             _ => return Err(("unsupported_grant_type", "grant type not supported")),
         };
