@@ -1,23 +1,35 @@
-//! Owns the simulated Salesforce: a server in memory that speaks OAuth and the REST API and fails on request.
-//! Does not own the Bulk API, writes through the API, permissions, or durability (a restart forgets all but the seed).
+//! Owns the simulated Salesforce: a server in memory that speaks OAuth, the REST API and the Bulk API's queries, and fails
+//! on request. Does not own writes through the API, permissions, or durability (a restart forgets all but the seed).
 
 mod admin;
+mod bulk;
+mod bulk_pages;
+mod composite;
 mod damage;
 mod evaluate;
 mod fault;
+mod field;
 mod folder;
 mod generate;
 mod http;
 mod ids;
 mod jwt;
+mod mutate;
 mod oauth;
 mod organisation;
 mod pages;
+mod record;
+mod replication;
 mod reply;
+mod resources;
+mod schema;
 mod service;
 mod soql;
+mod soql_dates;
+mod soql_lex;
 mod tls;
 mod usage;
+mod values;
 mod wire;
 
 use std::{
@@ -36,9 +48,9 @@ use chrono::Utc;
 use serde_json::{Map, Value};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
 
-pub use admin::{Mutated, Mutation};
 pub use fault::{Call, Fault, Order, WIRE_FAULTS};
 pub use ids::{id_for, with_checksum};
+pub use mutate::{Damage, Merge, Mutated, Mutation, NewField};
 pub use service::{API_VERSION, Stats};
 pub use usage::{UsageChange, UsageSeen};
 
@@ -74,6 +86,14 @@ pub struct Options {
     pub token_secs: u64,
     /// Data calls in any 24 hours.
     pub daily_limit: u64,
+    /// The most records on a page of a bulk job's results.
+    pub bulk_page_records: usize,
+    /// How long a bulk job takes.
+    pub bulk_delay_ms: u64,
+    /// Bulk jobs until they are refused.
+    pub daily_bulk_jobs: u64,
+    /// Objects that the Bulk API does not know.
+    pub without_bulk: Vec<String>,
     /// Each refresh token is good once, and the reply carries the next.
     pub rotate_refresh_tokens: bool,
     /// The only client id taken.
@@ -110,6 +130,10 @@ impl Default for Options {
             page_size: 2_000,
             token_secs: 7_200,
             daily_limit: 100_000,
+            bulk_page_records: 50_000,
+            bulk_delay_ms: 20,
+            daily_bulk_jobs: 10_000,
+            without_bulk: Vec::new(),
             rotate_refresh_tokens: false,
             client_id: "fake-client".to_owned(),
             client_secret: "fake-secret".to_owned(),
@@ -238,7 +262,7 @@ impl FakeSalesforce {
     /// # Errors
     /// An object, a field or a record is not there, or a value does not fit; nothing is changed then.
     pub fn mutate(&self, mutation: &Mutation) -> anyhow::Result<Mutated> {
-        admin::change(&self.service, mutation, Utc::now()).map_err(anyhow::Error::msg)
+        mutate::change(&self.service, mutation, Utc::now()).map_err(anyhow::Error::msg)
     }
 
     /// Ends every session; the refresh token stays good.

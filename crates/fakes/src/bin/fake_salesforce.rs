@@ -25,6 +25,12 @@ struct Arguments {
     /// The most records on a page.
     #[arg(long, default_value_t = 2_000)]
     page_size: usize,
+    /// The most records on a page of a bulk job's results.
+    #[arg(long, default_value_t = 50_000)]
+    bulk_page_records: usize,
+    /// How long a bulk job takes.
+    #[arg(long, default_value_t = 20)]
+    bulk_delay_ms: u64,
     /// How long an access token is good for.
     #[arg(long, default_value_t = 7_200)]
     token_secs: u64,
@@ -89,6 +95,8 @@ async fn main() -> anyhow::Result<()> {
         page_size: arguments.page_size,
         token_secs: arguments.token_secs,
         daily_limit: arguments.daily_limit,
+        bulk_page_records: arguments.bulk_page_records,
+        bulk_delay_ms: arguments.bulk_delay_ms,
         rotate_refresh_tokens: arguments.rotate_refresh_tokens,
         client_id: arguments.client_id,
         client_secret: arguments.client_secret,
@@ -102,6 +110,7 @@ async fn main() -> anyhow::Result<()> {
         jwt_users: arguments.jwt_users,
         long_call_ms: arguments.long_call_ms,
         long_calls_max: arguments.long_calls_max,
+        ..Options::default()
     };
     let server = FakeSalesforce::start(options).await?;
     // The line that a parent process waits for.

@@ -2,11 +2,19 @@
 
 use std::{cmp::Ordering, sync::Arc};
 
+use chrono::{DateTime, NaiveTime, Utc};
+
 use super::{
-    organisation::{FieldType, Object, Record, Value},
+    field::FieldType,
+    organisation::Object,
+    record::{Record, Value},
     reply::Refusal,
     soql::{Filter, Literal, Operator, Query},
+    soql_dates, soql_lex,
 };
+
+/// Salesforce passes over no more.
+const OFFSET_MAX: usize = 2_000;
 
 /// What a query found.
 pub(super) struct Found {
@@ -16,16 +24,24 @@ pub(super) struct Found {
     pub records: Vec<Arc<Record>>,
 }
 
-/// Runs `query` on `object`; `all` includes the recycle bin.
+/// Runs `query` on `object` at `now`; `all` includes the recycle bin.
 ///
 /// # Errors
 /// A field is not known or a value does not fit it.
-pub(super) fn run(object: &Object, query: &Query, all: bool) -> Result<Found, Refusal> {
+pub(super) fn run(object: &Object, query: &Query, all: bool, now: DateTime<Utc>) -> Result<Found, Refusal> {
     let place = |name: &String| object.place(name).ok_or_else(|| Refusal::no_field(name, &object.name));
     let places = query.fields.iter().map(place).collect::<Result<Vec<_>, _>>()?;
-    let order = query.order.iter().map(|(name, descends)| Ok((place(name)?, *descends)));
+    let order = query.order.iter().map(|order| Ok((place(&order.field)?, order)));
     let order = order.collect::<Result<Vec<_>, Refusal>>()?;
-    let test = query.filter.as_ref().map(|filter| compile(object, filter)).transpose()?;
+    let test = query.filter.as_ref().map(|filter| compile(object, filter, now)).transpose()?;
+    let offset = query.offset.unwrap_or(0);
+    if offset > OFFSET_MAX {
+        return Err(Refusal::new(
+            axum::http::StatusCode::BAD_REQUEST,
+            "NUMBER_OUTSIDE_VALID_RANGE",
+            format!("Maximum SOQL offset allowed is {OFFSET_MAX}"),
+        ));
+    }
     let mut records: Vec<_> = object
         .records
         .values()
@@ -35,14 +51,23 @@ pub(super) fn run(object: &Object, query: &Query, all: bool) -> Result<Found, Re
         .collect();
     if !order.is_empty() {
         records.sort_by(|a, b| {
-            let pairs = order.iter().map(|(place, descends)| {
-                let exact = is_id(object.fields[*place].field_type);
-                let ordering = compare(&a.0[*place], &b.0[*place], exact);
-                if *descends { ordering.reverse() } else { ordering }
+            let pairs = order.iter().map(|(place, order)| {
+                let field_type = object.fields[*place].field_type;
+                let (a, b) = (a.value(*place, field_type), b.value(*place, field_type));
+                // NULLS FIRST and LAST mean what they say, whichever way the rest goes.
+                match (a == Value::Null, b == Value::Null) {
+                    (false, false) => {
+                        let ordering = compare(&a, &b, is_id(field_type));
+                        if order.descends { ordering.reverse() } else { ordering }
+                    }
+                    (a, b) if order.nulls_last => a.cmp(&b),
+                    (a, b) => b.cmp(&a),
+                }
             });
             pairs.fold(Ordering::Equal, Ordering::then)
         });
     }
+    records.drain(..offset.min(records.len()));
     if let Some(limit) = query.limit {
         records.truncate(limit);
     }
@@ -53,7 +78,8 @@ enum Test {
     And(Vec<Test>),
     Or(Vec<Test>),
     Not(Box<Test>),
-    Compare { place: usize, exact: bool, operator: Operator, value: Value },
+    Compare { place: usize, field_type: FieldType, operator: Operator, value: Value },
+    Like { place: usize, pattern: String },
 }
 
 impl Test {
@@ -62,11 +88,15 @@ impl Test {
             Self::And(all) => all.iter().all(|test| test.holds(record)),
             Self::Or(any) => any.iter().any(|test| test.holds(record)),
             Self::Not(test) => !test.holds(record),
-            Self::Compare { place, exact, operator, value } => {
-                let found = &record.0[*place];
-                let ordering = compare(found, value, *exact);
+            Self::Like { place, pattern } => {
+                let text = record.text(*place);
+                !text.is_empty() && soql_lex::is_like(&text, pattern)
+            }
+            Self::Compare { place, field_type, operator, value } => {
+                let found = record.value(*place, *field_type);
+                let ordering = compare(&found, value, is_id(*field_type));
                 // Null is equal to null and differs from all else, but it is neither less nor greater than anything.
-                let both = *found != Value::Null && *value != Value::Null;
+                let both = found != Value::Null && *value != Value::Null;
                 match operator {
                     Operator::Equal => ordering.is_eq(),
                     Operator::NotEqual => ordering.is_ne(),
@@ -106,28 +136,68 @@ fn compare(a: &Value, b: &Value, exact: bool) -> Ordering {
 fn number(value: &Value) -> f64 {
     match value {
         Value::Int(value) => *value as f64,
-        Value::Double(value) => *value,
+        Value::Decimal(value) => value.parse().unwrap_or(f64::NAN),
         _ => f64::NAN,
     }
 }
 
-fn compile(object: &Object, filter: &Filter) -> Result<Test, Refusal> {
-    let all = |filters: &[Filter]| filters.iter().map(|filter| compile(object, filter)).collect::<Result<Vec<_>, _>>();
+fn compile(object: &Object, filter: &Filter, now: DateTime<Utc>) -> Result<Test, Refusal> {
+    let all =
+        |filters: &[Filter]| filters.iter().map(|filter| compile(object, filter, now)).collect::<Result<Vec<_>, _>>();
+    let place = |name: &str| object.place(name).ok_or_else(|| Refusal::no_field(name, &object.name));
     let compare = |name: &str, operator: Operator, literal: &Literal| {
-        let place = object.place(name).ok_or_else(|| Refusal::no_field(name, &object.name))?;
+        let place = place(name)?;
         let field_type = object.fields[place].field_type;
+        if let Literal::Days(word, count) = literal {
+            return days(name, place, field_type, operator, soql_dates::days(word, *count, now));
+        }
         let value = fit(name, field_type, literal)?;
-        Ok::<_, Refusal>(Test::Compare { place, exact: is_id(field_type), operator, value })
+        Ok::<_, Refusal>(Test::Compare { place, field_type, operator, value })
     };
     Ok(match filter {
         Filter::And(filters) => Test::And(all(filters)?),
         Filter::Or(filters) => Test::Or(all(filters)?),
-        Filter::Not(filter) => Test::Not(Box::new(compile(object, filter)?)),
+        Filter::Not(filter) => Test::Not(Box::new(compile(object, filter, now)?)),
         Filter::Compare(name, operator, literal) => compare(name, *operator, literal)?,
+        Filter::Like(name, pattern) => {
+            let place = place(name)?;
+            let field_type = object.fields[place].field_type;
+            fit(name, field_type, &Literal::Text(String::new()))?;
+            Test::Like { place, pattern: pattern.clone() }
+        }
         Filter::In(name, not, literals) => {
             let any = literals.iter().map(|literal| compare(name, Operator::Equal, literal));
             let any = Test::Or(any.collect::<Result<_, _>>()?);
             if *not { Test::Not(Box::new(any)) } else { any }
+        }
+    })
+}
+
+/// A comparison with a span of days: equal is within it, less is before it, greater is after it.
+fn days(
+    name: &str,
+    place: usize,
+    field_type: FieldType,
+    operator: Operator,
+    days: Option<soql_dates::Days>,
+) -> Result<Test, Refusal> {
+    use Operator as O;
+    let Some((first, end)) = days else { return Err(Refusal::invalid_field(format!("{name}: no such days"))) };
+    let bound = |day: chrono::NaiveDate| match field_type {
+        FieldType::Date => Ok(Value::Date(day)),
+        FieldType::Datetime => Ok(Value::Datetime(day.and_time(NaiveTime::MIN).and_utc())),
+        _ => Err(Refusal::invalid_field(format!("field '{name}' can not be compared with days"))),
+    };
+    let compare = |operator, day| Ok::<_, Refusal>(Test::Compare { place, field_type, operator, value: bound(day)? });
+    Ok(match operator {
+        O::Less => compare(O::Less, first)?,
+        O::GreaterOrEqual => compare(O::GreaterOrEqual, first)?,
+        O::LessOrEqual => compare(O::Less, end)?,
+        O::Greater => compare(O::GreaterOrEqual, end)?,
+        O::Equal => Test::And(vec![compare(O::GreaterOrEqual, first)?, compare(O::Less, end)?]),
+        O::NotEqual => {
+            let within = Test::And(vec![compare(O::GreaterOrEqual, first)?, compare(O::Less, end)?]);
+            Test::Not(Box::new(within))
         }
     })
 }
@@ -141,7 +211,9 @@ fn fit(name: &str, field_type: FieldType, literal: &Literal) -> Result<Value, Re
         }
         (_, Literal::Null) => Value::Null,
         (T::Boolean, Literal::Bool(value)) => Value::Bool(*value),
-        (T::Int | T::Double | T::Currency | T::Percent, Literal::Number(value)) => Value::Double(*value),
+        (T::Int | T::Double | T::Currency | T::Percent, Literal::Number(value)) => {
+            Value::Decimal(value.as_str().into())
+        }
         (T::Date, Literal::Date(value)) => Value::Date(*value),
         (T::Datetime, Literal::Datetime(value)) => Value::Datetime(*value),
         (T::Boolean | T::Int | T::Double | T::Currency | T::Percent | T::Date | T::Datetime, literal) => {

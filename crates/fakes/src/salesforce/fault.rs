@@ -92,6 +92,24 @@ pub enum Fault {
     InsufficientAccess,
     /// The answer takes `ms` longer.
     SlowMs,
+    /// The bulk job made by this call fails: its query took too long.
+    BulkJobFailed,
+    /// The bulk job made by this call is aborted.
+    BulkJobAborted,
+    /// The bulk job made by this call stays in progress.
+    BulkJobStuck,
+    /// The bulk job asked for is gone.
+    BulkJobDeleted,
+    /// The results are not there under this locator.
+    BulkLocatorGone,
+    /// The results are said to be of another version.
+    BulkVersionConflict,
+    /// A row of the page is missing, and the page's count says so: the pages do not sum up to the job's count.
+    BulkCountMismatch,
+    /// A row of the page is missing, and the page's count does not say so.
+    BulkPageShort,
+    /// The page is empty, and its locator leads to where its rows are.
+    BulkEmptyPage,
 }
 
 /// What a caller cannot rule out on any call: HTTP and the network fail so whatever the data are.
@@ -136,8 +154,6 @@ pub enum Call {
     Objects,
     /// One object, briefly.
     Object,
-    /// One record.
-    Record,
     /// One object's fields.
     Describe,
     /// The first page of a query.
@@ -148,6 +164,28 @@ pub enum Call {
     Limits,
     /// What was deleted.
     Deleted,
+    /// What was changed.
+    Updated,
+    /// One record.
+    Record,
+    /// How many records there are.
+    RecordCount,
+    /// Many calls in one.
+    Composite,
+    /// A new bulk job.
+    BulkCreate,
+    /// All bulk jobs.
+    BulkList,
+    /// The state of a bulk job.
+    BulkJob,
+    /// The end of a bulk job.
+    BulkAbort,
+    /// The end of a bulk job's results.
+    BulkDelete,
+    /// A page of a bulk job's results.
+    BulkResults,
+    /// The list of such pages.
+    BulkPages,
 }
 
 /// A failure ordered in advance.
@@ -235,6 +273,12 @@ impl Order {
             | Fault::RotationLost
             | Fault::SixthLogin => call == Call::Token,
             Fault::Auth401MidQuery | Fault::CursorExpired => call == Call::QueryNext,
+            Fault::BulkJobFailed | Fault::BulkJobAborted | Fault::BulkJobStuck => call == Call::BulkCreate,
+            Fault::BulkJobDeleted => matches!(call, Call::BulkJob | Call::BulkResults | Call::BulkPages),
+            Fault::BulkVersionConflict => matches!(call, Call::BulkResults | Call::BulkPages),
+            Fault::BulkLocatorGone | Fault::BulkCountMismatch | Fault::BulkPageShort | Fault::BulkEmptyPage => {
+                call == Call::BulkResults
+            }
             Fault::QueryTimeout => matches!(call, Call::Query | Call::QueryNext),
             Fault::Auth401 => !matches!(call, Call::Token | Call::Revoke | Call::Versions),
             _ => !matches!(call, Call::Token | Call::Revoke) || self.on.is_some(),
@@ -323,6 +367,8 @@ impl Fault {
             Self::InsufficientAccess => {
                 Refusal::new(StatusCode::FORBIDDEN, "INSUFFICIENT_ACCESS", "insufficient access rights on object id")
             }
+            Self::BulkLocatorGone => Refusal::not_found(),
+            Self::BulkVersionConflict => Refusal::other_version(),
             Self::CutConnection
             | Self::CutBody
             | Self::ResetConnection
@@ -337,7 +383,14 @@ impl Fault {
             | Self::RotationRace
             | Self::RotationLost
             | Self::SixthLogin
-            | Self::SlowMs => return None,
+            | Self::SlowMs
+            | Self::BulkJobFailed
+            | Self::BulkJobAborted
+            | Self::BulkJobStuck
+            | Self::BulkJobDeleted
+            | Self::BulkCountMismatch
+            | Self::BulkPageShort
+            | Self::BulkEmptyPage => return None,
         };
         Some(refusal.answer())
     }

@@ -6,13 +6,15 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, NaiveDate};
 use serde::Deserialize;
 
 use super::{
+    field::{Field, FieldType},
     ids::id_for,
-    organisation::{Field, FieldType, Object, Organisation, Value, stamps},
+    organisation::{Object, Organisation, stamps},
+    record::{Value, decimal},
 };
 
 /// Seconds between the modification times of neighbouring groups of records.
@@ -39,24 +41,8 @@ struct Column {
 
 impl Column {
     fn field_type(&self) -> Result<FieldType> {
-        Ok(match self.field_type.as_str() {
-            "string" => FieldType::String,
-            "textarea" => FieldType::TextArea,
-            "picklist" => FieldType::Picklist,
-            "multipicklist" => FieldType::MultiPicklist,
-            "phone" => FieldType::Phone,
-            "email" => FieldType::Email,
-            "url" => FieldType::Url,
-            "reference" => FieldType::Reference,
-            "boolean" => FieldType::Boolean,
-            "int" => FieldType::Int,
-            "double" => FieldType::Double,
-            "currency" => FieldType::Currency,
-            "percent" => FieldType::Percent,
-            "date" => FieldType::Date,
-            "datetime" => FieldType::Datetime,
-            other => bail!("field {}: the type {other} is not known", self.name),
-        })
+        let named = FieldType::named(&self.field_type);
+        named.with_context(|| format!("field {}: the type {} is not known", self.name, self.field_type))
     }
 
     fn value(&self, field_type: FieldType, text: &str) -> Result<Value> {
@@ -66,7 +52,9 @@ impl Column {
         Ok(match field_type {
             FieldType::Boolean => Value::Bool(text.to_ascii_lowercase().parse()?),
             FieldType::Int => Value::Int(text.parse()?),
-            FieldType::Double | FieldType::Currency | FieldType::Percent => Value::Double(text.parse()?),
+            FieldType::Double | FieldType::Currency | FieldType::Percent => {
+                Value::Decimal(decimal(text).context("it is not a decimal")?)
+            }
             FieldType::Date => {
                 Value::Date(NaiveDate::parse_from_str(text, self.format.as_deref().unwrap_or("%Y-%m-%d"))?)
             }
@@ -166,7 +154,7 @@ fn object(name: &str, table: &Table, ids: &HashMap<String, HashMap<String, Strin
             }
         }
         let (created, modified) = stamps(index as u64, STEP_SECS);
-        object.insert(ids[name][&row[key]].clone(), created, modified, values);
+        object.insert(&ids[name][&row[key]], created, modified, values);
     }
     Ok(object)
 }

@@ -5,8 +5,10 @@ use chrono::{Duration, NaiveDate};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{
+    field::{Field, FieldType as T},
     ids::id_for,
-    organisation::{Field, FieldType as T, Object, Organisation, Value, stamps},
+    organisation::{Object, Organisation, stamps},
+    record::Value,
 };
 
 /// Seconds over which the modification times are spread, about 20 months.
@@ -16,13 +18,15 @@ const WORDS: [&str; 16] = [
     "Alpha", "Brücke", "Cobalt", "Dædalus", "Éclair", "Fjord", "Granit", "Horizon", "Ōsaka", "Juniper", "Kraków",
     "Lumen", "Møller", "Nimbus", "日本", "Zenith",
 ];
-const NOTES: [&str; 6] = [
+const NOTES: [&str; 8] = [
     "NA",
     "called back,\nwants a quote \"today\"",
     "None",
     "line one\r\nline two, with comma",
     "price agreed ✅ — sign soon",
     "=1+1; 'quoted' \\ backslash",
+    "\\N and \\. and \\u0000 are text\there\r, \u{a0}\u{2028}\u{1f}",
+    "NULL",
 ];
 
 /// Fields by name.
@@ -30,7 +34,7 @@ type Fields = &'static [(&'static str, T)];
 
 /// What is in the organisation: the object, its share of a thousand records and its fields.
 /// A `?` after a name makes a third of the values null, `>Object` names what a reference refers to.
-const OBJECTS: [(&str, u64, Fields); 7] = [
+const OBJECTS: [(&str, u64, Fields); 9] = [
     (
         "User",
         20,
@@ -61,6 +65,7 @@ const OBJECTS: [(&str, u64, Fields); 7] = [
             ("BillingAddress", T::Address),
             ("Description?", T::TextArea),
             ("OwnerId>User", T::Reference),
+            ("MasterRecordId", T::Reference),
             ("Regions__c?", T::MultiPicklist),
             ("Health__c", T::Double),
         ],
@@ -80,6 +85,7 @@ const OBJECTS: [(&str, u64, Fields); 7] = [
             ("LeadSource?", T::Picklist),
             ("Description?", T::TextArea),
             ("OwnerId>User", T::Reference),
+            ("MasterRecordId", T::Reference),
         ],
     ),
     (
@@ -97,6 +103,7 @@ const OBJECTS: [(&str, u64, Fields); 7] = [
             ("ConvertedDate?", T::Date),
             ("Description?", T::TextArea),
             ("OwnerId>User", T::Reference),
+            ("MasterRecordId", T::Reference),
         ],
     ),
     (
@@ -133,8 +140,35 @@ const OBJECTS: [(&str, u64, Fields); 7] = [
         ],
     ),
     (
+        "OpportunityHistory",
+        15,
+        &[
+            ("OpportunityId>Opportunity", T::Reference),
+            ("StageName", T::Picklist),
+            ("Amount?", T::Currency),
+            ("Probability?", T::Percent),
+            ("CloseDate?", T::Date),
+            ("CreatedById>User", T::Reference),
+        ],
+    ),
+    (
+        "Event",
+        15,
+        &[
+            ("WhoId?>Contact", T::Reference),
+            ("WhatId?>Account", T::Reference),
+            ("Subject?", T::String),
+            ("Location?", T::String),
+            ("StartDateTime", T::Datetime),
+            ("DurationInMinutes?", T::Int),
+            ("IsAllDayEvent", T::Boolean),
+            ("Description?", T::TextArea),
+            ("OwnerId>User", T::Reference),
+        ],
+    ),
+    (
         "Case",
-        50,
+        20,
         &[
             ("CaseNumber", T::String),
             ("AccountId?>Account", T::Reference),
@@ -174,7 +208,7 @@ pub(super) fn generate(records: u64, seed: u64) -> Organisation {
         for index in 0..count {
             let (created, modified) = stamps(index, step_secs);
             let values = specs.iter().map(|spec| value(spec, index, records, seed, &mut random)).collect();
-            object.insert(id_for(name, &key(seed, index)), created, modified, values);
+            object.insert(&id_for(name, &key(seed, index)), created, modified, values);
         }
         organisation.objects.insert((*name).to_owned(), object);
     }
@@ -191,25 +225,40 @@ fn value((spec, field_type): &(&str, T), index: u64, records: u64, seed: u64, ra
     let (name, target) = spec.split_once('>').unwrap_or((*spec, ""));
     // Drawn even if the value is null, so that a change to one field leaves the others alone.
     let dice: u64 = random.random();
-    let word = |shift: u32| WORDS[usize::try_from((dice >> shift) % 16).unwrap_or(0)];
     if name.ends_with('?') && (dice >> 60).is_multiple_of(3) {
         return Value::Null;
     }
-    let day = || NaiveDate::default() + Duration::days(i64::try_from(dice % 20_000).unwrap_or(0));
-    let cents = |max: u64| Value::Double(i64::try_from(dice % max).unwrap_or(0) as f64 / 100.0);
     match field_type {
         T::Reference => {
-            let place = OBJECTS.iter().position(|object| object.0 == target).unwrap_or(0);
-            match share(place, records) {
+            let place = OBJECTS.iter().position(|object| object.0 == target);
+            match place.map_or(0, |place| share(place, records)) {
                 0 => Value::Null,
                 count => Value::text(&id_for(target, &key(seed, dice % count))),
             }
         }
+        _ => invent(*field_type, dice, index),
+    }
+}
+
+/// A value of a type, by dice; `index` tells it from others.
+#[must_use]
+pub(super) fn invent(field_type: T, dice: u64, index: u64) -> Value {
+    let word = |shift: u32| WORDS[usize::try_from((dice >> shift) % 16).unwrap_or(0)];
+    let cents = |max: u64| {
+        let cents = dice % max;
+        let text = if cents.is_multiple_of(10) {
+            format!("{}.{}", cents / 100, cents / 10 % 10)
+        } else {
+            format!("{}.{:02}", cents / 100, cents % 100)
+        };
+        Value::Decimal(text.into())
+    };
+    match field_type {
         T::Boolean => Value::Bool(dice.is_multiple_of(2)),
         T::Int => Value::Int(i64::try_from(dice % 100_000).unwrap_or(0)),
         T::Percent => cents(10_000),
-        T::Double | T::Currency => cents(1_000_000_000),
-        T::Date => Value::Date(day()),
+        T::Double | T::Currency => cents(100_000_000_000),
+        T::Date => Value::Date(NaiveDate::default() + Duration::days(i64::try_from(dice % 20_000).unwrap_or(0))),
         T::Datetime => Value::Datetime(stamps(dice % 100_000, 600).1),
         T::Email => Value::text(&format!("{index}.{}@example.com", dice % 1_000)),
         T::Phone => Value::text(&format!("+49 30 {:07}", dice % 10_000_000)),
@@ -218,8 +267,8 @@ fn value((spec, field_type): &(&str, T), index: u64, records: u64, seed: u64, ra
             Value::text(["New", "Open", "In Progress", "Closed", "NA"][usize::try_from(dice % 5).unwrap_or(0)])
         }
         T::MultiPicklist => Value::text(&format!("{};{}", word(8), word(12))),
-        T::TextArea => Value::text(NOTES[usize::try_from(dice % 6).unwrap_or(0)]),
-        T::Id | T::Address => Value::Null,
+        T::TextArea => Value::text(NOTES[usize::try_from(dice % NOTES.len() as u64).unwrap_or(0)]),
+        T::Id | T::Address | T::Reference => Value::Null,
         T::String => Value::text(&format!("{} {} {index}", word(4), word(16))),
     }
 }
@@ -247,8 +296,8 @@ mod tests {
         let place = contacts.place("AccountId").unwrap();
         let mut referred = 0;
         for record in contacts.records.values() {
-            if let Value::Text(id) = &record.0[place] {
-                assert!(organisation.objects["Account"].records.contains_key(&**id));
+            if let Some(key) = crate::salesforce::ids::key(record.raw(place)) {
+                assert!(organisation.objects["Account"].records.contains_key(&key));
                 referred += 1;
             }
         }

@@ -12,6 +12,7 @@ fn prefix(object: &str) -> &'static str {
         "Contact" => "003",
         "User" => "005",
         "Opportunity" => "006",
+        "OpportunityHistory" => "008",
         "Lead" => "00Q",
         "Task" => "00T",
         "Event" => "00U",
@@ -19,6 +20,19 @@ fn prefix(object: &str) -> &'static str {
         "Case" => "500",
         "Campaign" => "701",
         _ => "a00",
+    }
+}
+
+/// An id of 18 characters, as a key that takes no memory of its own.
+pub(super) type Key = [u8; 18];
+
+/// The key of an id, which may be given by its first 15 characters.
+#[must_use]
+pub(super) fn key(id: &str) -> Option<Key> {
+    match id.len() {
+        18 => id.as_bytes().try_into().ok(),
+        15 if id.is_ascii() => with_checksum(id).as_bytes().try_into().ok(),
+        _ => None,
     }
 }
 
@@ -66,5 +80,7 @@ mod tests {
         assert_ne!(id[3..], id_for("Contact", "Cancity")[3..]);
         assert_eq!((id.len(), &id[..3]), (18, "001"));
         assert_eq!(with_checksum(&id[..15]), id);
+        assert_eq!(key(&id[..15]), key(&id));
+        assert_eq!((key(&id).map(|key| key.to_vec()), key("short")), (Some(id.into_bytes()), None));
     }
 }

@@ -1,213 +1,29 @@
-//! Owns what an organisation holds: objects, their fields, records and values, and how a value looks on the wire.
-//! Does not own where records come from, nor how they are asked for.
+//! Owns what an organisation holds: objects, their fields and records, what was deleted, and what is not yet to be seen.
+//! Does not own where records come from, how they are asked for, nor how a value looks on the wire.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use chrono::{DateTime, Duration, NaiveDate, Utc};
-use serde_json::{Map, Value as Json, json};
+use chrono::{DateTime, Duration, Utc};
+use serde_json::{Value as Json, json};
 
-/// What Salesforce calls the type of a field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FieldType {
-    /// The record's own id.
-    Id,
-    /// Text on one line.
-    String,
-    /// Text on many lines.
-    TextArea,
-    /// One value of a list.
-    Picklist,
-    /// Several values of a list, joined by `;`.
-    MultiPicklist,
-    /// A telephone number.
-    Phone,
-    /// An e-mail address.
-    Email,
-    /// A web address.
-    Url,
-    /// The id of another record.
-    Reference,
-    /// Never null.
-    Boolean,
-    /// A whole number.
-    Int,
-    /// A number with a fraction.
-    Double,
-    /// Money.
-    Currency,
-    /// A share of a hundred.
-    Percent,
-    /// A day.
-    Date,
-    /// An instant, in whole seconds.
-    Datetime,
-    /// A compound of the fields that share its prefix.
-    Address,
-}
+use super::{
+    field::{Field, SYSTEM_FIELDS},
+    ids::{Key, key},
+    record::{CREATED, ID, IS_DELETED, LAST_MODIFIED, Record, SYSTEM_MODSTAMP, Value, empty_record, parse},
+};
 
-impl FieldType {
-    /// The name in describe.
-    #[must_use]
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Id => "id",
-            Self::String => "string",
-            Self::TextArea => "textarea",
-            Self::Picklist => "picklist",
-            Self::MultiPicklist => "multipicklist",
-            Self::Phone => "phone",
-            Self::Email => "email",
-            Self::Url => "url",
-            Self::Reference => "reference",
-            Self::Boolean => "boolean",
-            Self::Int => "int",
-            Self::Double => "double",
-            Self::Currency => "currency",
-            Self::Percent => "percent",
-            Self::Date => "date",
-            Self::Datetime => "datetime",
-            Self::Address => "address",
-        }
-    }
-
-    fn length(self) -> u32 {
-        match self {
-            Self::Id | Self::Reference => 18,
-            Self::TextArea => 32_000,
-            Self::MultiPicklist => 4_099,
-            Self::Phone => 40,
-            Self::Email => 80,
-            Self::String | Self::Picklist | Self::Url => 255,
-            _ => 0,
-        }
-    }
-
-    fn precision_and_scale(self) -> (u32, u32) {
-        match self {
-            Self::Double | Self::Currency => (18, 2),
-            Self::Percent => (5, 2),
-            _ => (0, 0),
-        }
-    }
-}
-
-/// One field of an object.
-#[derive(Clone, Debug)]
-pub(super) struct Field {
-    /// The API name.
-    pub name: String,
-    /// Its type.
-    pub field_type: FieldType,
-    /// A formula: its value moves without the record's modification stamp.
-    pub calculated: bool,
-    /// The compound this field is a part of.
-    pub compound: Option<String>,
-    /// Taken out of describe and of queries, as by a loss of permission.
-    pub hidden: bool,
-}
-
-impl Field {
-    /// A field that is neither calculated nor part of a compound.
-    #[must_use]
-    pub(super) fn new(name: &str, field_type: FieldType) -> Self {
-        Self { name: name.to_owned(), field_type, calculated: false, compound: None, hidden: false }
-    }
-
-    fn describe(&self) -> Json {
-        let (precision, scale) = self.field_type.precision_and_scale();
-        let nillable =
-            self.field_type != FieldType::Boolean && !SYSTEM_FIELDS.iter().any(|(name, _)| *name == self.name);
-        json!({
-            "name": self.name, "label": self.name.trim_end_matches("__c").replace('_', " "),
-            "type": self.field_type.name(), "nillable": nillable, "length": self.field_type.length(),
-            "digits": if self.field_type == FieldType::Int { 9 } else { 0 }, "precision": precision, "scale": scale,
-            "calculated": self.calculated, "compoundFieldName": self.compound, "custom": self.name.ends_with("__c"),
-            "filterable": self.field_type != FieldType::Address, "sortable": self.field_type != FieldType::Address,
-        })
-    }
-}
-
-/// The fields of every object, at these places in every record.
-pub(super) const SYSTEM_FIELDS: [(&str, FieldType); 5] = [
-    ("Id", FieldType::Id),
-    ("IsDeleted", FieldType::Boolean),
-    ("CreatedDate", FieldType::Datetime),
-    ("LastModifiedDate", FieldType::Datetime),
-    ("SystemModstamp", FieldType::Datetime),
-];
-
-const ID: usize = 0;
-const IS_DELETED: usize = 1;
-const LAST_MODIFIED: usize = 3;
-const SYSTEM_MODSTAMP: usize = 4;
-
-/// One value of a record.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
-    /// No value; Salesforce keeps no empty string either.
-    Null,
-    /// True or false.
-    Bool(bool),
-    /// A whole number.
-    Int(i64),
-    /// Any other number.
-    Double(f64),
-    /// Text, ids and pick-lists.
-    Text(Box<str>),
-    /// A day.
-    Date(NaiveDate),
-    /// An instant, in whole seconds.
-    Datetime(DateTime<Utc>),
-}
-
-impl Value {
-    /// Text, or null if there is none.
-    #[must_use]
-    pub(super) fn text(text: &str) -> Self {
-        if text.is_empty() { Self::Null } else { Self::Text(text.into()) }
-    }
-
-    fn to_json(&self) -> Json {
-        match self {
-            Self::Null => Json::Null,
-            Self::Bool(value) => json!(value),
-            Self::Int(value) => json!(value),
-            Self::Double(value) => json!(value),
-            Self::Text(value) => json!(value),
-            Self::Date(value) => json!(value.format("%Y-%m-%d").to_string()),
-            Self::Datetime(value) => json!(wire_datetime(*value)),
-        }
-    }
-}
-
-/// An instant as REST writes it, `2024-09-24T03:26:07.000+0000`.
-#[must_use]
-pub(super) fn wire_datetime(at: DateTime<Utc>) -> String {
-    at.format("%Y-%m-%dT%H:%M:%S.000+0000").to_string()
-}
-
-/// The values of one record, in the order of its object's fields.
+/// A version of a record that becomes visible later than its stamp says.
 #[derive(Debug)]
-pub(super) struct Record(pub Box<[Value]>);
-
-impl Record {
-    /// The 18-character id.
-    #[must_use]
-    pub(super) fn id(&self) -> &str {
-        if let Value::Text(id) = &self.0[ID] { id } else { "" }
-    }
-
-    /// In the recycle bin.
-    #[must_use]
-    pub(super) fn is_deleted(&self) -> bool {
-        self.0[IS_DELETED] == Value::Bool(true)
-    }
-
-    /// When it changed last.
-    #[must_use]
-    pub(super) fn modified_at(&self) -> Option<DateTime<Utc>> {
-        if let Value::Datetime(at) = self.0[SYSTEM_MODSTAMP] { Some(at) } else { None }
-    }
+pub(super) struct Late {
+    /// From when on it is seen.
+    pub visible_at: DateTime<Utc>,
+    /// Which record.
+    pub key: Key,
+    /// What it is then.
+    pub record: Arc<Record>,
 }
 
 /// One object: its fields and its records by id.
@@ -215,10 +31,22 @@ impl Record {
 pub(super) struct Object {
     /// The API name.
     pub name: String,
-    /// System fields first.
+    /// System fields first. Fields are added at the end and never taken away: what is removed is hidden.
     pub fields: Vec<Field>,
     /// Every record, the deleted ones too. Readers share a record; a writer puts a new one in its place.
-    pub records: BTreeMap<String, Arc<Record>>,
+    pub records: BTreeMap<Key, Arc<Record>>,
+    /// Records that the user may not see any more.
+    pub unseen: BTreeMap<Key, Arc<Record>>,
+    /// Versions that are not yet to be seen.
+    pub late: Vec<Late>,
+    /// The log of deletions, hard ones too, which outlives the records: when, and which.
+    pub deletions: Vec<(DateTime<Utc>, Key)>,
+    /// Records that are gone without having stayed in the recycle bin.
+    pub purged: BTreeSet<Key>,
+    /// Records with a value that is not of its field's type.
+    pub damaged: BTreeSet<Key>,
+    /// When describe changed last.
+    pub described_at: DateTime<Utc>,
 }
 
 impl Object {
@@ -226,27 +54,39 @@ impl Object {
     #[must_use]
     pub(super) fn new(name: &str, fields: Vec<Field>) -> Self {
         let system = SYSTEM_FIELDS.iter().map(|(name, field_type)| Field::new(name, *field_type));
-        Self { name: name.to_owned(), fields: system.chain(fields).collect(), records: BTreeMap::new() }
+        Self {
+            name: name.to_owned(),
+            fields: system.chain(fields).collect(),
+            records: BTreeMap::new(),
+            unseen: BTreeMap::new(),
+            late: Vec::new(),
+            deletions: Vec::new(),
+            purged: BTreeSet::new(),
+            damaged: BTreeSet::new(),
+            described_at: first_instant(),
+        }
     }
 
     /// Adds a record whose own values are `values`, in the order of the fields given to [`Object::new`].
-    /// Answers false if the id is taken.
+    /// Answers false if the id is taken or is none.
     pub(super) fn insert(
         &mut self,
-        id: String,
+        id: &str,
         created_at: DateTime<Utc>,
         modified_at: DateTime<Utc>,
         values: Vec<Value>,
     ) -> bool {
-        let system = [
-            Value::text(&id),
+        let Some(key) = key(id) else { return false };
+        let mut all = Vec::with_capacity(SYSTEM_FIELDS.len() + values.len());
+        all.extend([
+            Value::text(id),
             Value::Bool(false),
             Value::Datetime(created_at),
             Value::Datetime(modified_at),
             Value::Datetime(modified_at),
-        ];
-        let record = Record(system.into_iter().chain(values).collect());
-        self.records.insert(id, Arc::new(record)).is_none()
+        ]);
+        all.extend(values);
+        self.records.insert(key, Arc::new(Record::new(&all))).is_none()
     }
 
     /// The place of a visible field; names ignore case, as in SOQL.
@@ -255,25 +95,80 @@ impl Object {
         self.fields.iter().position(|field| !field.hidden && field.name.eq_ignore_ascii_case(name))
     }
 
-    /// Puts `values` over the record `id`, or over an empty one, stamped `now`.
-    pub(super) fn put(&mut self, id: &str, values: Vec<(usize, Value)>, now: DateTime<Utc>) {
-        let empty =
-            |field: &Field| if field.field_type == FieldType::Boolean { Value::Bool(false) } else { Value::Null };
-        let mut new: Box<[Value]> = match self.records.get(id) {
-            Some(old) => old.0.clone(),
+    /// The places of all visible fields.
+    #[must_use]
+    pub(super) fn visible_places(&self) -> Vec<usize> {
+        (0..self.fields.len()).filter(|place| !self.fields[*place].hidden).collect()
+    }
+
+    /// The record `key` with `values` over it, or over an empty one, stamped `now`.
+    #[must_use]
+    pub(super) fn version(&self, key: Key, mut values: Vec<(usize, Value)>, now: DateTime<Utc>) -> Arc<Record> {
+        values.extend([(LAST_MODIFIED, Value::Datetime(now)), (SYSTEM_MODSTAMP, Value::Datetime(now))]);
+        Arc::new(match self.records.get(&key) {
+            Some(old) => old.with(&self.fields, &values),
             None => {
-                let mut new: Box<[Value]> = self.fields.iter().map(empty).collect();
-                new[ID] = Value::text(id);
-                new[2] = Value::Datetime(now);
-                new
+                values.push((ID, Value::text(&String::from_utf8_lossy(&key))));
+                if !values.iter().any(|(place, _)| *place == CREATED) {
+                    values.push((CREATED, Value::Datetime(now)));
+                }
+                empty_record(&self.fields, &values)
             }
-        };
-        for (place, value) in values {
-            new[place] = value;
+        })
+    }
+
+    /// Makes `record` the newest version. A version not yet to be seen is passed over: a newer one came.
+    pub(super) fn put(&mut self, record: Arc<Record>) {
+        let key = record.key();
+        self.late.retain(|late| late.key != key);
+        self.place_version(key, record);
+    }
+
+    fn place_version(&mut self, key: Key, record: Arc<Record>) {
+        let was_deleted = self.records.get(&key).is_some_and(|old| old.is_deleted());
+        match (was_deleted, record.is_deleted()) {
+            (false, true) => self.deletions.push((record.modified_at(), key)),
+            (true, false) => self.deletions.retain(|(_, deleted)| *deleted != key),
+            _ => {}
         }
-        new[LAST_MODIFIED] = Value::Datetime(now);
-        new[SYSTEM_MODSTAMP] = Value::Datetime(now);
-        self.records.insert(id.to_owned(), Arc::new(Record(new)));
+        if self.damaged.contains(&key) && !self.is_damaged(&record) {
+            self.damaged.remove(&key);
+        }
+        self.purged.remove(&key);
+        self.records.insert(key, record);
+    }
+
+    fn is_damaged(&self, record: &Record) -> bool {
+        let mut fields = self.fields.iter().enumerate();
+        fields.any(|(place, field)| parse(field.field_type, &record.text(place)).is_none())
+    }
+
+    /// Takes a record away for good: `logged` leaves a line in the log of deletions.
+    pub(super) fn purge(&mut self, key: Key, logged: bool, now: DateTime<Utc>) {
+        self.late.retain(|late| late.key != key);
+        if self.records.remove(&key).is_some() {
+            self.damaged.remove(&key);
+            self.purged.insert(key);
+            if logged && !self.deletions.iter().any(|(_, deleted)| *deleted == key) {
+                self.deletions.push((now, key));
+            }
+        }
+    }
+
+    /// Makes visible what is due by `now`; answers when the next is due.
+    pub(super) fn settle(&mut self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let (due, later) = std::mem::take(&mut self.late).into_iter().partition(|late| late.visible_at <= now);
+        self.late = later;
+        let due: Vec<Late> = due;
+        for late in due {
+            self.place_version(late.key, late.record);
+        }
+        self.late.iter().map(|late| late.visible_at).min()
+    }
+
+    /// Notes that describe changed: its stamp moves by a whole second at least, as HTTP compares whole seconds.
+    pub(super) fn described_anew(&mut self, now: DateTime<Utc>) {
+        self.described_at = now.max(self.described_at + Duration::seconds(1));
     }
 
     /// The describe of this object.
@@ -294,23 +189,10 @@ impl Object {
         })
     }
 
-    /// One value as REST writes it.
+    /// The change that puts a record into the recycle bin, or takes it out.
     #[must_use]
-    pub(super) fn wire_value(&self, record: &Record, place: usize) -> Json {
-        let field = &self.fields[place];
-        if field.field_type != FieldType::Address {
-            return record.0[place].to_json();
-        }
-        let prefix = field.name.trim_end_matches("Address");
-        let mut address = Map::new();
-        for (part, value) in self.fields.iter().zip(&record.0) {
-            if part.compound.as_deref() == Some(&field.name) {
-                let name = part.name.trim_start_matches(prefix);
-                let name = name[..1].to_lowercase() + &name[1..];
-                address.insert(name, value.to_json());
-            }
-        }
-        if address.values().all(Json::is_null) { Json::Null } else { Json::Object(address) }
+    pub(super) fn deletion(deleted: bool) -> (usize, Value) {
+        (IS_DELETED, Value::Bool(deleted))
     }
 }
 
@@ -319,6 +201,8 @@ impl Object {
 pub(super) struct Organisation {
     /// Objects by API name.
     pub objects: BTreeMap<String, Object>,
+    /// Objects that are gone, and may come back.
+    pub gone: BTreeMap<String, Object>,
 }
 
 impl Organisation {
@@ -327,14 +211,23 @@ impl Organisation {
     pub(super) fn object(&self, name: &str) -> Option<&Object> {
         self.objects.get(name).or_else(|| self.objects.values().find(|object| object.name.eq_ignore_ascii_case(name)))
     }
+
+    /// Makes visible what is due by `now`; answers when the next is due.
+    pub(super) fn settle(&mut self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.objects.values_mut().filter_map(|object| object.settle(now)).min()
+    }
+}
+
+/// Before every invented record. Fixed, so that the same organisation comes out on any day; in the past, so that any
+/// window of today includes it.
+fn first_instant() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_704_067_200, 0).unwrap_or_default()
 }
 
 /// When a record with no time of its own was made and changed, by its place: seven share each second, as imports do.
 #[must_use]
 pub(super) fn stamps(place: u64, spread_secs: i64) -> (DateTime<Utc>, DateTime<Utc>) {
-    // Fixed, so that the same organisation comes out on any day; in the past, so that any window of today includes it.
-    let first = DateTime::from_timestamp(1_704_067_200, 0).unwrap_or_default();
     let group = i64::try_from(place / 7).unwrap_or(i64::MAX);
-    let modified = first + Duration::seconds(group.saturating_mul(spread_secs.max(1)));
+    let modified = first_instant() + Duration::seconds(group.saturating_mul(spread_secs.max(1)));
     (modified - Duration::seconds(group % 90 * 86_400), modified)
 }

@@ -77,10 +77,22 @@ impl Refusal {
         Self::new(StatusCode::FORBIDDEN, "REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.")
     }
 
+    /// The results of a bulk job are for the version only that made the job.
+    #[must_use]
+    pub(super) fn other_version() -> Self {
+        Self::new(StatusCode::CONFLICT, "INVALID_VERSION", "The API version differs from the one that created the job")
+    }
+
+    /// The body of the answer.
+    #[must_use]
+    pub(super) fn body(&self) -> Json {
+        json!([{ "message": self.message, "errorCode": self.code }])
+    }
+
     /// The answer.
     #[must_use]
     pub(super) fn answer(&self) -> Response<Body> {
-        json_answer(self.status, &json!([{ "message": self.message, "errorCode": self.code }]))
+        json_answer(self.status, &self.body())
     }
 }
 

@@ -3,22 +3,23 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicI64},
 };
 
-use chrono::{DateTime, Utc};
-use serde_json::{Map, Value as Json, json};
+use serde_json::json;
 
 use super::{
-    Options, evaluate,
+    Options, bulk, evaluate,
     fault::{Call, Faults},
     ids::id_for,
     jwt::SigningKey,
     oauth::Grants,
-    organisation::{Object, Organisation, Record, wire_datetime},
+    organisation::{Object, Organisation},
+    record::Record,
     reply::Refusal,
     soql,
     usage::Usage,
+    values,
 };
 
 /// The newest version served.
@@ -51,7 +52,7 @@ pub struct Stats {
 /// A query whose further pages can be asked for: it shows the records as they were when it began.
 struct Cursor {
     object: String,
-    names: Vec<(String, usize)>,
+    places: Vec<usize>,
     records: Vec<Arc<Record>>,
     page_size: usize,
 }
@@ -72,8 +73,11 @@ pub(super) struct Service {
     pub(super) grants: Mutex<Grants>,
     pub(super) usage: Mutex<Usage>,
     pub(super) signing_key: Option<SigningKey>,
-    /// Tells the cursors of one run from those of another.
-    run: String,
+    /// Tells the cursors and jobs of one run from those of another.
+    pub(super) run: String,
+    pub(super) bulk: bulk::Jobs,
+    /// When something invisible so far becomes visible, in milliseconds of the epoch.
+    pub(super) late_due_ms: AtomicI64,
     state: Mutex<State>,
 }
 
@@ -86,6 +90,8 @@ impl Service {
             usage: Mutex::new(Usage::new(&options)),
             signing_key: options.jwt_public_key.as_deref().map(SigningKey::read).transpose()?,
             run: uuid::Uuid::new_v4().simple().to_string(),
+            bulk: bulk::Jobs::default(),
+            late_due_ms: AtomicI64::new(i64::MAX),
             state: Mutex::new(State::default()),
             options,
         })
@@ -100,7 +106,7 @@ impl Service {
     }
 
     pub(super) fn stats(&self) -> Stats {
-        let usage = self.usage_seen(Utc::now());
+        let usage = self.usage_seen(chrono::Utc::now());
         Stats {
             api_used: usage.admitted,
             refused_daily: usage.refused_daily,
@@ -115,10 +121,6 @@ impl Service {
         *self.state().stats.calls.entry(call).or_default() += 1;
     }
 
-    pub(super) fn read(&self) -> std::sync::RwLockReadGuard<'_, Organisation> {
-        self.organisation.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The first page of a query.
     pub(super) fn query(
         &self,
@@ -126,18 +128,19 @@ impl Service {
         text: &str,
         all: bool,
         page_size: Option<usize>,
-    ) -> Result<Json, Refusal> {
+    ) -> Result<Vec<u8>, Refusal> {
         let malformed = |message| Refusal::new(axum::http::StatusCode::BAD_REQUEST, "MALFORMED_QUERY", message);
         let query = soql::parse(text).map_err(malformed)?;
         let organisation = self.read();
         let object = organisation.object(&query.from).ok_or_else(|| Refusal::no_object(&query.from))?;
-        let found = evaluate::run(object, &query, all)?;
+        let found = evaluate::run(object, &query, all, chrono::Utc::now())?;
         if query.fields.is_empty() {
-            return Ok(json!({ "totalSize": found.records.len(), "done": true, "records": [] }));
+            let counted = json!({ "totalSize": found.records.len(), "done": true, "records": [] });
+            return Ok(counted.to_string().into_bytes());
         }
-        let names = found.places.iter().map(|place| (object.fields[*place].name.clone(), *place)).collect();
         let page_size = page_size.unwrap_or(usize::MAX).min(self.options.page_size).max(PAGE_SIZE_MIN);
-        let cursor = Arc::new(Cursor { object: object.name.clone(), names, records: found.records, page_size });
+        let cursor =
+            Arc::new(Cursor { object: object.name.clone(), places: found.places, records: found.records, page_size });
         let mut id = String::new();
         if cursor.records.len() > page_size {
             let mut state = self.state();
@@ -155,7 +158,7 @@ impl Service {
     }
 
     /// A further page; `locator` is `<cursor>-<offset>`.
-    pub(super) fn next_page(&self, version: &str, locator: &str) -> Result<Json, Refusal> {
+    pub(super) fn next_page(&self, version: &str, locator: &str) -> Result<Vec<u8>, Refusal> {
         let (id, offset) = locator.rsplit_once('-').ok_or_else(Refusal::no_cursor)?;
         let offset: usize = offset.parse().map_err(|_| Refusal::no_cursor())?;
         let cursor = self.state().cursors.get(id).cloned().ok_or_else(Refusal::no_cursor)?;
@@ -167,42 +170,30 @@ impl Service {
         Ok(self.page(version, object, &cursor, id, offset))
     }
 
-    fn page(&self, version: &str, object: &Object, cursor: &Cursor, id: &str, offset: usize) -> Json {
+    fn page(&self, version: &str, object: &Object, cursor: &Cursor, id: &str, offset: usize) -> Vec<u8> {
         let end = offset.saturating_add(cursor.page_size).min(cursor.records.len());
         let base = format!("/services/data/{version}");
-        let record = |record: &Arc<Record>| {
-            let mut wire = Map::new();
-            let url = format!("{base}/sobjects/{}/{}", object.name, record.id());
-            wire.insert("attributes".to_owned(), json!({ "type": object.name, "url": url }));
-            for (name, place) in &cursor.names {
-                wire.insert(name.clone(), object.wire_value(record, *place));
-            }
-            Json::Object(wire)
-        };
-        let records: Vec<Json> = cursor.records[offset..end].iter().map(record).collect();
-        let mut state = self.state();
-        state.stats.pages += 1;
-        state.stats.records += records.len() as u64;
         let done = end == cursor.records.len();
-        let mut page = json!({ "totalSize": cursor.records.len(), "done": done, "records": records });
+        let mut page = format!("{{\"totalSize\":{},\"done\":{done},", cursor.records.len()).into_bytes();
         if !done {
-            page["nextRecordsUrl"] = json!(format!("{base}/query/{id}-{end}"));
+            page.extend_from_slice(format!("\"nextRecordsUrl\":\"{base}/query/{id}-{end}\",").as_bytes());
         }
+        page.extend_from_slice(b"\"records\":[");
+        for (index, record) in cursor.records[offset..end].iter().enumerate() {
+            if index > 0 {
+                page.push(b',');
+            }
+            values::write_record(&mut page, object, record, &cursor.places, Some(&base));
+        }
+        page.extend_from_slice(b"]}");
+        self.sent(end - offset);
         page
     }
 
-    /// The records that went to the recycle bin from `start` until before `end`.
-    pub(super) fn deleted(&self, object: &str, start: DateTime<Utc>, end: DateTime<Utc>) -> Result<Json, Refusal> {
-        let organisation = self.read();
-        let object = organisation.object(object).ok_or_else(Refusal::not_found)?;
-        let deleted = object.records.values().filter(|record| record.is_deleted()).filter_map(|record| {
-            let at = record.modified_at().filter(|at| (start..end).contains(at))?;
-            Some(json!({ "id": record.id(), "deletedDate": wire_datetime(at) }))
-        });
-        Ok(json!({
-            "deletedRecords": deleted.collect::<Vec<_>>(),
-            "earliestDateAvailable": wire_datetime(Utc::now() - chrono::Duration::days(15)),
-            "latestDateCovered": wire_datetime(end.min(Utc::now())),
-        }))
+    /// Counts a page of records.
+    pub(super) fn sent(&self, records: usize) {
+        let mut state = self.state();
+        state.stats.pages += 1;
+        state.stats.records += records as u64;
     }
 }

@@ -1,9 +1,15 @@
 //! Owns the grammar of the queries that the simulated Salesforce understands. Does not own what they find.
 //!
-//! `SELECT a, b FROM X [WHERE e] [ORDER BY a [ASC|DESC], b] [LIMIT n]` and `SELECT COUNT() FROM X [WHERE e]`, where `e` is
-//! conditions with `= != < <= > >= IN NOT IN`, joined by AND, OR, NOT and parentheses.
+//! `SELECT a, b FROM X [WHERE e] [ORDER BY a [ASC|DESC] [NULLS FIRST|LAST], b] [LIMIT n] [OFFSET n]` and `SELECT COUNT() FROM X
+//! [WHERE e]`, where `e` is conditions with `= != < <= > >= LIKE IN NOT IN`, joined by AND, OR, NOT and parentheses.
 
 use chrono::{DateTime, NaiveDate, Utc};
+
+use super::{
+    record::decimal,
+    soql_dates,
+    soql_lex::{Token, tokens},
+};
 
 /// Parentheses nest no deeper, so that a query cannot exhaust the stack.
 const DEPTH_MAX: usize = 32;
@@ -17,10 +23,23 @@ pub(super) struct Query {
     pub from: String,
     /// The condition.
     pub filter: Option<Filter>,
-    /// Fields, and whether each descends.
-    pub order: Vec<(String, bool)>,
+    /// Fields, and how each orders.
+    pub order: Vec<Order>,
     /// The most records.
     pub limit: Option<usize>,
+    /// How many records are passed over first.
+    pub offset: Option<usize>,
+}
+
+/// One field of ORDER BY.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Order {
+    /// The field.
+    pub field: String,
+    /// From the greatest down.
+    pub descends: bool,
+    /// Nulls after all else.
+    pub nulls_last: bool,
 }
 
 /// A condition.
@@ -34,6 +53,8 @@ pub(super) enum Filter {
     Not(Box<Filter>),
     /// A field is compared with a value.
     Compare(String, Operator, Literal),
+    /// A text is like a pattern.
+    Like(String, String),
     /// A field has one of the values, or with `true` none of them.
     In(String, bool, Vec<Literal>),
 }
@@ -54,23 +75,18 @@ pub(super) enum Operator {
 pub(super) enum Literal {
     /// In single quotes.
     Text(String),
-    /// With or without a fraction.
-    Number(f64),
+    /// With or without a fraction, as it was written.
+    Number(String),
     /// `2024-09-24`.
     Date(NaiveDate),
     /// `2024-09-24T03:26:07Z`, never in quotes.
     Datetime(DateTime<Utc>),
+    /// Days by a word, as `LAST_N_DAYS:7`: the word in upper case, and the number after it.
+    Days(String, Option<u32>),
     /// `true` or `false`.
     Bool(bool),
     /// `null`.
     Null,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Token {
-    Word(String),
-    Text(String),
-    Sign(&'static str),
 }
 
 /// Reads a query.
@@ -84,54 +100,6 @@ pub(super) fn parse(text: &str) -> Result<Query, String> {
         None => Ok(query),
         Some(_) => Err(parser.unexpected()),
     }
-}
-
-fn tokens(text: &str) -> Result<Vec<Token>, String> {
-    let mut tokens = Vec::new();
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        if first.is_whitespace() {
-            rest = &rest[first.len_utf8()..];
-        } else if first == '\'' {
-            let (value, after) = quoted(&rest[1..])?;
-            tokens.push(Token::Text(value));
-            rest = after;
-        } else if let Some(sign) =
-            ["<=", ">=", "!=", "<>", "=", "<", ">", "(", ")", ","].iter().find(|sign| rest.starts_with(**sign))
-        {
-            tokens.push(Token::Sign(sign));
-            rest = &rest[sign.len()..];
-        } else {
-            let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | ':' | '-' | '+');
-            let end = rest.find(|c| !legal(c)).unwrap_or(rest.len());
-            if end == 0 {
-                return Err(format!("line 1: unexpected char: '{first}'"));
-            }
-            tokens.push(Token::Word(rest[..end].to_owned()));
-            rest = &rest[end..];
-        }
-    }
-    Ok(tokens)
-}
-
-/// The text up to the closing quote, and what follows it.
-fn quoted(text: &str) -> Result<(String, &str), String> {
-    let mut value = String::new();
-    let mut chars = text.char_indices();
-    while let Some((at, char)) = chars.next() {
-        match char {
-            '\'' => return Ok((value, &text[at + 1..])),
-            '\\' => match chars.next().map(|(_, escaped)| escaped) {
-                Some('n' | 'N') => value.push('\n'),
-                Some('r' | 'R') => value.push('\r'),
-                Some('t' | 'T') => value.push('\t'),
-                Some(escaped @ ('\\' | '\'' | '"' | '_' | '%')) => value.push(escaped),
-                _ => return Err("illegal escape in a string literal".to_owned()),
-            },
-            _ => value.push(char),
-        }
-    }
-    Err("a string literal does not end".to_owned())
 }
 
 struct Parser {
@@ -148,7 +116,7 @@ impl Parser {
     fn unexpected(&self) -> String {
         match self.peek() {
             Some(Token::Word(word)) => format!("unexpected token: '{word}'"),
-            Some(Token::Text(text)) => format!("unexpected token: '{text}'"),
+            Some(Token::Text(text, _)) => format!("unexpected token: '{text}'"),
             Some(Token::Sign(sign)) => format!("unexpected token: '{sign}'"),
             None => "unexpected token: <EOF>".to_owned(),
         }
@@ -208,23 +176,30 @@ impl Parser {
             loop {
                 let field = self.word()?;
                 let descends = !self.keyword("ASC") && self.keyword("DESC");
-                order.push((field, descends));
+                let mut nulls_last = false;
+                if self.keyword("NULLS") {
+                    nulls_last = self.keyword("LAST");
+                    let said = nulls_last || self.keyword("FIRST");
+                    self.expect(said)?;
+                }
+                order.push(Order { field, descends, nulls_last });
                 if !self.sign(",") {
                     break;
                 }
             }
         }
-        let limit = if self.keyword("LIMIT") { Some(self.limit()?) } else { None };
-        Ok(Query { fields, from, filter, order, limit })
+        let limit = if self.keyword("LIMIT") { Some(self.number()?) } else { None };
+        let offset = if self.keyword("OFFSET") { Some(self.number()?) } else { None };
+        Ok(Query { fields, from, filter, order, limit, offset })
     }
 
-    fn limit(&mut self) -> Result<usize, String> {
-        let limit = match self.peek() {
+    fn number(&mut self) -> Result<usize, String> {
+        let number = match self.peek() {
             Some(Token::Word(word)) => word.parse().map_err(|_| self.unexpected())?,
             _ => return Err(self.unexpected()),
         };
         self.at += 1;
-        Ok(limit)
+        Ok(number)
     }
 
     /// AND and OR do not mix without parentheses, as in SOQL.
@@ -275,6 +250,12 @@ impl Parser {
             self.expect(closed)?;
             return Ok(Filter::In(field, not, values));
         }
+        if !not && self.keyword("LIKE") {
+            let Some(Token::Text(_, pattern)) = self.peek() else { return Err(self.unexpected()) };
+            let pattern = pattern.clone();
+            self.at += 1;
+            return Ok(Filter::Like(field, pattern));
+        }
         let operator = match self.peek() {
             Some(Token::Sign("=")) => Operator::Equal,
             Some(Token::Sign("!=" | "<>")) => Operator::NotEqual,
@@ -291,7 +272,7 @@ impl Parser {
 
     fn literal(&mut self) -> Result<Literal, String> {
         let literal = match self.peek() {
-            Some(Token::Text(text)) => Literal::Text(text.clone()),
+            Some(Token::Text(text, _)) => Literal::Text(text.clone()),
             Some(Token::Word(word)) => match bare(word) {
                 Some(literal) => literal,
                 None => return Err(self.unexpected()),
@@ -319,8 +300,15 @@ fn bare(word: &str) -> Option<Literal> {
     if let Ok(datetime) = datetime {
         return Some(Literal::Datetime(datetime.to_utc()));
     }
-    let number = word.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.'));
-    word.parse().ok().filter(|_| number).map(Literal::Number)
+    if let Some(number) = decimal(word.trim_start_matches('+')) {
+        return Some(Literal::Number(number.into()));
+    }
+    let upper = word.to_ascii_uppercase();
+    let (name, count) = match upper.split_once(':') {
+        Some((name, count)) => (name, Some(count.parse().ok()?)),
+        None => (upper.as_str(), None),
+    };
+    soql_dates::is_known(name, count).then(|| Literal::Days(name.to_owned(), count))
 }
 
 #[cfg(test)]
@@ -331,15 +319,22 @@ mod tests {
     fn reads_everything() {
         let query = parse(
             "select Id, Name FROM Account WHERE (SystemModstamp > 2024-01-02T03:04:05.000+0000 OR (SystemModstamp = \
-             2024-01-02T03:04:05Z AND Id > '001')) AND Name NOT IN ('a\\'b', null) AND N >= -1.5 ORDER BY Id, Name desc LIMIT 5",
+             2024-01-02T03:04:05Z AND Id > '001')) AND Name NOT IN ('a\\'b', null) AND N >= -1.5 ORDER BY Id, Name desc nulls last LIMIT 5 OFFSET 7",
         )
         .unwrap();
         assert_eq!(query.fields, ["Id", "Name"]);
-        assert_eq!(query.order, [("Id".to_owned(), false), ("Name".to_owned(), true)]);
-        assert_eq!(query.limit, Some(5));
+        let order = |field: &str, last| Order { field: field.to_owned(), descends: last, nulls_last: last };
+        assert_eq!(query.order, [order("Id", false), order("Name", true)]);
+        assert_eq!((query.limit, query.offset), (Some(5), Some(7)));
         let Some(Filter::And(all)) = query.filter else { panic!("not a conjunction") };
         assert_eq!(all[1], Filter::In("Name".into(), true, vec![Literal::Text("a'b".into()), Literal::Null]));
-        assert_eq!(all[2], Filter::Compare("N".into(), Operator::GreaterOrEqual, Literal::Number(-1.5)));
+        assert_eq!(all[2], Filter::Compare("N".into(), Operator::GreaterOrEqual, Literal::Number("-1.5".into())));
+        let query =
+            parse("SELECT Id FROM X WHERE Name LIKE 'a\\%%' OR Made = last_n_days:7 OR NOT Made > TODAY").unwrap();
+        let Some(Filter::Or(any)) = query.filter else { panic!("not a disjunction") };
+        assert_eq!(any[0], Filter::Like("Name".into(), "a\\%%".into()));
+        let days = Literal::Days("LAST_N_DAYS".into(), Some(7));
+        assert_eq!(any[1], Filter::Compare("Made".into(), Operator::Equal, days));
     }
 
     #[test]
@@ -356,7 +351,9 @@ mod tests {
             "SELECT Id FROM X WHERE a = 1 AND b = 2 OR c = 3",
             "SELECT Id FROM X; DROP",
             "SELECT Id, id FROM X",
-            "SELECT Id FROM X WHERE a LIKE 'b%'",
+            "SELECT Id FROM X WHERE a LIKE 5",
+            "SELECT Id FROM X WHERE a = LAST_N_DAYS",
+            "SELECT Id FROM X ORDER BY Id NULLS",
             "SELECT Id FROM X WHERE a = b",
             "SELECT COUNT(), Id FROM X",
             "SELECT * FROM X",

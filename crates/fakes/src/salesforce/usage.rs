@@ -188,11 +188,12 @@ impl Service {
     /// The answer to the call for the limits.
     pub(super) fn limits(&self, now: DateTime<Utc>) -> Json {
         let seen = self.usage_seen(now);
+        let (jobs, made) = (self.options.daily_bulk_jobs, self.bulk.made());
         let whole = |max: u64| json!({ "Max": max, "Remaining": max });
         json!({
             "DailyApiRequests": { "Max": seen.daily_limit, "Remaining": seen.daily_limit.saturating_sub(seen.used) },
             "DailyBulkApiBatches": whole(15_000),
-            "DailyBulkV2QueryJobs": whole(10_000),
+            "DailyBulkV2QueryJobs": { "Max": jobs, "Remaining": jobs.saturating_sub(made) },
             "DailyBulkV2QueryFileStorageMB": whole(976_562),
             "DataStorageMB": whole(1_024),
             "FileStorageMB": whole(1_024),
