@@ -2,10 +2,13 @@
 //! on request. Does not own writes through the API, permissions, or durability (a restart forgets all but the seed).
 
 mod admin;
+mod admin_data;
 mod bulk;
 mod bulk_pages;
 mod composite;
 mod damage;
+mod data_fault;
+mod digest;
 mod evaluate;
 mod fault;
 mod field;
@@ -15,7 +18,9 @@ mod http;
 mod ids;
 mod jwt;
 mod mutate;
+mod mutations;
 mod oauth;
+mod one;
 mod organisation;
 mod pages;
 mod record;
@@ -48,9 +53,12 @@ use chrono::Utc;
 use serde_json::{Map, Value};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
 
+pub use data_fault::{DataFault, DataOrder, Struck};
+pub use digest::{Digest, Sum};
 pub use fault::{Call, Fault, Order, WIRE_FAULTS};
 pub use ids::{id_for, with_checksum};
 pub use mutate::{Damage, Merge, Mutated, Mutation, NewField};
+pub use mutations::{Kind, Made, Mutations};
 pub use service::{API_VERSION, Stats};
 pub use usage::{UsageChange, UsageSeen};
 
@@ -66,6 +74,17 @@ pub enum Content {
     Generated {
         /// Over all objects.
         records: u64,
+        /// Of the dice.
+        seed: u64,
+    },
+    /// One invented object of any size, for measuring: 25 columns make a record of about 1 KB.
+    One {
+        /// Its API name; what it has of its own is filled up to the number of columns.
+        object: String,
+        /// How many.
+        records: u64,
+        /// How many fields, compounds not counted.
+        columns: usize,
         /// Of the dice.
         seed: u64,
     },
@@ -94,6 +113,12 @@ pub struct Options {
     pub daily_bulk_jobs: u64,
     /// Objects that the Bulk API does not know.
     pub without_bulk: Vec<String>,
+    /// Changes by dice in a second, while the server runs.
+    pub mutations_per_s: u64,
+    /// Of these dice.
+    pub mutation_seed: u64,
+    /// How far a late or back-dated change reaches at most.
+    pub mutation_late_secs_max: u32,
     /// Each refresh token is good once, and the reply carries the next.
     pub rotate_refresh_tokens: bool,
     /// The only client id taken.
@@ -134,6 +159,9 @@ impl Default for Options {
             bulk_delay_ms: 20,
             daily_bulk_jobs: 10_000,
             without_bulk: Vec::new(),
+            mutations_per_s: 0,
+            mutation_seed: 0,
+            mutation_late_secs_max: 600,
             rotate_refresh_tokens: false,
             client_id: "fake-client".to_owned(),
             client_secret: "fake-secret".to_owned(),
@@ -169,6 +197,7 @@ impl FakeSalesforce {
         let content = options.content.clone();
         let made = tokio::task::spawn_blocking(move || match content {
             Content::Generated { records, seed } => Ok(generate::generate(records, seed)),
+            Content::One { object, records, columns, seed } => Ok(one::one(&object, records, columns, seed)),
             Content::Folder(folder) => folder::read(&folder),
         });
         let organisation = made.await.context("the organisation was not made")??;
@@ -185,11 +214,15 @@ impl FakeSalesforce {
             .merge(admin::routes())
             .route("/_truth/{object}", get(admin::truth))
             .route("/_mutate", post(admin::mutate))
+            .merge(admin_data::routes())
             .fallback(http::data)
             .with_state(Arc::clone(&service))
             .into_make_service_with_connect_info::<wire::Line>();
         let listener = wire::WireListener::new(listener, tls);
         let (stop, mut stopped) = watch::channel(false);
+        if service.options.mutations_per_s > 0 {
+            tokio::spawn(mutations::stream(Arc::clone(&service), stopped.clone()));
+        }
         let task = tokio::spawn(async move {
             let end = async move { drop(stopped.wait_for(|stop| *stop).await) };
             if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(end).await {
@@ -263,6 +296,31 @@ impl FakeSalesforce {
     /// An object, a field or a record is not there, or a value does not fit; nothing is changed then.
     pub fn mutate(&self, mutation: &Mutation) -> anyhow::Result<Mutated> {
         mutate::change(&self.service, mutation, Utc::now()).map_err(anyhow::Error::msg)
+    }
+
+    /// Changes by dice.
+    #[must_use]
+    pub fn mutate_by_dice(&self, asked: &Mutations) -> Made {
+        mutations::run(&self.service, asked, Utc::now())
+    }
+
+    /// Damages the data.
+    ///
+    /// # Errors
+    /// There is no such object, or nothing in it that can be hit.
+    pub fn data_fault(&self, order: &DataOrder) -> anyhow::Result<Struck> {
+        data_fault::strike(&self.service, order, Utc::now()).map_err(anyhow::Error::msg)
+    }
+
+    /// Makes visible at once what is late.
+    pub fn settle(&self) {
+        admin_data::make_all_visible(&self.service);
+    }
+
+    /// The digest of an object over all its fields or over some; none if there is no such object or field.
+    #[must_use]
+    pub fn digest(&self, object: &str, fields: Option<&[String]>) -> Option<Digest> {
+        digest::of_object(&self.service, object, fields)
     }
 
     /// Ends every session; the refresh token stays good.

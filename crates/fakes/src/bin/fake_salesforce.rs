@@ -16,6 +16,18 @@ struct Arguments {
     /// How many records to invent, over all objects.
     #[arg(long, default_value_t = 1_000, conflicts_with = "org_data")]
     records: u64,
+    /// Invent all of them in this object only, as wide as `--columns` says.
+    #[arg(long, conflicts_with = "org_data")]
+    object: Option<String>,
+    /// How many fields that object has; 25 make about 1 KB.
+    #[arg(long, default_value_t = 25, requires = "object")]
+    columns: usize,
+    /// Changes by dice in a second, while the server runs.
+    #[arg(long, default_value_t = 0)]
+    mutations_per_s: u64,
+    /// How far a late or back-dated change reaches at most.
+    #[arg(long, default_value_t = 600)]
+    mutation_late_secs_max: u32,
     /// A folder of CSV files with its organisation.toml, instead of invented records.
     #[arg(long)]
     org_data: Option<PathBuf>,
@@ -79,9 +91,11 @@ struct Arguments {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let mut terminated = signal(SignalKind::terminate())?;
-    let content = match arguments.org_data {
-        Some(folder) => Content::Folder(folder),
-        None => Content::Generated { records: arguments.records, seed: arguments.seed },
+    let (records, columns, seed) = (arguments.records, arguments.columns, arguments.seed);
+    let content = match (arguments.org_data, arguments.object) {
+        (Some(folder), _) => Content::Folder(folder),
+        (None, Some(object)) => Content::One { object, records, columns, seed },
+        (None, None) => Content::Generated { records, seed },
     };
     let jwt_public_key = match arguments.jwt_public_key {
         Some(file) => {
@@ -97,6 +111,9 @@ async fn main() -> anyhow::Result<()> {
         daily_limit: arguments.daily_limit,
         bulk_page_records: arguments.bulk_page_records,
         bulk_delay_ms: arguments.bulk_delay_ms,
+        mutations_per_s: arguments.mutations_per_s,
+        mutation_seed: seed,
+        mutation_late_secs_max: arguments.mutation_late_secs_max,
         rotate_refresh_tokens: arguments.rotate_refresh_tokens,
         client_id: arguments.client_id,
         client_secret: arguments.client_secret,

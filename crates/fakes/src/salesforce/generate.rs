@@ -192,7 +192,9 @@ fn share(place: usize, records: u64) -> u64 {
     until(place + 1) - until(place)
 }
 
-fn key(seed: u64, place: u64) -> String {
+/// What the id of a record is made of.
+#[must_use]
+pub(super) fn key(seed: u64, place: u64) -> String {
     format!("{seed}/{place}")
 }
 
@@ -213,6 +215,26 @@ pub(super) fn generate(records: u64, seed: u64) -> Organisation {
         organisation.objects.insert((*name).to_owned(), object);
     }
     organisation
+}
+
+/// The fields of an object that is known here, at most `own` of them without compounds, and what fills them in a record.
+pub(super) fn object(
+    name: &str,
+    records: u64,
+    own: usize,
+) -> (Vec<Field>, impl Fn(u64, u64, &mut StdRng, &mut Vec<Value>)) {
+    let all = OBJECTS.iter().find(|object| object.0 == name).map_or(&[] as Fields, |object| object.2);
+    let mut stored = 0;
+    let mut fits = |(_, field_type): &&'static (&'static str, T)| {
+        stored += usize::from(*field_type != T::Address);
+        stored <= own
+    };
+    let specs: Vec<_> = all.iter().take_while(|spec| fits(spec)).collect();
+    let fields = specs.iter().map(|(spec, field_type)| field(spec, *field_type)).collect();
+    let fill = move |index, seed, random: &mut StdRng, record: &mut Vec<Value>| {
+        record.extend(specs.iter().map(|spec| value(spec, index, records, seed, random)));
+    };
+    (fields, fill)
 }
 
 fn field(spec: &str, field_type: T) -> Field {

@@ -157,17 +157,8 @@ pub(super) fn apply(
     for id in &mutation.purge {
         object.purge(key(id).unwrap_or_default(), false, at);
     }
-    for key in mutation.lose.iter().filter_map(|id| key(id)) {
-        object.late.retain(|late| late.key != key);
-        if let Some(record) = object.records.remove(&key) {
-            object.unseen.insert(key, record);
-        }
-    }
-    for key in mutation.regain.iter().filter_map(|id| key(id)) {
-        if let Some(record) = object.unseen.remove(&key) {
-            object.records.insert(key, record);
-        }
-    }
+    mutation.lose.iter().filter_map(|id| key(id)).for_each(|key| object.lose(key));
+    mutation.regain.iter().filter_map(|id| key(id)).for_each(|key| object.regain(key));
     recalculate(object, mutation);
     for damage in &mutation.damage {
         let (Some(key), Some(place)) = (key(&damage.id), object.place(&damage.field)) else { continue };

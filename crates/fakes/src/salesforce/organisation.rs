@@ -155,6 +155,22 @@ impl Object {
         }
     }
 
+    /// Takes a record out of the user's sight.
+    pub(super) fn lose(&mut self, key: Key) {
+        self.late.retain(|late| late.key != key);
+        self.damaged.remove(&key);
+        if let Some(record) = self.records.remove(&key) {
+            self.unseen.insert(key, record);
+        }
+    }
+
+    /// Puts a record back into the user's sight.
+    pub(super) fn regain(&mut self, key: Key) {
+        if let Some(record) = self.unseen.remove(&key) {
+            self.records.insert(key, record);
+        }
+    }
+
     /// Makes visible what is due by `now`; answers when the next is due.
     pub(super) fn settle(&mut self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let (due, later) = std::mem::take(&mut self.late).into_iter().partition(|late| late.visible_at <= now);
