@@ -29,8 +29,10 @@ const NOTES: [&str; 8] = [
     "NULL",
 ];
 
+/// A field: its name, with the signs explained at [`OBJECTS`], and its type.
+pub(super) type Spec = (&'static str, T);
 /// Fields by name.
-type Fields = &'static [(&'static str, T)];
+type Fields = &'static [Spec];
 
 /// What is in the organisation: the object, its share of a thousand records and its fields.
 /// A `?` after a name makes a third of the values null, `>Object` names what a reference refers to.
@@ -217,33 +219,31 @@ pub(super) fn generate(records: u64, seed: u64) -> Organisation {
     organisation
 }
 
-/// The fields of an object that is known here, at most `own` of them without compounds, and what fills them in a record.
-pub(super) fn object(
-    name: &str,
-    records: u64,
-    own: usize,
-) -> (Vec<Field>, impl Fn(u64, u64, &mut StdRng, &mut Vec<Value>)) {
+/// The fields of an object that is known here, at most `own` of them without compounds.
+#[must_use]
+pub(super) fn own_fields(name: &str, own: usize) -> Vec<Spec> {
     let all = OBJECTS.iter().find(|object| object.0 == name).map_or(&[] as Fields, |object| object.2);
     let mut stored = 0;
-    let mut fits = |(_, field_type): &&'static (&'static str, T)| {
-        stored += usize::from(*field_type != T::Address);
-        stored <= own
-    };
-    let specs: Vec<_> = all.iter().take_while(|spec| fits(spec)).collect();
-    let fields = specs.iter().map(|(spec, field_type)| field(spec, *field_type)).collect();
-    let fill = move |index, seed, random: &mut StdRng, record: &mut Vec<Value>| {
-        record.extend(specs.iter().map(|spec| value(spec, index, records, seed, random)));
-    };
-    (fields, fill)
+    all.iter()
+        .take_while(|(_, field_type)| {
+            stored += usize::from(*field_type != T::Address);
+            stored <= own
+        })
+        .copied()
+        .collect()
 }
 
-fn field(spec: &str, field_type: T) -> Field {
+/// The field that a specification describes.
+#[must_use]
+pub(super) fn field(spec: &str, field_type: T) -> Field {
     let name = spec.split(['?', '>']).next().unwrap_or(spec);
     let compound = (name.starts_with("Billing") && field_type != T::Address).then(|| "BillingAddress".to_owned());
     Field { calculated: CALCULATED.contains(&name), compound, ..Field::new(name, field_type) }
 }
 
-fn value((spec, field_type): &(&str, T), index: u64, records: u64, seed: u64, random: &mut StdRng) -> Value {
+/// What is in that field of the record at `index`.
+#[must_use]
+pub(super) fn value((spec, field_type): &Spec, index: u64, records: u64, seed: u64, random: &mut StdRng) -> Value {
     let (name, target) = spec.split_once('>').unwrap_or((*spec, ""));
     // Drawn even if the value is null, so that a change to one field leaves the others alone.
     let dice: u64 = random.random();

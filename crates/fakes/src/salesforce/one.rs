@@ -55,7 +55,8 @@ static PROSE: LazyLock<String> = LazyLock::new(|| {
 #[must_use]
 pub(super) fn one(name: &str, records: u64, columns: usize, seed: u64) -> Organisation {
     let own = columns.saturating_sub(SYSTEM_FIELDS.len());
-    let (mut fields, values) = generate::object(name, records, own);
+    let specs = generate::own_fields(name, own);
+    let mut fields: Vec<Field> = specs.iter().map(|(spec, field_type)| generate::field(spec, *field_type)).collect();
     let more = own.saturating_sub(fields.iter().filter(|field| field.field_type != T::Address).count());
     let added: Vec<(T, bool)> = (0..more).map(|at| (TYPES[at % TYPES.len()], at < LONG_TEXTS)).collect();
     fields.extend(
@@ -75,7 +76,7 @@ pub(super) fn one(name: &str, records: u64, columns: usize, seed: u64) -> Organi
             Value::Datetime(modified),
             Value::Datetime(modified),
         ];
-        values(index, seed, &mut random, &mut record);
+        record.extend(specs.iter().map(|spec| generate::value(spec, index, records, seed, &mut random)));
         for (field_type, is_long) in &added {
             let dice: u64 = random.random();
             record.push(if *is_long { prose(dice) } else { generate::invent(*field_type, dice, index) });
