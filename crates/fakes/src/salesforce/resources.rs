@@ -1,7 +1,7 @@
 //! Owns the table of REST resources: which call a path is, and who answers it.
 //! Does not own HTTP, ordered failures, admission, nor the answers.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::RangeInclusive};
 
 use axum::{
     body::Body,
@@ -14,9 +14,12 @@ use super::{
     bulk, composite,
     fault::{Call, Fault},
     reply::{Refusal, answer},
-    service::{API_VERSION, Service},
+    service::Service,
     values,
 };
+
+/// Older ones are retired.
+const VERSIONS: RangeInclusive<u32> = 31..=67;
 
 /// Parameters of a query string.
 pub(super) type Parameters = HashMap<String, String>;
@@ -124,6 +127,17 @@ impl Reply {
     }
 }
 
+/// Every version, oldest first; three seasons a year.
+fn versions() -> Json {
+    let version = |number: u32| {
+        let season = ["Winter", "Spring", "Summer"][(number as usize + 1) % 3];
+        let year = (number + 13) / 3;
+        let path = format!("/services/data/v{number}.0");
+        json!({ "label": format!("{season} '{year}"), "url": path, "version": format!("{number}.0") })
+    };
+    VERSIONS.map(version).collect()
+}
+
 /// What a path below `/services/data` asks for: the call, the version and the rest.
 pub(super) fn route<'a>(method: &Method, path: &'a str) -> Result<(Call, &'a str, Vec<&'a str>), Refusal> {
     let parts: Vec<&str> =
@@ -131,11 +145,13 @@ pub(super) fn route<'a>(method: &Method, path: &'a str) -> Result<(Call, &'a str
     let Some((version, rest)) = parts.split_first() else { return Ok((Call::Versions, "", Vec::new())) };
     let number =
         version.strip_prefix('v').and_then(|number| number.strip_suffix(".0")).and_then(|n| n.parse::<u32>().ok());
-    if !number.is_some_and(|number| (31..=67).contains(&number)) {
+    if !number.is_some_and(|number| VERSIONS.contains(&number)) {
         return Err(Refusal::not_found());
     }
     let call = match (method.as_str(), rest) {
+        ("GET", []) => Call::Resources,
         ("GET", ["sobjects"]) => Call::Objects,
+        ("GET", ["sobjects", _]) => Call::Object,
         ("GET", ["sobjects", _, "describe"]) => Call::Describe,
         ("GET", ["sobjects", _, "deleted"]) => Call::Deleted,
         ("GET", ["sobjects", _, "updated"]) => Call::Updated,
@@ -169,9 +185,16 @@ pub(super) fn serve(service: &Service, ask: &Ask<'_>) -> Result<Reply, Refusal> 
     let (call, version, rest) = route(ask.method, ask.path)?;
     let now = Utc::now();
     let body = match (call, rest.as_slice()) {
-        (Call::Versions, _) => json!([
-            { "label": "Spring '26", "url": format!("/services/data/v{API_VERSION}"), "version": API_VERSION },
-        ]),
+        (Call::Versions, _) => versions(),
+        (Call::Resources, _) => {
+            let at = |name: &str| (name.to_owned(), json!(format!("/services/data/{version}/{name}")));
+            Json::Object(["sobjects", "query", "queryAll", "limits", "jobs", "composite"].map(at).into_iter().collect())
+        }
+        (Call::Object, [_, name]) => {
+            let organisation = service.read();
+            let object = organisation.object(name).ok_or_else(Refusal::not_found)?;
+            json!({ "objectDescribe": object.summary(), "recentItems": [] })
+        }
         (Call::Objects, _) => {
             let objects: Vec<_> = service.read().objects.values().map(super::organisation::Object::summary).collect();
             json!({ "encoding": "UTF-8", "maxBatchSize": 200, "sobjects": objects })
@@ -182,7 +205,7 @@ pub(super) fn serve(service: &Service, ask: &Ask<'_>) -> Result<Reply, Refusal> 
         (Call::Record, ["sobjects", name, id]) => {
             return service.record(version, name, id, ask.parameters.get("fields")).map(Reply::bytes);
         }
-        (Call::Limits, _) => service.limits(),
+        (Call::Limits, _) => service.limits(now),
         (Call::RecordCount, _) => service.record_count(ask.parameters.get("sObjects")),
         (Call::Query, [name]) => {
             let options = ask.header("sforce-query-options").split(',');

@@ -1,22 +1,25 @@
-//! Owns the state of the simulated Salesforce (tokens, cursors, counters) and the answers to data calls.
-//! Does not own HTTP, nor ordered failures.
+//! Owns the state of the simulated Salesforce (cursors, counters) and the answers to data calls.
+//! Does not own HTTP, sign-on, limits, nor ordered failures.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicI64},
-    time::{Duration, Instant},
 };
 
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
 use super::{
     Options, bulk, evaluate,
     fault::{Call, Faults},
     ids::id_for,
+    jwt::SigningKey,
+    oauth::Grants,
     organisation::{Object, Organisation},
     record::Record,
     reply::Refusal,
-    soql, values,
+    soql,
+    usage::Usage,
+    values,
 };
 
 /// The newest version served.
@@ -30,8 +33,14 @@ const PAGE_SIZE_MIN: usize = 1;
 pub struct Stats {
     /// Calls by kind, the failed ones too.
     pub calls: BTreeMap<Call, u64>,
-    /// Calls that count against the daily allowance.
+    /// Calls of this run that count against the daily allowance.
     pub api_used: u64,
+    /// Calls refused since the daily allowance was used up.
+    pub refused_daily: u64,
+    /// Calls refused since too many long ones ran.
+    pub refused_concurrent: u64,
+    /// The most data calls that ever ran at once.
+    pub running_peak: usize,
     /// Access tokens issued.
     pub tokens_issued: u64,
     /// Pages of records sent.
@@ -50,9 +59,6 @@ struct Cursor {
 
 #[derive(Default)]
 struct State {
-    tokens: HashMap<String, Instant>,
-    /// None once the grant is revoked.
-    refresh_token: Option<String>,
     cursors: HashMap<String, Arc<Cursor>>,
     cursor_ages: VecDeque<String>,
     cursors_opened: u64,
@@ -64,7 +70,10 @@ pub(super) struct Service {
     pub(super) options: Options,
     pub(super) organisation: RwLock<Organisation>,
     pub(super) url: String,
-    /// Tells the tokens of one run from those of another.
+    pub(super) grants: Mutex<Grants>,
+    pub(super) usage: Mutex<Usage>,
+    pub(super) signing_key: Option<SigningKey>,
+    /// Tells the cursors and jobs of one run from those of another.
     pub(super) run: String,
     pub(super) bulk: bulk::Jobs,
     /// When something invisible so far becomes visible, in milliseconds of the epoch.
@@ -72,22 +81,20 @@ pub(super) struct Service {
     state: Mutex<State>,
 }
 
-/// A token request refused: the code and the description.
-pub(super) type TokenRefusal = (&'static str, &'static str);
-
 impl Service {
-    pub(super) fn new(options: Options, organisation: Organisation, url: String) -> Self {
-        let state = State { refresh_token: Some(options.refresh_token.clone()), ..State::default() };
-        let run = uuid::Uuid::new_v4().simple().to_string();
-        Self {
-            options,
+    pub(super) fn new(options: Options, organisation: Organisation, url: String) -> anyhow::Result<Self> {
+        Ok(Self {
             organisation: RwLock::new(organisation),
             url,
-            run,
+            grants: Mutex::new(Grants::new(&options)),
+            usage: Mutex::new(Usage::new(&options)),
+            signing_key: options.jwt_public_key.as_deref().map(SigningKey::read).transpose()?,
+            run: uuid::Uuid::new_v4().simple().to_string(),
             bulk: bulk::Jobs::default(),
             late_due_ms: AtomicI64::new(i64::MAX),
-            state: Mutex::new(state),
-        }
+            state: Mutex::new(State::default()),
+            options,
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -99,93 +106,19 @@ impl Service {
     }
 
     pub(super) fn stats(&self) -> Stats {
-        self.state().stats.clone()
+        let usage = self.usage_seen(chrono::Utc::now());
+        Stats {
+            api_used: usage.admitted,
+            refused_daily: usage.refused_daily,
+            refused_concurrent: usage.refused_concurrent,
+            running_peak: usage.running_peak,
+            tokens_issued: self.grants().sessions_issued(),
+            ..self.state().stats.clone()
+        }
     }
 
     pub(super) fn count(&self, call: Call) {
         *self.state().stats.calls.entry(call).or_default() += 1;
-    }
-
-    /// Issues an access token.
-    pub(super) fn token(&self, form: &HashMap<String, String>) -> Result<Json, TokenRefusal> {
-        let field = |name| form.get(name).map_or("", String::as_str);
-        if field("grant_type") != "refresh_token" {
-            return Err(("unsupported_grant_type", "grant type not supported"));
-        }
-        if field("client_id") != self.options.client_id {
-            return Err(("invalid_client_id", "client identifier invalid"));
-        }
-        if field("client_secret") != self.options.client_secret {
-            return Err(("invalid_client", "invalid client credentials"));
-        }
-        let mut state = self.state();
-        if state.refresh_token.as_deref() != Some(field("refresh_token")) {
-            if self.options.rotate_refresh_tokens {
-                // A used token that comes again may be stolen: the grant ends for everyone.
-                state.refresh_token = None;
-                state.tokens.clear();
-            }
-            return Err(("invalid_grant", "expired access/refresh token"));
-        }
-        state.stats.tokens_issued += 1;
-        let (issued, run) = (state.stats.tokens_issued, &self.run);
-        let token = format!("00DFAKE00000001!{run}.{issued}");
-        let now = Instant::now();
-        state.tokens.retain(|_, until| *until > now);
-        state.tokens.insert(token.clone(), now + Duration::from_secs(self.options.token_secs));
-        let mut reply = json!({
-            "access_token": token, "instance_url": self.url, "id": format!("{}/id/00DFAKE00000001EAA/005000000000001AAA", self.url),
-            "token_type": "Bearer", "issued_at": chrono::Utc::now().timestamp_millis().to_string(), "signature": "none",
-            "scope": "refresh_token api",
-        });
-        if self.options.rotate_refresh_tokens {
-            let refresh_token = format!("5Aep.{run}.{issued}");
-            reply["refresh_token"] = json!(refresh_token);
-            state.refresh_token = Some(refresh_token);
-        }
-        Ok(reply)
-    }
-
-    /// Ends every session.
-    pub(super) fn end_sessions(&self) {
-        self.state().tokens.clear();
-    }
-
-    /// Ends the grant: no refresh token is good any more.
-    pub(super) fn revoke_grant(&self) {
-        let mut state = self.state();
-        state.refresh_token = None;
-        state.tokens.clear();
-    }
-
-    /// Lets a data call in and counts it.
-    pub(super) fn admit(&self, authorization: &str) -> Result<(), Refusal> {
-        let mut state = self.state();
-        let token =
-            authorization.strip_prefix("Bearer ").or_else(|| authorization.strip_prefix("OAuth ")).unwrap_or_default();
-        if state.tokens.get(token).is_none_or(|until| *until <= Instant::now()) {
-            return Err(Refusal::session());
-        }
-        if state.stats.api_used >= self.options.daily_limit {
-            return Err(Refusal::daily_limit());
-        }
-        state.stats.api_used += 1;
-        Ok(())
-    }
-
-    /// The header that tells how much of the allowance is used.
-    pub(super) fn limit_info(&self) -> String {
-        format!("api-usage={}/{}", self.state().stats.api_used, self.options.daily_limit)
-    }
-
-    pub(super) fn limits(&self) -> Json {
-        let (max, used) = (self.options.daily_limit, self.state().stats.api_used);
-        let jobs = self.options.daily_bulk_jobs;
-        json!({
-            "DailyApiRequests": { "Max": max, "Remaining": max.saturating_sub(used) },
-            "DailyBulkV2QueryJobs": { "Max": jobs, "Remaining": jobs.saturating_sub(self.bulk.made()) },
-            "DailyBulkV2QueryFileStorageMB": { "Max": 976_562, "Remaining": 976_562 },
-        })
     }
 
     /// The first page of a query.
