@@ -8,14 +8,26 @@ use std::path::{Path, PathBuf};
 /// Crates by floor: arrows go down only, never sideways.
 const FLOORS: [&[&str]; 4] = [
     &["domain"],
-    &["store", "queue", "manager-api", "daemon", "salesforce", "mailbox", "calendar", "slack", "local-postgres"],
+    &[
+        "store",
+        "queue",
+        "manager-api",
+        "daemon",
+        "vault",
+        "salesforce",
+        "mailbox",
+        "calendar",
+        "slack",
+        "local-postgres",
+    ],
     &["servant-loop", "scheduler", "manager", "sync"],
     &["servants", "devstack", "servantctl"],
 ];
 /// These may use everything; nothing but tests uses them.
 const BESIDE: [&str; 4] = ["testkit", "fakes", "bench", "e2e"];
 /// Packages, by the start of their name, and their one owner; what stands beside, and tests' dependencies, are free.
-const MONOPOLIES: [(&str, &str); 2] = [("sqlx", "store"), ("aws-sdk", "queue")];
+const MONOPOLIES: [(&str, &str); 4] =
+    [("sqlx", "store"), ("aws-sdk-sqs", "queue"), ("aws-sdk-kms", "vault"), ("aws-lc-rs", "vault")];
 /// The files that write rows of `jobs` or `finished_jobs`, beneath `crates/store/src`.
 const JOB_WRITERS: [&str; 6] =
     ["jobs/insert.rs", "jobs/transition.rs", "jobs/claim.rs", "jobs/dispatch.rs", "jobs/attempt.rs", "schedules.rs"];
