@@ -47,8 +47,8 @@ CREATE INDEX secrets_key_idx ON secrets (account_id, key_version);
 CREATE TABLE authorisations (
     -- SHA-256 of the state.
     state_digest bytea PRIMARY KEY,
-    -- The PKCE challenge; its verifier is the browser's cookie.
-    challenge text NOT NULL,
+    -- SHA-256 of the PKCE verifier, which is the browser's cookie.
+    verifier_digest bytea NOT NULL,
     account_id bigint NOT NULL REFERENCES accounts (id),
     vendor text NOT NULL,
     -- The connection to be authorised again; NULL: a new one.

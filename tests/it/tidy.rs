@@ -20,7 +20,7 @@ const FLOORS: [&[&str]; 4] = [
         "slack",
         "local-postgres",
     ],
-    &["servant-loop", "scheduler", "manager", "sync"],
+    &["servant-loop", "scheduler", "manager", "sync", "credentials"],
     &["servants", "devstack", "servantctl"],
 ];
 /// These may use everything; nothing but tests uses them.

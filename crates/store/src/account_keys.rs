@@ -33,22 +33,6 @@ impl Store {
         Ok(row.map(|row| WrappedKey { account, version: row.version, master: row.master, wrapped: row.wrapped }))
     }
 
-    /// One key of an account.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn find_key(&self, account: AccountId, version: i32) -> Result<Option<WrappedKey>, StoreError> {
-        let row = sqlx::query!(
-            "-- find_key
-            SELECT master, wrapped FROM account_keys WHERE account_id = $1 AND version = $2",
-            account.0,
-            version,
-        )
-        .fetch_optional(&self.pool)
-        .await?;
-        Ok(row.map(|row| WrappedKey { account, version, master: row.master, wrapped: row.wrapped }))
-    }
-
     /// Keeps new keys. Where an account has that version already, what was there stays: read it again before sealing.
     ///
     /// # Errors

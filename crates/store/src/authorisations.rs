@@ -17,8 +17,8 @@ const EXPIRED_MAX: i64 = 1_000;
 /// An authorisation that was begun.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BegunAuthorisation {
-    /// The PKCE challenge.
-    pub challenge: String,
+    /// The digest of the PKCE verifier, which the browser keeps.
+    pub verifier_digest: Vec<u8>,
     /// For whom.
     pub account: AccountId,
     /// At which vendor.
@@ -71,10 +71,10 @@ impl Store {
         .await?;
         let entered = sqlx::query!(
             "-- begin_authorisation
-            INSERT INTO authorisations (state_digest, challenge, account_id, vendor, connection_id, expires_at)
+            INSERT INTO authorisations (state_digest, verifier_digest, account_id, vendor, connection_id, expires_at)
             SELECT $1, $2, $3, $4, $5, $6 WHERE (SELECT count(*) FROM authorisations) < $7",
             state_digest,
-            begun.challenge,
+            begun.verifier_digest,
             begun.account.0,
             begun.vendor,
             begun.connection.map(|connection| connection.0),
@@ -94,13 +94,13 @@ impl Store {
         let row = sqlx::query!(
             "-- take_authorisation
             DELETE FROM authorisations WHERE state_digest = $1
-            RETURNING challenge, account_id, vendor, connection_id, expires_at",
+            RETURNING verifier_digest, account_id, vendor, connection_id, expires_at",
             state_digest,
         )
         .fetch_optional(&self.pool)
         .await?;
         Ok(row.map(|row| BegunAuthorisation {
-            challenge: row.challenge,
+            verifier_digest: row.verifier_digest,
             account: AccountId(row.account_id),
             vendor: row.vendor,
             connection: row.connection_id.map(ConnectionId),

@@ -6,7 +6,7 @@ use crate::{
     connections::{Event, Of, note_event},
 };
 use chrono::{DateTime, Utc};
-use domain::{AccountId, ConnectionId, SecretPlace};
+use domain::{AccountId, ConnectionId, SecretPlace, WrappedKey};
 use uuid::Uuid;
 
 /// The table, as sealed values are bound to it.
@@ -15,14 +15,12 @@ const TABLE: &str = "secrets";
 /// What is kept of a connection's credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretsRow {
-    /// Whose connection it is.
-    pub account_id: i64,
     /// The connection's state.
     pub connection_state: String,
     /// Why it is in that state.
     pub connection_reason: Option<String>,
-    /// The version of the account's keys that seals both.
-    pub key_version: i32,
+    /// The key of the account's that seals both.
+    pub key: WrappedKey,
     /// What was granted, sealed; none: sessions are had without.
     pub credential: Option<Vec<u8>>,
     /// The last session, sealed.
@@ -50,15 +48,17 @@ pub struct SealedSecrets {
     pub session: Option<Vec<u8>>,
 }
 
-/// A row to be sealed anew.
+/// A row to be sealed anew, and by what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretsBehind {
     /// The connection.
     pub connection: ConnectionId,
-    /// Whose it is.
-    pub account: AccountId,
     /// What it holds.
     pub sealed: SealedSecrets,
+    /// The key that sealed it.
+    pub old: WrappedKey,
+    /// The account's newest.
+    pub new: WrappedKey,
 }
 
 /// A sign-on in progress: whose, and which session it follows.
@@ -90,17 +90,36 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn find_secrets(&self, connection: ConnectionId) -> Result<Option<SecretsRow>, StoreError> {
-        Ok(sqlx::query_as!(
-            SecretsRow,
+        // The key in the same statement: a rotation may delete it once it has sealed the row anew.
+        let row = sqlx::query!(
             "-- find_secrets
-            SELECT s.account_id, c.state AS connection_state, c.state_reason AS connection_reason, s.key_version,
-                   s.credential, s.session, s.generation, s.signed_on_at, s.retry_at, s.failure, s.authorised_at
-            FROM secrets s JOIN connections c ON c.id = s.connection_id
+            SELECT c.state, c.state_reason, s.account_id, s.key_version, k.master, k.wrapped, s.credential, s.session,
+                   s.generation, s.signed_on_at, s.retry_at, s.failure, s.authorised_at
+            FROM secrets s
+            JOIN connections c ON c.id = s.connection_id
+            JOIN account_keys k ON k.account_id = s.account_id AND k.version = s.key_version
             WHERE s.connection_id = $1",
             connection.0,
         )
         .fetch_optional(&self.pool)
-        .await?)
+        .await?;
+        Ok(row.map(|row| SecretsRow {
+            connection_state: row.state,
+            connection_reason: row.state_reason,
+            key: WrappedKey {
+                account: AccountId(row.account_id),
+                version: row.key_version,
+                master: row.master,
+                wrapped: row.wrapped,
+            },
+            credential: row.credential,
+            session: row.session,
+            generation: row.generation,
+            signed_on_at: row.signed_on_at,
+            retry_at: row.retry_at,
+            failure: row.failure,
+            authorised_at: row.authorised_at,
+        }))
     }
 
     /// Makes the row of a connection that signs on without anything that the customer granted; nothing is done where
@@ -246,10 +265,15 @@ impl Store {
     ) -> Result<Vec<SecretsBehind>, StoreError> {
         let rows = sqlx::query!(
             "-- secrets_behind
-            SELECT connection_id, account_id, key_version, credential, session FROM secrets s
-            WHERE connection_id > $1
-              AND key_version < (SELECT max(version) FROM account_keys k WHERE k.account_id = s.account_id)
-            ORDER BY connection_id LIMIT $2",
+            SELECT s.connection_id, s.account_id, s.key_version, s.credential, s.session,
+                   o.master AS old_master, o.wrapped AS old_wrapped,
+                   n.version AS new_version, n.master AS new_master, n.wrapped AS new_wrapped
+            FROM secrets s
+            JOIN account_keys o ON o.account_id = s.account_id AND o.version = s.key_version
+            JOIN account_keys n ON n.account_id = s.account_id
+                AND n.version = (SELECT max(version) FROM account_keys k WHERE k.account_id = s.account_id)
+            WHERE s.connection_id > $1 AND n.version > s.key_version
+            ORDER BY s.connection_id LIMIT $2",
             after.map_or(i64::MIN, |connection| connection.0),
             limit,
         )
@@ -257,36 +281,54 @@ impl Store {
         .await?;
         Ok(rows
             .into_iter()
-            .map(|row| SecretsBehind {
-                connection: ConnectionId(row.connection_id),
-                account: AccountId(row.account_id),
-                sealed: SealedSecrets {
-                    key_version: row.key_version,
-                    credential: row.credential,
-                    session: row.session,
-                },
+            .map(|row| {
+                let key = |version, master, wrapped| WrappedKey {
+                    account: AccountId(row.account_id),
+                    version,
+                    master,
+                    wrapped,
+                };
+                SecretsBehind {
+                    connection: ConnectionId(row.connection_id),
+                    sealed: SealedSecrets {
+                        key_version: row.key_version,
+                        credential: row.credential,
+                        session: row.session,
+                    },
+                    old: key(row.key_version, row.old_master, row.old_wrapped),
+                    new: key(row.new_version, row.new_master, row.new_wrapped),
+                }
             })
             .collect())
     }
 
-    /// Puts a row's new sealing in the place of the old one; false: it holds something else by now.
+    /// Puts each row's new sealing in the place of its old one, and answers with how many still held what the caller saw.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn reseal(&self, old: &SecretsBehind, new: &SealedSecrets) -> Result<bool, StoreError> {
+    pub async fn reseal(&self, rows: &[(SecretsBehind, SealedSecrets)]) -> Result<u64, StoreError> {
+        let ids: Vec<i64> = rows.iter().map(|(old, _)| old.connection.0).collect();
+        let old_credentials: Vec<Option<Vec<u8>>> = rows.iter().map(|(old, _)| old.sealed.credential.clone()).collect();
+        let old_sessions: Vec<Option<Vec<u8>>> = rows.iter().map(|(old, _)| old.sealed.session.clone()).collect();
+        let versions: Vec<i32> = rows.iter().map(|(_, new)| new.key_version).collect();
+        let credentials: Vec<Option<Vec<u8>>> = rows.iter().map(|(_, new)| new.credential.clone()).collect();
+        let sessions: Vec<Option<Vec<u8>>> = rows.iter().map(|(_, new)| new.session.clone()).collect();
         let changed = sqlx::query!(
             "-- reseal
-            UPDATE secrets SET key_version = $4, credential = $5, session = $6
-            WHERE connection_id = $1 AND credential IS NOT DISTINCT FROM $2 AND session IS NOT DISTINCT FROM $3",
-            old.connection.0,
-            old.sealed.credential,
-            old.sealed.session,
-            new.key_version,
-            new.credential,
-            new.session,
+            UPDATE secrets s SET key_version = t.version, credential = t.credential, session = t.session
+            FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::integer[], $5::bytea[], $6::bytea[])
+                AS t (id, old_credential, old_session, version, credential, session)
+            WHERE s.connection_id = t.id AND s.credential IS NOT DISTINCT FROM t.old_credential
+              AND s.session IS NOT DISTINCT FROM t.old_session",
+            &ids,
+            &old_credentials as &[Option<Vec<u8>>],
+            &old_sessions as &[Option<Vec<u8>>],
+            &versions,
+            &credentials as &[Option<Vec<u8>>],
+            &sessions as &[Option<Vec<u8>>],
         )
         .execute(&self.pool)
         .await?;
-        Ok(changed.rows_affected() == 1)
+        Ok(changed.rows_affected())
     }
 }

@@ -9,6 +9,6 @@ mod seal;
 mod vault;
 
 pub use error::VaultError;
-pub use seal::key_version;
+pub use seal::{digest, is_digest_of, key_version};
 pub use secrecy::{ExposeSecret, SecretString};
 pub use vault::{Config, Vault};

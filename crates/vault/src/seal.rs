@@ -6,7 +6,7 @@
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
-    rand,
+    constant_time, digest, rand,
 };
 use domain::{AccountId, SecretPlace};
 use secrecy::{ExposeSecret, SecretString};
@@ -135,6 +135,18 @@ pub fn key_version(sealed: &[u8]) -> Result<i32, VaultError> {
     }
 }
 
+/// SHA-256 of a random text: what may be stored where the text itself may not.
+#[must_use]
+pub fn digest(text: &SecretString) -> Vec<u8> {
+    digest::digest(&digest::SHA256, text.expose_secret().as_bytes()).as_ref().to_vec()
+}
+
+/// Whether a text has that digest, in a time that does not tell how far they agree.
+#[must_use]
+pub fn is_digest_of(kept: &[u8], text: &SecretString) -> bool {
+    constant_time::verify_slices_are_equal(kept, &digest(text)).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,6 +177,14 @@ mod tests {
         assert_eq!(opens(&Key::new(&random_key().unwrap()).unwrap(), PLACE, 3, 2), None);
         assert_ne!(value, sealed(&key, "hush"), "nonces are fresh");
         assert!(!value.windows(4).any(|bytes| bytes == b"hush"));
+    }
+
+    #[test]
+    fn a_digest_is_of_its_text() {
+        let kept = digest(&SecretString::from("abc"));
+        assert_eq!(kept[..4], [0xba, 0x78, 0x16, 0xbf], "FIPS 180-4's example");
+        assert!(is_digest_of(&kept, &SecretString::from("abc")));
+        assert!(!is_digest_of(&kept, &SecretString::from("abd")) && !is_digest_of(&[], &SecretString::from("abc")));
     }
 
     proptest! {
