@@ -4,8 +4,10 @@
 
 mod error;
 mod rotation;
+mod salesforce;
 mod sign_on;
 
+pub use crate::salesforce::SalesforceGrant;
 pub use error::CredentialsError;
 pub use rotation::{Progress, Rotation};
 pub use sign_on::{Answer, Granted, Session, SignOn};

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::{AccountId, ConnectionId};
 use secrecy::SecretString;
 use store::{SealedSecrets, SecretsRow, SigningOn, Store, StoreError, credential_place, session_place};
@@ -32,6 +32,8 @@ const CLAIM_SECS: i64 = 60;
 const RENEW_SECS_MIN: i64 = 10;
 /// How long nobody asks after a failure, in seconds.
 const RETRY_SECS: i64 = 10;
+/// The longest that a vendor's word makes everybody wait.
+const RETRY_SECS_MAX: i64 = 3_600;
 /// How long a caller waits for others.
 const WAIT_SECS_MAX: u64 = 120;
 /// How long what a vendor gave is held on to while the ledger does not answer.
@@ -53,8 +55,9 @@ pub struct Session {
 /// What a vendor gave.
 #[derive(Debug)]
 pub struct Granted {
-    /// The session, as text that the same vendor's client reads again.
-    pub session: SecretString,
+    /// The session, as text that the same vendor's client reads again; or why it is of no use, which does not make what
+    /// else was given worthless.
+    pub session: Result<SecretString, Answer>,
     /// What to sign on with from now on, where the old one is good no more.
     pub credential: Option<SecretString>,
 }
@@ -65,7 +68,19 @@ pub enum Answer {
     /// For good: the customer must authorise again.
     Refused(String),
     /// It may do so later.
-    Unavailable(String),
+    Unavailable {
+        /// What was seen.
+        reason: String,
+        /// How long nobody should ask, if that is known.
+        retry_secs: Option<u64>,
+    },
+}
+
+impl Answer {
+    /// It may do so later.
+    pub fn unavailable(reason: impl Into<String>) -> Self {
+        Self::Unavailable { reason: reason.into(), retry_secs: None }
+    }
 }
 
 /// Signs on, for all connections of a process. Share it.
@@ -206,14 +221,14 @@ impl SignOn {
             Some(sealed) => match self.vault.open(&row.key, &credential_place(claim.connection), sealed).await {
                 Ok(credential) => Some(credential),
                 Err(error) => {
-                    self.give_up(claim, &error.to_string()).await?;
+                    self.give_up(claim, &error.to_string(), None).await?;
                     return Err(error.into());
                 }
             },
             None => None,
         };
         let asked = timeout(Duration::from_secs(ASK_SECS_MAX), ask(opened.clone())).await;
-        let answer = asked.unwrap_or_else(|_| Err(Answer::Unavailable(format!("no answer for {ASK_SECS_MAX} s"))));
+        let answer = asked.unwrap_or_else(|_| Err(Answer::unavailable(format!("no answer for {ASK_SECS_MAX} s"))));
         match answer {
             Ok(granted) => self.keep(claim, row.key.account, granted, opened).await,
             Err(Answer::Refused(reason)) => {
@@ -227,17 +242,27 @@ impl SignOn {
                 }
                 Ok(Flight::Overtaken)
             }
-            Err(Answer::Unavailable(reason)) => {
-                let retry_at = self.give_up(claim, &reason).await?;
+            Err(Answer::Unavailable { reason, retry_secs }) => {
+                let retry_at = self.give_up(claim, &reason, retry_secs).await?;
                 Err(CredentialsError::Unavailable { reason, retry_at: Some(retry_at) })
             }
         }
     }
 
-    async fn give_up(&self, claim: SigningOn, reason: &str) -> Result<chrono::DateTime<chrono::Utc>, CredentialsError> {
-        let retry_at = self.store.now() + TimeDelta::seconds(RETRY_SECS);
+    async fn give_up(
+        &self,
+        claim: SigningOn,
+        reason: &str,
+        retry_secs: Option<u64>,
+    ) -> Result<DateTime<Utc>, CredentialsError> {
+        let retry_at = self.retry_at(retry_secs);
         self.store.fail_sign_on(claim, reason, retry_at).await?;
         Ok(retry_at)
+    }
+
+    fn retry_at(&self, retry_secs: Option<u64>) -> DateTime<Utc> {
+        let secs = retry_secs.and_then(|secs| i64::try_from(secs).ok()).unwrap_or(RETRY_SECS).clamp(1, RETRY_SECS_MAX);
+        self.store.now() + TimeDelta::seconds(secs)
     }
 
     /// Keeps what the vendor gave. It may be the only thing that is good any more, so this tries for minutes.
@@ -253,10 +278,7 @@ impl SignOn {
         let mut pause = PAUSE_FIRST;
         loop {
             let error = match self.try_to_keep(claim, account, &granted.session, credential.as_ref()).await {
-                Ok(true) => {
-                    tracing::debug!(ConnectionId = claim.connection.0, "a new session is kept");
-                    return Ok(Flight::Landed(Session { generation: claim.generation + 1, text: granted.session }));
-                }
+                Ok(true) => return Self::landed(claim, granted.session),
                 Ok(false) => return Ok(Flight::Overtaken),
                 Err(error) => error,
             };
@@ -272,12 +294,25 @@ impl SignOn {
         }
     }
 
+    fn landed(claim: SigningOn, session: Result<SecretString, Answer>) -> Result<Flight, CredentialsError> {
+        let generation = claim.generation + 1;
+        match session {
+            Ok(text) => {
+                tracing::debug!(ConnectionId = claim.connection.0, generation, "a new session is kept");
+                Ok(Flight::Landed(Session { generation, text }))
+            }
+            Err(Answer::Refused(reason) | Answer::Unavailable { reason, .. }) => {
+                Err(CredentialsError::Unavailable { reason, retry_at: None })
+            }
+        }
+    }
+
     /// Both under the newest key, whichever sealed them before: so keys are renewed along with sessions.
     async fn try_to_keep(
         &self,
         claim: SigningOn,
         account: AccountId,
-        session: &SecretString,
+        session: &Result<SecretString, Answer>,
         credential: Option<&SecretString>,
     ) -> Result<bool, CredentialsError> {
         let key = self.store.newest_key(account).await?.ok_or_else(no_key)?;
@@ -287,9 +322,17 @@ impl SignOn {
                 Some(text) => Some(self.vault.seal(&key, &credential_place(claim.connection), text).await?),
                 None => None,
             },
-            session: Some(self.vault.seal(&key, &session_place(claim.connection), session).await?),
+            session: match session {
+                Ok(text) => Some(self.vault.seal(&key, &session_place(claim.connection), text).await?),
+                Err(_) => None,
+            },
         };
-        Ok(self.store.keep_session(claim, &sealed).await?)
+        let failure = match session {
+            Ok(_) => None,
+            Err(Answer::Refused(reason)) => Some((reason.as_str(), self.retry_at(None))),
+            Err(Answer::Unavailable { reason, retry_secs }) => Some((reason.as_str(), self.retry_at(*retry_secs))),
+        };
+        Ok(self.store.keep_session(claim, &sealed, failure).await?)
     }
 }
 

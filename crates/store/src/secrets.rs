@@ -167,16 +167,22 @@ impl Store {
     }
 
     /// Keeps what a sign-on brought, in the place of what was there when it was begun; false: another brought a session
-    /// meanwhile, and that one stays.
+    /// meanwhile, and that one stays. `failure`: it brought no session that is of use; nobody tries before that time.
     ///
     /// # Errors
     /// [`StoreError`]; `Rejected` when the key that sealed it is gone.
-    pub async fn keep_session(&self, claim: SigningOn, sealed: &SealedSecrets) -> Result<bool, StoreError> {
+    pub async fn keep_session(
+        &self,
+        claim: SigningOn,
+        sealed: &SealedSecrets,
+        failure: Option<(&str, DateTime<Utc>)>,
+    ) -> Result<bool, StoreError> {
         let kept = sqlx::query!(
             "-- keep_session
             UPDATE secrets
-            SET key_version = $3, credential = $4, session = $5, generation = generation + 1, signed_on_at = $6,
-                signing_on = NULL, signing_on_until = NULL, retry_at = NULL, failure = NULL
+            SET key_version = $3, credential = $4, session = $5, generation = generation + 1,
+                signed_on_at = CASE WHEN $5::bytea IS NOT NULL THEN $6::timestamptz END,
+                signing_on = NULL, signing_on_until = NULL, failure = $7, retry_at = $8
             WHERE connection_id = $1 AND generation = $2",
             claim.connection.0,
             claim.generation,
@@ -184,6 +190,8 @@ impl Store {
             sealed.credential,
             sealed.session,
             self.clock.now(),
+            failure.map(|(reason, _)| reason),
+            failure.map(|(_, retry_at)| retry_at),
         )
         .execute(&self.pool)
         .await?;

@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
 
 mod rotation;
+mod salesforce;
 mod sign_on;
 mod world;

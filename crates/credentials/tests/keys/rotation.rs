@@ -29,7 +29,7 @@ async fn no_read_and_no_sign_on_fails_while_all_keys_rotate() {
             let mut at = reader * 211;
             while !stop.load(Ordering::Relaxed) {
                 at = (at + 1) % connections.len();
-                let ask = |_| async { Ok(Granted { session: "s".into(), credential: None }) };
+                let ask = |_| async { Ok(Granted { session: Ok("s".into()), credential: None }) };
                 process.session(connections[at], 0, ask).await.unwrap();
                 reads.fetch_add(1, Ordering::Relaxed);
             }

@@ -152,7 +152,7 @@ async fn a_failure_that_passes_is_everybodys_for_a_while() {
     let world = World::new().await;
     let connection = world.authorise(world.account, "refresh-1").await;
     let vendor = Vendor::default();
-    let down = |_| async { Err(Answer::Unavailable("503".to_owned())) };
+    let down = |_| async { Err(Answer::unavailable("503")) };
     let (ours, theirs) = (world.process().await, world.process().await);
     let error = ours.session(connection, 0, down).await.unwrap_err();
     assert!(matches!(error, CredentialsError::Unavailable { .. }), "{error:?}");
@@ -164,6 +164,26 @@ async fn a_failure_that_passes_is_everybodys_for_a_while() {
     assert_eq!(vendor.calls(), 0);
     world.clock.advance(TimeDelta::seconds(10));
     assert!(theirs.session(connection, 0, asking(&vendor)).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_rotated_token_is_kept_even_when_the_session_beside_it_is_of_no_use() {
+    let world = World::new().await;
+    let connection = world.authorise(world.account, "refresh-1").await;
+    let process = world.process().await;
+    let odd = |_| async {
+        let session = Err(Answer::unavailable("an odd host"));
+        Ok(credentials::Granted { session, credential: Some("refresh-2".into()) })
+    };
+    let error = process.session(connection, 0, odd).await.unwrap_err();
+    assert!(matches!(&error, CredentialsError::Unavailable { reason, .. } if reason == "an odd host"), "{error:?}");
+    assert_eq!(world.kept(connection).await, "refresh-2");
+    let vendor = Vendor::default();
+    assert!(process.session(connection, 0, asking(&vendor)).await.is_err());
+    assert_eq!(vendor.calls(), 0, "not at once");
+    world.clock.advance(TimeDelta::seconds(10));
+    let good = |_| async { Ok(credentials::Granted { session: Ok("session".into()), credential: None }) };
+    assert_eq!(process.session(connection, 0, good).await.unwrap().text.expose_secret(), "session");
 }
 
 #[tokio::test]
@@ -232,7 +252,7 @@ async fn a_connection_without_a_grant_to_keep_signs_on_too() {
     (first.unwrap(), second.unwrap());
     let ask = |credential: Option<secrecy::SecretString>| async move {
         assert!(credential.is_none());
-        Ok(credentials::Granted { session: "by assertion".into(), credential: None })
+        Ok(credentials::Granted { session: Ok("by assertion".into()), credential: None })
     };
     assert_eq!(one.session(connection, 0, ask).await.unwrap().text.expose_secret(), "by assertion");
     assert_eq!(other.session(connection, 0, ask).await.unwrap().text.expose_secret(), "by assertion");

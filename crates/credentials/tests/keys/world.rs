@@ -114,7 +114,7 @@ impl Vendor {
             return Err(Answer::Refused("invalid_grant: expired access/refresh token".to_owned()));
         }
         let next = self.rotates.then(|| SecretString::from(format!("refresh-{}", call + 1)));
-        Ok(Granted { session: SecretString::from(format!("session-{call}")), credential: next })
+        Ok(Granted { session: Ok(SecretString::from(format!("session-{call}"))), credential: next })
     }
 }
 
