@@ -2,39 +2,50 @@
 //! Does not own the Bulk API, writes through the API, permissions, or durability (a restart forgets all but the seed).
 
 mod admin;
+mod damage;
 mod evaluate;
 mod fault;
 mod folder;
 mod generate;
 mod http;
 mod ids;
+mod jwt;
+mod oauth;
 mod organisation;
+mod pages;
 mod reply;
 mod service;
 mod soql;
+mod tls;
+mod usage;
+mod wire;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Context;
 use axum::{
     Router,
     routing::{get, post},
-    serve::ListenerExt,
 };
 use chrono::Utc;
 use serde_json::{Map, Value};
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
 
 pub use admin::{Mutated, Mutation};
-pub use fault::{Call, Fault, Order};
+pub use fault::{Call, Fault, Order, WIRE_FAULTS};
 pub use ids::{id_for, with_checksum};
 pub use service::{API_VERSION, Stats};
+pub use usage::{UsageChange, UsageSeen};
 
 use service::Service;
+
+/// How long stopping waits for answers on their way; a stalled one would take for ever.
+const STOP_SECS_MAX: u64 = 5;
 
 /// What is in the organisation.
 #[derive(Clone, Debug)]
@@ -61,7 +72,7 @@ pub struct Options {
     pub page_size: usize,
     /// How long an access token is good for.
     pub token_secs: u64,
-    /// Data calls until the allowance is used up; it never comes back.
+    /// Data calls in any 24 hours.
     pub daily_limit: u64,
     /// Each refresh token is good once, and the reply carries the next.
     pub rotate_refresh_tokens: bool,
@@ -71,6 +82,24 @@ pub struct Options {
     pub client_secret: String,
     /// The (first) refresh token taken.
     pub refresh_token: String,
+    /// Serve TLS, with a certificate of an authority made at start.
+    pub tls: bool,
+    /// Where the authority's certificate goes, in PEM.
+    pub tls_ca_file: Option<PathBuf>,
+    /// Where consent may send people back to; if there is none, anywhere on this machine.
+    pub redirect_uris: Vec<String>,
+    /// Refuse an authorisation without PKCE.
+    pub require_pkce: bool,
+    /// Consent without asking the person.
+    pub approve_at_once: bool,
+    /// Of the application's certificate, in PEM: with it the JWT bearer flow is open.
+    pub jwt_public_key: Option<String>,
+    /// For whom the application may sign on by itself.
+    pub jwt_users: Vec<String>,
+    /// A call that runs for so long counts against `long_calls_max`.
+    pub long_call_ms: u64,
+    /// Long calls at once; while there are so many, others are refused.
+    pub long_calls_max: usize,
 }
 
 impl Default for Options {
@@ -85,6 +114,15 @@ impl Default for Options {
             client_id: "fake-client".to_owned(),
             client_secret: "fake-secret".to_owned(),
             refresh_token: "fake-refresh".to_owned(),
+            tls: false,
+            tls_ca_file: None,
+            redirect_uris: Vec::new(),
+            require_pkce: false,
+            approve_at_once: false,
+            jwt_public_key: None,
+            jwt_users: vec![oauth::DEFAULT_USER.to_owned()],
+            long_call_ms: 20_000,
+            long_calls_max: 25,
         }
     }
 }
@@ -92,6 +130,7 @@ impl Default for Options {
 /// A running server. Dropping it stops it.
 pub struct FakeSalesforce {
     addr: SocketAddr,
+    ca_pem: Option<String>,
     service: Arc<Service>,
     stop: watch::Sender<bool>,
     task: Option<JoinHandle<()>>,
@@ -111,19 +150,21 @@ impl FakeSalesforce {
         let organisation = made.await.context("the organisation was not made")??;
         let listener = TcpListener::bind(options.addr).await.context("the address cannot be bound")?;
         let addr = listener.local_addr()?;
-        let service = Arc::new(Service::new(options, organisation, format!("http://{addr}")));
+        let (tls, ca_pem) = options.tls.then(|| tls::make(&addr.ip().to_string())).transpose()?.unzip();
+        if let (Some(file), Some(pem)) = (&options.tls_ca_file, &ca_pem) {
+            std::fs::write(file, pem).with_context(|| format!("{} cannot be written", file.display()))?;
+        }
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let service = Arc::new(Service::new(options, organisation, format!("{scheme}://{addr}"))?);
         let router = Router::new()
-            .route("/services/oauth2/token", post(http::token))
-            .route("/_faults", get(admin::faults).post(admin::add_fault).delete(admin::clear_faults))
-            .route("/_stats", get(admin::stats))
+            .merge(pages::routes())
+            .merge(admin::routes())
             .route("/_truth/{object}", get(admin::truth))
             .route("/_mutate", post(admin::mutate))
             .fallback(http::data)
-            .with_state(Arc::clone(&service));
-        let listener = listener.tap_io(|connection| {
-            // Small answers must not wait for an acknowledgement.
-            drop(connection.set_nodelay(true));
-        });
+            .with_state(Arc::clone(&service))
+            .into_make_service_with_connect_info::<wire::Line>();
+        let listener = wire::WireListener::new(listener, tls);
         let (stop, mut stopped) = watch::channel(false);
         let task = tokio::spawn(async move {
             let end = async move { drop(stopped.wait_for(|stop| *stop).await) };
@@ -131,13 +172,19 @@ impl FakeSalesforce {
                 tracing::error!(%error, "simulated salesforce ended");
             }
         });
-        Ok(Self { addr, service, stop, task: Some(task) })
+        Ok(Self { addr, ca_pem, service, stop, task: Some(task) })
     }
 
-    /// The login URL and the instance URL, `http://127.0.0.1:<port>`.
+    /// The login URL and the instance URL, `http://127.0.0.1:<port>`, or `https` with TLS.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.addr)
+        self.service.url.clone()
+    }
+
+    /// The certificate that a client must trust, in PEM, with TLS.
+    #[must_use]
+    pub fn ca_pem(&self) -> Option<&str> {
+        self.ca_pem.as_deref()
     }
 
     /// The address bound.
@@ -199,15 +246,24 @@ impl FakeSalesforce {
         self.service.end_sessions();
     }
 
-    /// Ends the grant, as when an administrator disconnects the application.
+    /// Ends every grant, as when an administrator disconnects the application.
     pub fn revoke_grant(&self) {
-        self.service.revoke_grant();
+        self.service.revoke_grants();
+    }
+
+    /// What was used of the limits, after `change`.
+    #[must_use]
+    pub fn usage(&self, change: &UsageChange) -> UsageSeen {
+        self.service.change_usage(change, Utc::now())
     }
 
     /// Stops and returns once the port is free.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
-        if let Some(task) = self.task.take() {
+        if let Some(mut task) = self.task.take()
+            && timeout(Duration::from_secs(STOP_SECS_MAX), &mut task).await.is_err()
+        {
+            task.abort();
             drop(task.await);
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{io::Write, net::SocketAddr, path::PathBuf};
 
+use anyhow::Context;
 use clap::Parser;
 use fakes::salesforce::{Content, FakeSalesforce, Options};
 use tokio::signal::unix::{SignalKind, signal};
@@ -42,6 +43,30 @@ struct Arguments {
     /// The refresh token taken.
     #[arg(long, default_value = "fake-refresh")]
     refresh_token: String,
+    /// Serve TLS, and write the certificate that clients must trust to this file.
+    #[arg(long)]
+    tls_ca_file: Option<PathBuf>,
+    /// Where consent may send people back to, once for each; without it, anywhere on this machine.
+    #[arg(long = "redirect-uri")]
+    redirect_uris: Vec<String>,
+    /// Refuse an authorisation without PKCE.
+    #[arg(long)]
+    require_pkce: bool,
+    /// Consent without asking the person.
+    #[arg(long)]
+    approve_at_once: bool,
+    /// A public key in PEM, with which the JWT bearer flow is open.
+    #[arg(long)]
+    jwt_public_key: Option<PathBuf>,
+    /// For whom an application may sign on by itself, once for each.
+    #[arg(long = "jwt-user", default_value = "admin@fake.example")]
+    jwt_users: Vec<String>,
+    /// A call that runs for so long counts against the limit of those at once.
+    #[arg(long, default_value_t = 20_000)]
+    long_call_ms: u64,
+    /// Long calls at once.
+    #[arg(long, default_value_t = 25)]
+    long_calls_max: usize,
 }
 
 #[tokio::main]
@@ -51,6 +76,12 @@ async fn main() -> anyhow::Result<()> {
     let content = match arguments.org_data {
         Some(folder) => Content::Folder(folder),
         None => Content::Generated { records: arguments.records, seed: arguments.seed },
+    };
+    let jwt_public_key = match arguments.jwt_public_key {
+        Some(file) => {
+            Some(std::fs::read_to_string(&file).with_context(|| format!("{} cannot be read", file.display()))?)
+        }
+        None => None,
     };
     let options = Options {
         addr: arguments.listen,
@@ -62,6 +93,15 @@ async fn main() -> anyhow::Result<()> {
         client_id: arguments.client_id,
         client_secret: arguments.client_secret,
         refresh_token: arguments.refresh_token,
+        tls: arguments.tls_ca_file.is_some(),
+        tls_ca_file: arguments.tls_ca_file,
+        redirect_uris: arguments.redirect_uris,
+        require_pkce: arguments.require_pkce,
+        approve_at_once: arguments.approve_at_once,
+        jwt_public_key,
+        jwt_users: arguments.jwt_users,
+        long_call_ms: arguments.long_call_ms,
+        long_calls_max: arguments.long_calls_max,
     };
     let server = FakeSalesforce::start(options).await?;
     // The line that a parent process waits for.

@@ -4,9 +4,10 @@
 use std::sync::{Arc, PoisonError};
 
 use axum::{
-    Json,
+    Json, Router,
     extract::{Path, State},
     http::StatusCode,
+    routing::{delete, get},
 };
 use chrono::{DateTime, NaiveDate, Timelike, Utc};
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ use super::{
     ids::id_for,
     organisation::{FieldType, Object, Value},
     service::{Service, Stats},
+    usage::{UsageChange, UsageSeen},
 };
 
 /// A change of one object's records or fields.
@@ -48,22 +50,48 @@ pub struct Mutated {
     pub system_modstamp: DateTime<Utc>,
 }
 
+/// What a test asks beside failures and data.
+pub(super) fn routes() -> Router<Arc<Service>> {
+    Router::new()
+        .route("/_faults", get(faults).post(add_fault).delete(clear_faults))
+        .route("/_stats", get(stats))
+        .route("/_usage", get(usage).post(change_usage))
+        .route("/_sessions", delete(end_sessions))
+        .route("/_grants", delete(revoke_grants))
+}
+
 type Refused = (StatusCode, String);
 
-pub(super) async fn faults(State(service): State<Arc<Service>>) -> Json<Vec<Order>> {
+async fn faults(State(service): State<Arc<Service>>) -> Json<Vec<Order>> {
     Json(service.with_faults(|faults| faults.pending()))
 }
 
-pub(super) async fn add_fault(State(service): State<Arc<Service>>, Json(order): Json<Order>) {
+async fn add_fault(State(service): State<Arc<Service>>, Json(order): Json<Order>) {
     service.with_faults(|faults| faults.push(order));
 }
 
-pub(super) async fn clear_faults(State(service): State<Arc<Service>>) {
+async fn clear_faults(State(service): State<Arc<Service>>) {
     service.with_faults(super::fault::Faults::clear);
 }
 
-pub(super) async fn stats(State(service): State<Arc<Service>>) -> Json<Stats> {
+async fn stats(State(service): State<Arc<Service>>) -> Json<Stats> {
     Json(service.stats())
+}
+
+async fn usage(State(service): State<Arc<Service>>) -> Json<UsageSeen> {
+    Json(service.usage_seen(Utc::now()))
+}
+
+async fn change_usage(State(service): State<Arc<Service>>, Json(change): Json<UsageChange>) -> Json<UsageSeen> {
+    Json(service.change_usage(&change, Utc::now()))
+}
+
+async fn end_sessions(State(service): State<Arc<Service>>) {
+    service.end_sessions();
+}
+
+async fn revoke_grants(State(service): State<Arc<Service>>) {
+    service.revoke_grants();
 }
 
 pub(super) async fn truth(

@@ -1,11 +1,14 @@
-//! Owns ordered failures: which call fails next, and how. Does not own the answers that never fail.
+//! Owns ordered failures: which call fails next, and the answers that are failures as a whole.
+//! Does not own the answers that never fail, nor what is done to the body of a true one.
 
 use std::collections::VecDeque;
 
 use axum::{
     body::Body,
-    http::{Response, StatusCode},
+    http::{HeaderValue, Response, StatusCode, header},
 };
+use chrono::{DateTime, Utc};
+use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 
 use super::reply::{Refusal, answer};
@@ -29,6 +32,15 @@ pub enum Fault {
     /// 429 with an empty body.
     #[serde(rename = "http_429")]
     Http429,
+    /// 429 that says in how many seconds to come again.
+    #[serde(rename = "http_429_seconds")]
+    Http429Seconds,
+    /// 429 that says at what time to come again.
+    #[serde(rename = "http_429_date")]
+    Http429Date,
+    /// 420 with a page in HTML.
+    #[serde(rename = "http_420_html")]
+    Http420Html,
     /// 406 with an empty body.
     #[serde(rename = "http_406")]
     Http406,
@@ -42,14 +54,36 @@ pub enum Fault {
     CutConnection,
     /// The connection closes in the middle of the body.
     CutBody,
+    /// The connection is reset without an answer.
+    ResetConnection,
+    /// The connection is reset in the middle of the answer.
+    ResetBody,
+    /// The body is whole by HTTP's measure, but the compressed stream in it ends early.
+    TruncatedGzip,
+    /// `Content-Length` is not the length of the body: more than is sent, or less.
+    WrongContentLength,
+    /// The answer stops in the middle for `ms`, then the connection closes.
+    Stall,
+    /// The answer comes in small pieces over `ms`.
+    Drip,
+    /// The answer is sent twice on its connection.
+    DuplicateReply,
     /// The body is not JSON, under status 200.
     BadJson,
     /// Too many long requests at once.
     LimitConcurrent,
     /// The allowance of 24 hours is used up.
     LimitDaily,
-    /// The token endpoint refuses the refresh token.
+    /// The token endpoint refuses the refresh token, this time.
     InvalidGrant,
+    /// The grant is revoked when the token endpoint is asked.
+    GrantRevoked,
+    /// Another client uses the refresh token a moment before.
+    RotationRace,
+    /// The token endpoint does its work, and the connection closes without the answer.
+    RotationLost,
+    /// The user signs on five times elsewhere, which ends the older grants.
+    SixthLogin,
     /// A further page of a query is gone.
     CursorExpired,
     /// The query takes too long for Salesforce.
@@ -60,16 +94,50 @@ pub enum Fault {
     SlowMs,
 }
 
+/// What a caller cannot rule out on any call: HTTP and the network fail so whatever the data are.
+pub const WIRE_FAULTS: [Fault; 20] = [
+    Fault::Auth401,
+    Fault::Auth401MidQuery,
+    Fault::LimitConcurrent,
+    Fault::Http429Seconds,
+    Fault::Http429Date,
+    Fault::Http500,
+    Fault::Http502Html,
+    Fault::Http503,
+    Fault::Http504,
+    Fault::Http406,
+    Fault::Http420Html,
+    Fault::CutConnection,
+    Fault::CutBody,
+    Fault::ResetConnection,
+    Fault::ResetBody,
+    Fault::TruncatedGzip,
+    Fault::WrongContentLength,
+    Fault::Stall,
+    Fault::Drip,
+    Fault::DuplicateReply,
+];
+
 /// The calls that are told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Call {
     /// The token endpoint.
     Token,
+    /// The end of a grant or session.
+    Revoke,
+    /// Who the user is.
+    Identity,
     /// The list of versions.
     Versions,
+    /// What a version has.
+    Resources,
     /// The list of objects.
     Objects,
+    /// One object, briefly.
+    Object,
+    /// One record.
+    Record,
     /// One object's fields.
     Describe,
     /// The first page of a query.
@@ -94,42 +162,95 @@ pub struct Order {
     /// On which call only; without it, on any data call that the fault fits.
     #[serde(default)]
     pub on: Option<Call>,
-    /// For [`Fault::SlowMs`]: how much longer the answer takes, in milliseconds.
+    /// For [`Fault::SlowMs`], [`Fault::Stall`] and [`Fault::Drip`]: how long it takes, in milliseconds.
     #[serde(default)]
     pub ms: u64,
+    /// Of the dice that say which calls are struck and where an answer is cut: the same calls in the same order, struck
+    /// the same way. Without it, every call that fits, in the middle.
+    #[serde(default)]
+    pub seed: Option<u64>,
+    /// With a seed: how many of a thousand calls that fit are struck.
+    #[serde(default = "all_of_them")]
+    pub per_mille: u16,
 }
+
+/// A failure that a call meets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Strike {
+    /// What goes wrong.
+    pub fault: Fault,
+    /// How long it takes, in milliseconds.
+    pub ms: u64,
+    /// What the dice showed, if the order has a seed.
+    dice: Option<u64>,
+}
+
+impl Strike {
+    /// Between 10 and 90 of a hundred: how much of an answer passes before it breaks.
+    pub(super) fn percent(&self) -> u64 {
+        self.dice.map_or(50, |dice| 10 + dice % 81)
+    }
+
+    /// One of two ways to fail.
+    pub(super) fn coin(&self) -> bool {
+        self.dice.is_some_and(|dice| dice >> 32 & 1 == 1)
+    }
+}
+
+const THOUSAND: u16 = 1_000;
 
 fn once() -> u32 {
     1
+}
+
+fn all_of_them() -> u16 {
+    THOUSAND
 }
 
 impl Order {
     /// `fault` on the next `times` calls that it fits.
     #[must_use]
     pub fn new(fault: Fault, times: u32) -> Self {
-        Self { fault, times, on: None, ms: 0 }
+        Self { fault, times, on: None, ms: 0, seed: None, per_mille: THOUSAND }
+    }
+
+    /// `fault` on `per_mille` of a thousand calls that it fits, as the dice of `seed` have it, without end.
+    #[must_use]
+    pub fn seeded(fault: Fault, seed: u64, per_mille: u16) -> Self {
+        Self { seed: Some(seed), per_mille, ..Self::new(fault, u32::MAX) }
+    }
+
+    /// What the dice show for the call of that number among those that fit.
+    fn dice(&self, number: u64) -> Option<u64> {
+        // The name takes part, so that two faults of one seed do not strike the same calls.
+        let digest = Md5::digest(format!("{}/{:?}/{number}", self.seed?, self.fault));
+        Some(digest.iter().take(8).fold(0, |dice, byte| dice << 8 | u64::from(*byte)))
     }
 
     fn fits(&self, call: Call) -> bool {
         let fault_fits = match self.fault {
-            Fault::InvalidGrant => call == Call::Token,
+            Fault::InvalidGrant
+            | Fault::GrantRevoked
+            | Fault::RotationRace
+            | Fault::RotationLost
+            | Fault::SixthLogin => call == Call::Token,
             Fault::Auth401MidQuery | Fault::CursorExpired => call == Call::QueryNext,
             Fault::QueryTimeout => matches!(call, Call::Query | Call::QueryNext),
-            Fault::Auth401 => !matches!(call, Call::Token | Call::Versions),
-            _ => call != Call::Token || self.on == Some(Call::Token),
+            Fault::Auth401 => !matches!(call, Call::Token | Call::Revoke | Call::Versions),
+            _ => !matches!(call, Call::Token | Call::Revoke) || self.on.is_some(),
         };
         fault_fits && self.on.is_none_or(|on| on == call)
     }
 }
 
-/// Failures not yet given, in the order in which they were ordered.
+/// Failures not yet given, in the order in which they were ordered, each with the number of calls that it fitted.
 #[derive(Debug, Default)]
-pub(super) struct Faults(VecDeque<Order>);
+pub(super) struct Faults(VecDeque<(Order, u64)>);
 
 impl Faults {
     pub(super) fn push(&mut self, order: Order) {
         if order.times > 0 {
-            self.0.push_back(order);
+            self.0.push_back((order, 0));
         }
     }
 
@@ -138,24 +259,31 @@ impl Faults {
     }
 
     pub(super) fn pending(&self) -> Vec<Order> {
-        self.0.iter().cloned().collect()
+        self.0.iter().map(|(order, _)| order.clone()).collect()
     }
 
     /// What goes wrong with this call.
-    pub(super) fn strike(&mut self, call: Call) -> Option<Order> {
-        let at = self.0.iter().position(|order| order.fits(call))?;
-        let order = self.0[at].clone();
-        self.0[at].times -= 1;
-        if self.0[at].times == 0 {
+    pub(super) fn strike(&mut self, call: Call) -> Option<Strike> {
+        let (at, strike) = self.0.iter_mut().enumerate().find_map(|(at, (order, fitted))| {
+            if !order.fits(call) {
+                return None;
+            }
+            *fitted += 1;
+            let dice = order.dice(*fitted);
+            let is_hit = dice.is_none_or(|dice| dice / 1_000_003 % u64::from(THOUSAND) < u64::from(order.per_mille));
+            is_hit.then_some((at, Strike { fault: order.fault, ms: order.ms, dice }))
+        })?;
+        self.0[at].0.times -= 1;
+        if self.0[at].0.times == 0 {
             self.0.remove(at);
         }
-        Some(order)
+        Some(strike)
     }
 }
 
 impl Fault {
     /// The answer, for the faults that are one.
-    pub(super) fn answer(self) -> Option<Response<Body>> {
+    pub(super) fn answer(self, now: DateTime<Utc>) -> Option<Response<Body>> {
         let refusal = match self {
             Self::Http502Html => {
                 let page = b"<html><head><title>502 Bad Gateway</title></head><body>Bad Gateway</body></html>";
@@ -163,6 +291,16 @@ impl Fault {
             }
             Self::Http504 => return Some(answer(StatusCode::GATEWAY_TIMEOUT, "text/html", Vec::new())),
             Self::Http429 => return Some(answer(StatusCode::TOO_MANY_REQUESTS, "text/html", Vec::new())),
+            Self::Http429Seconds => return Some(too_many("1".to_owned())),
+            Self::Http429Date => {
+                let at = now + chrono::Duration::seconds(1);
+                return Some(too_many(at.format("%a, %d %b %Y %H:%M:%S GMT").to_string()));
+            }
+            Self::Http420Html => {
+                let page = b"<html><body>Enhance your calm</body></html>".to_vec();
+                let status = StatusCode::from_u16(420).unwrap_or(StatusCode::TOO_MANY_REQUESTS);
+                return Some(answer(status, "text/html", page));
+            }
             Self::Http406 => return Some(answer(StatusCode::NOT_ACCEPTABLE, "text/html", Vec::new())),
             Self::BadJson => {
                 return Some(answer(StatusCode::OK, "application/json", b"{\"totalSize\": 1, \"rec".to_vec()));
@@ -185,8 +323,30 @@ impl Fault {
             Self::InsufficientAccess => {
                 Refusal::new(StatusCode::FORBIDDEN, "INSUFFICIENT_ACCESS", "insufficient access rights on object id")
             }
-            Self::CutConnection | Self::CutBody | Self::InvalidGrant | Self::SlowMs => return None,
+            Self::CutConnection
+            | Self::CutBody
+            | Self::ResetConnection
+            | Self::ResetBody
+            | Self::TruncatedGzip
+            | Self::WrongContentLength
+            | Self::Stall
+            | Self::Drip
+            | Self::DuplicateReply
+            | Self::InvalidGrant
+            | Self::GrantRevoked
+            | Self::RotationRace
+            | Self::RotationLost
+            | Self::SixthLogin
+            | Self::SlowMs => return None,
         };
         Some(refusal.answer())
     }
+}
+
+fn too_many(retry_after: String) -> Response<Body> {
+    let mut answer = answer(StatusCode::TOO_MANY_REQUESTS, "text/html", Vec::new());
+    if let Ok(value) = HeaderValue::try_from(retry_after) {
+        answer.headers_mut().insert(header::RETRY_AFTER, value);
+    }
+    answer
 }

@@ -1,86 +1,101 @@
 //! Owns the way of a data call or token request through HTTP: the path, failures in between, headers.
 //! Does not own what a call answers.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, to_bytes},
-    extract::{Form, Query, Request, State},
+    extract::{ConnectInfo, Form, Query, Request, State},
     http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header},
 };
-use bytes::Bytes;
+use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::{DateTime, Utc};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::{
-    fault::{Call, Fault, Order},
-    reply::{Refusal, answer, gzip, json_answer},
-    service::{API_VERSION, Service},
+    damage::{self, cut_connection},
+    fault::{Call, Fault, Strike},
+    ids::with_checksum,
+    reply::{Early, Refusal, answer, gzip, json_answer},
+    service::Service,
+    usage::Running,
+    wire::Line,
 };
 
 /// Salesforce refuses a longer path and query.
 const URI_BYTES_MAX: usize = 16_384;
+/// Older ones are retired.
+const VERSIONS: RangeInclusive<u32> = 31..=67;
 
 type Parameters = HashMap<String, String>;
 
-/// Closes the connection without an answer. Unwinding is the only way out of a handler that leaves the socket without
-/// one; it is not a panic, so nothing is printed.
-fn cut_connection() -> ! {
-    std::panic::resume_unwind(Box::new("the connection was cut on request"))
-}
-
-/// Half of the body, then the end of the connection.
-fn cut_body(answer: &mut Response<Body>, body: &[u8]) -> Body {
-    let half = Bytes::copy_from_slice(&body[..body.len() / 2]);
-    answer.headers_mut().remove(header::CONTENT_LENGTH);
-    let parts = futures::stream::iter([Ok(half), Err(std::io::Error::other("the body was cut on request"))]);
-    Body::from_stream(parts)
-}
-
-/// Waits, closes or answers, if a failure was ordered for this call. What is left is done with the true answer.
-async fn strike(service: &Service, call: Call) -> Result<Option<Order>, Response<Body>> {
+/// Closes or answers, if a failure was ordered for this call. What is left is done with the true answer.
+fn strike(service: &Service, call: Call) -> Result<Option<Strike>, Early> {
     service.count(call);
     let Some(order) = service.with_faults(|faults| faults.strike(call)) else { return Ok(None) };
     match order.fault {
-        Fault::SlowMs => tokio::time::sleep(Duration::from_millis(order.ms)).await,
         Fault::CutConnection => cut_connection(),
         Fault::Auth401 | Fault::Auth401MidQuery => service.end_sessions(),
         _ => {}
     }
-    match order.fault.answer() {
-        Some(answer) => Err(answer),
+    match order.fault.answer(Utc::now()) {
+        Some(answer) => Err(Box::new(answer)),
         None => Ok(Some(order)),
     }
 }
 
-/// Finishes an answer: compressed if the client can take it, cut if that was ordered.
-async fn finish(accepts_gzip: bool, order: Option<Order>, mut answer: Response<Body>) -> Response<Body> {
+async fn linger(order: Option<&Strike>) {
+    if let Some(Strike { fault: Fault::SlowMs, ms, .. }) = order {
+        tokio::time::sleep(Duration::from_millis(*ms)).await;
+    }
+}
+
+/// Finishes an answer: compressed if the client can take it, broken if that was ordered.
+async fn finish(accepts_gzip: bool, order: Option<&Strike>, line: &Line, mut answer: Response<Body>) -> Response<Body> {
     let body = std::mem::take(answer.body_mut());
     let Ok(body) = to_bytes(body, usize::MAX).await else { return answer };
     let body = if accepts_gzip { gzip(&mut answer, body.to_vec()) } else { body.to_vec() };
-    *answer.body_mut() = match order {
-        Some(Order { fault: Fault::CutBody, .. }) => cut_body(&mut answer, &body),
-        _ => Body::from(body),
-    };
+    damage::fill(&mut answer, body, order, line);
     answer
 }
 
-pub(super) async fn token(State(service): State<Arc<Service>>, Form(form): Form<Parameters>) -> Response<Body> {
-    let order = match strike(&service, Call::Token).await {
+/// The client id and secret of a `Basic` header, which stand for those of the form.
+fn basic(headers: &HeaderMap) -> Option<(String, String)> {
+    let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Basic ")?;
+    let pair = String::from_utf8(STANDARD.decode(text.trim()).ok()?).ok()?;
+    pair.split_once(':').map(|(id, secret)| (id.to_owned(), secret.to_owned()))
+}
+
+pub(super) async fn token(
+    State(service): State<Arc<Service>>,
+    ConnectInfo(line): ConnectInfo<Line>,
+    headers: HeaderMap,
+    Form(mut form): Form<Parameters>,
+) -> Response<Body> {
+    let order = match strike(&service, Call::Token) {
         Ok(order) => order,
-        Err(answer) => return answer,
+        Err(answer) => return *answer,
     };
-    let reply = match order {
-        Some(Order { fault: Fault::InvalidGrant, .. }) => Err(("invalid_grant", "expired access/refresh token")),
-        _ => service.token(&form),
-    };
-    let answer = match reply {
+    linger(order.as_ref()).await;
+    if let Some((id, secret)) = basic(&headers) {
+        form.entry("client_id".to_owned()).or_insert(id);
+        form.entry("client_secret".to_owned()).or_insert(secret);
+    }
+    let now = Utc::now();
+    let spoilt = order.as_ref().map_or(Ok(()), |order| service.spoil_token(order.fault, &form, now));
+    let mut answer = match spoilt.and_then(|()| service.token(&form, now)) {
         Ok(reply) => json_answer(StatusCode::OK, &reply),
         Err((error, description)) => {
             json_answer(StatusCode::BAD_REQUEST, &json!({ "error": error, "error_description": description }))
         }
     };
-    finish(false, order, answer).await
+    if order.as_ref().is_some_and(|order| order.fault == Fault::RotationLost) {
+        cut_connection();
+    }
+    answer
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache,must-revalidate,max-age=0,no-store,private"));
+    finish(false, order.as_ref(), &line, answer).await
 }
 
 /// What a path below `/services/data` asks for: the call, the version and the rest.
@@ -90,13 +105,16 @@ fn route(path: &str) -> Result<(Call, &str, Vec<&str>), Refusal> {
     let Some((version, rest)) = parts.split_first() else { return Ok((Call::Versions, "", Vec::new())) };
     let number =
         version.strip_prefix('v').and_then(|number| number.strip_suffix(".0")).and_then(|n| n.parse::<u32>().ok());
-    if !number.is_some_and(|number| (31..=67).contains(&number)) {
+    if !number.is_some_and(|number| VERSIONS.contains(&number)) {
         return Err(Refusal::not_found());
     }
     let call = match rest {
+        [] => Call::Resources,
         ["sobjects"] => Call::Objects,
+        ["sobjects", _] => Call::Object,
         ["sobjects", _, "describe"] => Call::Describe,
         ["sobjects", _, "deleted"] => Call::Deleted,
+        ["sobjects", _, _] => Call::Record,
         ["query" | "queryAll"] => Call::Query,
         ["query" | "queryAll", _] => Call::QueryNext,
         ["limits"] => Call::Limits,
@@ -107,6 +125,7 @@ fn route(path: &str) -> Result<(Call, &str, Vec<&str>), Refusal> {
 
 pub(super) async fn data(
     State(service): State<Arc<Service>>,
+    ConnectInfo(line): ConnectInfo<Line>,
     Query(parameters): Query<Parameters>,
     request: Request,
 ) -> Response<Body> {
@@ -130,25 +149,86 @@ pub(super) async fn data(
         Ok((call, _, _)) => call,
         Err(refusal) => return refusal.answer(),
     };
-    let order = match strike(&service, call).await {
+    let order = match strike(&service, call) {
         Ok(order) => order,
-        Err(answer) => return answer,
+        Err(answer) => return *answer,
     };
+    let running = match admit(&service, call, &headers) {
+        Ok(running) => running,
+        Err(answer) => return *answer,
+    };
+    linger(order.as_ref()).await;
     let accepts_gzip = headers
         .get(header::ACCEPT_ENCODING)
         .is_some_and(|value| value.as_bytes().windows(4).any(|part| part == b"gzip"));
+    let server = Arc::clone(&service);
     // A query looks at every record: that must not hold up the other connections.
     let served = tokio::task::spawn_blocking(move || {
-        let mut answer = serve(&service, &path, &parameters, &headers).unwrap_or_else(|refusal| refusal.answer());
-        if let (true, Ok(info)) = (call != Call::Versions, HeaderValue::from_str(&service.limit_info())) {
-            answer.headers_mut().insert("Sforce-Limit-Info", info);
-        }
-        answer
+        serve(&server, &path, &parameters, &headers).unwrap_or_else(|refusal| refusal.answer())
     });
-    match served.await {
-        Ok(answer) => finish(accepts_gzip, order, answer).await,
-        Err(_) => cut_connection(),
+    let Ok(mut answer) = served.await else { cut_connection() };
+    if running.is_some() {
+        tell_usage(&service, &mut answer);
     }
+    let answer = finish(accepts_gzip, order.as_ref(), &line, answer).await;
+    drop(running);
+    answer
+}
+
+/// Lets a call in that has a session and fits into the limits; the list of versions needs neither.
+fn admit(service: &Arc<Service>, call: Call, headers: &HeaderMap) -> Result<Option<Running>, Early> {
+    if call == Call::Versions {
+        return Ok(None);
+    }
+    let now = Utc::now();
+    let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    service.session_user(authorization, now).map_err(|refusal| Box::new(refusal.answer()))?;
+    service.admit(now).map(Some).map_err(|refusal| {
+        let mut answer = refusal.answer();
+        tell_usage(service, &mut answer);
+        Box::new(answer)
+    })
+}
+
+fn tell_usage(service: &Service, answer: &mut Response<Body>) {
+    if let Ok(info) = HeaderValue::try_from(service.limit_info(Utc::now())) {
+        answer.headers_mut().insert("Sforce-Limit-Info", info);
+    }
+}
+
+/// Every version, oldest first; three seasons a year.
+fn versions() -> Json {
+    let version = |number: u32| {
+        let season = ["Winter", "Spring", "Summer"][(number as usize + 1) % 3];
+        let year = (number + 13) / 3;
+        let path = format!("/services/data/v{number}.0");
+        json!({ "label": format!("{season} '{year}"), "url": path, "version": format!("{number}.0") })
+    };
+    VERSIONS.map(version).collect()
+}
+
+/// One record, with the fields asked for or all.
+fn record(service: &Service, version: &str, parameters: &Parameters, name: &str, id: &str) -> Result<Json, Refusal> {
+    if !matches!(id.len(), 15 | 18) || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Err(Refusal::not_found());
+    }
+    let fields = match parameters.get("fields") {
+        Some(fields) => fields.clone(),
+        None => {
+            let organisation = service.read();
+            let object = organisation.object(name).ok_or_else(Refusal::not_found)?;
+            let visible = object.fields.iter().filter(|field| !field.hidden).map(|field| field.name.as_str());
+            visible.collect::<Vec<_>>().join(", ")
+        }
+    };
+    let id = if id.len() == 15 { with_checksum(id) } else { id.to_owned() };
+    let soql = format!("SELECT {fields} FROM {name} WHERE Id = '{id}'");
+    let mut page = service.query(version, &soql, true, None)?;
+    let record = page["records"].get_mut(0).map(Json::take).ok_or_else(Refusal::not_found)?;
+    if record["IsDeleted"] == true {
+        return Err(Refusal::new(StatusCode::NOT_FOUND, "ENTITY_IS_DELETED", "entity is deleted"));
+    }
+    Ok(record)
 }
 
 fn serve(
@@ -159,9 +239,6 @@ fn serve(
 ) -> Result<Response<Body>, Refusal> {
     let (call, version, rest) = route(path)?;
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if call != Call::Versions {
-        service.admit(header("authorization"))?;
-    }
     let missing = |name: &str| Refusal::new(StatusCode::BAD_REQUEST, "MISSING_ARGUMENT", format!("{name} is missing"));
     let parameter = |name: &str| parameters.get(name).ok_or_else(|| missing(name));
     let time = |name: &str| -> Result<DateTime<Utc>, Refusal> {
@@ -170,9 +247,17 @@ fn serve(
             .map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "INVALID_REPLICATION_DATE", name))
     };
     let body = match (call, rest.as_slice()) {
-        (Call::Versions, _) => json!([
-            { "label": "Spring '26", "url": format!("/services/data/v{API_VERSION}"), "version": API_VERSION },
-        ]),
+        (Call::Versions, _) => versions(),
+        (Call::Resources, _) => {
+            let at = |name: &str| (name.to_owned(), json!(format!("/services/data/{version}/{name}")));
+            Json::Object(["sobjects", "query", "queryAll", "limits", "jobs", "composite"].map(at).into_iter().collect())
+        }
+        (Call::Object, [_, name]) => {
+            let organisation = service.read();
+            let object = organisation.object(name).ok_or_else(Refusal::not_found)?;
+            json!({ "objectDescribe": object.summary(), "recentItems": [] })
+        }
+        (Call::Record, [_, name, id]) => record(service, version, parameters, name, id)?,
         (Call::Objects, _) => {
             let objects: Vec<_> = service.read().objects.values().map(super::organisation::Object::summary).collect();
             json!({ "encoding": "UTF-8", "maxBatchSize": 200, "sobjects": objects })
@@ -181,7 +266,7 @@ fn serve(
             service.read().object(name).ok_or_else(Refusal::not_found)?.describe()
         }
         (Call::Deleted, ["sobjects", name, _]) => service.deleted(name, time("start")?, time("end")?)?,
-        (Call::Limits, _) => service.limits(),
+        (Call::Limits, _) => service.limits(Utc::now()),
         (Call::Query, [name]) => {
             let sizes =
                 header("sforce-query-options").split(',').filter_map(|option| option.trim().strip_prefix("batchSize="));

@@ -12,6 +12,9 @@ use serde_json::{Value as Json, json};
 /// Shorter bodies are not worth compressing.
 const GZIP_BYTES_MIN: usize = 512;
 
+/// An answer that ends a call before its time.
+pub(super) type Early = Box<Response<Body>>;
+
 /// A request refused, as a data call tells it: an array with a code and a message.
 #[derive(Clone, Debug)]
 pub(super) struct Refusal {

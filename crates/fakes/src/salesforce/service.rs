@@ -1,10 +1,9 @@
-//! Owns the state of the simulated Salesforce (tokens, cursors, counters) and the answers to data calls.
-//! Does not own HTTP, nor ordered failures.
+//! Owns the state of the simulated Salesforce (cursors, counters) and the answers to data calls.
+//! Does not own HTTP, sign-on, limits, nor ordered failures.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
-    time::{Duration, Instant},
 };
 
 use chrono::{DateTime, Utc};
@@ -14,9 +13,12 @@ use super::{
     Options, evaluate,
     fault::{Call, Faults},
     ids::id_for,
+    jwt::SigningKey,
+    oauth::Grants,
     organisation::{Object, Organisation, Record, wire_datetime},
     reply::Refusal,
     soql,
+    usage::Usage,
 };
 
 /// The newest version served.
@@ -30,8 +32,14 @@ const PAGE_SIZE_MIN: usize = 1;
 pub struct Stats {
     /// Calls by kind, the failed ones too.
     pub calls: BTreeMap<Call, u64>,
-    /// Calls that count against the daily allowance.
+    /// Calls of this run that count against the daily allowance.
     pub api_used: u64,
+    /// Calls refused since the daily allowance was used up.
+    pub refused_daily: u64,
+    /// Calls refused since too many long ones ran.
+    pub refused_concurrent: u64,
+    /// The most data calls that ever ran at once.
+    pub running_peak: usize,
     /// Access tokens issued.
     pub tokens_issued: u64,
     /// Pages of records sent.
@@ -50,9 +58,6 @@ struct Cursor {
 
 #[derive(Default)]
 struct State {
-    tokens: HashMap<String, Instant>,
-    /// None once the grant is revoked.
-    refresh_token: Option<String>,
     cursors: HashMap<String, Arc<Cursor>>,
     cursor_ages: VecDeque<String>,
     cursors_opened: u64,
@@ -64,19 +69,26 @@ pub(super) struct Service {
     pub(super) options: Options,
     pub(super) organisation: RwLock<Organisation>,
     pub(super) url: String,
-    /// Tells the tokens of one run from those of another.
+    pub(super) grants: Mutex<Grants>,
+    pub(super) usage: Mutex<Usage>,
+    pub(super) signing_key: Option<SigningKey>,
+    /// Tells the cursors of one run from those of another.
     run: String,
     state: Mutex<State>,
 }
 
-/// A token request refused: the code and the description.
-pub(super) type TokenRefusal = (&'static str, &'static str);
-
 impl Service {
-    pub(super) fn new(options: Options, organisation: Organisation, url: String) -> Self {
-        let state = State { refresh_token: Some(options.refresh_token.clone()), ..State::default() };
-        let run = uuid::Uuid::new_v4().simple().to_string();
-        Self { options, organisation: RwLock::new(organisation), url, run, state: Mutex::new(state) }
+    pub(super) fn new(options: Options, organisation: Organisation, url: String) -> anyhow::Result<Self> {
+        Ok(Self {
+            organisation: RwLock::new(organisation),
+            url,
+            grants: Mutex::new(Grants::new(&options)),
+            usage: Mutex::new(Usage::new(&options)),
+            signing_key: options.jwt_public_key.as_deref().map(SigningKey::read).transpose()?,
+            run: uuid::Uuid::new_v4().simple().to_string(),
+            state: Mutex::new(State::default()),
+            options,
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -88,91 +100,19 @@ impl Service {
     }
 
     pub(super) fn stats(&self) -> Stats {
-        self.state().stats.clone()
+        let usage = self.usage_seen(Utc::now());
+        Stats {
+            api_used: usage.admitted,
+            refused_daily: usage.refused_daily,
+            refused_concurrent: usage.refused_concurrent,
+            running_peak: usage.running_peak,
+            tokens_issued: self.grants().sessions_issued(),
+            ..self.state().stats.clone()
+        }
     }
 
     pub(super) fn count(&self, call: Call) {
         *self.state().stats.calls.entry(call).or_default() += 1;
-    }
-
-    /// Issues an access token.
-    pub(super) fn token(&self, form: &HashMap<String, String>) -> Result<Json, TokenRefusal> {
-        let field = |name| form.get(name).map_or("", String::as_str);
-        if field("grant_type") != "refresh_token" {
-            return Err(("unsupported_grant_type", "grant type not supported"));
-        }
-        if field("client_id") != self.options.client_id {
-            return Err(("invalid_client_id", "client identifier invalid"));
-        }
-        if field("client_secret") != self.options.client_secret {
-            return Err(("invalid_client", "invalid client credentials"));
-        }
-        let mut state = self.state();
-        if state.refresh_token.as_deref() != Some(field("refresh_token")) {
-            if self.options.rotate_refresh_tokens {
-                // A used token that comes again may be stolen: the grant ends for everyone.
-                state.refresh_token = None;
-                state.tokens.clear();
-            }
-            return Err(("invalid_grant", "expired access/refresh token"));
-        }
-        state.stats.tokens_issued += 1;
-        let (issued, run) = (state.stats.tokens_issued, &self.run);
-        let token = format!("00DFAKE00000001!{run}.{issued}");
-        let now = Instant::now();
-        state.tokens.retain(|_, until| *until > now);
-        state.tokens.insert(token.clone(), now + Duration::from_secs(self.options.token_secs));
-        let mut reply = json!({
-            "access_token": token, "instance_url": self.url, "id": format!("{}/id/00DFAKE00000001EAA/005000000000001AAA", self.url),
-            "token_type": "Bearer", "issued_at": Utc::now().timestamp_millis().to_string(), "signature": "none",
-            "scope": "refresh_token api",
-        });
-        if self.options.rotate_refresh_tokens {
-            let refresh_token = format!("5Aep.{run}.{issued}");
-            reply["refresh_token"] = json!(refresh_token);
-            state.refresh_token = Some(refresh_token);
-        }
-        Ok(reply)
-    }
-
-    /// Ends every session.
-    pub(super) fn end_sessions(&self) {
-        self.state().tokens.clear();
-    }
-
-    /// Ends the grant: no refresh token is good any more.
-    pub(super) fn revoke_grant(&self) {
-        let mut state = self.state();
-        state.refresh_token = None;
-        state.tokens.clear();
-    }
-
-    /// Lets a data call in and counts it.
-    pub(super) fn admit(&self, authorization: &str) -> Result<(), Refusal> {
-        let mut state = self.state();
-        let token =
-            authorization.strip_prefix("Bearer ").or_else(|| authorization.strip_prefix("OAuth ")).unwrap_or_default();
-        if state.tokens.get(token).is_none_or(|until| *until <= Instant::now()) {
-            return Err(Refusal::session());
-        }
-        if state.stats.api_used >= self.options.daily_limit {
-            return Err(Refusal::daily_limit());
-        }
-        state.stats.api_used += 1;
-        Ok(())
-    }
-
-    /// The header that tells how much of the allowance is used.
-    pub(super) fn limit_info(&self) -> String {
-        format!("api-usage={}/{}", self.state().stats.api_used, self.options.daily_limit)
-    }
-
-    pub(super) fn limits(&self) -> Json {
-        let (max, used) = (self.options.daily_limit, self.state().stats.api_used);
-        json!({
-            "DailyApiRequests": { "Max": max, "Remaining": max.saturating_sub(used) },
-            "DailyBulkV2QueryJobs": { "Max": 10_000, "Remaining": 10_000 },
-        })
     }
 
     pub(super) fn read(&self) -> std::sync::RwLockReadGuard<'_, Organisation> {
