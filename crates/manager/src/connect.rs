@@ -238,10 +238,8 @@ async fn callback(
     })?;
     let login_url = login_url(connect, row.as_ref()).to_owned();
     let oauth = connect.oauth(&login_url, Some(client_secret)).map_err(|error| of_vendor(&error))?;
-    let grant = oauth
-        .exchange_code(&code, &connect.callback_url(), &verifier)
-        .await
-        .map_err(|error| of_vendor(&error))?;
+    let grant =
+        oauth.exchange_code(&code, &connect.callback_url(), &verifier).await.map_err(|error| of_vendor(&error))?;
     let connection = keep(&app, connect, &begun, row, &grant, &login_url).await?;
     tracing::info!(AccountId = begun.account.0, ConnectionId = connection.0, "a connection was authorised");
     let mut page = connected_page(begun.account, connection)?;
