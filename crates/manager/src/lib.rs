@@ -169,6 +169,7 @@ mod tests {
         assert_eq!(process.drain_secs, 10);
         let config: Config = toml::Value::Table(table.clone()).try_into().unwrap();
         assert!(config.manager.listen.ip().is_loopback(), "there is no authorisation yet");
+        assert_eq!(config.connect.salesforce.client_id, "", "nobody's application");
         table.insert("surprise".to_owned(), toml::Value::Boolean(true));
         assert!(toml::Value::Table(table).try_into::<Config>().is_err());
     }
