@@ -141,6 +141,12 @@ impl Stack<'_> {
         let mut environment = vec![("DATABASE_URL".to_owned(), database_url.to_owned())];
         self.spec("servantctl", &["migrate"], &environment).run().await.context("the schema")?;
         let store = Store::connect(database_url, 2, Clock::system()).await?;
+        let keys = self.home.state().join("master.keys");
+        if !keys.exists() {
+            let mut generate = self.spec("servantctl", &["keys", "generate", "--keys-file"], &[]);
+            generate.arguments.push(keys.into());
+            generate.run().await.context("the master key")?;
+        }
         let salesforce = if self.has_customer {
             self.home.write_secret("secrets.toml", &customer::secrets())?;
             Some(self.start_salesforce().await?)

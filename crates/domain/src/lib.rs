@@ -14,6 +14,7 @@ mod limits;
 mod pause;
 mod retry;
 mod schedule;
+mod secrets;
 mod servant;
 mod state;
 mod why;
@@ -40,6 +41,7 @@ pub use schedule::{
     CATCH_UP_MAX_MAX, CATCH_UP_SECS_MIN, CatchUp, Cron, CronError, Decision, DeclaredSchedule, DstTouch,
     JITTER_SECS_MAX, Occurrence, Overlap, Plan, Policy, PreviewedFire, Schedule, jitter,
 };
+pub use secrets::{SecretPlace, WrappedKey};
 pub use servant::{HEARTBEAT_SECS, Liveness, ServantState, liveness};
 pub use state::{JobEvent, JobState, next};
 pub use why::{

@@ -86,6 +86,26 @@ pub struct OverrideRequest {
     pub by: String,
 }
 
+/// Which connection is to be authorised in a browser.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AuthoriseRequest {
+    /// Whose it is.
+    pub account_id: i64,
+    /// At which vendor: `salesforce`.
+    pub vendor: String,
+    /// One that exists; else a new one is made, unless the account has one to the organisation that consents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_id: Option<i64>,
+}
+
+/// Where a browser authorises it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuthoriseReply {
+    /// The address to open; it begins anew each time.
+    pub url: String,
+}
+
 /// A service's circuit breaker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Breaker {
@@ -178,6 +198,14 @@ impl ManagerClient {
         request: &OverrideRequest,
     ) -> Result<ConnectionDetail, ClientError> {
         self.post(&format!("/api/v1/connections/{id}/{act}"), request).await
+    }
+
+    /// Where a browser authorises a connection.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn authorise_connection(&self, request: &AuthoriseRequest) -> Result<AuthoriseReply, ClientError> {
+        self.post("/api/v1/connections/authorise", request).await
     }
 
     /// Lists circuit breakers.

@@ -14,8 +14,8 @@ mod servants;
 
 pub use client::{ClientError, ManagerClient};
 pub use connections::{
-    Breaker, BreakerDetail, BreakerPage, BreakerQuery, Connection, ConnectionDetail, ConnectionEvent, ConnectionPage,
-    ConnectionQuery, OverrideRequest,
+    AuthoriseReply, AuthoriseRequest, Breaker, BreakerDetail, BreakerPage, BreakerQuery, Connection, ConnectionDetail,
+    ConnectionEvent, ConnectionPage, ConnectionQuery, OverrideRequest,
 };
 pub use error::{ErrorBody, ErrorEnvelope};
 pub use groups::{

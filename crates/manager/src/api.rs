@@ -1,5 +1,6 @@
 //! The HTTP API under `/api/v1` and its description at `/api/openapi.json`.
 
+mod authorise;
 mod breakers;
 mod budgets;
 mod connections;
@@ -72,6 +73,7 @@ pub(crate) use servants::servant_of;
         connections::park,
         connections::disable,
         connections::enable,
+        authorise::authorise,
         breakers::list,
         breakers::show,
         breakers::open,
@@ -117,6 +119,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/budgets/{connection}", get(budgets::show))
         .route("/api/v1/budgets/{connection}/share", put(budgets::set_share).delete(budgets::remove_share))
         .route("/api/v1/connections", get(connections::list))
+        .route("/api/v1/connections/authorise", post(authorise::authorise))
         .route("/api/v1/connections/{id}", get(connections::show))
         .route("/api/v1/connections/{id}/reauthorised", post(connections::reauthorised))
         .route("/api/v1/connections/{id}/park", post(connections::park))

@@ -3,11 +3,14 @@
 
 mod api;
 mod assets;
+mod connect;
 mod error;
 mod filter;
 mod gate;
 mod pages;
 mod view;
+
+pub use connect::{Connect, ConnectConfig, SalesforceConfig};
 
 use anyhow::Context as _;
 use axum::{
@@ -20,8 +23,9 @@ use axum::{
 };
 use daemon::{ConfigError, ExposeSecret as _, Health};
 use domain::Clock;
+use salesforce::Hosts;
 use serde::Deserialize;
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use store::Store;
 use tokio::net::TcpListener;
 
@@ -36,6 +40,10 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// The HTTP side.
     pub manager: ManagerConfig,
+    /// What seals customers' credentials.
+    pub vault: vault::Config,
+    /// How customers connect their services.
+    pub connect: ConnectConfig,
 }
 
 /// `[database]`
@@ -63,6 +71,8 @@ pub struct App {
     pub store: Store,
     /// What `/readyz` says.
     pub health: Health,
+    /// How customers connect their services; none: they do not.
+    pub connect: Option<Arc<Connect>>,
 }
 
 /// The whole daemon, from its configuration to the order to stop.
@@ -88,7 +98,9 @@ pub async fn serve(context: daemon::Context<Config>) -> anyhow::Result<()> {
     tracing::info!(address = address.to_string(), "the manager is served");
 
     tokio::spawn(watch_database(store.clone(), context.health.clone()));
-    let app = App { store: store.clone(), health: context.health };
+    let vault = vault::Vault::new(context.config.vault.clone(), store.clock().clone());
+    let connect = Connect::new(&context.config.connect, &format!("http://{address}"), hosts()?, vault)?;
+    let app = App { store: store.clone(), health: context.health, connect: connect.map(Arc::new) };
     let soft = context.stopper.soft().clone();
     axum::serve(listener, router(app, context.config.manager.body_bytes_max))
         .with_graceful_shutdown(async move { soft.cancelled().await })
@@ -106,12 +118,25 @@ pub fn router(app: App, body_bytes_max: usize) -> Router {
         .with_state(app.clone());
     let served = api::routes()
         .merge(pages::routes())
+        .merge(connect::routes())
         .merge(assets::routes())
         .fallback(|| async { error::ApiError::not_found("there is nothing at this address") })
         .layer(DefaultBodyLimit::max(body_bytes_max))
         .layer(middleware::from_fn(gate::pass))
         .with_state(app);
     served.merge(probes)
+}
+
+/// Salesforce's own hosts, unless the process was started for development.
+fn hosts() -> anyhow::Result<Hosts> {
+    let setting = daemon::read_env("SERVANT_SALESFORCE_HOSTS").ok();
+    let certificate = daemon::read_env("SERVANT_SALESFORCE_CERTIFICATE_FILE").ok().map(std::fs::read_to_string);
+    let certificate = certificate.transpose().context("SERVANT_SALESFORCE_CERTIFICATE_FILE")?;
+    let hosts = Hosts::from_setting(setting.as_deref(), certificate).context("SERVANT_SALESFORCE_HOSTS")?;
+    if hosts != Hosts::Vendor {
+        tracing::warn!("any host is taken for salesforce's: for development only");
+    }
+    Ok(hosts)
 }
 
 async fn watch_database(store: Store, health: Health) {
@@ -144,6 +169,7 @@ mod tests {
         assert_eq!(process.drain_secs, 10);
         let config: Config = toml::Value::Table(table.clone()).try_into().unwrap();
         assert!(config.manager.listen.ip().is_loopback(), "there is no authorisation yet");
+        assert_eq!(config.connect.salesforce.client_id, "", "nobody's application");
         table.insert("surprise".to_owned(), toml::Value::Boolean(true));
         assert!(toml::Value::Table(table).try_into::<Config>().is_err());
     }

@@ -19,7 +19,7 @@ use axum::{
     response::{Html, IntoResponse, Redirect, Response},
     routing::{get, post},
 };
-use domain::{JobId, Kind};
+use domain::{AccountId, ConnectionId, JobId, Kind};
 use manager_api::{ErrorBody, JobDetail, JobQuery, Why};
 
 /// The kind whose progress is a customer's onboarding.
@@ -77,6 +77,13 @@ struct JobPage {
 struct ErrorPage<'a> {
     status: StatusCode,
     error: &'a ErrorBody,
+}
+
+#[derive(Template)]
+#[template(path = "connected.html")]
+struct ConnectedPage {
+    account: AccountId,
+    connection: ConnectionId,
 }
 
 async fn overview(State(app): State<App>) -> Result<Response, ApiError> {
@@ -146,6 +153,11 @@ async fn retry(State(app): State<App>, Path(id): Path<i64>) -> Result<Redirect, 
 async fn cancel(State(app): State<App>, Path(id): Path<i64>) -> Result<Redirect, ApiError> {
     cancel_job(&app, JobId(id)).await?;
     Ok(Redirect::to(&format!("/jobs/{id}")))
+}
+
+/// What a customer sees who has consented.
+pub(crate) fn connected_page(account: AccountId, connection: ConnectionId) -> Result<Response, ApiError> {
+    render(&ConnectedPage { account, connection })
 }
 
 /// A refusal as a page.

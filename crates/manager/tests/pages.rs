@@ -31,7 +31,7 @@ impl World {
         let servant = store.register_servant(&new).await.unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let app = manager::App { store: store.clone(), health: Health::new(Stopper::new()) };
+        let app = manager::App { store: store.clone(), health: Health::new(Stopper::new()), connect: None };
         tokio::spawn(async move { axum::serve(listener, manager::router(app, 10_000)).await });
         Self { _database: database, clock, store, servant, url }
     }

@@ -17,6 +17,8 @@ pub struct LoopConfig {
     pub work: Work,
     /// Whom to tell.
     pub manager: Manager,
+    /// What opens customers' credentials.
+    pub vault: vault::Config,
 }
 
 /// The ledger's connections. Its address is a secret and comes from the environment (`DATABASE_URL`).

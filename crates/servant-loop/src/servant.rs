@@ -51,6 +51,8 @@ pub struct Setup {
     pub store: Store,
     /// The clock.
     pub clock: Clock,
+    /// What opens customers' credentials.
+    pub vault: Arc<vault::Vault>,
 }
 
 /// The `main` of every servant.
@@ -84,7 +86,8 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
         .connect()
         .await
         .context("the queue")?;
-    let servant = S::connect(own, &Setup { store: store.clone(), clock: clock.clone() }).await?;
+    let vault = Arc::new(vault::Vault::new(config.vault.clone(), clock.clone()));
+    let servant = S::connect(own, &Setup { store: store.clone(), clock: clock.clone(), vault }).await?;
     let id = store
         .register_servant(&NewServant {
             kind: kind.clone(),

@@ -2,7 +2,9 @@
 
 use crate::{breakers, output, refusal::Refusal};
 use clap::{Args, Subcommand};
-use manager_api::{Connection, ConnectionDetail, ConnectionEvent, ConnectionQuery, ManagerClient, OverrideRequest};
+use manager_api::{
+    AuthoriseRequest, Connection, ConnectionDetail, ConnectionEvent, ConnectionQuery, ManagerClient, OverrideRequest,
+};
 
 /// What to do with connections.
 #[derive(Debug, Subcommand)]
@@ -23,6 +25,18 @@ pub(crate) enum Verb {
     Show {
         /// The connection.
         id: i64,
+    },
+    /// Prints the address at which a browser authorises one: a new one of an account, or one again.
+    Authorise {
+        /// Whose it is.
+        #[arg(long)]
+        account: i64,
+        /// One that exists.
+        #[arg(long)]
+        connection: Option<i64>,
+        /// At which vendor.
+        #[arg(long, default_value = "salesforce")]
+        vendor: String,
     },
     /// The customer has authorised it again, or what it was parked for is over: its jobs start again.
     Reauthorised(Act),
@@ -75,6 +89,11 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
             } else {
                 output::print(&text(&detail))
             };
+        }
+        Verb::Authorise { account, connection, vendor } => {
+            let request = AuthoriseRequest { account_id: *account, vendor: vendor.clone(), connection_id: *connection };
+            let reply = client.authorise_connection(&request).await.map_err(Refusal::from)?;
+            return output::print(&if json { serde_json::to_string_pretty(&reply)? } else { reply.url });
         }
         Verb::Reauthorised(act) => (act, "reauthorised"),
         Verb::Park(act) => (act, "park"),

@@ -7,6 +7,7 @@ mod connections;
 mod doctor;
 mod groups;
 mod jobs;
+mod keys;
 mod limits;
 mod output;
 mod pauses;
@@ -79,9 +80,11 @@ enum Verb {
     /// Lists accounts, and sets an account's share of what is dispatched.
     #[command(subcommand)]
     Accounts(accounts::Verb),
-    /// Lists connections, shows one, parks it and brings it back.
+    /// Lists connections, shows one, has one authorised, parks it and brings it back.
     #[command(subcommand)]
     Connections(connections::Verb),
+    /// Makes, lists and rotates the keys that seal customers' credentials.
+    Keys(keys::Keys),
     /// Lists services' circuit breakers, holds one open or closed, and lets go.
     #[command(subcommand)]
     Breakers(breakers::Verb),
@@ -139,6 +142,13 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Budgets(verb) => limits::budgets(&client()?, verb, json).await,
         Verb::Accounts(verb) => accounts::run(&client()?, verb, json).await,
         Verb::Connections(verb) => connections::run(&client()?, verb, json).await,
+        Verb::Keys(keys) => {
+            let store = match keys.needs_ledger() {
+                true => Some(open(arguments.database_url.as_deref()).await?),
+                false => None,
+            };
+            keys::run(keys, store, json).await
+        }
         Verb::Breakers(verb) => breakers::run(&client()?, verb, json).await,
         Verb::Stats => {
             let stats = client()?.stats().await.map_err(Refusal::from)?;

@@ -6,6 +6,7 @@ use queue::QueueError;
 use std::error::Error;
 use std::fmt;
 use store::StoreError;
+use vault::VaultError;
 
 /// A failure as an operator reads it.
 #[derive(Debug)]
@@ -78,6 +79,15 @@ impl From<StoreError> for Refusal {
                 Self::new(what, "start PostgreSQL, or correct --database-url or DATABASE_URL")
             }
             _ => Self { what, way_out: None, is_usage: false },
+        }
+    }
+}
+
+impl From<VaultError> for Refusal {
+    fn from(error: VaultError) -> Self {
+        match error {
+            VaultError::NoMaster { problem, way_out } => Self::new(problem, way_out),
+            _ => Self { what: in_full(&error), way_out: None, is_usage: false },
         }
     }
 }

@@ -50,6 +50,20 @@ impl Store {
         .await?)
     }
 
+    /// Whether there is such a customer.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn has_account(&self, id: AccountId) -> Result<bool, StoreError> {
+        Ok(sqlx::query_scalar!(
+            r#"-- has_account
+            SELECT EXISTS (SELECT FROM accounts WHERE id = $1) AS "has!""#,
+            id.0,
+        )
+        .fetch_one(&self.pool)
+        .await?)
+    }
+
     /// Enters a customer.
     ///
     /// # Errors

@@ -2,7 +2,9 @@
 //! Owns SQL (nothing else may speak it) and the migrator. Does not own what states mean (`domain`) or when a duty
 //! runs (`scheduler`). No function here reads an ambient clock: time comes from the store's [`domain::Clock`].
 
+mod account_keys;
 mod accounts;
+mod authorisations;
 mod breakers;
 mod budgets;
 mod connections;
@@ -25,11 +27,14 @@ mod schedules;
 mod schedules_declare;
 mod schedules_edit;
 mod schedules_read;
+mod secrets;
 mod servants;
 mod stats;
 mod streams;
 
+pub use account_keys::MasterUse;
 pub use accounts::*;
+pub use authorisations::{Authorised, BegunAuthorisation};
 pub use breakers::{BreakerRow, FoldedOutcomes, ForcedBy};
 pub use budgets::{BudgetMinute, BudgetRow, SettingsBy, UsageReport};
 pub use connections::{ConnectionAct, ConnectionEvent, ConnectionRow};
@@ -52,6 +57,7 @@ pub use schedules::{Fire, Fired, RanNow};
 pub use schedules_declare::Walked;
 pub use schedules_edit::*;
 pub use schedules_read::*;
+pub use secrets::*;
 pub use servants::*;
 pub use stats::*;
 pub use streams::*;

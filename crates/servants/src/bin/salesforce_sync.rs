@@ -4,11 +4,15 @@
 
 use anyhow::{Context as _, anyhow};
 use chrono::{DateTime, TimeDelta, Utc};
+use credentials::{SalesforceGrant, SignOn};
 use daemon::SecretsFile;
-use salesforce::{Client, Credentials, Hosts, Options, SalesforceError, StoreRotated};
+use domain::{AccountId, ConnectionId};
+use salesforce::{
+    Client, ConnectedApp, Credentials, Hosts, JwtUser, Options, SalesforceError, SessionSource, StoreRotated,
+};
 use serde::{Deserialize, Serialize};
 use servant_loop::{Done, JobContext, JobError, Servant, Setup};
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, sync::Arc};
 use store::{ConnectionRow, Store};
 use sync::{FetchedPage, Pass, Source, SyncError, Written};
 
@@ -29,6 +33,7 @@ const EXHAUSTED_SECS: i64 = 15 * 60;
 struct SalesforceSync {
     store: Store,
     secrets: SecretsFile,
+    sign_on: Arc<SignOn>,
     hosts: Hosts,
     settle: TimeDelta,
     overlap: TimeDelta,
@@ -42,7 +47,8 @@ struct Payload {}
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
-    /// The refresh tokens and client secrets, under the name that the connection gives.
+    /// Applications' client secrets and private keys, and refresh tokens that are not in the ledger, under the name that
+    /// the connection gives.
     secrets_file: PathBuf,
     /// How old a change must be to be read, in seconds.
     settle_secs: u32,
@@ -56,6 +62,13 @@ struct Config {
 struct Settings {
     login_url: String,
     client_id: String,
+    /// In whose name to sign on with the application's private key, where no customer was asked.
+    username: Option<String>,
+    /// The organisation that was authorised; the manager's to look at.
+    #[serde(rename = "organisation")]
+    _organisation: Option<String>,
+    /// The host of the instance that was authorised; a session for another is refused.
+    instance_host: Option<String>,
     /// The objects to sync; without it, [`OBJECTS`].
     objects: Option<Vec<String>>,
 }
@@ -98,6 +111,7 @@ impl Servant for SalesforceSync {
         Ok(Self {
             store: setup.store.clone(),
             secrets: SecretsFile::at(config.secrets_file),
+            sign_on: SignOn::new(setup.store.clone(), setup.vault.clone()),
             hosts: hosts()?,
             settle: TimeDelta::seconds(config.settle_secs.into()),
             overlap: TimeDelta::seconds(config.overlap_secs.into()),
@@ -147,23 +161,64 @@ impl SalesforceSync {
             .secret_ref
             .clone()
             .ok_or_else(|| JobError::permanent(anyhow!("the connection does not name its secrets")))?;
-        let secret = |key| self.secrets.read(&name, key).map_err(JobError::permanent);
+        let mut options =
+            Options { hosts: self.hosts.clone(), instance_host: settings.instance_host.clone(), ..Options::default() };
+        let source = match self.shared(connection, settings, &name, &options).await? {
+            Some(source) => source,
+            None => self.own(settings, &name, &mut options)?,
+        };
+        Client::open(source, options).await.map_err(|error| job_error(error.into(), now))
+    }
+
+    /// Sessions that all servants share, out of the ledger; none: the connection's refresh token lies in the file.
+    async fn shared(
+        &self,
+        connection: &ConnectionRow,
+        settings: &Settings,
+        name: &str,
+        options: &Options,
+    ) -> Result<Option<SessionSource>, JobError> {
+        let id = ConnectionId(connection.id);
+        let user = match &settings.username {
+            Some(username) => {
+                self.sign_on.ensure(id, AccountId(connection.account_id)).await.map_err(|error| {
+                    if error.is_transient() { JobError::transient(error) } else { JobError::permanent(error) }
+                })?;
+                let key_pem = self.secrets.read(name, "private_key").map_err(JobError::permanent)?;
+                Some(JwtUser { username: username.clone(), key_pem, audience: None })
+            }
+            None if self.store.find_secrets(id).await?.is_none() => return Ok(None),
+            None => None,
+        };
+        // Without its secret a refresh token would be refused as if the customer had taken it back.
+        let client_secret = match &user {
+            Some(_) => None,
+            None => Some(self.secrets.read(name, "client_secret").map_err(JobError::permanent)?),
+        };
+        let (login_url, client_id) = (settings.login_url.clone(), settings.client_id.clone());
+        let grant = SalesforceGrant { app: ConnectedApp { login_url, client_id, client_secret }, user };
+        let source = self.sign_on.salesforce(id, grant, options, self.store.clock().clone());
+        source.map(Some).map_err(JobError::permanent)
+    }
+
+    /// This job's own sign-on, by the file's refresh token.
+    fn own(&self, settings: &Settings, name: &str, options: &mut Options) -> Result<SessionSource, JobError> {
+        let secret = |key| self.secrets.read(name, key).map_err(JobError::permanent);
         let credentials = Credentials {
             login_url: settings.login_url.clone(),
             client_id: settings.client_id.clone(),
             client_secret: secret("client_secret")?,
             refresh_token: secret("refresh_token")?,
         };
-        let secrets = self.secrets.clone();
-        let store_rotated = StoreRotated::new(move |token| {
+        let (secrets, name) = (self.secrets.clone(), name.to_owned());
+        options.store_rotated = Some(StoreRotated::new(move |token| {
             let (secrets, name) = (secrets.clone(), name.clone());
             async move {
                 tokio::task::spawn_blocking(move || secrets.replace(&name, "refresh_token", &token)).await??;
                 Ok(())
             }
-        });
-        let options = Options { store_rotated: Some(store_rotated), hosts: self.hosts.clone(), ..Options::default() };
-        Client::connect(credentials, options).await.map_err(|error| job_error(error.into(), now))
+        }));
+        Ok(SessionSource::RefreshToken(credentials))
     }
 }
 

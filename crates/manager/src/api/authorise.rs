@@ -1,0 +1,27 @@
+//! Where a customer's browser begins to authorise a connection. Changes nothing.
+
+use crate::{
+    App,
+    connect::{VENDOR, check, connect_of},
+    error::ApiError,
+};
+use axum::{Json, extract::State};
+use domain::{AccountId, ConnectionId};
+use manager_api::{AuthoriseReply, AuthoriseRequest, ErrorEnvelope};
+
+/// Answers with the address at which a browser authorises a connection: a new one of the account, or one again.
+#[utoipa::path(post, path = "/api/v1/connections/authorise", tag = "connections", request_body = AuthoriseRequest,
+    responses((status = 200, body = AuthoriseReply), (status = 400, body = ErrorEnvelope),
+              (status = 404, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope)))]
+pub(crate) async fn authorise(
+    State(app): State<App>,
+    Json(request): Json<AuthoriseRequest>,
+) -> Result<Json<AuthoriseReply>, ApiError> {
+    if request.vendor != VENDOR {
+        return Err(ApiError::bad_request(format!("'{}' is not connected here; {VENDOR} is", request.vendor)));
+    }
+    let connect = connect_of(&app)?;
+    let (account, connection) = (AccountId(request.account_id), request.connection_id.map(ConnectionId));
+    check(&app, account, connection).await?;
+    Ok(Json(AuthoriseReply { url: connect.start_url(account, connection) }))
+}

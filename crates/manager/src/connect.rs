@@ -1,0 +1,336 @@
+//! Connecting a customer's Salesforce: a browser is sent there to consent, and what comes back is sealed and kept.
+//! Owns the two addresses and what ties them together. Does not own the vendor's wire (`salesforce`), the ciphers
+//! (`vault`) or the rows (`store`).
+//!
+//! What ties the two: the state, good once and for ten minutes, kept as a digest; and the PKCE verifier, which only the
+//! browser that began has, in a cookie. An address alone, stolen or planted, is worth nothing.
+
+use crate::{App, error::ApiError, pages::connected_page};
+use anyhow::Context as _;
+use axum::{
+    Router,
+    extract::{Query, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use chrono::TimeDelta;
+use daemon::{ExposeSecret as _, SecretsFile};
+use domain::{AccountId, ConnectionId, WrappedKey, chain};
+use salesforce::{ConnectedApp, Grant, Hosts, OAuth, Options, SalesforceError, SecretString, new_secret};
+use serde::Deserialize;
+use serde_json::json;
+use std::path::PathBuf;
+use store::{Authorised, BegunAuthorisation, ConnectionRow, SealedSecrets, credential_place};
+use vault::{Vault, VaultError, digest, is_digest_of};
+
+/// The vendor's name, in the ledger and in addresses.
+pub(crate) const VENDOR: &str = "salesforce";
+const START: &str = "/connect/salesforce";
+const CALLBACK: &str = "/connect/salesforce/callback";
+/// From the start to the callback.
+const GOOD_SECS: i64 = 600;
+/// What starts the cookie's name; some of the state's digest follows, so that two tabs do not disturb each other.
+const COOKIE: &str = "servant-connect-";
+/// Characters shown of what came in by an address.
+const FOREIGN_CHARS_MAX: usize = 200;
+const AGAIN: &str = "begin again at the address that `servantctl connections authorise` prints";
+
+/// `[connect]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectConfig {
+    /// The address under which browsers reach this manager; empty = where it listens.
+    pub public_url: String,
+    /// The file of applications' secrets, by name.
+    pub secrets_file: PathBuf,
+    /// The connected application at Salesforce.
+    pub salesforce: SalesforceConfig,
+}
+
+/// `[connect.salesforce]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SalesforceConfig {
+    /// The application's consumer key; empty = there is none.
+    pub client_id: String,
+    /// Where customers sign on.
+    pub login_url: String,
+    /// The table of the secrets file that holds its client secret.
+    pub secret_ref: String,
+}
+
+/// What the handlers need besides the ledger.
+#[derive(Debug)]
+pub struct Connect {
+    public_url: String,
+    salesforce: SalesforceConfig,
+    secrets: SecretsFile,
+    hosts: Hosts,
+    vault: Vault,
+}
+
+impl Connect {
+    /// From the configuration; none when nothing is to be connected. `listen_url`: where the manager listens.
+    ///
+    /// # Errors
+    /// The configuration is none with which anything can be connected.
+    pub fn new(config: &ConnectConfig, listen_url: &str, hosts: Hosts, vault: Vault) -> anyhow::Result<Option<Self>> {
+        if config.salesforce.client_id.is_empty() {
+            return Ok(None);
+        }
+        let public_url = if config.public_url.is_empty() { listen_url } else { &config.public_url };
+        let connect = Self {
+            public_url: public_url.trim_end_matches('/').to_owned(),
+            salesforce: config.salesforce.clone(),
+            secrets: SecretsFile::at(config.secrets_file.clone()),
+            hosts,
+            vault,
+        };
+        let is_address = ["https://", "http://"].iter().any(|scheme| connect.public_url.starts_with(scheme));
+        anyhow::ensure!(is_address, "connect.public_url is '{}', no address of the web", config.public_url);
+        connect.oauth(&config.salesforce.login_url, None).context("connect.salesforce.login_url")?;
+        Ok(Some(connect))
+    }
+
+    /// Where a browser begins.
+    pub(crate) fn start_url(&self, account: AccountId, connection: Option<ConnectionId>) -> String {
+        let again = connection.map(|id| format!("&connection={id}")).unwrap_or_default();
+        format!("{}{START}?account={account}{again}", self.public_url)
+    }
+
+    fn callback_url(&self) -> String {
+        format!("{}{CALLBACK}", self.public_url)
+    }
+
+    fn oauth(&self, login_url: &str, client_secret: Option<SecretString>) -> Result<OAuth, SalesforceError> {
+        let (login_url, client_id) = (login_url.to_owned(), self.salesforce.client_id.clone());
+        let options = Options { hosts: self.hosts.clone(), ..Options::default() };
+        OAuth::new(ConnectedApp { login_url, client_id, client_secret }, &options)
+    }
+
+    fn cookie(&self, state_digest: &[u8], value: &str, secs: i64) -> Result<HeaderValue, ApiError> {
+        let name = cookie_name(state_digest);
+        let secure = if self.public_url.starts_with("https://") { "; Secure" } else { "" };
+        // Lax: the browser comes back from another site, by a link.
+        let text = format!("{name}={value}; Path={CALLBACK}; Max-Age={secs}; HttpOnly; SameSite=Lax{secure}");
+        HeaderValue::from_str(&text)
+            .map_err(|_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the cookie cannot be written"))
+    }
+
+    /// The account's newest key; its first is made where there is none.
+    async fn key_of(&self, app: &App, account: AccountId) -> Result<WrappedKey, ApiError> {
+        if let Some(key) = app.store.newest_key(account).await? {
+            return Ok(key);
+        }
+        let fresh = self.vault.new_key(account, 1).await.map_err(|error| of_vault(&error))?;
+        app.store.keep_keys(&[fresh]).await?;
+        // Another may have been faster, and its key is the one.
+        let key = app.store.newest_key(account).await?;
+        key.ok_or_else(|| ApiError::conflict("the account's keys were deleted"))
+    }
+}
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new().route(START, get(start)).route(CALLBACK, get(callback))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Start {
+    account: i64,
+    connection: Option<i64>,
+}
+
+/// What Salesforce sends the browser back with; it may add words of its own.
+#[derive(Deserialize)]
+struct Callback {
+    state: Option<String>,
+    code: Option<String>,
+    error: Option<String>,
+    error_description: Option<String>,
+}
+
+/// What is configured, or what to configure.
+pub(crate) fn connect_of(app: &App) -> Result<&Connect, ApiError> {
+    app.connect.as_deref().ok_or_else(|| {
+        ApiError::conflict("no application at Salesforce is configured").hint("set client_id in [connect.salesforce]")
+    })
+}
+
+/// The account, and its connection where one is named: they exist and belong together.
+pub(crate) async fn check(
+    app: &App,
+    account: AccountId,
+    connection: Option<ConnectionId>,
+) -> Result<Option<ConnectionRow>, ApiError> {
+    if account == AccountId::SYSTEM || !app.store.has_account(account).await? {
+        return Err(ApiError::not_found(format!("there is no account {account}")));
+    }
+    let Some(id) = connection else { return Ok(None) };
+    let row = app.store.find_connection(id).await?;
+    let row = row.filter(|row| row.account_id == account.0 && row.vendor == VENDOR);
+    row.map(Some).ok_or_else(|| ApiError::not_found(format!("account {account} has no connection {id} to Salesforce")))
+}
+
+async fn start(State(app): State<App>, Query(query): Query<Start>) -> Result<Response, ApiError> {
+    let connect = connect_of(&app)?;
+    let (account, connection) = (AccountId(query.account), query.connection.map(ConnectionId));
+    let row = check(&app, account, connection).await?;
+    // Better now than after the customer has consented.
+    connect.key_of(&app, account).await?;
+    let (state, verifier) = (new_secret(), new_secret());
+    let state_digest = digest(&state);
+    let begun = BegunAuthorisation {
+        verifier_digest: digest(&verifier),
+        account,
+        vendor: VENDOR.to_owned(),
+        connection,
+        expires_at: app.store.now() + TimeDelta::seconds(GOOD_SECS),
+    };
+    if !app.store.begin_authorisation(&state_digest, &begun).await? {
+        let busy = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many authorisations are open");
+        return Err(busy.hint("try again in ten minutes"));
+    }
+    let oauth = connect.oauth(login_url(connect, row.as_ref()), None).map_err(|error| of_vendor(&error))?;
+    let url = oauth.authorize_url(&connect.callback_url(), state.expose_secret(), &verifier);
+    let cookie = connect.cookie(&state_digest, verifier.expose_secret(), GOOD_SECS)?;
+    tracing::info!(AccountId = account.0, "a browser was sent to salesforce to consent");
+    let location = HeaderValue::from_str(&url).map_err(|_| ApiError::bad_request("the login url is none"))?;
+    Ok((StatusCode::SEE_OTHER, [(header::LOCATION, location), (header::SET_COOKIE, cookie)]).into_response())
+}
+
+async fn callback(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Query(query): Query<Callback>,
+) -> Result<Response, ApiError> {
+    let connect = connect_of(&app)?;
+    let unknown = || ApiError::bad_request("this authorisation is not known, too old, or used already").hint(AGAIN);
+    let state_digest = digest(&SecretString::from(query.state.ok_or_else(unknown)?));
+    // Taken first: whatever is wrong with the rest, nobody gets a second try.
+    let begun = app.store.take_authorisation(&state_digest).await?.ok_or_else(unknown)?;
+    if begun.expires_at < app.store.now() || begun.vendor != VENDOR {
+        return Err(unknown());
+    }
+    let verifier = cookie_of(&headers, &cookie_name(&state_digest))
+        .filter(|verifier| is_digest_of(&begun.verifier_digest, verifier))
+        .ok_or_else(|| {
+            ApiError::new(StatusCode::FORBIDDEN, "other_browser", "this authorisation was begun in another browser")
+                .hint(AGAIN)
+        })?;
+    let code = match (query.code, query.error) {
+        (Some(code), None) => code,
+        (_, error) => {
+            let words = [error.as_deref().unwrap_or("no code"), query.error_description.as_deref().unwrap_or_default()];
+            let words: String = words.join(": ").chars().filter(|c| !c.is_control()).take(FOREIGN_CHARS_MAX).collect();
+            return Err(ApiError::bad_request(format!("Salesforce did not consent: {words}")).hint(AGAIN));
+        }
+    };
+    let row = check(&app, begun.account, begun.connection).await?;
+    let client_secret = connect.secrets.read(&connect.salesforce.secret_ref, "client_secret").map_err(|error| {
+        tracing::error!(error = error.to_string(), "a code cannot be exchanged");
+        ApiError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "the application's client_secret is not configured",
+        )
+    })?;
+    let login_url = login_url(connect, row.as_ref()).to_owned();
+    let oauth = connect.oauth(&login_url, Some(client_secret)).map_err(|error| of_vendor(&error))?;
+    let grant =
+        oauth.exchange_code(&code, &connect.callback_url(), &verifier).await.map_err(|error| of_vendor(&error))?;
+    let connection = keep(&app, connect, &begun, row, &grant, &login_url).await?;
+    tracing::info!(AccountId = begun.account.0, ConnectionId = connection.0, "a connection was authorised");
+    let mut page = connected_page(begun.account, connection)?;
+    page.headers_mut().insert(header::SET_COOKIE, connect.cookie(&state_digest, "", 0)?);
+    Ok(page)
+}
+
+/// Enters or renews the connection with what was granted.
+async fn keep(
+    app: &App,
+    connect: &Connect,
+    begun: &BegunAuthorisation,
+    row: Option<ConnectionRow>,
+    grant: &Grant,
+    login_url: &str,
+) -> Result<ConnectionId, ApiError> {
+    let instance_host = grant.instance_host().map_err(|error| of_vendor(&error))?;
+    let Some(refresh_token) = &grant.refresh_token else {
+        return Err(ApiError::conflict("Salesforce granted no refresh token")
+            .hint("give the connected application the scope refresh_token, then begin again"));
+    };
+    let connection = match (&row, &grant.organisation) {
+        (Some(row), Some(organisation)) => {
+            // Another organisation's records would be mixed with this one's.
+            let known = row.settings["organisation"].as_str();
+            if known.is_some_and(|known| known != organisation) {
+                return Err(ApiError::conflict(format!("connection {} is to another organisation", row.id))
+                    .hint("sign on to the organisation that was connected, or begin without naming a connection"));
+            }
+            ConnectionId(row.id)
+        }
+        (Some(row), None) => ConnectionId(row.id),
+        // The same organisation is not connected twice.
+        (None, Some(organisation)) => match app.store.find_organisation(begun.account, VENDOR, organisation).await? {
+            Some(id) => id,
+            None => app.store.reserve_connection().await?,
+        },
+        (None, None) => app.store.reserve_connection().await?,
+    };
+    let key = connect.key_of(app, begun.account).await?;
+    let sealed = connect.vault.seal(&key, &credential_place(connection), refresh_token).await;
+    let authorised = Authorised {
+        connection,
+        account: begun.account,
+        vendor: VENDOR,
+        settings: &json!({
+            "login_url": login_url,
+            "client_id": connect.salesforce.client_id,
+            "organisation": grant.organisation,
+            "instance_host": instance_host,
+        }),
+        secret_ref: &connect.salesforce.secret_ref,
+        // No session yet: the first servant that needs one signs on, and finds out whether that works.
+        sealed: SealedSecrets {
+            key_version: key.version,
+            credential: Some(sealed.map_err(|error| of_vault(&error))?),
+            session: None,
+        },
+        by: grant.user.as_deref().unwrap_or("customer"),
+        reason: "consented at Salesforce",
+    };
+    app.store.authorise_connection(&authorised).await?;
+    Ok(connection)
+}
+
+/// Where this customer signs on: as when they were connected, or as configured.
+fn login_url<'a>(connect: &'a Connect, row: Option<&'a ConnectionRow>) -> &'a str {
+    row.and_then(|row| row.settings["login_url"].as_str()).unwrap_or(&connect.salesforce.login_url)
+}
+
+fn cookie_name(state_digest: &[u8]) -> String {
+    let hex: String = state_digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("{COOKIE}{hex}")
+}
+
+fn cookie_of(headers: &HeaderMap, name: &str) -> Option<SecretString> {
+    let texts = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = texts.flat_map(|text| text.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| SecretString::from(value))
+}
+
+fn of_vendor(error: &SalesforceError) -> ApiError {
+    tracing::warn!(error = chain(error), "an authorisation failed");
+    match error {
+        SalesforceError::AuthBroken { .. } => ApiError::bad_request(error.to_string()).hint(AGAIN),
+        _ => ApiError::new(StatusCode::BAD_GATEWAY, "salesforce", error.to_string()).hint(AGAIN),
+    }
+}
+
+pub(crate) fn of_vault(error: &VaultError) -> ApiError {
+    tracing::error!(error = chain(error), "credentials cannot be sealed");
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no_key", error.to_string())
+        .hint("the manager's [vault] says where master keys lie; `servantctl keys list` says which there are")
+}
