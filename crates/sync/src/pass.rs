@@ -5,7 +5,7 @@ use crate::{SyncError, layout::Layout, soql};
 use chrono::{TimeDelta, Timelike};
 use domain::{AccountId, ConnectionId};
 use salesforce::{Client, Page, SalesforceError};
-use store::{Outcome, PageMark, Quarantined, RecordBatch, RecordTable, Store, Tx, Window};
+use store::{Outcome, PageMark, PageOrigin, Quarantined, RecordBatch, RecordTable, Store, Tx, Window};
 
 /// The vendor's name: the schema of its tables.
 const VENDOR: &str = "salesforce";
@@ -131,14 +131,16 @@ impl<'a> Pass<'a> {
     pub async fn write(&self, tx: &mut Tx, page: &FetchedPage) -> Result<Written, SyncError> {
         let FetchedPage(page) = page;
         let Source { store, account, connection, .. } = self.source;
-        let mut batch = RecordBatch::default();
+        // The window ends before its query began.
+        let origin = PageOrigin { account, connection, read_at: self.window.hi };
+        let mut batch = RecordBatch::new(&self.table);
         let mut damaged: Vec<Quarantined> = Vec::new();
         for record in &page.records {
             if let Err(quarantined) = self.layout.read(record, &mut batch) {
                 damaged.push(quarantined);
             }
         }
-        let changed = store.write_records(tx, &self.table, account, connection, &mut batch).await?;
+        let changed = store.write_records(tx, &self.table, origin, &mut batch).await?;
         if !damaged.is_empty() {
             tracing::warn!(
                 object = self.object,

@@ -15,6 +15,7 @@ mod limits;
 mod lists;
 mod overlap;
 mod pauses;
+mod records;
 mod schedules;
 mod transitions;
 mod why;
