@@ -3,6 +3,7 @@
 //! runs (`scheduler`). No function here reads an ambient clock: time comes from the store's [`domain::Clock`].
 
 mod accounts;
+mod anomalies;
 mod breakers;
 mod budgets;
 mod connections;
@@ -30,6 +31,7 @@ mod stats;
 mod streams;
 
 pub use accounts::*;
+pub use anomalies::{AnomalyChange, AnomalyFilter, AnomalyRow, Sighting};
 pub use breakers::{BreakerRow, FoldedOutcomes, ForcedBy};
 pub use budgets::{BudgetMinute, BudgetRow, SettingsBy, UsageReport};
 pub use connections::{ConnectionAct, ConnectionEvent, ConnectionRow};

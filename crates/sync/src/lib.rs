@@ -4,6 +4,7 @@
 //! page's rows, its mark and the job's checkpoint are one commit.
 
 mod csv;
+mod damage;
 mod error;
 mod layout;
 mod page;

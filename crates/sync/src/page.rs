@@ -2,7 +2,7 @@
 //! Owns that a page is read on one thread while its rows go to the ledger from another. Does not own the page's mark nor the
 //! commit, which are the running job's.
 
-use crate::{SyncError, csv::CsvPage, layout::Layout};
+use crate::{SyncError, csv::CsvPage, damage, layout::Layout};
 use salesforce::Describe;
 use std::{io::Read, sync::Arc};
 use store::{PageOrigin, RecordTable, Store, Tx};
@@ -83,12 +83,7 @@ impl PageWriter {
             written.records += count(piece.batch.len() + piece.damaged.len());
             written.quarantined += count(piece.damaged.len());
             written.changed += store.write_records(tx, &self.table, origin, &mut piece.batch).await?;
-            if let Some(first) = piece.damaged.first() {
-                let (object, records) = (self.table.object(), piece.damaged.len());
-                tracing::warn!(object, records, reason = first.reason, "records are in quarantine");
-                let owner = (origin.account, origin.connection);
-                store.quarantine_records(tx, owner, object, &piece.damaged).await?;
-            }
+            damage::keep(store, tx, origin, self.table.object(), &piece.damaged).await?;
         }
         reading.await.map_err(std::io::Error::other)?;
         Ok(written)

@@ -1,7 +1,7 @@
 //! One pass over one object: describe, open the window, fetch its pages, write each, close the window.
 //! Owns the order of these steps. The job owns the transaction that a page is written in.
 
-use crate::{SyncError, layout::Layout, soql};
+use crate::{SyncError, damage, layout::Layout, soql};
 use chrono::{TimeDelta, Timelike};
 use domain::{AccountId, ConnectionId};
 use salesforce::{Client, Page, SalesforceError};
@@ -141,15 +141,7 @@ impl<'a> Pass<'a> {
             }
         }
         let changed = store.write_records(tx, &self.table, origin, &mut batch).await?;
-        if !damaged.is_empty() {
-            tracing::warn!(
-                object = self.object,
-                records = damaged.len(),
-                reason = damaged[0].reason,
-                "records are in quarantine"
-            );
-            store.quarantine_records(tx, (account, connection), &self.object, &damaged).await?;
-        }
+        damage::keep(store, tx, origin, &self.object, &damaged).await?;
         let rows_expected =
             self.window.rows_expected.unwrap_or_else(|| i64::try_from(page.total_size).unwrap_or(i64::MAX));
         let rows = i64::try_from(page.records.len()).unwrap_or(i64::MAX);

@@ -2,11 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
 
-use domain::{Clock, ConnectionId};
+use domain::{AnomalyKind, Clock, ConnectionId};
 use salesforce::{Describe, Field};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use store::{PageOrigin, Store};
+use store::{AnomalyFilter, PageOrigin, Store};
 use sync::{PageWriter, PageWritten, Spool, SyncError};
 use testkit::{TestDatabase, stored_records};
 
@@ -138,6 +138,10 @@ async fn damaged_records_are_kept_whole_and_their_neighbours_go_on() {
         assert!(!reason.is_empty());
         assert!(record_id.is_none_or(|id| id == "what?" || id.starts_with("a00")));
     }
+    let anomalies = world.store.list_anomalies(&AnomalyFilter::default(), 10).await.unwrap();
+    let [anomaly] = anomalies.as_slice() else { panic!("{anomalies:?}") };
+    assert_eq!((anomaly.kind, anomaly.object.as_str()), (AnomalyKind::RecordsDamaged, "Deal__c"));
+    assert_eq!(anomaly.evidence["records"], 6);
     // They come again, readable: out of quarantine as far as their ids were known.
     world.write(format!("{}{}{}", header(), line(1, "a"), line(2, "b"))).await.unwrap();
     assert_eq!(world.quarantined().await.len(), 4);
