@@ -262,3 +262,58 @@ async fn a_table_of_an_earlier_program_gains_what_it_lacks() {
     let op = "SELECT op::bigint FROM record_changes";
     assert_eq!(world.count(op).await, i64::from(ChangeOp::Delete.code()));
 }
+
+/// A page of one writer: a few versions of records, some twice, all contents following from id and version.
+fn random_page(random: &mut u64) -> Vec<Version> {
+    let mut draw = |below: u64| {
+        *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*random >> 33) % below
+    };
+    let names = ["a", "b", "c"];
+    let versions = 1 + draw(30);
+    (0..versions)
+        .map(|_| {
+            let (number, version) = (draw(40), draw(12));
+            let is_deleted = (number + version) % 3 == 0;
+            let name = names[usize::try_from((number * 7 + version) % 3).unwrap()];
+            (u32::try_from(number).unwrap(), i64::try_from(version).unwrap(), is_deleted, name)
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn writers_at_the_same_time_leave_a_log_that_replays_to_what_is_stored() {
+    let table = Table::new().await;
+    let written = tokio::sync::Mutex::new(BTreeMap::<String, i64>::new());
+    let writer = async |seed: u64| {
+        let mut random = seed;
+        for _ in 0..25 {
+            let page = random_page(&mut random);
+            loop {
+                let mut tx = table.world.store.begin().await.unwrap();
+                let (mut batch, origin) = (table.batch(&page), table.read_at(20));
+                match table.world.store.write_records(&mut tx, &table.table, origin, &mut batch).await {
+                    Ok(_) => tx.commit().await.unwrap(),
+                    // Two that met each other's rows: what every job does, it tries again.
+                    Err(error) if error.is_transient() => continue,
+                    Err(error) => panic!("{error:?}"),
+                }
+                break;
+            }
+            let mut written = written.lock().await;
+            for (number, version, ..) in page {
+                let newest = written.entry(id(number)).or_insert(version);
+                *newest = version.max(*newest);
+            }
+        }
+    };
+    tokio::join!(writer(1), writer(2), writer(3));
+    let changes = table.changes(50).await;
+    assert_eq!(replayed(&changes), table.state().await);
+    let versions: Vec<(String, i64)> =
+        sqlx::query_as("SELECT id, extract(epoch FROM version_at)::bigint FROM salesforce.contact")
+            .fetch_all(&table.world.sql)
+            .await
+            .unwrap();
+    assert_eq!(versions.into_iter().collect::<BTreeMap<_, _>>(), written.into_inner());
+}
