@@ -94,7 +94,8 @@ impl Reading {
             Self::Boolean => return Err(wrong("boolean")),
             Self::Whole if is_short_whole(&text) => text,
             Self::Whole => whole(&text).ok_or_else(|| wrong("whole number of 64 bits"))?.to_string().into(),
-            Self::Decimal if is_decimal(&text) => text,
+            Self::Decimal if is_decimal(&text) && is_plain(&text) => text,
+            Self::Decimal if is_decimal(&text) => plain(&text).into(),
             Self::Decimal => return Err(wrong("decimal number")),
             Self::Date if usual_day(text.as_bytes()).is_some() => text,
             Self::Date => day(&text).ok_or_else(|| wrong("date"))?.to_string().into(),
@@ -155,6 +156,42 @@ fn is_decimal(text: &str) -> bool {
         all_digits(digits) && digits.parse::<u32>().is_ok_and(|exponent| exponent <= EXPONENT_MAX)
     });
     text.len() <= NUMBER_CHARS_MAX && is_number && is_small
+}
+
+/// Whether a decimal is written as [`plain`] would write it, as nearly all are.
+fn is_plain(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let has_leading_zero = digits.len() > 1 && digits.starts_with('0') && !digits.starts_with("0.");
+    let has_trailing_zero = digits.ends_with('0') && digits.contains('.');
+    !has_leading_zero && !has_trailing_zero && text != "-0" && !digits.contains(['e', 'E'])
+}
+
+/// The same decimal without an exponent and without zeros that say nothing: the vendor writes one value as `1.39E8` here
+/// and as `139000000.0` there.
+fn plain(text: &str) -> String {
+    let (sign, text) = text.strip_prefix('-').map_or(("", text), |digits| ("-", digits));
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let mut digits = format!("{whole}{fraction}");
+    // Where the point is, counted from the first digit.
+    let mut point = i32::try_from(whole.len()).unwrap_or(i32::MAX).saturating_add(exponent);
+    while point <= 0 {
+        digits.insert(0, '0');
+        point += 1;
+    }
+    let point = usize::try_from(point).unwrap_or(usize::MAX);
+    while digits.len() < point {
+        digits.push('0');
+    }
+    let (whole, fraction) = digits.split_at(point);
+    let (whole, fraction) = (whole.trim_start_matches('0'), fraction.trim_end_matches('0'));
+    let whole = if whole.is_empty() { "0" } else { whole };
+    match fraction {
+        "" if whole == "0" => whole.to_owned(),
+        "" => format!("{sign}{whole}"),
+        _ => format!("{sign}{whole}.{fraction}"),
+    }
 }
 
 fn day(text: &str) -> Option<NaiveDate> {
@@ -240,7 +277,14 @@ mod tests {
             (Reading::Whole, "\"-12\"", Some("-12")),
             (Reading::Decimal, "0.10000000000000000000000001", Some("0.10000000000000000000000001")),
             (Reading::Decimal, "12345678901234567890.5", Some("12345678901234567890.5")),
-            (Reading::Decimal, "1E+2", Some("1E+2")),
+            (Reading::Decimal, "1E+2", Some("100")),
+            (Reading::Decimal, "1.39E8", Some("139000000")),
+            (Reading::Decimal, "-1.50e-3", Some("-0.0015")),
+            (Reading::Decimal, "139000000.0", Some("139000000")),
+            (Reading::Decimal, "-0.00", Some("0")),
+            (Reading::Decimal, "-0", Some("0")),
+            (Reading::Decimal, "007.25", Some("7.25")),
+            (Reading::Decimal, "0E-400", Some("0")),
             (Reading::Date, "\"2024-02-29\"", Some("2024-02-29")),
             (Reading::Datetime, "\"2024-09-24T03:26:07.000+0000\"", Some("2024-09-24T03:26:07.000000Z")),
             (Reading::Datetime, "\"2024-09-24T03:26:07.000Z\"", Some("2024-09-24T03:26:07.000000Z")),
@@ -296,6 +340,15 @@ mod tests {
                 prop_assert_eq!(Some(short), long);
             }
             prop_assert_eq!(Reading::Datetime.cell(&format!("\"{text}\"")).is_ok(), instant(&text).is_some());
+        }
+
+        #[test]
+        fn a_decimal_has_one_text(whole in "-?[0-9]{1,9}", fraction in "(\\.[0-9]{1,6})?", exponent in -9_i32..9) {
+            let text = format!("{whole}{fraction}e{exponent}");
+            let once = cell(Reading::Decimal, &text).unwrap();
+            prop_assert!(is_plain(&once), "{}", once);
+            prop_assert_eq!(&plain(&once), &once);
+            prop_assert_eq!(once.parse::<f64>().unwrap(), text.parse::<f64>().unwrap());
         }
 
         #[test]
