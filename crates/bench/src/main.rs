@@ -7,6 +7,7 @@ mod chaos;
 mod fleet;
 mod jobs;
 mod measure;
+mod salesforce;
 mod scheduler;
 
 use clap::{Parser, Subcommand};
@@ -28,6 +29,11 @@ enum Bench {
     /// What a million schedules cost, and limits, and fairness: fires that are due at once, an idle tick, and the same
     /// jobs with and without.
     Scheduler(scheduler::Options),
+    /// A customer's records into the ledger, page by page, next to psql's COPY of the same rows.
+    Salesforce(salesforce::Options),
+    /// One servant of that, by itself.
+    #[command(hide = true)]
+    SalesforceServant(salesforce::ServantOptions),
     /// Kills, stops and restarts everything under load, then reads the whole ledger; exit code 1 when it is not sound.
     Chaos(chaos::Options),
 }
@@ -41,6 +47,8 @@ fn main() -> ExitCode {
                     match arguments.bench {
                         Bench::Jobs(options) => jobs::run(options).await,
                         Bench::Scheduler(options) => scheduler::run(options).await,
+                        Bench::Salesforce(options) => salesforce::run(options).await,
+                        Bench::SalesforceServant(options) => salesforce::run_servant(options).await,
                         Bench::Chaos(options) => chaos::run(options).await,
                     }
                 })

@@ -1,6 +1,7 @@
 //! What the words mean: jobs, their states, retries, schedules, ids and time.
 //! Owns no I/O, no async and no ambient time: everything here is a function of its arguments.
 
+mod anomaly;
 mod breaker;
 mod catalogue;
 mod chain;
@@ -19,6 +20,7 @@ mod servant;
 mod state;
 mod why;
 
+pub use anomaly::{AnomalyAct, AnomalyKind, AnomalyState, Severity};
 pub use breaker::{Breaker, BreakerSettings, BreakerState, Forced, Outcomes, Room, Tally, Window};
 pub use catalogue::{Catalogue, CatalogueError, CatalogueTables, KindDefinition};
 pub use chain::chain;

@@ -1,6 +1,7 @@
 //! The wire contract with the manager: every type of its API and of heartbeats, and the client for both.
 //! Owns no rule about jobs (`domain`) and no storage; the manager serves exactly these types.
 
+mod anomalies;
 mod client;
 mod connections;
 mod error;
@@ -12,6 +13,7 @@ mod pauses;
 mod schedules;
 mod servants;
 
+pub use anomalies::{Anomaly, AnomalyPage, AnomalyQuery};
 pub use client::{ClientError, ManagerClient};
 pub use connections::{
     AuthoriseReply, AuthoriseRequest, Breaker, BreakerDetail, BreakerPage, BreakerQuery, Connection, ConnectionDetail,

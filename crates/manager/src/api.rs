@@ -1,5 +1,6 @@
 //! The HTTP API under `/api/v1` and its description at `/api/openapi.json`.
 
+mod anomalies;
 mod authorise;
 mod breakers;
 mod budgets;
@@ -79,6 +80,11 @@ pub(crate) use servants::servant_of;
         breakers::open,
         breakers::close,
         breakers::clear,
+        anomalies::list,
+        anomalies::show,
+        anomalies::acknowledge,
+        anomalies::resolve,
+        anomalies::mute,
         others::accounts,
         others::set_weight,
         others::stats,
@@ -130,6 +136,11 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/breakers/{service}/open", post(breakers::open))
         .route("/api/v1/breakers/{service}/close", post(breakers::close))
         .route("/api/v1/breakers/{service}/clear", post(breakers::clear))
+        .route("/api/v1/anomalies", get(anomalies::list))
+        .route("/api/v1/anomalies/{id}", get(anomalies::show))
+        .route("/api/v1/anomalies/{id}/acknowledge", post(anomalies::acknowledge))
+        .route("/api/v1/anomalies/{id}/resolve", post(anomalies::resolve))
+        .route("/api/v1/anomalies/{id}/mute", post(anomalies::mute))
         .route("/api/v1/accounts", get(others::accounts))
         .route("/api/v1/accounts/{id}/weight", put(others::set_weight))
         .route("/api/v1/stats", get(others::stats))

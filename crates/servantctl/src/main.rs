@@ -2,6 +2,7 @@
 //! Jobs, groups, servants and schedules go through the manager's API; migrate, queues and doctor go straight to the thing.
 
 mod accounts;
+mod anomalies;
 mod breakers;
 mod connections;
 mod doctor;
@@ -88,6 +89,9 @@ enum Verb {
     /// Lists services' circuit breakers, holds one open or closed, and lets go.
     #[command(subcommand)]
     Breakers(breakers::Verb),
+    /// Lists what is out of the ordinary in customers' data, shows one, acknowledges, resolves and mutes it.
+    #[command(subcommand)]
+    Anomalies(anomalies::Verb),
     /// Counts of jobs by kind and state.
     Stats,
     /// Checks database, schema, queues, manager and clock, and says what to do.
@@ -150,6 +154,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             keys::run(keys, store, json).await
         }
         Verb::Breakers(verb) => breakers::run(&client()?, verb, json).await,
+        Verb::Anomalies(verb) => anomalies::run(&client()?, verb, json).await,
         Verb::Stats => {
             let stats = client()?.stats().await.map_err(Refusal::from)?;
             let rows = stats.counts.iter().map(|c| vec![c.kind.clone(), c.state.to_string(), c.jobs.to_string()]);

@@ -4,6 +4,7 @@
 
 mod account_keys;
 mod accounts;
+mod anomalies;
 mod authorisations;
 mod breakers;
 mod budgets;
@@ -34,6 +35,7 @@ mod streams;
 
 pub use account_keys::MasterUse;
 pub use accounts::*;
+pub use anomalies::{AnomalyChange, AnomalyFilter, AnomalyRow, Sighting};
 pub use authorisations::{Authorised, BegunAuthorisation};
 pub use breakers::{BreakerRow, FoldedOutcomes, ForcedBy};
 pub use budgets::{BudgetMinute, BudgetRow, SettingsBy, UsageReport};

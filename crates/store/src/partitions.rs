@@ -1,10 +1,10 @@
-//! Day partitions of what is finished: made ahead, dropped when past retention. No row is ever deleted to prune.
+//! Day partitions of what is finished and of the change log: made ahead, dropped when past retention. No row is ever deleted to prune.
 
 use crate::{Leadership, Store, StoreError};
 use chrono::{Days, NaiveDate};
 
 /// The partitioned tables.
-const TABLES: [&str; 2] = ["finished_jobs", "attempts"];
+const TABLES: [&str; 3] = ["finished_jobs", "attempts", "record_changes"];
 /// Days for which partitions exist ahead of time.
 const DAYS_AHEAD: u64 = 3;
 /// Days of rows in the default partition that one go gives a partition to; a clock far off makes few of them.
@@ -14,10 +14,14 @@ const LOCK_WAIT: &str = "2s";
 
 /// The time that a table is partitioned by.
 fn column_of(table: &str) -> &'static str {
-    if table == "attempts" { "ended_at" } else { "finished_at" }
+    match table {
+        "attempts" => "ended_at",
+        "record_changes" => "at",
+        _ => "finished_at",
+    }
 }
 
-/// How long finished jobs are kept.
+/// How long finished jobs and changes of records are kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
     /// Whole days.

@@ -28,6 +28,17 @@ pub enum SyncError {
         /// The object.
         object: String,
     },
+    /// A page in bulk is not what was asked for; asking anew, with the fields of a new describe, may help.
+    #[error("a page of {object} cannot be read: {reason}")]
+    Page {
+        /// The object.
+        object: String,
+        /// Why.
+        reason: String,
+    },
+    /// A page cannot be kept on disk while it is written.
+    #[error("a page cannot be spooled")]
+    Spool(#[from] std::io::Error),
     /// No query can name all fields of the object.
     #[error("{object} has too many fields for one query: {bytes} bytes of at most {bytes_max}")]
     TooWide {

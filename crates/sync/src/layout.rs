@@ -4,7 +4,7 @@
 use crate::value::{Reading, instant, string};
 use salesforce::Describe;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use serde_json::{Map, Value, value::RawValue};
 use std::{borrow::Cow, collections::HashMap, fmt};
 use store::{Quarantined, RecordBatch, RecordColumn, RecordHead, RecordTable};
 
@@ -15,22 +15,22 @@ const IS_DELETED: &str = "IsDeleted";
 
 /// A field that is read.
 #[derive(Debug)]
-struct Field {
-    name: String,
-    reading: Reading,
+pub(crate) struct Field {
+    pub(crate) name: String,
+    pub(crate) reading: Reading,
     /// The place of its column in the table; without one its value goes to the extra fields.
-    cell: Option<usize>,
+    pub(crate) cell: Option<usize>,
 }
 
 /// An object's fields and where they go.
 #[derive(Debug)]
 pub(crate) struct Layout {
-    fields: Vec<Field>,
-    places: HashMap<String, usize>,
-    id: Option<usize>,
-    version: Option<usize>,
-    is_deleted: Option<usize>,
-    cells: usize,
+    pub(crate) fields: Vec<Field>,
+    pub(crate) places: HashMap<String, usize>,
+    pub(crate) id: Option<usize>,
+    pub(crate) version: Option<usize>,
+    pub(crate) is_deleted: Option<usize>,
+    pub(crate) cells: usize,
 }
 
 impl Layout {
@@ -103,8 +103,9 @@ impl Layout {
         match self.cells_of(&values) {
             Ok((cells, extra)) => {
                 let is_deleted = self.is_deleted.and_then(|place| values[place]).is_some_and(|raw| raw.get() == "true");
-                let head = RecordHead { id: &id, version_at, is_deleted, extra: extra.as_deref() };
-                batch.push(&head, cells.iter().map(|cell| cell.as_deref()));
+                let mut row = batch.begin(&RecordHead { id: &id, version_at, is_deleted });
+                cells.iter().for_each(|cell| row.cell(cell.as_deref()));
+                row.finish(&extra);
                 Ok(())
             }
             Err(reason) => refuse(Some(id), reason),
@@ -115,9 +116,9 @@ impl Layout {
     fn cells_of<'r>(
         &self,
         values: &[Option<&'r RawValue>],
-    ) -> Result<(Vec<Option<Cow<'r, str>>>, Option<String>), String> {
+    ) -> Result<(Vec<Option<Cow<'r, str>>>, Map<String, Value>), String> {
         let mut cells = vec![None; self.cells];
-        let mut extra = serde_json::Map::new();
+        let mut extra = Map::new();
         for (place, (field, raw)) in self.fields.iter().zip(values).enumerate() {
             let Some(raw) = raw.map(RawValue::get) else { continue };
             if Some(place) == self.id {
@@ -132,7 +133,7 @@ impl Layout {
                 (None, None) => {}
             }
         }
-        Ok((cells, (!extra.is_empty()).then(|| serde_json::Value::Object(extra).to_string())))
+        Ok((cells, extra))
     }
 
     fn values<'r>(&self, record: &'r RawValue) -> serde_json::Result<Vec<Option<&'r RawValue>>> {

@@ -3,11 +3,18 @@
 //! (`salesforce`), SQL (`store`), nor the transaction that a page is committed in: that is the running job's, so that a
 //! page's rows, its mark and the job's checkpoint are one commit.
 
+mod csv;
+mod damage;
 mod error;
 mod layout;
+mod page;
 mod pass;
 mod soql;
+mod split;
+mod spool;
 mod value;
 
 pub use error::SyncError;
+pub use page::{PageWriter, PageWritten};
 pub use pass::{FetchedPage, Pass, Source, Written};
+pub use spool::Spool;

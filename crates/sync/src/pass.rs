@@ -1,11 +1,11 @@
 //! One pass over one object: describe, open the window, fetch its pages, write each, close the window.
 //! Owns the order of these steps. The job owns the transaction that a page is written in.
 
-use crate::{SyncError, layout::Layout, soql};
+use crate::{SyncError, damage, layout::Layout, soql};
 use chrono::{TimeDelta, Timelike};
 use domain::{AccountId, ConnectionId};
 use salesforce::{Client, Page, SalesforceError};
-use store::{Outcome, PageMark, Quarantined, RecordBatch, RecordTable, Store, Tx, Window};
+use store::{Outcome, PageMark, PageOrigin, Quarantined, RecordBatch, RecordTable, Store, Tx, Window};
 
 /// The vendor's name: the schema of its tables.
 const VENDOR: &str = "salesforce";
@@ -131,23 +131,17 @@ impl<'a> Pass<'a> {
     pub async fn write(&self, tx: &mut Tx, page: &FetchedPage) -> Result<Written, SyncError> {
         let FetchedPage(page) = page;
         let Source { store, account, connection, .. } = self.source;
-        let mut batch = RecordBatch::default();
+        // The window ends before its query began.
+        let origin = PageOrigin { account, connection, read_at: self.window.hi };
+        let mut batch = RecordBatch::new(&self.table);
         let mut damaged: Vec<Quarantined> = Vec::new();
         for record in &page.records {
             if let Err(quarantined) = self.layout.read(record, &mut batch) {
                 damaged.push(quarantined);
             }
         }
-        let changed = store.write_records(tx, &self.table, account, connection, &mut batch).await?;
-        if !damaged.is_empty() {
-            tracing::warn!(
-                object = self.object,
-                records = damaged.len(),
-                reason = damaged[0].reason,
-                "records are in quarantine"
-            );
-            store.quarantine_records(tx, (account, connection), &self.object, &damaged).await?;
-        }
+        let changed = store.write_records(tx, &self.table, origin, &mut batch).await?;
+        damage::keep(store, tx, origin, &self.object, &damaged).await?;
         let rows_expected =
             self.window.rows_expected.unwrap_or_else(|| i64::try_from(page.total_size).unwrap_or(i64::MAX));
         let rows = i64::try_from(page.records.len()).unwrap_or(i64::MAX);

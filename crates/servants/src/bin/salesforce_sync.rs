@@ -371,7 +371,9 @@ fn job_error(error: SyncError, now: DateTime<Utc>) -> JobError {
             | SalesforceError::Drift { .. } => JobError::transient(vendor),
         },
         SyncError::Store(error) => error.into(),
-        SyncError::Count { .. } | SyncError::Overtaken { .. } => JobError::transient(error),
+        SyncError::Count { .. } | SyncError::Overtaken { .. } | SyncError::Page { .. } | SyncError::Spool(_) => {
+            JobError::transient(error)
+        }
         SyncError::TooWide { .. } => JobError::permanent(error),
     }
 }

@@ -15,8 +15,24 @@ const COLUMNS_MAX: usize = 1_200;
 /// `__c` or the like.
 const OWN_COLUMNS: &str = "account_id bigint NOT NULL, id text NOT NULL, version_at timestamptz NOT NULL, \
     is_deleted boolean NOT NULL, extra_fields jsonb, content_hash bigint NOT NULL, written_at timestamptz NOT NULL";
-const OWN_NAMES: [&str; 7] =
-    ["account_id", "id", "version_at", "is_deleted", "extra_fields", "content_hash", "written_at"];
+/// Those that tables of earlier programs lack: what happened to the record last, as the change log has it, and since
+/// when it is known to be gone although the vendor sent no deleted version of it.
+const OWN_LATER: [(&str, &str); 2] = [("last_op", "smallint NOT NULL DEFAULT 1"), ("absent_at", "timestamptz")];
+const OWN_NAMES: [&str; 9] = [
+    "account_id",
+    "id",
+    "version_at",
+    "is_deleted",
+    "extra_fields",
+    "content_hash",
+    "written_at",
+    "last_op",
+    "absent_at",
+];
+/// What may be written over: an older version, or another content of the same age, or what was believed gone when the
+/// page was read later than that ($3). What is gone is not brought back by what was read before.
+const GUARD: &str = "CASE WHEN r.absent_at IS NOT NULL THEN r.absent_at < $3
+    ELSE r.version_at < %.version_at OR (r.version_at = %.version_at AND r.content_hash <> %.content_hash) END";
 /// Longest wait for the lock that widening a table needs; its readers go first.
 const LOCK_WAIT: &str = "2s";
 
@@ -65,6 +81,7 @@ pub struct RecordColumn {
 /// A table of records and the columns of it that a writer fills.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordTable {
+    vendor: String,
     object: String,
     name: String,
     columns: Vec<RecordColumn>,
@@ -75,6 +92,12 @@ impl RecordTable {
     #[must_use]
     pub fn object(&self) -> &str {
         &self.object
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn vendor(&self) -> &str {
+        &self.vendor
     }
 
     /// Its name in SQL, with its schema, quoted.
@@ -99,30 +122,89 @@ impl RecordTable {
         let columns: String =
             self.columns.iter().map(|c| format!(", {} {}", quoted(&c.name), c.column_type.sql())).collect();
         format!(
-            "CREATE TEMPORARY TABLE IF NOT EXISTS {} (id text, version_at timestamptz, is_deleted boolean, \
-             extra_fields jsonb{columns}, content_hash bigint) ON COMMIT DELETE ROWS",
+            "CREATE TEMPORARY TABLE IF NOT EXISTS {} (account_id bigint, id text, version_at timestamptz, \
+             is_deleted boolean{columns}, extra_fields jsonb, content_hash bigint, written_at timestamptz, \
+             last_op smallint) ON COMMIT DELETE ROWS",
             self.staging().trim_start_matches("pg_temp.")
         )
     }
 
-    pub(super) fn copy(&self) -> String {
-        format!("COPY {} FROM STDIN", self.staging())
+    /// The columns in the order in which a batch's lines have them.
+    fn line(&self) -> String {
+        let columns: String = self.columns.iter().map(|c| format!(", {}", quoted(&c.name))).collect();
+        format!("account_id, id, version_at, is_deleted{columns}, extra_fields, content_hash, written_at, last_op")
     }
 
+    pub(super) fn copy_to_staging(&self) -> String {
+        format!("COPY {} ({}) FROM STDIN", self.staging(), self.line())
+    }
+
+    pub(super) fn copy(&self) -> String {
+        format!("COPY {} ({}) FROM STDIN", self.name, self.line())
+    }
+
+    /// Which of the records `$2`, `$4`, `$5` (ids, versions, hashes) of account `$1` would be written, and whether
+    /// they are there.
+    pub(super) fn outdated(&self) -> String {
+        format!(
+            "SELECT s.place, r.id IS NOT NULL
+             FROM (SELECT place, id, coalesce(version_at, '-infinity') AS version_at, content_hash
+                   FROM unnest($2::text[], $4::timestamptz[], $5::bigint[])
+                        WITH ORDINALITY AS u (id, version_at, content_hash, place)) s
+             LEFT JOIN {name} r ON r.account_id = $1 AND r.id = s.id
+             WHERE r.id IS NULL OR {guard}
+             ORDER BY s.place",
+            name = self.name,
+            guard = GUARD.replace('%', "s"),
+        )
+    }
+
+    /// Whether any of the records `$2` of account `$1` is there. One look into the key for each of them: with `= ANY`,
+    /// a table whose statistics still say that it is empty is read whole instead.
+    pub(super) fn any_known(&self) -> String {
+        format!(
+            "SELECT coalesce(bool_or(r.is_there), false) FROM unnest($2::text[]) AS s (id)
+             LEFT JOIN LATERAL (SELECT true AS is_there FROM {} WHERE account_id = $1 AND id = s.id LIMIT 1) r ON true",
+            self.name
+        )
+    }
+
+    /// From the staging table into the table and the change log; `$1` is the vendor, `$2` the object.
     pub(super) fn upsert(&self) -> String {
-        let list: String = self.columns.iter().map(|c| format!(", {}", quoted(&c.name))).collect();
+        let line = self.line();
         let set: String = self.columns.iter().map(|c| format!(", {0} = excluded.{0}", quoted(&c.name))).collect();
         format!(
-            "INSERT INTO {name} AS r (account_id, id, version_at, is_deleted, extra_fields, content_hash, written_at{list})
-             SELECT $1, id, version_at, is_deleted, extra_fields, content_hash, $2{list} FROM {staging}
-             ON CONFLICT (account_id, id) DO UPDATE
-             SET version_at = excluded.version_at, is_deleted = excluded.is_deleted,
-                 extra_fields = excluded.extra_fields, content_hash = excluded.content_hash,
-                 written_at = excluded.written_at{set}
-             WHERE r.version_at < excluded.version_at
-                OR (r.version_at = excluded.version_at AND r.content_hash <> excluded.content_hash)",
+            "WITH written AS (
+                 INSERT INTO {name} AS r ({line})
+                 SELECT {line} FROM {staging}
+                 ON CONFLICT (account_id, id) DO UPDATE
+                 SET version_at = excluded.version_at, is_deleted = excluded.is_deleted,
+                     extra_fields = excluded.extra_fields, content_hash = excluded.content_hash,
+                     written_at = excluded.written_at, absent_at = NULL,
+                     last_op = CASE WHEN r.is_deleted = excluded.is_deleted THEN 2
+                                    WHEN excluded.is_deleted THEN 3 ELSE 4 END{set}
+                 WHERE {guard}
+                 RETURNING r.written_at, r.account_id, r.id, r.last_op, r.content_hash
+             )
+             INSERT INTO record_changes (at, account_id, vendor, object, record_id, op, content_hash)
+             SELECT written_at, account_id, $1, $2, id, last_op, content_hash FROM written",
             name = self.name,
             staging = self.staging(),
+            guard = GUARD.replace('%', "excluded"),
+        )
+    }
+
+    /// Marks records `$5` of account `$4` as gone since `$3`, unless they changed after that.
+    pub(super) fn delete(&self) -> String {
+        format!(
+            "WITH gone AS (
+                 UPDATE {} SET is_deleted = true, absent_at = $3, last_op = 3, written_at = $6
+                 WHERE account_id = $4 AND id = ANY($5) AND NOT is_deleted AND version_at <= $3
+                 RETURNING id, content_hash
+             )
+             INSERT INTO record_changes (at, account_id, vendor, object, record_id, op, content_hash)
+             SELECT $6, $4, $1, $2, id, 3, content_hash FROM gone",
+            self.name
         )
     }
 }
@@ -159,7 +241,8 @@ impl Store {
             wanted.iter().filter(|c| is_identifier(&c.name) && !OWN_NAMES.contains(&c.name.as_str())).collect();
         let mut conn = self.pool.acquire().await?;
         let mut found = columns_of(&mut conn, vendor, &table).await?;
-        if possible.iter().any(|column| !found.contains_key(&column.name)) {
+        let is_current = OWN_NAMES.iter().all(|own| found.contains_key(*own));
+        if !is_current || possible.iter().any(|column| !found.contains_key(&column.name)) {
             drop(conn);
             let mut tx = self.pool.begin().await?;
             // One at a time makes or widens a table, and looks again once it is its turn.
@@ -174,7 +257,7 @@ impl Store {
         }
         let has = |column: &RecordColumn| found.get(&column.name).is_some_and(|is| is == column.column_type.sql());
         let columns = possible.into_iter().filter(|column| has(column)).cloned().collect();
-        Ok(RecordTable { object: object.to_owned(), name, columns })
+        Ok(RecordTable { vendor: vendor.to_owned(), object: object.to_owned(), name, columns })
     }
 }
 
@@ -194,13 +277,15 @@ async fn widen(
         );
         sqlx::query(AssertSqlSafe(create)).execute(&mut *conn).await?;
     }
+    let own = OWN_LATER.iter().filter(|(name, _)| !found.contains_key(*name));
+    let own = own.map(|(name, definition)| format!("ADD COLUMN IF NOT EXISTS {name} {definition}"));
     let room = COLUMNS_MAX.saturating_sub(found.len());
-    let additions: Vec<String> = wanted
+    let wanted = wanted
         .iter()
         .filter(|column| !found.contains_key(&column.name))
         .take(room)
-        .map(|column| format!("ADD COLUMN IF NOT EXISTS {} {}", quoted(&column.name), column.column_type.sql()))
-        .collect();
+        .map(|column| format!("ADD COLUMN IF NOT EXISTS {} {}", quoted(&column.name), column.column_type.sql()));
+    let additions: Vec<String> = own.chain(wanted).collect();
     if !additions.is_empty() {
         let alter = format!("/* widen */ ALTER TABLE {name} {}", additions.join(", "));
         sqlx::query(AssertSqlSafe(alter)).execute(&mut *conn).await?;

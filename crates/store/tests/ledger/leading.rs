@@ -94,7 +94,7 @@ async fn dropped_partitions_leave_the_counters_right() {
     world.clock.advance(TimeDelta::days(1));
     let mut dropped = world.store.keep_partitions(&world.lead, retention).await.unwrap();
     dropped.sort();
-    assert_eq!(dropped, ["attempts_20300506", "finished_jobs_20300506"]);
+    assert_eq!(dropped, ["attempts_20300506", "finished_jobs_20300506", "record_changes_20300506"]);
     assert_eq!(world.count("SELECT count(*) FROM finished_jobs").await, 4);
     world.assert_counted("dropping").await;
 }

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
 
+mod anomalies;
 mod budgets;
 mod claims;
 mod connections;
@@ -15,6 +16,7 @@ mod limits;
 mod lists;
 mod overlap;
 mod pauses;
+mod records;
 mod schedules;
 mod transitions;
 mod why;
