@@ -170,8 +170,7 @@ impl Round {
         };
         self.flows = flows.into_iter().map(known).collect();
         // Where something came a moment ago, the next thing may come: it is found without a look.
-        let kept =
-            before.into_iter().filter(|(_, known)| known.has_given && known.unseen_looks < UNSEEN_LOOKS_MAX);
+        let kept = before.into_iter().filter(|(_, known)| known.has_given && known.unseen_looks < UNSEEN_LOOKS_MAX);
         for (flow, known) in kept.take(UNSEEN_FLOWS_MAX) {
             let kept = Known { is_through: false, unseen_looks: known.unseen_looks + 1, ..known };
             self.flows.entry(flow).or_insert(kept);

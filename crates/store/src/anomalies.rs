@@ -82,7 +82,7 @@ pub struct AnomalyFilter {
 #[derive(Debug, Clone, PartialEq)]
 pub enum AnomalyChange {
     /// It stands there now.
-    Done(AnomalyRow),
+    Done(Box<AnomalyRow>),
     /// It stands where that act makes no sense.
     Senseless(AnomalyState),
     /// There is none.
@@ -235,7 +235,7 @@ impl Store {
         let at = self.set_anomaly_state(&mut tx, id, state, by, reason).await?;
         tx.commit().await?;
         let (state_by, state_reason) = (by.to_owned(), reason.to_owned());
-        Ok(AnomalyChange::Done(AnomalyRow { state, state_by, state_reason, state_since: at, ..row }))
+        Ok(AnomalyChange::Done(Box::new(AnomalyRow { state, state_by, state_reason, state_since: at, ..row })))
     }
 
     async fn set_anomaly_state(

@@ -249,7 +249,8 @@ async fn a_connection_without_a_grant_to_keep_signs_on_too() {
     let connection = world.store.create_connection(world.account, "acme", &serde_json::json!({}), None).await.unwrap();
     let (one, other) = (world.process().await, world.process().await);
     let (first, second) = tokio::join!(one.ensure(connection, world.account), other.ensure(connection, world.account));
-    (first.unwrap(), second.unwrap());
+    first.unwrap();
+    second.unwrap();
     let ask = |credential: Option<secrecy::SecretString>| async move {
         assert!(credential.is_none());
         Ok(credentials::Granted { session: Ok("by assertion".into()), credential: None })

@@ -118,13 +118,10 @@ impl Vendor {
     }
 }
 
+type Asked = std::pin::Pin<Box<dyn Future<Output = Result<Granted, Answer>> + Send>>;
+
 /// As `SignOn::session` takes it.
-pub(crate) fn asking(
-    vendor: &Vendor,
-) -> impl Fn(Option<SecretString>) -> std::pin::Pin<Box<dyn Future<Output = Result<Granted, Answer>> + Send>>
-+ Send
-+ Sync
-+ 'static {
+pub(crate) fn asking(vendor: &Vendor) -> impl Fn(Option<SecretString>) -> Asked + Send + Sync + 'static {
     let vendor = vendor.clone();
     move |credential| Box::pin(vendor.clone().ask(credential))
 }

@@ -84,7 +84,7 @@ async fn change(app: &App, id: i64, act: AnomalyAct, request: &OverrideRequest) 
     match app.store.change_anomaly(id, act, by, reason).await? {
         AnomalyChange::Done(row) => {
             tracing::info!(anomaly_id = id, act = act.as_str(), by, "an anomaly was looked at by an operator");
-            Ok(Json(anomaly_of(row)))
+            Ok(Json(anomaly_of(*row)))
         }
         AnomalyChange::Senseless(state) => {
             let (state, act) = (state.as_str(), act.as_str());

@@ -55,7 +55,7 @@ async fn a_persons_word_stands_until_it_is_worse_or_begins_anew() {
     let id = list(&world, AnomalyFilter::default()).await[0].id;
     let act = async |act| match world.store.change_anomaly(id, act, "ada", "known").await.unwrap() {
         AnomalyChange::Done(row) => {
-            assert_eq!(world.store.find_anomaly(id).await.unwrap(), Some(row.clone()));
+            assert_eq!(world.store.find_anomaly(id).await.unwrap(), Some(*row.clone()));
             Ok(row.state)
         }
         AnomalyChange::Senseless(state) => Err(state),
