@@ -9,6 +9,7 @@ use super::{
 use crate::{Store, StoreError, Tx};
 use chrono::{DateTime, Utc};
 use domain::{AccountId, AttemptToken, ConnectionId, Flow, GroupId, JobId, Kind, Place, ServantId, Taken, Visit};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 macro_rules! claimed_job {
@@ -47,7 +48,25 @@ impl Store {
         limit: i64,
         until: DateTime<Utc>,
     ) -> Result<(Vec<ClaimedJob>, Vec<Taken>), StoreError> {
+        let mut conn = self.pool.acquire().await?;
+        self.claim_turns(&mut conn, servant, (kind, vendor), (visits, None), (urgent_max, limit), until).await
+    }
+
+    /// The statement of [`Self::claim_ready`], and of servants who let jobs through: these say of each visit whether
+    /// limits count its jobs, have seen to it that the visits have room, and are not kept from what is limited.
+    pub(super) async fn claim_turns(
+        &self,
+        conn: &mut PgConnection,
+        servant: ServantId,
+        (kind, vendor): (&Kind, Option<&str>),
+        (visits, counted): (&[Visit], Option<&[bool]>),
+        (urgent_max, limit): (i64, i64),
+        until: DateTime<Utc>,
+    ) -> Result<(Vec<ClaimedJob>, Vec<Taken>), StoreError> {
         let token = AttemptToken(Uuid::new_v4());
+        let is_let_through = counted.is_some();
+        let none = vec![false; visits.len()];
+        let connections: Vec<i64> = visits.iter().map(|visit| visit.flow.connection_key()).collect();
         let accounts: Vec<i64> = visits.iter().map(|visit| visit.flow.account.0).collect();
         let quanta: Vec<i64> = visits.iter().map(|visit| visit.quantum).collect();
         let turns: Vec<f64> = visits.iter().map(|v| v.after.map_or(f64::NEG_INFINITY, |place| place.turn)).collect();
@@ -56,16 +75,20 @@ impl Store {
             r#"-- claim_ready
             WITH pause AS MATERIALIZED (
                 SELECT everything OR $1 = ANY(kinds)
-                       OR EXISTS (SELECT FROM limits WHERE scope = 'kind' AND key = $1)
-                       OR EXISTS (SELECT FROM limits WHERE scope = 'vendor' AND key = $12) AS of_kind,
-                       EXISTS (SELECT FROM limits WHERE scope = 'each_account' AND key = '') AS of_customers,
-                       accounts || ARRAY(SELECT key::bigint FROM limits WHERE scope = 'account') AS accounts, groups
+                       OR NOT $15 AND (EXISTS (SELECT FROM limits WHERE scope = 'kind' AND key = $1)
+                                       OR EXISTS (SELECT FROM limits WHERE scope = 'vendor' AND key = $12)) AS of_kind,
+                       NOT $15 AND EXISTS (SELECT FROM limits WHERE scope = 'each_account' AND key = '') AS of_customers,
+                       accounts || ARRAY(SELECT key::bigint FROM limits WHERE scope = 'account' AND NOT $15) AS accounts,
+                       connections, groups
                 FROM pauses_in_force
             ), visit AS MATERIALIZED (
-                SELECT account_id, quantum, turn, after_id
-                FROM unnest($7::bigint[], $8::bigint[], $9::float8[], $10::bigint[]) AS t (account_id, quantum, turn, after_id)
+                SELECT account_id, connection, quantum, turn, after_id, is_counted
+                FROM unnest($7::bigint[], $13::bigint[], $8::bigint[], $9::float8[], $10::bigint[], $14::boolean[])
+                     AS t (account_id, connection, quantum, turn, after_id, is_counted)
                 WHERE NOT (SELECT of_kind FROM pause) AND account_id <> ALL ((SELECT accounts FROM pause)::bigint[])
                   AND NOT (account_id <> 0 AND (SELECT of_customers FROM pause))
+                  AND (connection = 0 OR connection <> ALL ((SELECT connections FROM pause)::bigint[])
+                                         AND NOT EXISTS (SELECT FROM connections c WHERE c.id = connection AND c.state <> 'active'))
             ), urgent AS MATERIALIZED (
                 SELECT id FROM (
                     SELECT id FROM jobs
@@ -76,13 +99,13 @@ impl Store {
                       AND NOT (account_id <> 0 AND (SELECT of_customers FROM pause))
                     ORDER BY ready_at, id LIMIT $11 FOR UPDATE SKIP LOCKED) AS first
             ), taken AS MATERIALIZED (
-                SELECT id, turn, is_urgent FROM (
-                    SELECT id, 0::float8 AS turn, true AS is_urgent FROM urgent
+                SELECT id, turn, is_urgent, is_counted FROM (
+                    SELECT id, 0::float8 AS turn, true AS is_urgent, false AS is_counted FROM urgent
                     UNION ALL
-                    SELECT next.id, next.turn, false FROM visit CROSS JOIN LATERAL (
+                    SELECT next.id, next.turn, false, visit.is_counted FROM visit CROSS JOIN LATERAL (
                         SELECT id, (date_part('epoch', ready_at - '2000-01-01 00:00:00+00'::timestamptz) + 60 * priority) AS turn
                         FROM jobs
-                        WHERE kind = $1 AND account_id = visit.account_id AND coalesce(connection_id, 0) = 0
+                        WHERE kind = $1 AND account_id = visit.account_id AND coalesce(connection_id, 0) = visit.connection
                           AND ready_at IS NOT NULL AND state = 1
                           AND (group_id IS NULL OR group_id <> ALL ((SELECT groups FROM pause)::bigint[]))
                           AND ((date_part('epoch', ready_at - '2000-01-01 00:00:00+00'::timestamptz) + 60 * priority), id)
@@ -100,7 +123,15 @@ impl Store {
                     lease_id = (SELECT id FROM lease), claimed_at = $4
                 FROM taken WHERE jobs.id = taken.id
                 RETURNING jobs.id, attempt, attempts_max, account_id, connection_id, request_id, traceparent,
-                          payload::text AS payload, deadline_at, due_at, checkpoint, group_id, taken.turn, taken.is_urgent
+                          payload::text AS payload, deadline_at, due_at, checkpoint, group_id, taken.turn, taken.is_urgent,
+                          taken.is_counted
+            ), permitted AS (
+                INSERT INTO permits (job_ids, kind, accounts, connections, jobs)
+                SELECT (SELECT array_agg(id) FROM claimed WHERE is_counted), $1, array_agg(account_id), array_agg(connection),
+                       array_agg(jobs)
+                FROM (SELECT account_id, coalesce(connection_id, 0) AS connection, count(*)::int AS jobs FROM claimed
+                      WHERE is_counted AND $15 GROUP BY account_id, coalesce(connection_id, 0)) AS of_flow
+                HAVING count(*) > 0
             ), counted AS (
                 INSERT INTO job_count_deltas (kind, state, delta, group_id)
                 SELECT $1, 1, -count(*), group_id FROM claimed GROUP BY group_id
@@ -122,13 +153,16 @@ impl Store {
             &ids,
             urgent_max,
             vendor,
+            &connections,
+            counted.unwrap_or(&none),
+            is_let_through,
         )
-        .fetch_all(&self.pool)
+        .fetch_all(conn)
         .await?;
         let taken = rows
             .iter()
             .map(|row| Taken {
-                flow: Flow { account: AccountId(row.account_id), connection: None },
+                flow: Flow { account: AccountId(row.account_id), connection: row.connection_id.map(ConnectionId) },
                 place: Place { turn: row.turn, id: JobId(row.id) },
                 is_urgent: row.is_urgent,
             })

@@ -7,12 +7,13 @@ use super::{
 };
 use crate::{BreakerRow, Concerned, Store, StoreError, Tx};
 use domain::{
-    BreakerSettings, Candidate, Catalogue, Flow, InFlight, Kind, KindDefinition, Limits, Room, Rooms, RoomsFacts,
+    BreakerSettings, Candidate, Catalogue, Flow, InFlight, JobId, Kind, KindDefinition, Limits, Place, Room, Rooms,
+    RoomsFacts, Taken, Visit,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Priority of jobs that are in no hurry.
-const ORDINARY: i16 = 2;
+pub(super) const ORDINARY: i16 = 2;
 
 /// What it takes to know what has room, besides the ledger.
 #[derive(Debug, Clone, Copy)]
@@ -146,6 +147,31 @@ impl<'a> Gate<'a> {
         let of_service = service.and_then(|name| self.breakers.get(&name)?.room).map_or(u64::MAX, u64::from);
         let candidate = candidate(self.kind, self.definition, flow, vendor.as_deref(), priority);
         i64::try_from(self.rooms.places(&candidate).min(of_service)).unwrap_or(i64::MAX)
+    }
+
+    /// Cuts the visits down to what has room for all of them together, `limit` jobs at the most; nothing is taken yet.
+    /// True when that is less than was asked for.
+    pub(super) fn grant(&mut self, visits: &mut Vec<Visit>, limit: i64) -> bool {
+        let rooms = self.rooms.clone();
+        let services: Vec<_> = self.breakers.iter().map(|(name, service)| (name.clone(), service.room)).collect();
+        let reserved = self.reserved.clone();
+        let (mut left, mut is_cut) = (limit, false);
+        for visit in &mut *visits {
+            let wanted = visit.quantum.min(left);
+            let place = Place { turn: 0.0, id: JobId(0) };
+            let job = Upcoming { taken: Taken { flow: visit.flow, place, is_urgent: false }, priority: ORDINARY };
+            visit.quantum = (0..wanted).take_while(|_| self.admit(&job)).fold(0, |granted, _| granted + 1);
+            is_cut |= visit.quantum < wanted;
+            left -= visit.quantum;
+        }
+        visits.retain(|visit| visit.quantum > 0);
+        (self.rooms, self.reserved) = (rooms, reserved);
+        for (name, room) in services {
+            if let Some(service) = self.breakers.get_mut(&name) {
+                (service.room, service.has_taken) = (room, false);
+            }
+        }
+        is_cut
     }
 
     /// Takes room for a job; false when there is none.

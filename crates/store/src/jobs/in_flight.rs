@@ -2,9 +2,9 @@
 //! is derived from them and the ledger. Owns no limit; what has room, `domain` says.
 
 use super::dispatch::{Upcoming, flow_of};
-use crate::{Leadership, Store, StoreError, Tx};
+use crate::{Leadership, Store, StoreError, Tx, partitions::leads};
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::Flow;
+use domain::{Flow, Kind};
 use std::collections::BTreeMap;
 
 /// How long after a change of limits what is in flight is looked at once more: longer than a claim takes.
@@ -172,13 +172,27 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn begin_dispatch(&self, leadership: Option<&Leadership>) -> Result<Option<Tx>, StoreError> {
-        let tx = match leadership {
-            Some(leadership) => self.begin_led(leadership).await?,
-            None => Some(self.begin().await?),
-        };
-        let Some(mut tx) = tx else { return Ok(None) };
-        lock_dispatch(&mut tx).await?;
-        Ok(Some(tx))
+        // The lock comes with the beginning: each journey more is time in which nobody else lets anything through.
+        let begin = "BEGIN; SELECT /* begin_dispatch */ pg_advisory_xact_lock(hashtextextended('dispatch', 0))";
+        let mut tx = Tx { inner: self.pool.begin_with(begin).await? };
+        match leadership {
+            Some(leadership) => Ok(leads(&mut tx.inner, leadership).await?.then_some(tx)),
+            None => Ok(Some(tx)),
+        }
+    }
+
+    /// Whether urgent jobs of a kind are ready.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(super) async fn has_urgent(&self, tx: &mut Tx, kind: &Kind) -> Result<bool, StoreError> {
+        Ok(sqlx::query_scalar!(
+            r#"-- has_urgent
+            SELECT EXISTS (SELECT FROM jobs WHERE kind = $1 AND priority = 0 AND ready_at IS NOT NULL AND state = 1) AS "has!""#,
+            kind.as_str(),
+        )
+        .fetch_one(&mut *tx.inner)
+        .await?)
     }
 
     /// Takes the ended jobs out of permits that are mostly history, and drops those of which none is in flight,
@@ -255,11 +269,4 @@ pub(crate) async fn in_flight_now(tx: &mut Tx) -> Result<Vec<InFlightOf>, StoreE
     let mut tally = Tally::default();
     tally.read(tx).await?;
     Ok(tally.rows().collect())
-}
-
-async fn lock_dispatch(tx: &mut Tx) -> Result<(), StoreError> {
-    sqlx::query!("-- lock_dispatch\nSELECT pg_advisory_xact_lock(hashtextextended('dispatch', 0))")
-        .execute(&mut *tx.inner)
-        .await?;
-    Ok(())
 }

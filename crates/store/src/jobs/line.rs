@@ -5,7 +5,7 @@
 use super::{
     claimed::ClaimedJob,
     dispatch::{Upcoming, WaitingFlow},
-    gate::{Gate, Terms},
+    gate::{Gate, ORDINARY, Terms},
     in_flight::{Permit, Tally},
 };
 use crate::{Store, StoreError, Tx};
@@ -85,6 +85,20 @@ impl Line {
         tally: &mut Tally,
         limit: i64,
     ) -> Result<LetThrough<'a>, StoreError> {
+        let asked = self.ask(store, tx, terms, of, tally, limit).await?;
+        self.admit(store, tx, asked, of.0, limit).await
+    }
+
+    /// What has room: the visits of a go of at most `limit` jobs, and the flows that have room for urgent jobs alone.
+    async fn ask<'a>(
+        &self,
+        store: &Store,
+        tx: &mut Tx,
+        terms: Terms<'a>,
+        of: (&'a Kind, &'a KindDefinition),
+        tally: &mut Tally,
+        limit: i64,
+    ) -> Result<(Gate<'a>, Vec<Visit>, Vec<Flow>), StoreError> {
         let mut gate = Gate::open(store, tx, terms, of, self.flows.values(), tally).await?;
         let (mut visits, mut urgent_only) = self.visits(&mut gate, limit);
         if gate.has_refused() && tally.is_estimate() {
@@ -92,13 +106,25 @@ impl Line {
             gate.reckon(tally, store);
             (visits, urgent_only) = self.visits(&mut gate, limit);
         }
+        Ok((gate, visits, urgent_only))
+    }
+
+    /// Lets jobs through one by one.
+    async fn admit<'a>(
+        &self,
+        store: &Store,
+        tx: &mut Tx,
+        (gate, visits, urgent_only): (Gate<'a>, Vec<Visit>, Vec<Flow>),
+        kind: &Kind,
+        limit: i64,
+    ) -> Result<LetThrough<'a>, StoreError> {
         let mut through =
             LetThrough { is_short: gate.has_refused(), gate, visits, jobs: Vec::new(), was_refused: false };
         if through.visits.is_empty() && urgent_only.is_empty() {
             return Ok(through);
         }
         let urgent_max = self.round.urgent_max(limit);
-        let upcoming = store.upcoming_in(tx, of.0, &through.visits, &urgent_only, urgent_max, limit).await?;
+        let upcoming = store.upcoming_in(tx, kind, &through.visits, &urgent_only, urgent_max, limit).await?;
         let count = upcoming.len();
         through.jobs = upcoming.into_iter().filter(|job| through.gate.admit(job)).collect();
         through.was_refused = through.jobs.len() < count;
@@ -118,14 +144,46 @@ impl Line {
         (servant, until): (ServantId, DateTime<Utc>),
         limit: i64,
     ) -> Result<ClaimedInTurn, StoreError> {
-        let mut jobs = Vec::new();
         let Some(mut tx) = store.begin_dispatch(None).await? else {
-            return Ok(ClaimedInTurn { jobs, next: Next::Look, is_short: true });
+            return Ok(ClaimedInTurn { jobs: Vec::new(), next: Next::Look, is_short: true });
         };
-        let mut through = self.let_through(store, &mut tx, terms, of, tally, limit).await?;
+        let (kind, definition) = of;
+        let (mut gate, mut visits, urgent_only) = self.ask(store, &mut tx, terms, of, tally, limit).await?;
+        if !urgent_only.is_empty() || store.has_urgent(&mut tx, kind).await? {
+            return self.claim_one_by_one(store, (tx, gate, visits, urgent_only), kind, (servant, until), limit).await;
+        }
+        let is_cut = gate.grant(&mut visits, limit);
+        let counted: Vec<bool> = visits.iter().map(|visit| gate.counts(visit.flow)).collect();
+        let kind = (kind, definition.vendor.as_deref());
+        let (jobs, taken) =
+            store.claim_turns(&mut tx.inner, servant, kind, (&visits, Some(&counted)), (0, limit), until).await?;
+        for taken in &taken {
+            // It has room: no more was granted.
+            gate.admit(&Upcoming { taken: *taken, priority: ORDINARY });
+        }
+        gate.close(store, &mut tx).await?;
+        tx.commit().await?;
+        // Where flows share the room that ran out, the next go begins where it did: each keeps its share of that.
+        let granted: i64 = visits.iter().map(|visit| visit.quantum).sum();
+        let count = i64::try_from(taken.len()).unwrap_or(i64::MAX);
+        let limit = if is_cut && count == granted { count } else { limit };
+        Ok(ClaimedInTurn { jobs, next: self.round.note(&visits, &taken, limit), is_short: gate.has_refused() })
+    }
+
+    /// The same where urgent jobs wait: what has room for one may have none for another of its flow.
+    async fn claim_one_by_one(
+        &mut self,
+        store: &Store,
+        (mut tx, gate, visits, urgent_only): (Tx, Gate<'_>, Vec<Visit>, Vec<Flow>),
+        kind: &Kind,
+        (servant, until): (ServantId, DateTime<Utc>),
+        limit: i64,
+    ) -> Result<ClaimedInTurn, StoreError> {
+        let mut through = self.admit(store, &mut tx, (gate, visits, urgent_only), kind, limit).await?;
+        let mut jobs = Vec::new();
         if !through.is_empty() {
             let taken = (&through.jobs()[..], &through.permit());
-            jobs = store.claim_in(&mut tx, servant, of.0, taken, until).await?;
+            jobs = store.claim_in(&mut tx, servant, kind, taken, until).await?;
             through.close(store, &mut tx).await?;
         }
         tx.commit().await?;
