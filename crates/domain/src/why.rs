@@ -218,8 +218,10 @@ pub enum Cause {
     Window {
         /// Jobs of its kind on the queue.
         queued: i64,
-        /// Jobs that may be there.
-        window: i64,
+        /// Jobs that run.
+        busy: i64,
+        /// Jobs that may run at a time.
+        slots: i64,
     },
 }
 
@@ -292,10 +294,7 @@ pub fn why(facts: &WhyFacts) -> Cause {
         return Cause::Behind { jobs, is_at_least, share_pct };
     }
     match facts.dispatching {
-        Some(dispatching) => {
-            let window = dispatching.window(servants.slots, servants.busy, TakenPerSec::default());
-            Cause::Window { queued: facts.queued_of_kind, window }
-        }
+        Some(_) => Cause::Window { queued: facts.queued_of_kind, busy: servants.busy, slots: servants.slots },
         None => Cause::Slot { busy: servants.busy, slots: servants.slots },
     }
 }
@@ -376,9 +375,9 @@ impl Cause {
             Self::Slot { busy, slots } => {
                 format!("it is the next of its kind; its servants have {busy} of {slots} slots busy")
             }
-            Self::Window { queued, window } => {
-                format!("it is the next of its kind; the queue holds {queued} of the {window} jobs that it may")
-            }
+            Self::Window { queued, busy, slots } => format!(
+                "it is the next of its kind; {queued} on the queue are all that its servants, {busy} of {slots} slots busy, take now"
+            ),
         }
     }
 

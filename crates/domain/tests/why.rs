@@ -210,7 +210,7 @@ fn causes_bind_in_order_and_clearing_one_shows_the_next() {
             "they are done; more servants, or a more urgent priority",
         ),
         (
-            "it is the next of its kind; the queue holds 60 of the 60 jobs that it may",
+            "it is the next of its kind; 60 on the queue are all that its servants, 20 of 20 slots busy, take now",
             "servants take jobs off the queue; more servants",
         ),
         ("it is the next of its kind; its servants have 20 of 20 slots busy", "a slot becomes free; more servants"),

@@ -116,7 +116,7 @@ async fn the_queue_the_order_and_the_window_come_last() {
     assert_eq!(cause(&world, first).await, queued(2, world.after_secs(30)));
 
     let next = world.insert_many(&noop, 1).await[0];
-    assert_eq!(cause(&world, next).await, Cause::Window { queued: 1, window: 11 });
+    assert_eq!(cause(&world, next).await, Cause::Window { queued: 1, busy: 0, slots: 10 });
     let mut urgent = NewJob::new(noop.clone(), serde_json::json!({}));
     urgent.priority = 0;
     world.insert(&[urgent.clone()]).await;
