@@ -6,8 +6,7 @@ mod service;
 pub use service::{CircuitFacts, CircuitOpen, CircuitRecovering, ConnectionAtRest, ConnectionFacts, ForcedFacts};
 
 use crate::{
-    BudgetCause, Dispatching, JobId, JobState, Kind, LimitCause, Liveness, PauseTarget, Refusal, ServantId,
-    TakenPerSec, liveness,
+    BudgetCause, Dispatching, JobId, JobState, Kind, LimitCause, Liveness, PauseTarget, Refusal, ServantId, liveness,
 };
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
