@@ -45,6 +45,9 @@ pub(crate) struct Options {
     /// How long the quiet accounts are listened to, with the backlog and without, in seconds.
     #[arg(long, default_value_t = 20)]
     quiet_secs: u32,
+    /// Slots that all accounts share there; jobs of the backlog take 50 to 150 ms.
+    #[arg(long, default_value_t = 400)]
+    quiet_slots: u32,
 }
 
 /// A part of the bench.

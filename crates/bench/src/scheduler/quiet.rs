@@ -20,9 +20,8 @@ const QUIET: i64 = 50;
 const QUIET_PER_SEC: u32 = 100;
 /// The account with the backlog.
 const LOUD: i64 = 1_000;
-/// What the shortest and the longest of its jobs take, and the slots that there are for all.
+/// What the shortest and the longest of its jobs take.
 const LOUD_MS: (usize, usize) = (50, 150);
-const QUIET_SLOTS: u32 = 100;
 
 pub(super) async fn measure(options: &Options) -> anyhow::Result<Vec<(&'static str, f64)>> {
     let (alone_ms, beside_ms) = quiet(options).await?;
@@ -41,7 +40,7 @@ fn loud(n: usize) -> serde_json::Value {
 /// The quiet accounts' p99 from enqueue to start in milliseconds: alone, and beside the backlog.
 async fn quiet(options: &Options) -> anyhow::Result<(f64, f64)> {
     let mut fleet = Fleet::start(options.queue).await?;
-    fleet.start_servants(1, QUIET_SLOTS)?;
+    fleet.start_servants(1, options.quiet_slots)?;
     // The servant is there, and has run something.
     enqueue(&fleet.store, 1_000, 1, usize::try_from(QUIET)?, |_| json!({})).await?;
     wait_for(&mut fleet, &[JobState::Succeeded], 1_000).await?;

@@ -15,7 +15,6 @@ use std::collections::HashMap;
 
 /// Flows that one look brings at the most, and that one go visits.
 const FLOWS_MAX: usize = 1_000;
-const VISITS_MAX: usize = 500;
 
 /// A kind's flows and the place in their round: what one who lets jobs through keeps between two goes. Nothing of it
 /// matters for what is right.
@@ -206,13 +205,13 @@ impl Line {
             let ordinary = gate.room(flow);
             if ordinary > 0 {
                 room.insert(flow.flow, ordinary);
-            } else if gate.has_urgent_room(flow) && urgent_only.len() < VISITS_MAX {
+            } else if gate.has_urgent_room(flow) && urgent_only.len() < FLOWS_MAX {
                 urgent_only.push(flow.flow);
             }
         }
         let in_all = room.values().fold(0, |sum: i64, room| sum.saturating_add(*room));
         let limit = limit.min(in_all);
-        (self.round.visits(limit, VISITS_MAX, |flow| room.get(&flow).copied().unwrap_or(0)), urgent_only)
+        (self.round.visits(limit, FLOWS_MAX, |flow| room.get(&flow).copied().unwrap_or(0)), urgent_only)
     }
 }
 
