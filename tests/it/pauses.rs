@@ -91,7 +91,7 @@ async fn a_job_on_the_queue_says_when_it_is_sent_again() {
                     is_on_queue |= at == since + TimeDelta::seconds(15);
                 }
                 Cause::Behind { .. } => is_behind = true,
-                Cause::Window { queued, .. } => is_next |= queued >= 1,
+                Cause::Window { queued, busy, slots } => is_next |= queued >= 1 && (busy, slots) == (1, 1),
                 _ => {}
             }
         }
