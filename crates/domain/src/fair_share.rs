@@ -110,6 +110,8 @@ struct Known {
     after: Option<Place>,
     /// It gave something once.
     has_given: bool,
+    /// As far as is known, more waits in it than it has given.
+    has_backlog: bool,
     /// It has been gone through since the look, and since any flow had more than it could give at once.
     is_through: bool,
     /// Looks in a row that did not bring it.
@@ -166,13 +168,15 @@ impl Round {
         let before = std::mem::take(&mut self.flows);
         let known = |(flow, weight): (Flow, u16)| {
             let has_given = before.get(&flow).is_some_and(|known| known.has_given);
-            (flow, Known { weight: weight.max(1), after: None, has_given, is_through: false, unseen_looks: 0 })
+            let weight = weight.max(1);
+            (flow, Known { weight, after: None, has_given, has_backlog: true, is_through: false, unseen_looks: 0 })
         };
         self.flows = flows.into_iter().map(known).collect();
         // Where something came a moment ago, the next thing may come: it is found without a look.
         let kept = before.into_iter().filter(|(_, known)| known.has_given && known.unseen_looks < UNSEEN_LOOKS_MAX);
         for (flow, known) in kept.take(UNSEEN_FLOWS_MAX) {
-            let kept = Known { is_through: false, unseen_looks: known.unseen_looks + 1, ..known };
+            let unseen_looks = known.unseen_looks + 1;
+            let kept = Known { is_through: false, has_backlog: false, unseen_looks, ..known };
             self.flows.entry(flow).or_insert(kept);
         }
         self.looked = Some((now, took));
@@ -220,11 +224,15 @@ impl Round {
         }
         let most = flows_of.values().copied().max().unwrap_or(1).min(FLOWS_OF_ACCOUNT_MAX);
         let share = |flow: &Flow, weight: u16| (weight * most / flows_of[&flow.account]).max(1);
-        let weights: Vec<u16> = ring.iter().map(|(flow, known, _)| share(flow, known.weight)).collect();
-        let quanta = quanta(&weights, limit);
+        let share_of = |(flow, known, _): &(Flow, Known, i64)| share(flow, known.weight);
+        // Flows in which little or nothing waits leave their part of the go to those with a backlog.
+        let with_backlog: Vec<u16> = ring.iter().filter(|(_, known, _)| known.has_backlog).map(share_of).collect();
+        let mut quanta = quanta(&with_backlog, limit).into_iter();
         ring.into_iter()
-            .zip(quanta)
-            .map(|((flow, known, room), quantum)| {
+            .map(|flow| {
+                let share = i64::from(share_of(&flow));
+                let (flow, known, room) = flow;
+                let quantum = if known.has_backlog { quanta.next().unwrap_or(share) } else { share };
                 let spent = match self.at {
                     Some((at, Progress::Taken(taken))) if at == flow => taken,
                     _ => 0,
@@ -263,11 +271,13 @@ impl Round {
             let Some(known) = self.flows.get_mut(&visit.flow) else { continue };
             has_seen_new |= !known.is_through;
             known.is_through = true;
+            known.has_backlog = false;
             if let Some((count, place)) = by_flow.get(&visit.flow) {
                 known.after = Some(*place);
                 known.has_given = true;
+                known.has_backlog = *count >= visit.quantum;
                 known.unseen_looks = 0;
-                has_more |= *count >= visit.quantum;
+                has_more |= known.has_backlog;
             }
         }
         if let Some(last) = visits[..through].last() {
@@ -277,6 +287,10 @@ impl Round {
             };
             let count = by_flow.get(&last.flow).map_or(0, |(count, _)| *count);
             let is_over = !is_full || count >= last.left;
+            if is_full && let Some(known) = self.flows.get_mut(&last.flow) {
+                // The go ended within it.
+                known.has_backlog = true;
+            }
             self.at = Some((last.flow, if is_over { Progress::Over } else { Progress::Taken(before + count) }));
         }
         if has_more {

@@ -40,6 +40,8 @@ number_id!(/// One boot of one servant process. A restart is another servant, wh
     ServantId);
 number_id!(/// One claim statement's lease: a batch of attempts that one process renews together.
     LeaseId);
+number_id!(/// What one go let through of jobs that limits count.
+    PermitId);
 number_id!(/// One reign of a leading scheduler; each new leader's is greater.
     Term);
 

@@ -30,7 +30,8 @@ pub use error_class::{ErrorClass, Failure};
 pub use fair_share::{AGING_SECS, Flow, Next, Place, Round, Taken, Visit, quanta};
 pub use group::{FinishWhen, Finishing, GroupCounts, GroupState, GroupVerdict};
 pub use ids::{
-    AccountId, AttemptToken, ConnectionId, GroupId, JobId, Kind, KindError, LeaseId, ScheduleId, ServantId, Term,
+    AccountId, AttemptToken, ConnectionId, GroupId, JobId, Kind, KindError, LeaseId, PermitId, ScheduleId, ServantId,
+    Term,
 };
 pub use limits::{
     Blocked, Bucket, BudgetCause, BudgetFacts, BudgetSettings, BudgetVerdict, Candidate, DayLimit, DayUse, Gauge,

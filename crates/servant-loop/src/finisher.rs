@@ -1,17 +1,18 @@
 //! Writes how attempts ended, batched: whatever has ended while the last statement ran goes into the next one.
 //! A job's slot is free only once its end is in the ledger, so a slow database slows the intake.
 
-use domain::chain;
-use std::{future::Future, sync::Arc, time::Duration};
+use domain::{JobId, LeaseId, chain};
+use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
 use store::{AttemptKey, FailedAttempt, Settled, Store, StoreError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 
-use crate::registry::Registry;
+use crate::{claims::Claims, registry::Registry};
 
 /// An attempt that ended, with the slot that it gives back.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) key: AttemptKey,
+    pub(crate) lease: LeaseId,
     pub(crate) end: AttemptEnd,
     pub(crate) _slot: OwnedSemaphorePermit,
 }
@@ -21,20 +22,56 @@ pub(crate) struct Ended {
 pub(crate) enum AttemptEnd {
     Succeeded,
     Settled(FailedAttempt),
-    /// Its effects' transaction has written it, or its lease is lost: nothing.
-    Nothing,
+    /// Nothing: its effects' transaction has written it.
+    Committed,
+    /// Nothing: its lease is lost.
+    Lost,
+}
+
+/// Who wants to know that attempts have ended, once that is in the ledger.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    /// Rung after each batch.
+    pub(crate) bell: Arc<Notify>,
+    /// Takes each attempt that has ended.
+    pub(crate) keys: Option<mpsc::UnboundedSender<AttemptKey>>,
+    /// Counts what is left of each claim.
+    pub(crate) claims: Claims,
+}
+
+impl Ends {
+    /// `applied`: the ends of the batch that changed the ledger.
+    fn tell(&self, batch: &[Ended], succeeded: Option<&HashSet<JobId>>, settled: Option<&Settled>) {
+        for Ended { key, lease, end, .. } in batch {
+            let has_ended = match end {
+                AttemptEnd::Succeeded => succeeded.is_some_and(|ids| ids.contains(&key.id)),
+                AttemptEnd::Settled(_) => settled.is_some_and(|settled| settled.contains(&key.id)),
+                AttemptEnd::Committed => true,
+                AttemptEnd::Lost => false,
+            };
+            if !has_ended {
+                self.claims.lost(*lease);
+                continue;
+            }
+            self.claims.ended(*lease);
+            if let Some(keys) = &self.keys {
+                // When nobody takes jobs any more, nobody counts them.
+                let _ = keys.send(*key);
+            }
+        }
+    }
 }
 
 /// Longest wait between two tries to write, in milliseconds.
 const RETRY_MS_MAX: u64 = 2_000;
 
-/// Runs until all senders are gone and everything is written. Says so through `has_ended` after each batch.
+/// Runs until all senders are gone and everything is written.
 pub(crate) async fn run(
     store: Store,
     registry: Registry,
     mut ended: mpsc::UnboundedReceiver<Ended>,
     batch_max: usize,
-    has_ended: Arc<Notify>,
+    ends: Ends,
 ) {
     let mut batch = Vec::with_capacity(batch_max);
     while ended.recv_many(&mut batch, batch_max).await > 0 {
@@ -44,19 +81,21 @@ pub(crate) async fn run(
             .iter()
             .filter_map(|e| if let AttemptEnd::Settled(attempt) = &e.end { Some(attempt.clone()) } else { None })
             .collect();
+        let (mut applied, mut settled) = (None, None);
         if !succeeded.is_empty() {
-            let applied = until_written("succeed", || store.succeed(&succeeded)).await;
-            note_stale(succeeded.len(), applied.as_ref().map(std::collections::HashSet::len));
+            applied = until_written("succeed", || store.succeed(&succeeded)).await;
+            note_stale(succeeded.len(), applied.as_ref().map(HashSet::len));
         }
         if !failed.is_empty() {
-            let settled = until_written("settle", || store.settle(&failed)).await;
+            settled = until_written("settle", || store.settle(&failed)).await;
             note_stale(failed.len(), settled.as_ref().map(Settled::len));
             note_parked(settled.as_ref());
         }
+        ends.tell(&batch, applied.as_ref(), settled.as_ref());
         registry.remove_all(batch.iter().map(|done| done.key));
         // With this the slots are free.
         batch.clear();
-        has_ended.notify_one();
+        ends.bell.notify_one();
     }
 }
 

@@ -1,9 +1,9 @@
 //! Takes jobs in from the queue, never more than there are free slots, and what every way of taking them in shares. Without
 //! a queue they come from the table: `table`.
 
-use crate::{runner::Runner, servant::Servant};
+use crate::{claims::Claims, runner::Runner, servant::Servant};
 use chrono::TimeDelta;
-use domain::{Catalogue, JobId, Kind, KindDefinition, ServantId, chain};
+use domain::{Catalogue, JobId, Kind, KindDefinition, PermitId, ServantId, chain};
 use queue::Sqs;
 use std::{
     collections::VecDeque,
@@ -31,6 +31,7 @@ pub(crate) struct Intake<S> {
     pub(crate) lease: TimeDelta,
     pub(crate) poll: Duration,
     pub(crate) is_paused: Arc<AtomicBool>,
+    pub(crate) claims: Claims,
     /// Says that jobs have ended.
     pub(crate) ended: Arc<Notify>,
     /// Cancelled when no new work may be taken.
@@ -145,7 +146,7 @@ impl<S: Servant> Intake<S> {
             let until = self.store.now() + self.lease;
             match self.store.claim_delivered(self.servant, &self.kind, &ids, until).await {
                 Ok(jobs) => {
-                    self.start(jobs, slots);
+                    self.start(jobs, slots, None);
                     let receipts = deliveries.into_iter().map(|d| d.receipt).collect();
                     let (sqs, kind) = (sqs.clone(), self.kind.clone());
                     deletes.spawn(async move {
@@ -169,10 +170,18 @@ impl<S: Servant> Intake<S> {
         deletes.join_all().await;
     }
 
-    /// Starts what was claimed; slots that are left over are free again. Many jobs are started on a task of their own,
+    /// Starts what one statement claimed, under one permit if limits count it; slots that are left over are free again. Many jobs are started on a task of their own,
     /// so that the next claim is already on its way.
-    pub(crate) fn start(&self, jobs: Vec<ClaimedJob>, mut slots: VecDeque<OwnedSemaphorePermit>) {
+    pub(crate) fn start(
+        &self,
+        jobs: Vec<ClaimedJob>,
+        mut slots: VecDeque<OwnedSemaphorePermit>,
+        permit: Option<PermitId>,
+    ) {
         slots.truncate(jobs.len());
+        if let Some(job) = jobs.first() {
+            self.claims.began(job.lease, permit, jobs.len());
+        }
         let runner = self.runner.clone();
         let is_many = jobs.len() > STARTED_AT_ONCE_MAX;
         let start_all = move || {

@@ -1,7 +1,10 @@
 //! Keeps the leases of everything in hand, on a thread and a connection of its own: a job that never yields may
 //! starve the runtime, but not this. Tells jobs whose lease is lost, or whose time is up, to stop.
 
-use crate::registry::{InHand, Registry, StopReason};
+use crate::{
+    claims::Claims,
+    registry::{InHand, Registry, StopReason},
+};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{Clock, ErrorClass, Failure, JobId, ServantId, ServantState};
 use std::{
@@ -24,6 +27,7 @@ pub(crate) struct Keeping {
     /// How long after its time is up a job may go on before the process is given up.
     pub(crate) grace: TimeDelta,
     pub(crate) registry: Registry,
+    pub(crate) claims: Claims,
     pub(crate) is_paused: Arc<AtomicBool>,
     pub(crate) is_draining: Arc<AtomicBool>,
     /// Set by the owner at the end; the keeper then leaves.
@@ -113,6 +117,10 @@ async fn renew(
                 None => {}
             }
         }
+    }
+    let over = keeping.claims.take_over();
+    if !over.leases.is_empty() {
+        store.drop_claims(keeping.servant, &over.leases, &over.permits).await?;
     }
     let progress = keeping.registry.unsaved_progress();
     if !progress.is_empty() {

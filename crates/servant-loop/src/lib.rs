@@ -2,6 +2,7 @@
 //! Owns the life of a job inside a servant process. Does not own what jobs do (`servants`), what states mean
 //! (`domain`) or when jobs are made (`scheduler`).
 
+mod claims;
 mod config;
 mod context;
 mod finisher;

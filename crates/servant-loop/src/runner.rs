@@ -50,7 +50,7 @@ impl<S: Servant> Runner<S> {
             async move {
                 let end = runner.run(&job, context, &in_hand).await;
                 in_hand.note_return();
-                let ended = Ended { key: job.key, end, _slot: slot };
+                let ended = Ended { key: job.key, lease: job.lease, end, _slot: slot };
                 // The finisher outlives every job; without it nobody is left to tell, and the lease runs out.
                 let _ = runner.ended.send(ended);
             }
@@ -111,11 +111,12 @@ impl<S: Servant> Runner<S> {
 
     fn judge(&self, job: &ClaimedJob, result: Result<Done, JobError>, reason: Option<StopReason>) -> AttemptEnd {
         match (result, reason) {
-            (Ok(Done { is_committed: true }), _) | (_, Some(StopReason::LeaseLost)) => AttemptEnd::Nothing,
+            (Ok(Done { is_committed: true }), _) => AttemptEnd::Committed,
+            (_, Some(StopReason::LeaseLost)) => AttemptEnd::Lost,
             (Ok(Done { is_committed: false }), _) => AttemptEnd::Succeeded,
             (Err(JobError(End::LeaseLost)), _) => {
                 tracing::warn!("the attempt's writes were refused: its lease was lost");
-                AttemptEnd::Nothing
+                AttemptEnd::Lost
             }
             (Err(_), Some(StopReason::Operator)) => {
                 tracing::info!("the job was cancelled by an operator");

@@ -1,9 +1,10 @@
 //! What a servant is, and the life of its process from start to drained.
 
 use crate::{
+    claims::Claims,
     config::LoopConfig,
     context::JobContext,
-    finisher,
+    finisher::{self, Ends},
     heartbeat::{self, Beating},
     intake::Intake,
     job_error::{Done, JobError},
@@ -101,6 +102,7 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
     context.health.set("ledger", Ok(()));
 
     let registry = Registry::default();
+    let claims = Claims::default();
     let is_paused = Arc::new(AtomicBool::new(false));
     let is_draining = Arc::new(AtomicBool::new(false));
     let is_over = Arc::new(AtomicBool::new(false));
@@ -112,6 +114,7 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
         lease,
         grace: TimeDelta::seconds(i64::from(config.work.cancel_grace_secs) + 10),
         registry: registry.clone(),
+        claims: claims.clone(),
         is_paused: is_paused.clone(),
         is_draining: is_draining.clone(),
         is_over: is_over.clone(),
@@ -121,7 +124,10 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
     let (ended, ends) = mpsc::unbounded_channel();
     let finish_max = usize::try_from(config.work.finish_max)?.max(1);
     let has_ended = Arc::new(Notify::new());
-    let finisher = tokio::spawn(finisher::run(store.clone(), registry.clone(), ends, finish_max, has_ended.clone()));
+    let (told, attempts_ended) = mpsc::unbounded_channel();
+    let keys = matches!(backend, queue::Backend::Postgres).then_some(told);
+    let tell = Ends { bell: has_ended.clone(), keys, claims: claims.clone() };
+    let finisher = tokio::spawn(finisher::run(store.clone(), registry.clone(), ends, finish_max, tell));
     let runner = Arc::new(Runner {
         servant,
         store: store.clone(),
@@ -164,6 +170,7 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
         lease,
         poll: Duration::from_millis(config.work.poll_ms),
         is_paused,
+        claims,
         ended: has_ended,
         stop: context.stopper.soft().clone(),
     });
@@ -171,7 +178,7 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
         queue::Backend::Postgres => {
             let ready = Arc::new(Notify::new());
             listen(&context.stopper, store.clone(), kind, ready.clone());
-            intake.take_from_table(ready).await;
+            intake.take_from_table(ready, attempts_ended).await;
         }
         queue::Backend::Sqs(sqs) => intake.take_from_queue(sqs).await,
     }

@@ -12,8 +12,8 @@ use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
-use store::{ClaimedInTurn, Line, StoreError, Tally, Terms, WaitingFlow};
-use tokio::sync::Notify;
+use store::{AttemptKey, ClaimedInTurn, Line, StoreError, Tally, Terms, WaitingFlow};
+use tokio::sync::{Notify, mpsc};
 
 /// Flows that one claim visits at the most.
 const VISITS_MAX: usize = 200;
@@ -31,12 +31,18 @@ struct Turns {
 }
 
 impl<S: Servant> Intake<S> {
-    /// Claims due jobs until told to stop, woken by `wake`, with a jittered poll behind it.
-    pub(crate) async fn take_from_table(self: Arc<Self>, wake: Arc<Notify>) {
+    /// Claims due jobs until told to stop, woken by `wake`, with a jittered poll behind it. `ended` brings the attempts
+    /// of this servant whose end is in the ledger.
+    pub(crate) async fn take_from_table(
+        self: Arc<Self>,
+        wake: Arc<Notify>,
+        mut ended: mpsc::UnboundedReceiver<AttemptKey>,
+    ) {
         let mut retry_ms = RETRY_MS.0;
         let mut short_wait_ms = SHORT_WAIT_MS;
         let mut is_busy = false;
-        let mut turns = Turns::default();
+        let tally = Tally::of_servant(self.servant, self.kind.clone());
+        let mut turns = Turns { tally, ..Turns::default() };
         let mut must_look = true;
         while let Some(slots) = self.free_slots(if is_busy { self.claim_max } else { 1 }).await {
             if self.is_paused.load(Ordering::SeqCst) {
@@ -45,13 +51,14 @@ impl<S: Servant> Intake<S> {
                 continue;
             }
             let wanted = slots.len();
+            turns.tally.ended(std::iter::from_fn(|| ended.try_recv().ok()));
             match self.take_turns(&mut turns, must_look, i64::try_from(wanted).unwrap_or(i64::MAX)).await {
-                Ok(ClaimedInTurn { jobs, next, is_short }) => {
+                Ok(ClaimedInTurn { jobs, next, is_short, permit }) => {
                     retry_ms = RETRY_MS.0;
                     is_busy = jobs.len() == wanted && wanted > 1;
                     must_look = next == Next::Look;
                     let has_found = !jobs.is_empty();
-                    self.start(jobs, slots);
+                    self.start(jobs, slots, permit);
                     let is_woken = match next {
                         _ if is_short && !has_found => {
                             let is_woken = self.wait_for_room(&wake, Duration::from_millis(short_wait_ms)).await;
@@ -113,7 +120,7 @@ impl<S: Servant> Intake<S> {
         let urgent_max = round.urgent_max(limit);
         let kind = (&self.kind, self.definition.vendor.as_deref());
         let (jobs, taken) = self.store.claim_ready(self.servant, kind, &visits, urgent_max, limit, until).await?;
-        Ok(ClaimedInTurn { jobs, next: round.note(&visits, &taken, limit), is_short: false })
+        Ok(ClaimedInTurn { jobs, next: round.note(&visits, &taken, limit), is_short: false, permit: None })
     }
 
     async fn wait_for_work(&self, wake: &Notify) {

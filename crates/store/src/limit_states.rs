@@ -4,8 +4,8 @@
 use crate::{Leadership, Store, StoreError, Tx, limits::limits_in_force};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use domain::{
-    AccountId, Bucket, BudgetFacts, ConnectionId, DayUse, Gauge, Kind, LimitState, Pace, Per, RoomsFacts, Subject,
-    VendorBudget,
+    AccountId, Bucket, BudgetFacts, ConnectionId, DayUse, Gauge, Kind, LimitState, Limits, Pace, Per, RoomsFacts,
+    Subject, VendorBudget,
 };
 use sqlx::PgConnection;
 
@@ -31,7 +31,31 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn rooms_facts_in(&self, tx: &mut Tx, concerned: &Concerned) -> Result<RoomsFacts, StoreError> {
-        rooms_facts(&mut tx.inner, self.clock.now(), concerned).await
+        let limits = self.limits_of(tx, concerned).await?;
+        self.rooms_facts_under(tx, concerned, limits).await
+    }
+
+    /// The limits that count for them.
+    pub(crate) async fn limits_of(&self, tx: &mut Tx, concerned: &Concerned) -> Result<Limits, StoreError> {
+        let (accounts, connections) = (keys(concerned.accounts.iter().map(|id| id.0)), keys_of(&concerned.connections));
+        limits_in_force(&mut tx.inner, &accounts, &connections).await
+    }
+
+    /// [`Self::rooms_facts_in`] under limits that are known.
+    pub(crate) async fn rooms_facts_under(
+        &self,
+        tx: &mut Tx,
+        concerned: &Concerned,
+        limits: Limits,
+    ) -> Result<RoomsFacts, StoreError> {
+        let conn = &mut *tx.inner;
+        let (vendors, budgets) = budgets_of(conn, &concerned.connections).await?;
+        let mut facts =
+            RoomsFacts { now: self.clock.now(), limits, in_flight: Vec::new(), states: Vec::new(), vendors, budgets };
+        if facts.limits.have_gauges() || !facts.budgets.is_empty() {
+            facts.states = states_of(conn, subjects_of(concerned, &facts.vendors)).await?;
+        }
+        Ok(facts)
     }
 
     /// Remembers what a dispatch has taken, in its transaction.
@@ -64,31 +88,25 @@ impl Store {
     }
 }
 
-/// Everything but what is in flight.
-pub(crate) async fn rooms_facts(
-    conn: &mut PgConnection,
-    now: DateTime<Utc>,
-    concerned: &Concerned,
-) -> Result<RoomsFacts, StoreError> {
-    let text = |ids: Vec<i64>| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let accounts = text(concerned.accounts.iter().map(|id| id.0).collect());
-    let connections = text(concerned.connections.iter().map(|id| id.0).collect());
-    let limits = limits_in_force(conn, &accounts, &connections).await?;
-    let (vendors, budgets) = budgets_of(conn, &concerned.connections).await?;
+fn keys(ids: impl Iterator<Item = i64>) -> Vec<String> {
+    ids.map(|id| id.to_string()).collect()
+}
 
-    let mut names: Vec<&str> =
-        concerned.vendors.iter().map(String::as_str).chain(vendors.iter().map(|(_, vendor)| vendor.as_str())).collect();
+fn keys_of(connections: &[ConnectionId]) -> Vec<String> {
+    keys(connections.iter().map(|id| id.0))
+}
+
+/// Scope and key of everything of which something may be remembered.
+fn subjects_of(concerned: &Concerned, vendors: &[(ConnectionId, String)]) -> Vec<(String, String)> {
+    let mut names: Vec<&String> = concerned.vendors.iter().chain(vendors.iter().map(|(_, vendor)| vendor)).collect();
     names.sort_unstable();
     names.dedup();
-    let kinds = concerned.kinds.iter().map(|kind| ("kind", kind.as_str()));
-    let of = |scope: &'static str, keys: &[String]| -> Vec<(String, String)> {
-        keys.iter().map(|key| (scope.to_owned(), key.clone())).collect()
-    };
-    let mut subjects = [of("account", &accounts), of("connection", &connections)].concat();
-    let named = kinds.chain(names.into_iter().map(|name| ("vendor", name)));
-    subjects.extend(named.map(|(scope, key)| (scope.to_owned(), key.to_owned())));
-    let states = states_of(conn, subjects).await?;
-    Ok(RoomsFacts { now, limits, in_flight: Vec::new(), states, vendors, budgets })
+    let of = |scope: &'static str, keys: Vec<String>| keys.into_iter().map(move |key| (scope.to_owned(), key));
+    of("account", keys(concerned.accounts.iter().map(|id| id.0)))
+        .chain(of("connection", keys_of(&concerned.connections)))
+        .chain(of("kind", concerned.kinds.iter().map(|kind| kind.as_str().to_owned()).collect()))
+        .chain(of("vendor", names.into_iter().cloned().collect()))
+        .collect()
 }
 
 async fn states_of(conn: &mut PgConnection, subjects: Vec<(String, String)>) -> Result<Vec<LimitState>, StoreError> {

@@ -34,6 +34,11 @@ pub struct Limit {
 }
 
 impl Limit {
+    /// Whether it bounds more than what is in flight.
+    pub(super) const fn has_gauges(&self) -> bool {
+        self.per_second.is_some() || self.per_minute.is_some() || self.per_day.is_some()
+    }
+
     /// Refuses what makes no sense.
     ///
     /// # Errors

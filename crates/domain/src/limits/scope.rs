@@ -203,6 +203,15 @@ impl Limits {
         self.vendors.get_key_value(name).map(|(name, limit)| (Scope::Vendor(name.clone()), *limit))
     }
 
+    /// Whether any of them has something to remember from one job to the next, besides what is in flight.
+    #[must_use]
+    pub fn have_gauges(&self) -> bool {
+        let of_each = [self.each_account, self.each_connection].into_iter().flatten();
+        let named = self.kinds.values().chain(self.accounts.values()).chain(self.connections.values());
+        let of_vendors = self.vendors.values().chain(self.each_connection_of.values());
+        named.chain(of_vendors).copied().chain(of_each).any(|limit| limit.has_gauges())
+    }
+
     /// Whether a job that has no connection is under any limit.
     #[must_use]
     pub fn cover(&self, kind: &Kind, account: AccountId, vendor: Option<&str>) -> bool {

@@ -18,7 +18,7 @@ const SILENCE_SECS_MAX: i64 = 10;
 /// First wait, in milliseconds, until jobs that had no room are looked at again; doubled while they still have none.
 const SHORT_WAIT_MS: u64 = 5;
 /// How often ended jobs are taken off the permits, and how many permits are looked at.
-const TIDY_EVERY: Duration = Duration::from_secs(1);
+const TIDY_EVERY: Duration = Duration::from_secs(10);
 const PERMITS_MAX: i64 = 1_000;
 
 /// What the dispatcher keeps between two goes. Nothing of it matters for what is right: a new leader begins anew.

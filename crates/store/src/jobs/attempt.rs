@@ -4,7 +4,7 @@
 use super::claimed::{AttemptKey, Outcome};
 use crate::{Store, StoreError, Tx};
 use chrono::{DateTime, Utc};
-use domain::{JobId, ServantId};
+use domain::{JobId, LeaseId, PermitId, ServantId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -52,6 +52,31 @@ impl Store {
         .fetch_all(&self.pool)
         .await?;
         Ok(rows.into_iter().map(|r| Held { id: JobId(r.id), cancel_requested: r.cancel_requested }).collect())
+    }
+
+    /// Drops leases and permits of a servant of which no job is running any more, which the caller has seen to.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then the leases run out, and the permits are found to be over where jobs in flight are counted.
+    pub async fn drop_claims(
+        &self,
+        servant: ServantId,
+        leases: &[LeaseId],
+        permits: &[PermitId],
+    ) -> Result<(), StoreError> {
+        let leases: Vec<i64> = leases.iter().map(|lease| lease.0).collect();
+        let permits: Vec<i64> = permits.iter().map(|permit| permit.0).collect();
+        sqlx::query!(
+            "-- drop_claims
+            WITH permitted AS (DELETE FROM permits WHERE id = ANY($3))
+            DELETE FROM leases WHERE id = ANY($1) AND servant_id = $2",
+            &leases,
+            servant.0,
+            &permits,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
     }
 
     /// Stores the progress of attempts, in one statement.

@@ -8,7 +8,10 @@ use super::{
 };
 use crate::{Store, StoreError, Tx};
 use chrono::{DateTime, Utc};
-use domain::{AccountId, AttemptToken, ConnectionId, Flow, GroupId, JobId, Kind, Place, ServantId, Taken, Visit};
+use domain::{
+    AccountId, AttemptToken, ConnectionId, Flow, GroupId, JobId, Kind, LeaseId, PermitId, Place, ServantId, Taken,
+    Visit,
+};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -17,6 +20,7 @@ macro_rules! claimed_job {
         let row = $row;
         ClaimedJob {
             key: AttemptKey { id: JobId(row.id), token: $token },
+            lease: LeaseId(row.lease_id),
             attempt: attempt_number(row.attempt),
             attempts_max: attempt_number(row.attempts_max),
             account: AccountId(row.account_id),
@@ -30,6 +34,15 @@ macro_rules! claimed_job {
             checkpoint: row.checkpoint,
         }
     }};
+}
+
+/// What visits to flows have brought.
+pub(super) struct Turns {
+    pub(super) jobs: Vec<ClaimedJob>,
+    /// Where they stood.
+    pub(super) taken: Vec<Taken>,
+    /// The permit of those that limits count.
+    pub(super) permit: Option<PermitId>,
 }
 
 impl Store {
@@ -49,7 +62,9 @@ impl Store {
         until: DateTime<Utc>,
     ) -> Result<(Vec<ClaimedJob>, Vec<Taken>), StoreError> {
         let mut conn = self.pool.acquire().await?;
-        self.claim_turns(&mut conn, servant, (kind, vendor), (visits, None), (urgent_max, limit), until).await
+        let visits = (visits, None);
+        let turns = self.claim_turns(&mut conn, servant, (kind, vendor), visits, (urgent_max, limit), until).await?;
+        Ok((turns.jobs, turns.taken))
     }
 
     /// The statement of [`Self::claim_ready`], and of servants who let jobs through: these say of each visit whether
@@ -62,7 +77,7 @@ impl Store {
         (visits, counted): (&[Visit], Option<&[bool]>),
         (urgent_max, limit): (i64, i64),
         until: DateTime<Utc>,
-    ) -> Result<(Vec<ClaimedJob>, Vec<Taken>), StoreError> {
+    ) -> Result<Turns, StoreError> {
         let token = AttemptToken(Uuid::new_v4());
         let is_let_through = counted.is_some();
         let none = vec![false; visits.len()];
@@ -122,7 +137,7 @@ impl Store {
                 SET state = 3, attempt = attempt + 1, attempt_token = $6, servant_id = $3,
                     lease_id = (SELECT id FROM lease), claimed_at = $4
                 FROM taken WHERE jobs.id = taken.id
-                RETURNING jobs.id, attempt, attempts_max, account_id, connection_id, request_id, traceparent,
+                RETURNING jobs.id, lease_id, attempt, attempts_max, account_id, connection_id, request_id, traceparent,
                           payload::text AS payload, deadline_at, due_at, checkpoint, group_id, taken.turn, taken.is_urgent,
                           taken.is_counted
             ), permitted AS (
@@ -132,14 +147,15 @@ impl Store {
                 FROM (SELECT account_id, coalesce(connection_id, 0) AS connection, count(*)::int AS jobs FROM claimed
                       WHERE is_counted AND $15 GROUP BY account_id, coalesce(connection_id, 0)) AS of_flow
                 HAVING count(*) > 0
+                RETURNING id
             ), counted AS (
                 INSERT INTO job_count_deltas (kind, state, delta, group_id)
                 SELECT $1, 1, -count(*), group_id FROM claimed GROUP BY group_id
                 UNION ALL SELECT $1, 3, count(*), group_id FROM claimed GROUP BY group_id
             )
-            SELECT id AS "id!", attempt AS "attempt!", attempts_max AS "attempts_max!", account_id AS "account_id!",
+            SELECT id AS "id!", lease_id AS "lease_id!", attempt AS "attempt!", attempts_max AS "attempts_max!", account_id AS "account_id!",
                    connection_id, request_id AS "request_id!", traceparent, payload AS "payload!", deadline_at, due_at AS "due_at!",
-                   checkpoint, group_id, turn AS "turn!", is_urgent AS "is_urgent!"
+                   checkpoint, group_id, turn AS "turn!", is_urgent AS "is_urgent!", (SELECT id FROM permitted) AS permit
             FROM claimed"#,
             kind.as_str(),
             limit,
@@ -167,7 +183,8 @@ impl Store {
                 is_urgent: row.is_urgent,
             })
             .collect();
-        Ok((rows.into_iter().map(|row| claimed_job!(row, token)).collect(), taken))
+        let permit = rows.first().and_then(|row| row.permit).map(PermitId);
+        Ok(Turns { jobs: rows.into_iter().map(|row| claimed_job!(row, token)).collect(), taken, permit })
     }
 
     /// [`JobEvent::Claim`](domain::JobEvent::Claim) of what the queue delivered, in one statement. Ids that are not
@@ -215,7 +232,7 @@ impl Store {
                 SET state = 3, attempt = attempt + 1, attempt_token = $5, servant_id = $2,
                     lease_id = (SELECT id FROM lease), claimed_at = $3, sent_at = queued.sent_at
                 FROM queued WHERE jobs.id = queued.id AND NOT queued.is_held
-                RETURNING jobs.id, attempt, attempts_max, account_id, connection_id, request_id, traceparent,
+                RETURNING jobs.id, lease_id, attempt, attempts_max, account_id, connection_id, request_id, traceparent,
                           payload::text AS payload, deadline_at, due_at, checkpoint, group_id
             ), held AS (
                 UPDATE jobs SET state = 1, queued_at = NULL, sends = 0
@@ -228,7 +245,7 @@ impl Store {
                 UNION ALL SELECT $1, 3, count(*), group_id FROM claimed GROUP BY group_id
                 UNION ALL SELECT $1, 1, count(*), group_id FROM held GROUP BY group_id
             )
-            SELECT id AS "id!", attempt AS "attempt!", attempts_max AS "attempts_max!",
+            SELECT id AS "id!", lease_id AS "lease_id!", attempt AS "attempt!", attempts_max AS "attempts_max!",
                    account_id AS "account_id!", connection_id, request_id AS "request_id!", traceparent,
                    payload AS "payload!", deadline_at, due_at AS "due_at!", checkpoint, group_id
             FROM claimed"#,
@@ -269,7 +286,7 @@ impl Store {
                 SET state = 3, attempt = attempt + 1, attempt_token = $5, servant_id = $2,
                     lease_id = (SELECT id FROM lease), claimed_at = $3
                 FROM unnest($6::bigint[]) AS t (id) WHERE jobs.id = t.id AND jobs.state = 1
-                RETURNING jobs.id, attempt, attempts_max, account_id, connection_id, request_id, traceparent,
+                RETURNING jobs.id, lease_id, attempt, attempts_max, account_id, connection_id, request_id, traceparent,
                           payload::text AS payload, deadline_at, due_at, checkpoint, group_id
             ), permitted AS (
                 INSERT INTO permits (job_ids, kind, accounts, connections, jobs)
@@ -279,7 +296,7 @@ impl Store {
                 SELECT $1, 1, -count(*), group_id FROM claimed GROUP BY group_id
                 UNION ALL SELECT $1, 3, count(*), group_id FROM claimed GROUP BY group_id
             )
-            SELECT id AS "id!", attempt AS "attempt!", attempts_max AS "attempts_max!",
+            SELECT id AS "id!", lease_id AS "lease_id!", attempt AS "attempt!", attempts_max AS "attempts_max!",
                    account_id AS "account_id!", connection_id, request_id AS "request_id!", traceparent,
                    payload AS "payload!", deadline_at, due_at AS "due_at!", checkpoint, group_id
             FROM claimed"#,

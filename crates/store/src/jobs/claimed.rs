@@ -1,7 +1,7 @@
 //! What a claim hands to a servant, and whether a change took place. Types only; the statements are in `transition`.
 
 use chrono::{DateTime, Utc};
-use domain::{AccountId, AttemptToken, ConnectionId, GroupId, JobId};
+use domain::{AccountId, AttemptToken, ConnectionId, GroupId, JobId, LeaseId};
 use uuid::Uuid;
 
 /// One attempt: the job and the token that its claim drew. The jobs of one claim share a token; two claims of a job
@@ -29,6 +29,8 @@ pub enum Outcome {
 pub struct ClaimedJob {
     /// The job and this attempt's token.
     pub key: AttemptKey,
+    /// The lease under which it is held, with the other jobs of the claim.
+    pub lease: LeaseId,
     /// The number of this attempt; 1 is the first.
     pub attempt: u16,
     /// Attempts in all.

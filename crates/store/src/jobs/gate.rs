@@ -3,9 +3,10 @@
 
 use super::{
     dispatch::{Upcoming, WaitingFlow},
-    in_flight::{Tally, adopt_in_flight},
+    in_flight::{Outset, Tally, adopt_in_flight},
 };
 use crate::{BreakerRow, Concerned, Store, StoreError, Tx};
+use chrono::{DateTime, Utc};
 use domain::{
     BreakerSettings, Candidate, Catalogue, Flow, InFlight, JobId, Kind, KindDefinition, Limits, Place, Room, Rooms,
     RoomsFacts, Taken, Visit,
@@ -38,7 +39,16 @@ pub(super) struct Gate<'a> {
     /// Vendor and service of each flow.
     flows: HashMap<Flow, (Option<String>, Option<String>)>,
     reserved: BTreeMap<domain::ConnectionId, u64>,
+    has_urgent: bool,
     has_refused: bool,
+}
+
+/// The limits that count for the flows of a line, as they were read once.
+#[derive(Debug)]
+pub(super) struct KnownLimits {
+    /// [`Outset::limits`] of that time.
+    stamp: (i64, Option<DateTime<Utc>>),
+    limits: Limits,
 }
 
 /// A service's breaker and what it has room for.
@@ -57,7 +67,7 @@ impl<'a> Gate<'a> {
         terms: Terms<'a>,
         (kind, definition): (&'a Kind, &'a KindDefinition),
         flows: impl Iterator<Item = &WaitingFlow> + Clone,
-        tally: &mut Tally,
+        (tally, known): (&mut Tally, &mut Option<KnownLimits>),
     ) -> Result<Self, StoreError> {
         let connections: BTreeSet<_> = flows.clone().filter_map(|flow| flow.flow.connection).collect();
         let accounts: BTreeSet<_> = flows.clone().map(|flow| flow.flow.account).collect();
@@ -68,7 +78,18 @@ impl<'a> Gate<'a> {
             connections: connections.into_iter().collect(),
             vendors: definition.vendor.iter().cloned().collect(),
         };
-        let facts = store.rooms_facts_in(tx, &concerned).await?;
+        let mut outset = Outset::of(tx, kind).await?;
+        let limits = match known {
+            Some(known) if known.stamp == outset.limits => known.limits.clone(),
+            _ => {
+                let limits = store.limits_of(tx, &concerned).await?;
+                *known = Some(KnownLimits { stamp: outset.limits, limits: limits.clone() });
+                // They may be newer than what was seen.
+                outset = Outset::of(tx, kind).await?;
+                limits
+            }
+        };
+        let facts = store.rooms_facts_under(tx, &concerned, limits).await?;
         let names: Vec<String> = services.into_iter().collect();
         let rows = if names.is_empty() { BTreeMap::new() } else { store.lock_breakers(tx, &names).await? };
         let of_flow = |flow: &WaitingFlow| {
@@ -86,11 +107,12 @@ impl<'a> Gate<'a> {
             breakers: BTreeMap::new(),
             flows: flows.map(of_flow).collect(),
             reserved: BTreeMap::new(),
+            has_urgent: outset.has_urgent,
             has_refused: false,
         };
         if gate.flows.keys().any(|flow| gate.counts(*flow)) {
-            adopt_in_flight(tx, store.now()).await?;
-            tally.follow(tx).await?;
+            adopt_in_flight(tx, &mut outset, store.now()).await?;
+            tally.follow(tx, &outset, store.now()).await?;
         }
         gate.reckon(tally, store);
         Ok(gate)
@@ -192,6 +214,11 @@ impl<'a> Gate<'a> {
             *self.reserved.entry(connection).or_default() += u64::from(self.definition.calls_estimate);
         }
         true
+    }
+
+    /// Whether urgent jobs of the kind are ready.
+    pub(super) const fn has_urgent(&self) -> bool {
+        self.has_urgent
     }
 
     /// Whether something that waits had no room.

@@ -1,14 +1,19 @@
 //! What is in flight of that which limits count: permits, one for each go that let such jobs through, and the tally that
 //! is derived from them and the ledger. Owns no limit; what has room, `domain` says.
 
-use super::dispatch::{Upcoming, flow_of};
+use super::{
+    claimed::{AttemptKey, ClaimedJob},
+    dispatch::{Upcoming, flow_of},
+};
 use crate::{Leadership, Store, StoreError, Tx, partitions::leads};
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{Flow, Kind};
-use std::collections::BTreeMap;
+use domain::{AttemptToken, Flow, JobId, Kind, PermitId, ServantId};
+use std::collections::{BTreeMap, HashMap};
 
 /// How long after a change of limits what is in flight is looked at once more: longer than a claim takes.
 const REPEAT_AFTER: TimeDelta = TimeDelta::seconds(1);
+/// How old a count is that is not taken again while what it leaves room for is as much as can be taken.
+const COUNT_KEPT: TimeDelta = TimeDelta::milliseconds(50);
 
 /// Jobs that limits count and that are let through together, by flow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,27 +56,69 @@ pub(crate) struct InFlightOf {
 type OfConnection = (Option<String>, Option<String>);
 
 /// What is in flight, as far as one who lets jobs through knows it: counted from the ledger at some time, and every
-/// permit since. What has ended since is still in it, so that it can only be too much. That is good enough while there
-/// is room; where it says that there is none, count again.
+/// permit since, less what it is told has ended: of its own servant's attempts only. What others have ended since is
+/// still in it, so that it can only be too much. That is good enough while there is room; where it says that there is
+/// none, count again.
 #[derive(Debug, Default)]
 pub struct Tally {
+    /// Whose ends it is told of; none: nobody's.
+    own: Option<(ServantId, Kind)>,
+    /// That servant's attempts that are in it.
+    attempts: HashMap<AttemptKey, Flow>,
     /// The last permit that is in it; none: nothing was counted yet.
     to_permit: Option<i64>,
     jobs: BTreeMap<(String, Flow), i64>,
     /// Vendors and services of the connections in it.
     connections: BTreeMap<i64, OfConnection>,
-    /// It was not counted in this go: something may have ended since.
-    is_estimate: bool,
+    counted_at: Option<DateTime<Utc>>,
 }
 
 impl Tally {
-    /// Whether another count may say less.
-    pub(super) const fn is_estimate(&self) -> bool {
-        self.is_estimate
+    /// That of a servant, which tells it of every end.
+    #[must_use]
+    pub fn of_servant(servant: ServantId, kind: Kind) -> Self {
+        Self { own: Some((servant, kind)), ..Self::default() }
+    }
+
+    /// Takes out attempts of its servant whose end is in the ledger. In which order with claims and counts does not
+    /// matter: an attempt that is not in it any more is passed over.
+    pub fn ended(&mut self, keys: impl IntoIterator<Item = AttemptKey>) {
+        let Some((_, kind)) = &self.own else { return };
+        let kind = kind.as_str().to_owned();
+        for flow in keys.into_iter().filter_map(|key| self.attempts.remove(&key)) {
+            if let Some(jobs) = self.jobs.get_mut(&(kind.clone(), flow)) {
+                *jobs -= 1;
+            }
+        }
+    }
+
+    /// Takes in what its servant has claimed under `permit`, now that this is committed. Nothing else can have been let
+    /// through since the last look, which was under the same lock.
+    pub(super) fn took<'a>(&mut self, permit: PermitId, counted: impl Iterator<Item = &'a ClaimedJob> + Clone) {
+        let flow = |job: &ClaimedJob| Flow { account: job.account, connection: job.connection };
+        let is_known = |job: &ClaimedJob| job.connection.is_none_or(|id| self.connections.contains_key(&id.0));
+        // Of others the next look takes in the permit.
+        let Some((_, kind)) = self.own.as_ref().filter(|_| counted.clone().all(is_known)) else { return };
+        for job in counted {
+            self.attempts.insert(job.key, flow(job));
+            *self.jobs.entry((kind.as_str().to_owned(), flow(job))).or_default() += 1;
+        }
+        self.to_permit = Some(permit.0);
+    }
+
+    /// Whether another count may say less: attempts are in it of whose end nobody tells.
+    pub(super) fn may_be_less(&self) -> bool {
+        let all: i64 = self.jobs.values().sum();
+        usize::try_from(all).is_ok_and(|all| all > self.attempts.len())
+    }
+
+    /// Whether it was counted a moment ago.
+    pub(super) fn is_fresh(&self, now: DateTime<Utc>) -> bool {
+        self.counted_at.is_some_and(|at| now - at < COUNT_KEPT)
     }
 
     pub(crate) fn rows(&self) -> impl Iterator<Item = InFlightOf> {
-        self.jobs.iter().map(|((kind, flow), jobs)| {
+        self.jobs.iter().filter(|(_, jobs)| **jobs > 0).map(|((kind, flow), jobs)| {
             let (vendor, service) = self.connections.get(&flow.connection_key()).cloned().unwrap_or_default();
             InFlightOf { kind: kind.clone(), flow: *flow, vendor, service, jobs: *jobs }
         })
@@ -79,8 +126,11 @@ impl Tally {
 
     /// Takes in the permits since the last look. Within the lock of [`Store::begin_dispatch`] only, under which alone
     /// permits are written: so none is missed.
-    pub(super) async fn follow(&mut self, tx: &mut Tx) -> Result<(), StoreError> {
-        let Some(after) = self.to_permit else { return self.count(tx).await };
+    pub(super) async fn follow(&mut self, tx: &mut Tx, outset: &Outset, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let Some(after) = self.to_permit else { return self.count(tx, now).await };
+        if outset.last_permit <= after {
+            return Ok(());
+        }
         let rows = sqlx::query!(
             "-- follow
             SELECT id, kind, accounts, connections, jobs FROM permits WHERE id > $1 ORDER BY id",
@@ -88,16 +138,15 @@ impl Tally {
         )
         .fetch_all(&mut *tx.inner)
         .await?;
-        self.is_estimate = true;
         for row in rows {
             let (Some(kind), Some(accounts), Some(connections), Some(jobs)) =
                 (row.kind, row.accounts, row.connections, row.jobs)
             else {
-                return self.count(tx).await;
+                return self.count(tx, now).await;
             };
             for ((account, connection), jobs) in accounts.into_iter().zip(connections).zip(jobs) {
                 if connection != 0 && !self.connections.contains_key(&connection) {
-                    return self.count(tx).await;
+                    return self.count(tx, now).await;
                 }
                 *self.jobs.entry((kind.clone(), flow_of(account, connection))).or_default() += i64::from(jobs);
             }
@@ -108,8 +157,9 @@ impl Tally {
 
     /// Counts anew. Permits of which no job is in flight any more are dropped on the way, since they alone would make
     /// the next count dearer.
-    pub(super) async fn count(&mut self, tx: &mut Tx) -> Result<(), StoreError> {
+    pub(super) async fn count(&mut self, tx: &mut Tx, now: DateTime<Utc>) -> Result<(), StoreError> {
         let permits = self.read(tx).await?;
+        self.counted_at = Some(now);
         sqlx::query!(
             "-- drop_ended_permits\nDELETE FROM permits WHERE id <= $1 AND id <> ALL($2)",
             self.to_permit,
@@ -125,11 +175,15 @@ impl Tally {
         let rows = sqlx::query!(
             r#"-- count_in_flight
             WITH live AS MATERIALIZED (
-                SELECT permits.id AS permit, jobs.id, jobs.kind, jobs.account_id, coalesce(jobs.connection_id, 0) AS connection
+                SELECT permits.id AS permit, jobs.id, jobs.kind, jobs.account_id, coalesce(jobs.connection_id, 0) AS connection,
+                       CASE WHEN jobs.servant_id = $1 THEN jobs.attempt_token END AS own_token
                 FROM permits CROSS JOIN LATERAL unnest(permits.job_ids) AS member (id)
                 JOIN jobs ON jobs.id = member.id AND jobs.state IN (2, 3)
             ), counted AS (
-                SELECT kind, account_id, connection, count(DISTINCT id) AS jobs FROM live
+                SELECT kind, account_id, connection, count(DISTINCT id) AS jobs,
+                       array_agg(id) FILTER (WHERE own_token IS NOT NULL) AS own,
+                       array_agg(own_token) FILTER (WHERE own_token IS NOT NULL) AS own_tokens
+                FROM live
                 GROUP BY kind, account_id, connection
             ), seen AS (
                 SELECT (SELECT coalesce(max(id), 0) FROM permits) AS last,
@@ -137,17 +191,18 @@ impl Tally {
             )
             SELECT seen.last AS "last!", seen.with_live AS "with_live!", counted.kind AS "kind?",
                    counted.account_id AS "account_id?", counted.connection AS "connection?",
-                   counted.jobs AS "jobs?", connections.vendor AS "vendor?",
+                   counted.jobs AS "jobs?", counted.own, counted.own_tokens, connections.vendor AS "vendor?",
                    coalesce(connections.service, connections.vendor) AS service
             FROM seen LEFT JOIN counted ON true
             LEFT JOIN connections ON connections.id = counted.connection AND counted.connection <> 0"#,
+            self.own.as_ref().map(|(servant, _)| servant.0),
         )
         .fetch_all(&mut *tx.inner)
         .await?;
         let mut with_live = Vec::new();
         // Ids are given out in the order of the lock, so what was dropped before is not given out again.
         let before = self.to_permit.unwrap_or(0);
-        *self = Self::default();
+        *self = Self { own: self.own.take(), ..Self::default() };
         for row in rows {
             self.to_permit = Some(row.last.max(before));
             with_live = row.with_live;
@@ -159,7 +214,11 @@ impl Tally {
             if connection != 0 {
                 self.connections.insert(connection, (row.vendor, row.service));
             }
-            self.jobs.insert((kind, flow_of(account, connection)), jobs);
+            let flow = flow_of(account, connection);
+            for (id, token) in row.own.into_iter().flatten().zip(row.own_tokens.into_iter().flatten()) {
+                self.attempts.insert(AttemptKey { id: JobId(id), token: AttemptToken(token) }, flow);
+            }
+            self.jobs.insert((kind, flow), jobs);
         }
         Ok(with_live)
     }
@@ -179,20 +238,6 @@ impl Store {
             Some(leadership) => Ok(leads(&mut tx.inner, leadership).await?.then_some(tx)),
             None => Ok(Some(tx)),
         }
-    }
-
-    /// Whether urgent jobs of a kind are ready.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(super) async fn has_urgent(&self, tx: &mut Tx, kind: &Kind) -> Result<bool, StoreError> {
-        Ok(sqlx::query_scalar!(
-            r#"-- has_urgent
-            SELECT EXISTS (SELECT FROM jobs WHERE kind = $1 AND priority = 0 AND ready_at IS NOT NULL AND state = 1) AS "has!""#,
-            kind.as_str(),
-        )
-        .fetch_one(&mut *tx.inner)
-        .await?)
     }
 
     /// Takes the ended jobs out of permits that are mostly history, and drops those of which none is in flight,
@@ -225,25 +270,59 @@ impl Store {
     }
 }
 
+/// What one who lets jobs through looks at first, within the lock.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Outset {
+    /// Limits in all, and when the latest was set: another answer when any has changed.
+    pub(super) limits: (i64, Option<DateTime<Utc>>),
+    /// For which limits everything in flight was put on a permit.
+    adopted: (i64, Option<DateTime<Utc>>),
+    adopted_at: Option<DateTime<Utc>>,
+    must_repeat: bool,
+    /// Urgent jobs of the kind are ready.
+    pub(super) has_urgent: bool,
+    /// The latest permit.
+    last_permit: i64,
+}
+
+impl Outset {
+    pub(super) async fn of(tx: &mut Tx, kind: &Kind) -> Result<Self, StoreError> {
+        let row = sqlx::query!(
+            r#"-- outset
+            SELECT adopted.limits, adopted.latest, adopted.adopted_at, adopted.must_repeat,
+                   (SELECT count(*) FROM limits) AS "limits_now!", (SELECT max(set_at) FROM limits) AS latest_now,
+                   EXISTS (SELECT FROM jobs WHERE kind = $1 AND priority = 0 AND ready_at IS NOT NULL AND state = 1)
+                   AS "has_urgent!",
+                   (SELECT coalesce(max(id), 0) FROM permits) AS "last_permit!"
+            FROM adopted_limits AS adopted"#,
+            kind.as_str(),
+        )
+        .fetch_one(&mut *tx.inner)
+        .await?;
+        Ok(Self {
+            limits: (row.limits_now, row.latest_now),
+            adopted: (row.limits, row.latest),
+            adopted_at: row.adopted_at,
+            must_repeat: row.must_repeat,
+            has_urgent: row.has_urgent,
+            last_permit: row.last_permit,
+        })
+    }
+}
+
 /// Puts everything that is queued or running on a permit when limits have changed: what was let through before a limit
 /// was set counts under it, too. Done once more a moment later, since a claim under way had not seen the limit. Within the
-/// lock, and after the limits were read: so that none is decided by for which this was not done.
+/// lock, and `outset` not older than the limits that are decided by: so that none is for which this was not done.
 ///
 /// The permit says nothing of flows, so that everyone counts anew.
-pub(super) async fn adopt_in_flight(tx: &mut Tx, now: DateTime<Utc>) -> Result<(), StoreError> {
-    let state = sqlx::query!(
-        r#"-- adopted_limits
-        SELECT adopted.limits, adopted.latest, adopted.adopted_at, adopted.must_repeat,
-               (SELECT count(*) FROM limits) AS "limits_now!", (SELECT max(set_at) FROM limits) AS latest_now
-        FROM adopted_limits AS adopted"#,
-    )
-    .fetch_one(&mut *tx.inner)
-    .await?;
-    let has_changed = (state.limits, state.latest) != (state.limits_now, state.latest_now);
-    let is_due = state.must_repeat && state.adopted_at.is_none_or(|at| now - at >= REPEAT_AFTER);
+pub(super) async fn adopt_in_flight(tx: &mut Tx, outset: &mut Outset, now: DateTime<Utc>) -> Result<(), StoreError> {
+    let has_changed = outset.adopted != outset.limits;
+    let is_due = outset.must_repeat && outset.adopted_at.is_none_or(|at| now - at >= REPEAT_AFTER);
     if !has_changed && !is_due {
         return Ok(());
     }
+    // One more, if anything is in flight.
+    outset.last_permit = i64::MAX;
     sqlx::query!(
         "-- adopt_in_flight
         WITH member AS (
@@ -254,8 +333,8 @@ pub(super) async fn adopt_in_flight(tx: &mut Tx, now: DateTime<Utc>) -> Result<(
             INSERT INTO permits (job_ids) SELECT ids FROM live WHERE ids IS NOT NULL
         )
         UPDATE adopted_limits SET limits = $1, latest = $2, adopted_at = $3, must_repeat = $4",
-        state.limits_now,
-        state.latest_now,
+        outset.limits.0,
+        outset.limits.1,
         now,
         has_changed,
     )

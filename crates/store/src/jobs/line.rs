@@ -3,14 +3,15 @@
 //! caller's, in the same transaction: sent to the queue (`dispatch`) or claimed (`claim`).
 
 use super::{
+    claim::Turns,
     claimed::ClaimedJob,
     dispatch::{Upcoming, WaitingFlow},
-    gate::{Gate, ORDINARY, Terms},
+    gate::{Gate, KnownLimits, ORDINARY, Terms},
     in_flight::{Permit, Tally},
 };
 use crate::{Store, StoreError, Tx};
 use chrono::{DateTime, Utc};
-use domain::{Flow, JobId, Kind, KindDefinition, Next, Round, ServantId, Visit};
+use domain::{Flow, JobId, Kind, KindDefinition, Next, PermitId, Round, ServantId, Visit};
 use std::collections::HashMap;
 
 /// Flows that one look brings at the most, and that one go visits.
@@ -23,6 +24,7 @@ pub struct Line {
     /// The place in the round.
     pub round: Round,
     flows: HashMap<Flow, WaitingFlow>,
+    limits: Option<KnownLimits>,
 }
 
 /// The jobs that one go lets through. They are locked until the transaction ends, and still ready.
@@ -43,6 +45,8 @@ pub struct ClaimedInTurn {
     pub next: Next,
     /// Jobs wait that had no room.
     pub is_short: bool,
+    /// The permit of those that limits count, if it is known to be of no others.
+    pub permit: Option<PermitId>,
 }
 
 impl Line {
@@ -57,6 +61,7 @@ impl Line {
         let cut_at = flows.last().filter(|_| flows.len() >= FLOWS_MAX).map(|flow| flow.flow);
         self.round.looked(flows.iter().map(|flow| (flow.flow, flow.weight)), cut_at, now, now - asked_at);
         self.flows = flows.into_iter().map(|flow| (flow.flow, flow)).collect();
+        self.limits = None;
         Ok(())
     }
 
@@ -76,7 +81,7 @@ impl Line {
     /// # Errors
     /// [`StoreError`].
     pub async fn let_through<'a>(
-        &self,
+        &mut self,
         store: &Store,
         tx: &mut Tx,
         terms: Terms<'a>,
@@ -90,7 +95,7 @@ impl Line {
 
     /// What has room: the visits of a go of at most `limit` jobs, and the flows that have room for urgent jobs alone.
     async fn ask<'a>(
-        &self,
+        &mut self,
         store: &Store,
         tx: &mut Tx,
         terms: Terms<'a>,
@@ -98,10 +103,12 @@ impl Line {
         tally: &mut Tally,
         limit: i64,
     ) -> Result<(Gate<'a>, Vec<Visit>, Vec<Flow>), StoreError> {
-        let mut gate = Gate::open(store, tx, terms, of, self.flows.values(), tally).await?;
+        let mut gate = Gate::open(store, tx, terms, of, self.flows.values(), (tally, &mut self.limits)).await?;
         let (mut visits, mut urgent_only) = self.visits(&mut gate, limit);
-        if gate.has_refused() && tally.is_estimate() {
-            tally.count(tx).await?;
+        let in_all = visits.iter().fold(0, |sum: i64, visit| sum.saturating_add(visit.quantum));
+        let is_enough = in_all >= limit && tally.is_fresh(store.now());
+        if gate.has_refused() && tally.may_be_less() && !is_enough {
+            tally.count(tx, store.now()).await?;
             gate.reckon(tally, store);
             (visits, urgent_only) = self.visits(&mut gate, limit);
         }
@@ -144,17 +151,17 @@ impl Line {
         limit: i64,
     ) -> Result<ClaimedInTurn, StoreError> {
         let Some(mut tx) = store.begin_dispatch(None).await? else {
-            return Ok(ClaimedInTurn { jobs: Vec::new(), next: Next::Look, is_short: true });
+            return Ok(ClaimedInTurn { jobs: Vec::new(), next: Next::Look, is_short: true, permit: None });
         };
         let (kind, definition) = of;
         let (mut gate, mut visits, urgent_only) = self.ask(store, &mut tx, terms, of, tally, limit).await?;
-        if !urgent_only.is_empty() || store.has_urgent(&mut tx, kind).await? {
+        if !urgent_only.is_empty() || gate.has_urgent() {
             return self.claim_one_by_one(store, (tx, gate, visits, urgent_only), kind, (servant, until), limit).await;
         }
         let is_cut = gate.grant(&mut visits, limit);
         let counted: Vec<bool> = visits.iter().map(|visit| gate.counts(visit.flow)).collect();
         let kind = (kind, definition.vendor.as_deref());
-        let (jobs, taken) =
+        let Turns { jobs, taken, permit } =
             store.claim_turns(&mut tx.inner, servant, kind, (&visits, Some(&counted)), (0, limit), until).await?;
         for taken in &taken {
             // It has room: no more was granted.
@@ -162,11 +169,15 @@ impl Line {
         }
         gate.close(store, &mut tx).await?;
         tx.commit().await?;
+        if let Some(permit) = permit {
+            let is_counted = |job: &&ClaimedJob| gate.counts(Flow { account: job.account, connection: job.connection });
+            tally.took(permit, jobs.iter().filter(is_counted));
+        }
         // Where flows share the room that ran out, the next go begins where it did: each keeps its share of that.
         let granted: i64 = visits.iter().map(|visit| visit.quantum).sum();
         let count = i64::try_from(taken.len()).unwrap_or(i64::MAX);
         let limit = if is_cut && count == granted { count } else { limit };
-        Ok(ClaimedInTurn { jobs, next: self.round.note(&visits, &taken, limit), is_short: gate.has_refused() })
+        Ok(ClaimedInTurn { jobs, next: self.round.note(&visits, &taken, limit), is_short: gate.has_refused(), permit })
     }
 
     /// The same where urgent jobs wait: what has room for one may have none for another of its flow.
@@ -186,7 +197,7 @@ impl Line {
             through.close(store, &mut tx).await?;
         }
         tx.commit().await?;
-        Ok(ClaimedInTurn { jobs, next: self.note(&through, limit), is_short: through.is_short() })
+        Ok(ClaimedInTurn { jobs, next: self.note(&through, limit), is_short: through.is_short(), permit: None })
     }
 
     /// Notes a go of at most `limit` jobs, once it is committed, and says what follows.
