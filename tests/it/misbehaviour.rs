@@ -26,15 +26,20 @@ async fn a_bad_job_harms_itself_alone_and_a_long_one_runs_once() {
     let mut servant = servant_with_short_lease(&fleet).await;
     let bad = [json!({"panic": true}), json!({"deaf_ms": 600_000})];
     let bad = fleet.try_enqueue_effects(&bad, 1).await.unwrap();
+    let buggy = fleet.enqueue_effects(&[json!({"panic": true})]).await;
     let tried_again = fleet.enqueue_effects(&[json!({"transient_attempts": 3})]).await;
     let neighbours = fleet.enqueue_effects(&vec![json!({"page_ms": 1_000}); 4]).await;
     let outlives_its_lease = fleet.enqueue_effects(&vec![json!({"page_ms": 6_500}); 2]).await;
-    fleet.assert_sound(&[&bad[..], &tried_again, &neighbours, &outlives_its_lease].concat()).await;
+    fleet.assert_sound(&[&bad[..], &buggy, &tried_again, &neighbours, &outlives_its_lease].concat()).await;
 
     let (class, error) = only_failure(&fleet, bad[0]).await;
     assert!(class == "bug" && error.contains("panicked as ordered"), "{class}: {error}");
     let (class, error) = only_failure(&fleet, bad[1]).await;
     assert!(class == "transient" && error.contains("took longer than 8 s"), "{class}: {error}");
+    let bugs = fleet.store.attempts_of(buggy[0]).await.unwrap();
+    assert_eq!(fleet.job(buggy[0]).await.state, JobState::Failed);
+    let classes: Vec<_> = bugs.iter().map(|attempt| attempt.class.as_str()).collect();
+    assert_eq!(classes, ["bug", "bug"], "its kind gives a mistake two attempts of ten");
     let retried = fleet.job(tried_again[0]).await;
     assert_eq!((retried.state, retried.attempt), (JobState::Succeeded, 4));
     let pid = i32::try_from(servant.pid()).unwrap();

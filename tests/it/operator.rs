@@ -198,6 +198,19 @@ async fn jobs_are_enqueued_listed_shown_retried_and_cancelled() {
     assert_eq!(desk.run(&format!("jobs retry {first} --json")).await.json()[0]["state"], "ready");
     desk.run(&format!("jobs retry {first}")).await.refused(1, &["only a failed or cancelled job is retried"]);
 
+    let waits = desk.enqueued("noop --run-at 2999-01-01T00:00:00Z").await;
+    desk.run(&format!("jobs run {waits}")).await.refused(64, &["--reason"]);
+    let ready = desk.run(&format!("jobs run {waits} --reason they~wait --by ada --json")).await.json();
+    assert_eq!(ready[0]["state"], "ready");
+    desk.run(&format!("jobs run {waits} --reason x")).await.refused(1, &["only one that waits for its time"]);
+    desk.run(&format!("jobs cancel {waits} --by bob --reason wrong~year")).await.done();
+    let shown = desk.run(&format!("jobs show {waits}")).await.done();
+    assert!(shown.contains("run_now by ada, ") && shown.contains(": they wait"), "{shown}");
+    assert!(shown.contains("cancelled by bob, ") && shown.contains(": wrong year"), "{shown}");
+    let acts = desk.run(&format!("acts --subject job --key {waits}")).await.done();
+    assert!(acts.starts_with("AT") && acts.lines().count() == 3 && acts.contains("wrong year"), "{acts}");
+    assert_eq!(desk.run("acts --subject job").await.code, 64);
+
     let stats = desk.run("stats --json").await.json();
     let cancelled = stats["counts"].as_array().unwrap().iter().find(|count| count["state"] == "cancelled");
     assert_eq!(cancelled.map(|count| &count["jobs"]), Some(&Value::from(1)));
@@ -236,7 +249,12 @@ async fn jobs_are_paused_and_resumed_and_say_why_they_wait() {
     );
     assert_eq!(desk.run(&format!("jobs why {id} --json")).await.json()["why"]["cause"], "paused");
     for target in ["kind noop", "account 7", "connection 9", "group 3", "everything"] {
-        assert!(desk.run(&format!("resume {target}")).await.done().contains(&format!("{target} is no longer paused")));
+        let resumed = desk.run(&format!("resume {target} --by bob --reason it~is~over")).await.done();
+        assert!(resumed.contains(&format!("{target} is no longer paused")), "{resumed}");
+        let acts = desk.run(&format!("acts --subject pause --key {} --json", target.replace(' ', "~"))).await.json();
+        let last = &acts["acts"][0];
+        let said = (&last["what"], &last["by"], &last["reason"]);
+        assert_eq!(said, (&"resumed".into(), &"bob".into(), &"it is over".into()), "{acts}");
         desk.run(&format!("resume {target}")).await.refused(1, &[&format!("{target} is not paused")]);
     }
     assert_eq!(desk.run(&format!("jobs why {id} --json")).await.json()["why"]["cause"], "slot");
@@ -253,8 +271,12 @@ async fn servants_are_listed_and_take_orders_and_schedules_are_listed() {
     let table = desk.run("servants").await.done();
     assert!(table.contains("host-7") && table.contains("alive") && table.contains("0/4"), "{table}");
     for order in ["pause", "resume", "drain"] {
-        assert!(desk.run(&format!("servants {order} {id}")).await.done().contains(&format!("told to {order}")));
-        assert_eq!(desk.run("servants list --json").await.json()["servants"][0]["ordered"], *order);
+        let told = desk.run(&format!("servants {order} {id} --by ada --reason a~new~version")).await.done();
+        assert!(told.contains(&format!("told to {order}")), "{told}");
+        let listed = &desk.run("servants list --json").await.json()["servants"][0];
+        assert_eq!((&listed["ordered"], &listed["ordered_by"]), (&order.into(), &"ada".into()));
+        let table = desk.run("servants").await.done();
+        assert!(table.contains("ada") && table.contains("a new version"), "{table}");
     }
     desk.run("servants pause 999").await.refused(1, &["there is no servant 999"]);
 

@@ -5,6 +5,7 @@ use crate::fleet::{Backend, Fleet, LIMIT};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{Cause, JobId, JobState, Kind, PauseTarget, why};
 use sqlx::PgPool;
+use store::Who;
 use testkit::eventually;
 
 /// From the pause to the last start of a job, at the most, in milliseconds.
@@ -53,7 +54,7 @@ async fn a_kind_is_paused_under_load(backend: Backend) {
     assert!(matches!(cause(&fleet, last).await, Cause::Paused { by, .. } if by == "ada"));
 
     let resumed_at = fleet.store.now();
-    assert!(fleet.store.resume(&target).await.unwrap());
+    assert!(fleet.store.resume(&target, Who { by: "bob", reason: "it was a test" }).await.unwrap());
     let first_start = eventually(LIMIT, "a job starts", async || {
         let at = last_start(&sql).await;
         (at > resumed_at).then_some(at)

@@ -12,7 +12,7 @@ use std::{
     process::Stdio,
     time::{Duration, Instant},
 };
-use store::Store;
+use store::{Store, Who};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -38,6 +38,8 @@ impl Queue {
 
 /// Longest start of the servants.
 const START_MAX: Duration = Duration::from_secs(30);
+/// Who does by hand what it does.
+const BENCH: Who<'_> = Who { by: "bench", reason: "a measurement" };
 /// How often it is asked whether they are there.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// What the simulated SQS is given as keys: it does not check them. Real ones come from the environment.
@@ -150,7 +152,7 @@ impl Fleet {
         self.start_servants(servants, concurrency)?;
         self.wait_for_servants(servants).await?;
         let go_at = self.store.now();
-        self.store.resume(&kind).await?;
+        self.store.resume(&kind, BENCH).await?;
         Ok(go_at)
     }
 

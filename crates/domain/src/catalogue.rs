@@ -79,6 +79,16 @@ pub enum CatalogueError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// How its jobs are tried again makes no sense.
+    #[error("[{kind}] retry.{key} {problem}")]
+    Retry {
+        /// The table.
+        kind: String,
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// A limit makes no sense.
     #[error("[{table}] {key}: {problem}")]
     Limit {
@@ -161,9 +171,11 @@ impl Catalogue {
             if definition.concurrency == 0 {
                 return Err(value("concurrency", "must be at least 1"));
             }
-            if definition.retry.attempts_max == 0 {
-                return Err(value("retry.attempts_max", "must be at least 1"));
-            }
+            definition.retry.check().map_err(|(key, problem)| CatalogueError::Retry {
+                kind: name.clone(),
+                key,
+                problem,
+            })?;
             if definition.calls_estimate == 0 {
                 return Err(value("calls_estimate", "must be at least 1"));
             }

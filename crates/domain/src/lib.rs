@@ -13,6 +13,7 @@ mod group;
 mod ids;
 mod limits;
 mod pause;
+mod release;
 mod retry;
 mod schedule;
 mod secrets;
@@ -39,7 +40,8 @@ pub use limits::{
     Spending, Subject, URGENT, VendorBudget, What, check_vendor,
 };
 pub use pause::PauseTarget;
-pub use retry::{RetryPolicy, Verdict};
+pub use release::{Release, ReleaseRoom};
+pub use retry::{Backoff, ClassRetry, RetryPolicy, Verdict};
 pub use schedule::{
     CATCH_UP_MAX_MAX, CATCH_UP_SECS_MIN, CatchUp, Cron, CronError, Decision, DeclaredSchedule, DstTouch,
     JITTER_SECS_MAX, Occurrence, Overlap, Plan, Policy, PreviewedFire, Schedule, jitter,
@@ -49,5 +51,5 @@ pub use servant::{HEARTBEAT_SECS, Liveness, ServantState, liveness};
 pub use state::{JobEvent, JobState, next};
 pub use why::{
     Cause, CircuitFacts, CircuitOpen, CircuitRecovering, ConnectionAtRest, ConnectionFacts, ForcedFacts, HeldFacts,
-    LastFailure, NoRoomFacts, PauseFacts, ServantFacts, WhyFacts, why,
+    LastFailure, NoRoomFacts, PauseFacts, Releasing, ServantFacts, WhyFacts, why,
 };

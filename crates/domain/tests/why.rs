@@ -3,8 +3,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     AccountId, BreakerState, Cause, CircuitFacts, ConnectionFacts, ConnectionId, Dispatching, Forced, ForcedFacts,
-    HeldFacts, JobId, JobState, Kind, LastFailure, NoRoomFacts, PauseFacts, PauseTarget, Refusal, Scope, ServantFacts,
-    ServantId, Subject, What, WhyFacts, why,
+    HeldFacts, JobId, JobState, Kind, LastFailure, NoRoomFacts, PauseFacts, PauseTarget, Refusal, Releasing, Scope,
+    ServantFacts, ServantId, Subject, What, WhyFacts, why,
 };
 
 fn at(secs: i64) -> DateTime<Utc> {
@@ -35,6 +35,7 @@ fn beset() -> WhyFacts {
             by: Some("servant".to_owned()),
             reason: Some("auth_broken: revoked".to_owned()),
             since: at(-90),
+            releasing: Some(Releasing { connection: 5, since: at(-2), room: 4, until: at(3) }),
             circuit: Some(CircuitFacts {
                 service: "na1.example.com".to_owned(),
                 state: BreakerState::Open { next_probe_at: at(20) },
@@ -122,6 +123,8 @@ fn causes_bind_in_order_and_clearing_one_shows_the_next() {
     hear(&facts);
     circuit(&mut facts).state = BreakerState::Closed;
     hear(&facts);
+    facts.connection.as_mut().expect("it").releasing = None;
+    hear(&facts);
     let budget = |is_paced, frees_at| {
         let connection = ConnectionId(3);
         let refusal = Refusal::Budget { connection, used: 14_900, ceiling: 15_000, is_paced, frees_at };
@@ -162,9 +165,9 @@ fn causes_bind_in_order_and_clearing_one_shows_the_next() {
         (
             "it is tried again at 2030-05-06T12:00:30Z, after attempt 2 failed at 2030-05-06T11:59:59Z \
              (transient: it broke)",
-            "time: 2030-05-06T12:00:30Z",
+            "time: 2030-05-06T12:00:30Z; or at once: servantctl jobs run",
         ),
-        ("it is due at 2030-05-06T12:00:30Z", "time: 2030-05-06T12:00:30Z"),
+        ("it is due at 2030-05-06T12:00:30Z", "time: 2030-05-06T12:00:30Z; or at once: servantctl jobs run"),
         ("no scheduler leads since 2030-05-06T11:59:50Z", "start a scheduler"),
         ("no scheduler leads", "start a scheduler"),
         ("no servant of kind noop is alive since 2030-05-06T11:59:20Z", "start a servant of kind noop"),
@@ -189,6 +192,10 @@ fn causes_bind_in_order_and_clearing_one_shows_the_next() {
             "the probe succeeds",
         ),
         ("na1.example.com recovers since 2030-05-06T11:59:10Z: 8 jobs go at a time", "jobs of it succeed, and time"),
+        (
+            "connection 5 was let go at 2030-05-06T11:59:58Z: 4 at a time for now, any number from 2030-05-06T12:00:03Z on",
+            "time: 2030-05-06T12:00:03Z; priority 0 does not wait",
+        ),
         (
             "limit account 7: concurrency at 5 of 5 (held by jobs 1, 2, …)",
             "one of its jobs ends; or a greater limit: servantctl limits set each_account",

@@ -2,9 +2,9 @@
 //! operator decides about the rest.
 
 use crate::{
-    Account, AccountPage, CancelReply, EnqueueReply, EnqueueRequest, ErrorBody, ErrorEnvelope, Heartbeat,
-    HeartbeatReply, JobDetail, JobPage, JobQuery, Order, OrderRequest, PageQuery, Pause, PauseList, PauseRequest,
-    ResumeReply, RetryReply, ServantList, ServantQuery, Stats, WeightRequest, Why,
+    Account, AccountPage, ByWhom, CancelReply, EnqueueReply, EnqueueRequest, ErrorBody, ErrorEnvelope, Heartbeat,
+    HeartbeatReply, JobDetail, JobPage, JobQuery, Order, OrderRequest, OverrideRequest, PageQuery, Pause, PauseList,
+    PauseRequest, ResumeReply, RetryReply, ServantList, ServantQuery, Stats, WeightRequest, Why,
 };
 use domain::PauseTarget;
 use serde::{Serialize, de::DeserializeOwned};
@@ -130,16 +130,24 @@ impl ManagerClient {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn retry(&self, id: i64) -> Result<RetryReply, ClientError> {
-        self.post(&format!("/api/v1/jobs/{id}/retry"), &serde_json::json!({})).await
+    pub async fn retry(&self, id: i64, whom: &ByWhom) -> Result<RetryReply, ClientError> {
+        self.post(&format!("/api/v1/jobs/{id}/retry"), whom).await
     }
 
     /// Ends an unfinished job.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn cancel(&self, id: i64) -> Result<CancelReply, ClientError> {
-        self.post(&format!("/api/v1/jobs/{id}/cancel"), &serde_json::json!({})).await
+    pub async fn cancel(&self, id: i64, whom: &ByWhom) -> Result<CancelReply, ClientError> {
+        self.post(&format!("/api/v1/jobs/{id}/cancel"), whom).await
+    }
+
+    /// Lets a job that waits for its time go at once.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn run_now(&self, id: i64, request: &OverrideRequest) -> Result<RetryReply, ClientError> {
+        self.post(&format!("/api/v1/jobs/{id}/run-now"), request).await
     }
 
     /// Lists the servants, page after page to the last.
@@ -161,8 +169,9 @@ impl ManagerClient {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn order(&self, id: i64, order: Order) -> Result<OrderRequest, ClientError> {
-        self.post(&format!("/api/v1/servants/{id}/order"), &OrderRequest { order }).await
+    pub async fn order(&self, id: i64, order: Order, whom: &ByWhom) -> Result<OrderRequest, ClientError> {
+        let ByWhom { by, reason } = whom.clone();
+        self.post(&format!("/api/v1/servants/{id}/order"), &OrderRequest { order, by, reason }).await
     }
 
     /// Lists what is paused.
@@ -185,8 +194,8 @@ impl ManagerClient {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn resume(&self, target: &PauseTarget) -> Result<ResumeReply, ClientError> {
-        self.call(self.http.delete(self.address_of(target))).await
+    pub async fn resume(&self, target: &PauseTarget, whom: &ByWhom) -> Result<ResumeReply, ClientError> {
+        self.call(self.http.delete(self.address_of(target)).query(whom)).await
     }
 
     /// Sets an account's share.

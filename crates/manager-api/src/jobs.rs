@@ -1,5 +1,6 @@
 //! Jobs on the wire.
 
+use crate::Act;
 use chrono::{DateTime, Utc};
 use domain::JobState;
 use serde::{Deserialize, Serialize};
@@ -107,6 +108,9 @@ pub struct JobDetail {
     pub timeline: Vec<TimelineStep>,
     /// Attempts that did not simply succeed.
     pub attempts: Vec<Attempt>,
+    /// What operators did with it, the latest first.
+    #[serde(default)]
+    pub acts: Vec<Act>,
 }
 
 /// One stamp of a job's life.

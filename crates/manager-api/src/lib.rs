@@ -1,6 +1,7 @@
 //! The wire contract with the manager: every type of its API and of heartbeats, and the client for both.
 //! Owns no rule about jobs (`domain`) and no storage; the manager serves exactly these types.
 
+mod acts;
 mod anomalies;
 mod client;
 mod connections;
@@ -13,6 +14,7 @@ mod pauses;
 mod schedules;
 mod servants;
 
+pub use acts::{Act, ActPage, ActQuery, ByWhom};
 pub use anomalies::{Anomaly, AnomalyPage, AnomalyQuery};
 pub use client::{ClientError, ManagerClient};
 pub use connections::{

@@ -1,6 +1,6 @@
 //! Limits and customers' quotas on the wire, and the calls for them.
 
-use crate::{ClientError, ManagerClient};
+use crate::{ByWhom, ClientError, ManagerClient};
 use chrono::{DateTime, Utc};
 use domain::Scope;
 use serde::{Deserialize, Serialize};
@@ -229,8 +229,8 @@ impl ManagerClient {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn remove_limit(&self, scope: &Scope) -> Result<LimitRemoved, ClientError> {
-        self.delete(&address_of(scope), &()).await
+    pub async fn remove_limit(&self, scope: &Scope, whom: &ByWhom) -> Result<LimitRemoved, ClientError> {
+        self.delete(&address_of(scope), whom).await
     }
 
     /// Lists quotas.
@@ -261,8 +261,8 @@ impl ManagerClient {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn remove_share(&self, connection: i64) -> Result<ShareReply, ClientError> {
-        self.delete(&format!("/api/v1/budgets/{connection}/share"), &()).await
+    pub async fn remove_share(&self, connection: i64, whom: &ByWhom) -> Result<ShareReply, ClientError> {
+        self.delete(&format!("/api/v1/budgets/{connection}/share"), whom).await
     }
 }
 

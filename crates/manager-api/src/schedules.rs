@@ -1,6 +1,6 @@
 //! Schedules on the wire, and the client's calls for them.
 
-use crate::{ClientError, ManagerClient, PageQuery};
+use crate::{ByWhom, ClientError, ManagerClient, PageQuery};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -295,8 +295,8 @@ impl ManagerClient {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn resume_schedule(&self, id: i64) -> Result<Schedule, ClientError> {
-        self.post(&format!("/api/v1/schedules/{id}/resume"), &serde_json::json!({})).await
+    pub async fn resume_schedule(&self, id: i64, whom: &ByWhom) -> Result<Schedule, ClientError> {
+        self.post(&format!("/api/v1/schedules/{id}/resume"), whom).await
     }
 
     /// Makes a job of a schedule now.

@@ -92,6 +92,12 @@ impl Order {
 pub struct OrderRequest {
     /// pause, resume or drain.
     pub order: Order,
+    /// Who gives it; `unknown` unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// A servant process.
@@ -113,6 +119,15 @@ pub struct Servant {
     pub liveness: String,
     /// The order in force.
     pub ordered: Option<String>,
+    /// Who gave it.
+    #[serde(default)]
+    pub ordered_by: Option<String>,
+    /// Why; empty where nobody said.
+    #[serde(default)]
+    pub ordered_reason: Option<String>,
+    /// When.
+    #[serde(default)]
+    pub ordered_at: Option<DateTime<Utc>>,
     /// Jobs at a time.
     pub concurrency: i32,
     /// Jobs under way.

@@ -1,5 +1,6 @@
 //! The HTTP API under `/api/v1` and its description at `/api/openapi.json`.
 
+mod acts;
 mod anomalies;
 mod authorise;
 mod breakers;
@@ -20,6 +21,7 @@ use axum::{
 };
 use utoipa::OpenApi;
 
+pub(crate) use acts::who_of;
 pub(crate) use jobs::{cancel_job, detail_of, retry_job, summary_of, why_of};
 pub(crate) use servants::servant_of;
 
@@ -34,6 +36,7 @@ pub(crate) use servants::servant_of;
         jobs::enqueue,
         jobs::retry,
         jobs::cancel,
+        jobs::run_now,
         groups::list,
         groups::show,
         groups::create,
@@ -85,6 +88,7 @@ pub(crate) use servants::servant_of;
         anomalies::acknowledge,
         anomalies::resolve,
         anomalies::mute,
+        acts::list,
         others::accounts,
         others::set_weight,
         others::stats,
@@ -100,6 +104,8 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/jobs/{id}/why", get(jobs::why))
         .route("/api/v1/jobs/{id}/retry", post(jobs::retry))
         .route("/api/v1/jobs/{id}/cancel", post(jobs::cancel))
+        .route("/api/v1/jobs/{id}/run-now", post(jobs::run_now))
+        .route("/api/v1/acts", get(acts::list))
         .route("/api/v1/groups", get(groups::list).post(groups::create))
         .route("/api/v1/groups/{id}", get(groups::show))
         .route("/api/v1/groups/{id}/jobs", get(groups::members).post(groups::add))

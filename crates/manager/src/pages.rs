@@ -21,11 +21,14 @@ use axum::{
 };
 use domain::{AccountId, ConnectionId, JobId, Kind};
 use manager_api::{ErrorBody, JobDetail, JobQuery, Why};
+use store::Who;
 
 /// The kind whose progress is a customer's onboarding.
 const ONBOARDING_KIND: &str = "salesforce_sync";
 /// Onboardings shown.
 const ONBOARDINGS_MAX: i64 = 5;
+/// Who acts where a page's button is pressed: the manager does not know its users.
+const BY_PAGE: Who<'_> = Who { by: "a page", reason: "" };
 /// Failures shown.
 const FAILURES_MAX: i64 = 10;
 
@@ -146,12 +149,12 @@ async fn job(State(app): State<App>, Path(id): Path<i64>) -> Result<Response, Ap
 }
 
 async fn retry(State(app): State<App>, Path(id): Path<i64>) -> Result<Redirect, ApiError> {
-    retry_job(&app, JobId(id)).await?;
+    retry_job(&app, JobId(id), BY_PAGE).await?;
     Ok(Redirect::to(&format!("/jobs/{id}")))
 }
 
 async fn cancel(State(app): State<App>, Path(id): Path<i64>) -> Result<Redirect, ApiError> {
-    cancel_job(&app, JobId(id)).await?;
+    cancel_job(&app, JobId(id), BY_PAGE).await?;
     Ok(Redirect::to(&format!("/jobs/{id}")))
 }
 

@@ -5,8 +5,8 @@
 use daemon::{Health, Stopper};
 use domain::{FinishWhen, GroupState, JobState};
 use manager_api::{
-    AddJobs, CancelGroup, ClientError, CreateGroup, EnqueueRequest, FinishingJob, GroupQuery, JobQuery, ManagerClient,
-    PauseRequest,
+    AddJobs, ByWhom, CancelGroup, ClientError, CreateGroup, EnqueueRequest, FinishingJob, GroupQuery, JobQuery,
+    ManagerClient, PauseRequest,
 };
 use serde_json::json;
 use store::Store;
@@ -107,7 +107,7 @@ async fn a_group_is_cancelled_paused_and_its_members_are_not_retried() {
     let why = client.why(member).await.unwrap();
     assert!(why.says.contains(&format!("group {id} is paused by ada")), "{}", why.says);
     assert_eq!(why.cleared_by, Some(format!("servantctl resume group {id}")));
-    client.resume(&target).await.unwrap();
+    client.resume(&target, &ByWhom::default()).await.unwrap();
 
     let cancel = CancelGroup { reason: "wrong year".to_owned(), by: "ada".to_owned() };
     let cancelled = client.cancel_group(id, &cancel).await.unwrap();
@@ -116,7 +116,7 @@ async fn a_group_is_cancelled_paused_and_its_members_are_not_retried() {
     refused(client.add_jobs(id, &AddJobs { jobs: vec![noop()] }).await, 409, "it is cancelling");
     let lead = store.lead("boot-1", 60).await.unwrap().unwrap();
     assert_eq!(store.cancel_members(&lead, 10).await.unwrap().jobs, 1);
-    refused(client.retry(member).await, 409, "is cancelled");
+    refused(client.retry(member, &ByWhom::default()).await, 409, "is cancelled");
     while store.fold_counters(&lead, 100).await.unwrap() > 0 {}
     assert_eq!(store.end_groups(&lead, 10).await.unwrap().len(), 1);
     let shown = client.group(id).await.unwrap().group;

@@ -4,7 +4,10 @@
 
 use daemon::{Health, Stopper};
 use domain::{AccountId, Cause, ConnectionId, JobState, Kind, PauseTarget};
-use manager_api::{ClientError, EnqueueRequest, Heartbeat, JobQuery, ManagerClient, Order, PauseRequest};
+use manager_api::{
+    Act, ActQuery, ByWhom, ClientError, EnqueueRequest, Heartbeat, JobQuery, ManagerClient, Order, OverrideRequest,
+    PauseRequest,
+};
 use store::{NewServant, Store};
 
 async fn manager(store: Store) -> String {
@@ -31,11 +34,11 @@ async fn a_job_is_enqueued_listed_cancelled_and_retried() {
 
     let page = client.jobs(&JobQuery { state: Some("pending".into()), ..JobQuery::default() }).await.unwrap();
     assert_eq!(page.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [id]);
-    assert_eq!(client.cancel(id).await.unwrap().state, JobState::Cancelled);
-    assert!(matches!(client.cancel(id).await, Err(ClientError::Refused { status: 409, .. })));
+    assert_eq!(client.cancel(id, &ByWhom::default()).await.unwrap().state, JobState::Cancelled);
+    assert!(matches!(client.cancel(id, &ByWhom::default()).await, Err(ClientError::Refused { status: 409, .. })));
     let shown = client.job(id).await.unwrap();
     assert_eq!(shown.timeline.last().unwrap().step, "finished");
-    assert_eq!(client.retry(id).await.unwrap().state, JobState::Ready);
+    assert_eq!(client.retry(id, &ByWhom::default()).await.unwrap().state, JobState::Ready);
     let stats = client.stats().await.unwrap();
     assert_eq!(stats.counts.iter().map(|count| (count.state, count.jobs)).collect::<Vec<_>>(), [(JobState::Ready, 1)]);
     client.schedules(&manager_api::PageQuery::default()).await.unwrap();
@@ -115,8 +118,11 @@ async fn pauses_are_made_listed_and_ended_and_a_job_says_that_it_is_paused() {
     assert!(matches!(&why.why, Cause::Paused { scope, .. } if scope == "everything"), "{why:?}");
     assert_eq!(why.cleared_by.as_deref(), Some("servantctl resume everything"));
     for target in &targets {
-        client.resume(target).await.unwrap();
-        assert!(matches!(client.resume(target).await, Err(ClientError::Refused { status: 404, .. })), "{target}");
+        client.resume(target, &ByWhom::default()).await.unwrap();
+        assert!(
+            matches!(client.resume(target, &ByWhom::default()).await, Err(ClientError::Refused { status: 404, .. })),
+            "{target}"
+        );
     }
     assert_eq!(client.pauses().await.unwrap().pauses, []);
 
@@ -132,6 +138,71 @@ async fn pauses_are_made_listed_and_ended_and_a_job_says_that_it_is_paused() {
     let raw: serde_json::Value =
         http.get(format!("{url}/api/v1/jobs/{id}/why")).send().await.unwrap().json().await.unwrap();
     assert_eq!((&raw["why"]["cause"], &raw["why"]["kind"]), (&"no_servant".into(), &"noop".into()));
+}
+
+#[tokio::test]
+async fn overrides_by_hand_are_kept_with_who_and_why() {
+    let database = testkit::database().await;
+    let store = database.store().await;
+    let url = manager(store.clone()).await;
+    let client = ManagerClient::new(&url).unwrap();
+    let later = EnqueueRequest { run_at: Some(store.now() + chrono::TimeDelta::hours(1)), ..noop(None) };
+    let id = client.enqueue(&later).await.unwrap().id.unwrap();
+    let request = OverrideRequest { by: "ada".to_owned(), reason: " they wait for it ".to_owned() };
+    let silent = OverrideRequest { reason: String::new(), ..request.clone() };
+    assert!(matches!(client.run_now(id, &silent).await, Err(ClientError::Refused { status: 400, .. })));
+    assert_eq!(client.run_now(id, &request).await.unwrap().state, JobState::Ready);
+    assert!(matches!(client.run_now(id, &request).await, Err(ClientError::Refused { status: 409, .. })));
+    assert!(matches!(client.run_now(999, &request).await, Err(ClientError::Refused { status: 404, .. })));
+    let bob = ByWhom { by: Some("bob".to_owned()), reason: Some("wrong year".to_owned()) };
+    client.cancel(id, &bob).await.unwrap();
+    // Without a word, as older clients ask.
+    let http = reqwest::Client::new();
+    assert_eq!(http.post(format!("{url}/api/v1/jobs/{id}/retry")).send().await.unwrap().status(), 200);
+    let told = |acts: &[Act]| -> Vec<String> {
+        acts.iter().map(|act| format!("{} by {}: {}", act.what, act.by, act.reason)).collect()
+    };
+    let expected = ["retried by unknown: ", "cancelled by bob: wrong year", "run_now by ada: they wait for it"];
+    assert_eq!(told(&client.job(id).await.unwrap().acts), expected);
+
+    let target = PauseTarget::Kind(Kind::new("noop").unwrap());
+    let pause = PauseRequest { by: "ada".to_owned(), reason: "the vendor is down".to_owned() };
+    client.pause(&target, &pause).await.unwrap();
+    client.resume(&target, &ByWhom { reason: None, ..bob.clone() }).await.unwrap();
+    let of = async |subject: &str, key: &str| {
+        let query = ActQuery { subject: Some(subject.into()), key: Some(key.into()), ..ActQuery::default() };
+        told(&client.acts(&query).await.unwrap().acts)
+    };
+    assert_eq!(of("pause", "kind noop").await, ["resumed by bob: ", "paused by ada: the vendor is down"]);
+    let page = client.acts(&ActQuery { limit: Some(2), ..ActQuery::default() }).await.unwrap();
+    assert_eq!(page.acts.len(), 2);
+    let rest = client.acts(&ActQuery { before: page.next_before, ..ActQuery::default() }).await.unwrap();
+    assert_eq!((rest.acts.len(), rest.next_before), (3, None));
+    for query in ["subject=job", "limit=0", "colour=red"] {
+        let got = http.get(format!("{url}/api/v1/acts?{query}")).send().await.unwrap();
+        assert_eq!(got.status(), 400, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn jobs_without_a_word_on_attempts_have_as_many_as_their_kind() {
+    let database = testkit::database().await;
+    let store = database.store().await;
+    let client = ManagerClient::new(&manager(store.clone()).await).unwrap();
+    let attempts = async |request: &EnqueueRequest| {
+        let id = client.enqueue(request).await.unwrap().id.unwrap();
+        client.job(id).await.unwrap().job.attempts_max
+    };
+    assert_eq!(attempts(&noop(None)).await, 10, "no catalogue was seen");
+    let text = "[noop]\nlabel = \"n\"\nrun_secs_max = 60\nconcurrency = 1\n\
+                retry = { attempts_max = 3, first_delay_ms = 1, delay_max_ms = 1 }\n";
+    let tables: toml::Table = text.parse().unwrap();
+    let catalogue = domain::Catalogue::new(tables.try_into().unwrap()).unwrap();
+    let lead = store.lead("boot", 60).await.unwrap().unwrap();
+    assert_eq!(store.declare_kinds(&lead, &catalogue).await.unwrap(), 1);
+    assert_eq!(store.declare_kinds(&lead, &catalogue).await.unwrap(), 0, "nothing has changed");
+    assert_eq!(attempts(&noop(None)).await, 3);
+    assert_eq!(attempts(&EnqueueRequest { attempts_max: Some(7), ..noop(None) }).await, 7);
 }
 
 #[tokio::test]
@@ -156,7 +227,7 @@ async fn heartbeats_are_shown_and_answered_with_orders() {
         jobs: Vec::new(),
     };
     assert_eq!(client.heartbeat(&beat).await.unwrap(), manager_api::HeartbeatReply::default());
-    client.order(id, Order::Pause).await.unwrap();
+    client.order(id, Order::Pause, &ByWhom::default()).await.unwrap();
     assert!(client.heartbeat(&beat).await.unwrap().pause);
     let servants = client.servants().await.unwrap().servants;
     assert_eq!((servants[0].liveness.as_str(), servants[0].rss_bytes), ("alive", Some(9_000_000)));

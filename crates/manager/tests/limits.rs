@@ -6,8 +6,8 @@ use chrono::TimeDelta;
 use daemon::{Health, Stopper};
 use domain::{AccountId, BudgetSettings, ConnectionId, Scope, VendorBudget};
 use manager_api::{
-    Bounds, BudgetQuery, ClientError, LimitQuery, LimitRequest, ManagerClient, MinuteQuery, PageQuery, ShareRequest,
-    WeightRequest,
+    Bounds, BudgetQuery, ByWhom, ClientError, LimitQuery, LimitRequest, ManagerClient, MinuteQuery, PageQuery,
+    ShareRequest, WeightRequest,
 };
 use store::{Store, UsageReport};
 
@@ -67,8 +67,8 @@ async fn limits_are_set_listed_page_after_page_and_removed() {
     assert_eq!(idle, ["each_account"], "an operator's takes its place");
     for (scope, key) in scopes {
         let scope = Scope::new(scope, key).unwrap();
-        client.remove_limit(&scope).await.unwrap();
-        let again = client.remove_limit(&scope).await;
+        client.remove_limit(&scope, &ByWhom::default()).await.unwrap();
+        let again = client.remove_limit(&scope, &ByWhom::default()).await;
         assert!(is_refused(&again, if scope == Scope::EachAccount { 409 } else { 404 }), "{again:?}");
     }
     assert!(client.limits(&LimitQuery::default()).await.unwrap().limits.iter().all(|limit| limit.in_force));
@@ -167,7 +167,7 @@ async fn quotas_are_listed_and_shown_with_their_history_and_shares_are_set() {
     ] {
         assert!(is_refused(&client.set_share(connections[0], &wrong).await, 400), "{wrong:?}");
     }
-    client.remove_share(connections[0]).await.unwrap();
-    assert!(is_refused(&client.remove_share(connections[0]).await, 404));
+    client.remove_share(connections[0], &ByWhom::default()).await.unwrap();
+    assert!(is_refused(&client.remove_share(connections[0], &ByWhom::default()).await, 404));
     assert!(store.find_budget(ConnectionId(connections[0])).await.unwrap().is_some());
 }

@@ -5,7 +5,7 @@
 
 use daemon::{Health, Stopper};
 use domain::{Clock, ErrorClass, Failure, JobId, Kind, ManualClock, PauseTarget, ServantId};
-use manager_api::{CurrentJob, Heartbeat, ManagerClient, Order, PauseRequest};
+use manager_api::{ByWhom, CurrentJob, Heartbeat, ManagerClient, Order, PauseRequest};
 use serde_json::json;
 use store::{AttemptKey, FailedAttempt, Fate, Inserted, NewJob, NewServant, Store};
 use testkit::TestDatabase;
@@ -212,6 +212,6 @@ async fn lists_are_filtered_and_refusals_are_pages_with_a_way_out() {
         let text = world.page(path, status).await;
         assert!(text.contains(fact) && text.contains("To the overview") && text.contains("Request <code>"), "{text}");
     }
-    ManagerClient::new(&world.url).unwrap().order(world.servant.0, Order::Pause).await.unwrap();
+    ManagerClient::new(&world.url).unwrap().order(world.servant.0, Order::Pause, &ByWhom::default()).await.unwrap();
     world.holds("/", &["(pause ordered)"]).await;
 }

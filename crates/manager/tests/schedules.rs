@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use daemon::{Health, Stopper};
 use domain::{Clock, Kind, ManualClock};
 use manager_api::{
-    BackfillRequest, ClientError, CreateSchedule, DeleteQuery, ManagerClient, PageQuery, PauseSchedule, PreviewQuery,
-    ScheduleSettings, UpdateSchedule,
+    BackfillRequest, ByWhom, ClientError, CreateSchedule, DeleteQuery, ManagerClient, PageQuery, PauseSchedule,
+    PreviewQuery, ScheduleSettings, UpdateSchedule,
 };
 use serde_json::{Value, json};
 use store::Store;
@@ -97,7 +97,7 @@ async fn it_is_paused_resumed_run_and_back_filled() {
     assert_eq!(client.job(job).await.unwrap().schedule_id, Some(id), "run now asks nobody");
     refused(client.run_schedule(id).await, 409, &format!("its job {job} is unfinished"));
     clock.advance(chrono::TimeDelta::days(3));
-    let resumed = client.resume_schedule(id).await.unwrap();
+    let resumed = client.resume_schedule(id, &ByWhom::default()).await.unwrap();
     assert_eq!((resumed.paused_by, resumed.next_due_at), (None, Some(at("2030-04-02T00:30:00Z"))));
 
     let range = BackfillRequest { from: at("2030-03-01T00:00:00Z"), to: at("2030-04-01T00:00:00Z") };
@@ -172,7 +172,7 @@ async fn what_makes_no_sense_is_refused_with_words() {
     refused(client.pause_schedule(id, &empty).await, 400, "reason has 1 to 500");
     for status in [
         client.update_schedule(99, &UpdateSchedule::default()).await.map(drop),
-        client.resume_schedule(99).await.map(drop),
+        client.resume_schedule(99, &ByWhom::default()).await.map(drop),
         client.run_schedule(99).await.map(drop),
         client.preview_schedule(99, &PreviewQuery::default()).await.map(drop),
         client.delete_schedule(99, &DeleteQuery::default()).await.map(drop),

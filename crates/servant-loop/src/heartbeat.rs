@@ -12,6 +12,7 @@ use std::{
     },
     time::Duration,
 };
+use tokio::sync::Notify;
 
 /// What the heartbeat needs.
 pub(crate) struct Beating {
@@ -25,6 +26,8 @@ pub(crate) struct Beating {
     pub(crate) registry: Registry,
     pub(crate) is_paused: Arc<AtomicBool>,
     pub(crate) is_draining: Arc<AtomicBool>,
+    /// An order waits at the manager: the next heartbeat is due at once.
+    pub(crate) ordered: Arc<Notify>,
     pub(crate) stopper: Stopper,
 }
 
@@ -53,6 +56,7 @@ pub(crate) async fn run(beating: Beating) -> anyhow::Result<()> {
         let wait = Duration::from_millis(u64::try_from(HEARTBEAT_SECS * 1_000).unwrap_or(2_000));
         tokio::select! {
             () = tokio::time::sleep(wait.mul_f64(0.75 + rand::random::<f64>() / 2.0)) => {}
+            () = beating.ordered.notified() => {}
             () = beating.stopper.hard().cancelled() => return Ok(()),
             () = over(&beating) => return Ok(()),
         }

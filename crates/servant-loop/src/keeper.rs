@@ -6,7 +6,7 @@ use crate::{
     registry::{InHand, Registry, StopReason},
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{Clock, ErrorClass, Failure, JobId, ServantId, ServantState};
+use domain::{Clock, ErrorClass, Failure, JobId, RetryPolicy, ServantId, ServantState};
 use std::{
     collections::HashMap,
     sync::{
@@ -26,6 +26,8 @@ pub(crate) struct Keeping {
     pub(crate) lease: TimeDelta,
     /// How long after its time is up a job may go on before the process is given up.
     pub(crate) grace: TimeDelta,
+    /// How jobs of its kind are tried again.
+    pub(crate) retry: RetryPolicy,
     pub(crate) registry: Registry,
     pub(crate) claims: Claims,
     pub(crate) is_paused: Arc<AtomicBool>,
@@ -194,7 +196,7 @@ async fn stop_overdue(keeping: &Keeping, store: Option<&Store>) {
         );
     }
     if let Some(store) = store {
-        let ends: Vec<FailedAttempt> = stuck.iter().map(|job| stuck_end(job, now)).collect();
+        let ends: Vec<FailedAttempt> = stuck.iter().map(|job| stuck_end(job, &keeping.retry, now)).collect();
         let _ = store.settle(&ends).await;
         let _ = store.touch_servant(keeping.servant, ServantState::Stopped, 0).await;
     }
@@ -202,13 +204,13 @@ async fn stop_overdue(keeping: &Keeping, store: Option<&Store>) {
     std::process::exit(EXIT_STUCK);
 }
 
-fn stuck_end(job: &InHand, now: DateTime<Utc>) -> FailedAttempt {
+fn stuck_end(job: &InHand, retry: &RetryPolicy, now: DateTime<Utc>) -> FailedAttempt {
     let failure = Failure {
         class: ErrorClass::Bug,
         chain: "the job did not yield after its time was up; its process was ended".to_owned(),
         until: None,
     };
-    let verdict = domain::RetryPolicy::default().verdict(&failure, job.attempt, job.attempts_max, false, now, 1.0);
+    let verdict = retry.verdict(&failure, job.attempt, job.attempts_max, false, now, 1.0);
     let fate = match verdict {
         domain::Verdict::RetryAt { due, charged } => Fate::RetryAt { due, charged, failure },
         domain::Verdict::Park | domain::Verdict::Fail => Fate::Fail(failure),

@@ -15,7 +15,7 @@ use crate::{
 use anyhow::Context as _;
 use chrono::TimeDelta;
 use daemon::{Context, ExposeSecret, Stopper};
-use domain::{Catalogue, CatalogueTables, Clock, Kind, KindDefinition};
+use domain::{Catalogue, CatalogueTables, Clock, Kind, KindDefinition, ServantId};
 use serde::de::DeserializeOwned;
 use std::{
     future::Future,
@@ -113,6 +113,7 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
         servant: id,
         lease,
         grace: TimeDelta::seconds(i64::from(config.work.cancel_grace_secs) + 10),
+        retry: definition.retry,
         registry: registry.clone(),
         claims: claims.clone(),
         is_paused: is_paused.clone(),
@@ -137,6 +138,7 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
         cancel_grace: Duration::from_secs(u64::from(config.work.cancel_grace_secs)),
         ended,
     });
+    let ordered = Arc::new(Notify::new());
     if !config.manager.url.is_empty() {
         context.stopper.spawn(
             "heartbeat",
@@ -151,6 +153,7 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
                 registry: registry.clone(),
                 is_paused: is_paused.clone(),
                 is_draining: is_draining.clone(),
+                ordered: ordered.clone(),
                 stopper: context.stopper.clone(),
             }),
         );
@@ -174,10 +177,10 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
         ended: has_ended,
         stop: context.stopper.soft().clone(),
     });
+    let ready = Arc::new(Notify::new());
+    listen(&context.stopper, store.clone(), (kind, ready.clone()), (id, ordered));
     match backend {
         queue::Backend::Postgres => {
-            let ready = Arc::new(Notify::new());
-            listen(&context.stopper, store.clone(), kind, ready.clone());
             intake.take_from_table(ready, attempts_ended).await;
         }
         queue::Backend::Sqs(sqs) => intake.take_from_queue(sqs).await,
@@ -226,13 +229,22 @@ async fn drain(context: &Context<LoopConfig>, registry: &Registry, slots: &Arc<S
     }
 }
 
-/// Turns the ledger's wake-ups for this kind into `ready`, for as long as the process lives.
-fn listen(stopper: &Stopper, store: Store, kind: Kind, ready: Arc<Notify>) {
+/// Turns the ledger's wake-ups for this kind into `ready`, and those for this servant into `ordered`, for as long as the
+/// process lives.
+fn listen(
+    stopper: &Stopper,
+    store: Store,
+    (kind, ready): (Kind, Arc<Notify>),
+    (servant, ordered): (ServantId, Arc<Notify>),
+) {
     let stop = stopper.soft().clone();
     stopper.spawn("wake-ups", async move {
         let heard = |heard: &Heard| {
             if heard.ready.contains(kind.as_str()) {
                 ready.notify_one();
+            }
+            if heard.ordered.contains(&servant) {
+                ordered.notify_one();
             }
         };
         stop.run_until_cancelled(store.follow_wake_ups(heard)).await;

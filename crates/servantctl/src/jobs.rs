@@ -1,6 +1,6 @@
 //! `enqueue` and `jobs`.
 
-use crate::{output, refusal::Refusal, show};
+use crate::{acts::Whom, connections::Why, output, refusal::Refusal, show};
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use domain::JobState;
@@ -84,12 +84,24 @@ pub(crate) enum Verb {
         /// The jobs.
         #[arg(required = true)]
         ids: Vec<i64>,
+        #[command(flatten)]
+        whom: Whom,
     },
     /// Ends unfinished jobs.
     Cancel {
         /// The jobs.
         #[arg(required = true)]
         ids: Vec<i64>,
+        #[command(flatten)]
+        whom: Whom,
+    },
+    /// Lets jobs go at once that wait for a retry, or for the time for which they were asked.
+    Run {
+        /// The jobs.
+        #[arg(required = true)]
+        ids: Vec<i64>,
+        #[command(flatten)]
+        why: Why,
     },
 }
 
@@ -170,8 +182,18 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
             let clears = why.cleared_by.map(|what| format!("\n  cleared by: {what}")).unwrap_or_default();
             output::print(&format!("job {id} is {}: {}{clears}", why.state, why.says))
         }
-        Verb::Retry { ids } => each(ids, json, |id| async move { Ok(client.retry(id).await?.state) }).await,
-        Verb::Cancel { ids } => each(ids, json, |id| async move { Ok(client.cancel(id).await?.state) }).await,
+        Verb::Retry { ids, whom } => {
+            let whom = &whom.said();
+            each(ids, json, |id| async move { Ok(client.retry(id, whom).await?.state) }).await
+        }
+        Verb::Cancel { ids, whom } => {
+            let whom = &whom.said();
+            each(ids, json, |id| async move { Ok(client.cancel(id, whom).await?.state) }).await
+        }
+        Verb::Run { ids, why } => {
+            let why = &why.request();
+            each(ids, json, |id| async move { Ok(client.run_now(id, why).await?.state) }).await
+        }
     }
 }
 

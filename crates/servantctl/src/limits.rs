@@ -1,6 +1,6 @@
 //! `limits` and `budgets`.
 
-use crate::{output, refusal::Refusal};
+use crate::{acts::Whom, output, refusal::Refusal};
 use clap::{Args, Subcommand};
 use domain::Scope;
 use manager_api::{Bounds, BudgetQuery, LimitQuery, LimitRequest, ManagerClient, MinuteQuery, ShareRequest};
@@ -16,6 +16,8 @@ pub(crate) enum Limits {
     Remove {
         #[command(flatten)]
         target: Target,
+        #[command(flatten)]
+        whom: Whom,
     },
 }
 
@@ -97,6 +99,8 @@ pub(crate) enum Budgets {
     Reset {
         /// The connection's id.
         connection: i64,
+        #[command(flatten)]
+        whom: Whom,
     },
 }
 
@@ -133,9 +137,9 @@ pub(crate) async fn limits(client: &ManagerClient, verb: &Limits, json: bool) ->
             client.set_limit(&scope, &request).await.map_err(Refusal::from)?;
             output::done(json, &format!("{scope} is limited: {}", words(&bounds)))
         }
-        Limits::Remove { target } => {
+        Limits::Remove { target, whom } => {
             let scope = target.checked()?;
-            client.remove_limit(&scope).await.map_err(Refusal::from)?;
+            client.remove_limit(&scope, &whom.said()).await.map_err(Refusal::from)?;
             output::done(json, &format!("the limit on {scope} is removed"))
         }
     }
@@ -195,8 +199,8 @@ pub(crate) async fn budgets(client: &ManagerClient, verb: &Budgets, json: bool) 
             let jobs = format!("jobs may use {jobs_pct} % of connection {connection}'s quota");
             output::done(json, &format!("{jobs}; {health_pct} % more are kept for signing on"))
         }
-        Budgets::Reset { connection } => {
-            client.remove_share(*connection).await.map_err(Refusal::from)?;
+        Budgets::Reset { connection, whom } => {
+            client.remove_share(*connection, &whom.said()).await.map_err(Refusal::from)?;
             output::done(json, &format!("connection {connection} has the deployment's share again"))
         }
     }

@@ -2,6 +2,7 @@
 //! Jobs, groups, servants and schedules go through the manager's API; migrate, queues and doctor go straight to the thing.
 
 mod accounts;
+mod acts;
 mod anomalies;
 mod breakers;
 mod connections;
@@ -55,7 +56,7 @@ enum Verb {
     Queues(queues::Verb),
     /// Inserts a job.
     Enqueue(jobs::Enqueue),
-    /// Lists, shows, retries and cancels jobs.
+    /// Lists, shows, retries and cancels jobs, says why one waits, and lets one go before its time.
     #[command(subcommand)]
     Jobs(jobs::Verb),
     /// Makes, lists, shows, seals and cancels groups of jobs.
@@ -92,6 +93,8 @@ enum Verb {
     /// Lists what is out of the ordinary in customers' data, shows one, acknowledges, resolves and mutes it.
     #[command(subcommand)]
     Anomalies(anomalies::Verb),
+    /// Lists what operators did by hand: who and why.
+    Acts(acts::Acts),
     /// Counts of jobs by kind and state.
     Stats,
     /// Checks database, schema, queues, manager and clock, and says what to do.
@@ -155,6 +158,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         Verb::Breakers(verb) => breakers::run(&client()?, verb, json).await,
         Verb::Anomalies(verb) => anomalies::run(&client()?, verb, json).await,
+        Verb::Acts(query) => acts::run(&client()?, query, json).await,
         Verb::Stats => {
             let stats = client()?.stats().await.map_err(Refusal::from)?;
             let rows = stats.counts.iter().map(|c| vec![c.kind.clone(), c.state.to_string(), c.jobs.to_string()]);

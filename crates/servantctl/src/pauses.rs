@@ -3,7 +3,7 @@
 use crate::{output, refusal::Refusal};
 use clap::{Args, Subcommand};
 use domain::PauseTarget;
-use manager_api::{ManagerClient, PauseRequest};
+use manager_api::{ByWhom, ManagerClient, PauseRequest};
 
 /// What to hold back.
 #[derive(Debug, Subcommand)]
@@ -50,6 +50,12 @@ pub(crate) struct Pause {
 pub(crate) struct Resume {
     #[command(subcommand)]
     target: Target,
+    /// Why.
+    #[arg(long, global = true, default_value = "")]
+    reason: String,
+    /// Who does it.
+    #[arg(long, global = true, env = "USER", default_value = "unknown")]
+    by: String,
 }
 
 impl Target {
@@ -77,7 +83,9 @@ pub(crate) async fn pause(client: &ManagerClient, pause: &Pause, json: bool) -> 
 
 pub(crate) async fn resume(client: &ManagerClient, resume: &Resume, json: bool) -> anyhow::Result<()> {
     let target = resume.target.checked()?;
-    client.resume(&target).await.map_err(Refusal::from)?;
+    let reason = Some(resume.reason.clone()).filter(|reason| !reason.is_empty());
+    let whom = ByWhom { by: Some(resume.by.clone()), reason };
+    client.resume(&target, &whom).await.map_err(Refusal::from)?;
     output::done(json, &format!("{target} is no longer paused"))
 }
 

@@ -1,6 +1,7 @@
 //! `schedules`.
 
 use crate::{
+    acts::Whom,
     jobs::parse_json,
     output::{self, time},
     refusal::Refusal,
@@ -50,6 +51,8 @@ pub(crate) enum Verb {
     Resume {
         /// The schedule.
         id: i64,
+        #[command(flatten)]
+        whom: Whom,
     },
     /// Makes a job now, by the overlap policy; the next fire stays.
     Run {
@@ -231,7 +234,7 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
         Verb::Pause { id, reason, by } => {
             client.pause_schedule(*id, &PauseSchedule { by: by.clone(), reason: reason.clone() }).await
         }
-        Verb::Resume { id } => client.resume_schedule(*id).await,
+        Verb::Resume { id, whom } => client.resume_schedule(*id, &whom.said()).await,
     };
     let schedule = schedule.map_err(Refusal::from)?;
     output::print(&if json { serde_json::to_string_pretty(&schedule)? } else { text(&schedule) })

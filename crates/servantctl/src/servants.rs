@@ -1,8 +1,12 @@
 //! `servants`.
 
-use crate::{output, refusal::Refusal};
+use crate::{
+    acts::{self, Whom},
+    output,
+    refusal::Refusal,
+};
 use clap::{Args, Subcommand};
-use manager_api::{ManagerClient, Order, Servant};
+use manager_api::{ManagerClient, Order};
 
 /// Servants; without a verb they are listed.
 #[derive(Debug, Args)]
@@ -16,27 +20,27 @@ enum Verb {
     /// Lists those heard of lately.
     List,
     /// Takes no new work for now.
-    Pause {
-        /// The servant.
-        id: i64,
-    },
+    Pause(Given),
     /// Takes work again.
-    Resume {
-        /// The servant.
-        id: i64,
-    },
+    Resume(Given),
     /// Finishes what it has and stops.
-    Drain {
-        /// The servant.
-        id: i64,
-    },
+    Drain(Given),
+}
+
+/// A servant, and who gives it an order and why.
+#[derive(Debug, Args)]
+struct Given {
+    /// The servant.
+    id: i64,
+    #[command(flatten)]
+    whom: Whom,
 }
 
 pub(crate) async fn run(client: &ManagerClient, servants: &Servants, json: bool) -> anyhow::Result<()> {
-    let (id, order) = match servants.verb {
-        Some(Verb::Pause { id }) => (id, Order::Pause),
-        Some(Verb::Resume { id }) => (id, Order::Resume),
-        Some(Verb::Drain { id }) => (id, Order::Drain),
+    let (given, order) = match &servants.verb {
+        Some(Verb::Pause(given)) => (given, Order::Pause),
+        Some(Verb::Resume(given)) => (given, Order::Resume),
+        Some(Verb::Drain(given)) => (given, Order::Drain),
         None | Some(Verb::List) => {
             let list = client.servants().await.map_err(Refusal::from)?;
             let rows = list.servants.iter().map(|s| {
@@ -50,17 +54,19 @@ pub(crate) async fn run(client: &ManagerClient, servants: &Servants, json: bool)
                     s.liveness.clone(),
                     heard,
                     busy,
-                    orders(s),
+                    or_dash(&s.ordered),
+                    or_dash(&s.ordered_by),
+                    acts::words(s.ordered_reason.as_deref().unwrap_or_default()),
                 ]
             });
-            let head = ["ID", "KIND", "HOST", "STATE", "LIVENESS", "HEARD", "BUSY", "ORDERED"];
+            let head = ["ID", "KIND", "HOST", "STATE", "LIVENESS", "HEARD", "BUSY", "ORDERED", "BY", "REASON"];
             return output::table(json, &list, &head, rows.collect());
         }
     };
-    client.order(id, order).await.map_err(Refusal::from)?;
-    output::done(json, &format!("servant {id} is told to {} with its next heartbeat", order.as_str()))
+    client.order(given.id, order, &given.whom.said()).await.map_err(Refusal::from)?;
+    output::done(json, &format!("servant {} is told to {}", given.id, order.as_str()))
 }
 
-fn orders(servant: &Servant) -> String {
-    servant.ordered.clone().unwrap_or_else(|| "-".to_owned())
+fn or_dash(text: &Option<String>) -> String {
+    text.clone().unwrap_or_else(|| "-".to_owned())
 }

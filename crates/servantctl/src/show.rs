@@ -37,6 +37,10 @@ pub(crate) fn text(detail: &JobDetail) -> Result<String, std::fmt::Error> {
         let lag = step.lag_ms.map(|ms| format!("  +{ms} ms")).unwrap_or_default();
         write!(text, "\n  {:9} {at}{lag}", step.step)?;
     }
+    for act in &detail.acts {
+        let reason = if act.reason.is_empty() { String::new() } else { format!(": {}", act.reason) };
+        write!(text, "\n\n{} by {}, {}{reason}", act.what, act.by, time(Some(act.at)))?;
+    }
     for attempt in &detail.attempts {
         let servant = attempt.servant_id.map(|id| format!(" on servant {id}")).unwrap_or_default();
         write!(text, "\n\nattempt {}: {}, {}{servant}", attempt.attempt, attempt.class, time(Some(attempt.ended_at)))?;

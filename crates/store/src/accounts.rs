@@ -1,6 +1,6 @@
 //! Customers. Their connections to vendors are in `connections`.
 
-use crate::{PAGE_ROWS_MAX, Store, StoreError};
+use crate::{PAGE_ROWS_MAX, Store, StoreError, Who, operator_acts::note_acts};
 use chrono::{DateTime, Utc};
 use domain::AccountId;
 
@@ -38,16 +38,28 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; `Rejected` for another share.
-    pub async fn set_account_weight(&self, id: AccountId, weight: i16) -> Result<Option<AccountRow>, StoreError> {
-        Ok(sqlx::query_as!(
+    pub async fn set_account_weight(
+        &self,
+        id: AccountId,
+        weight: i16,
+        who: Who<'_>,
+    ) -> Result<Option<AccountRow>, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let row = sqlx::query_as!(
             AccountRow,
             "-- set_account_weight
             UPDATE accounts SET weight = $2 WHERE id = $1 RETURNING id, name, weight, created_at",
             id.0,
             weight,
         )
-        .fetch_optional(&self.pool)
-        .await?)
+        .fetch_optional(&mut *tx)
+        .await?;
+        if row.is_some() {
+            let what = format!("weight {weight}");
+            note_acts(&mut tx, ("account", &[id.to_string()]), &what, who, self.clock.now()).await?;
+        }
+        tx.commit().await?;
+        Ok(row)
     }
 
     /// Whether there is such a customer.

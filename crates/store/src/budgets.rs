@@ -1,7 +1,7 @@
 //! What vendors say of customers' own quotas: the latest word on each connection, its history by the minute, and our
 //! share of it. What is free and how it is spread is `domain::Spending`'s to say.
 
-use crate::{PAGE_ROWS_MAX, Store, StoreError, Tx};
+use crate::{PAGE_ROWS_MAX, Store, StoreError, Tx, Who, operator_acts::note_acts};
 use chrono::{DateTime, Utc};
 use domain::{AccountId, BudgetSettings, ConnectionId, VendorBudget};
 use sqlx::PgConnection;
@@ -192,6 +192,8 @@ impl Store {
         by: &str,
         reason: &str,
     ) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        let mut tx = self.pool.begin().await?;
         let set = sqlx::query!(
             "-- set_budget_settings
             INSERT INTO budget_settings (connection_id, share_pct, health_pct, set_by, reason, set_at)
@@ -204,28 +206,39 @@ impl Store {
             i16::from(settings.health_pct),
             by,
             reason,
-            self.clock.now(),
+            now,
         )
-        .execute(&self.pool)
+        .execute(&mut *tx)
         .await?;
+        if set.rows_affected() == 0 {
+            return Ok(false);
+        }
+        note_acts(&mut tx, ("budget", &[connection.to_string()]), "set", Who { by, reason }, now).await?;
+        tx.commit().await?;
         self.wake_every_kind().await;
-        Ok(set.rows_affected() > 0)
+        Ok(true)
     }
 
     /// Takes a connection's own share back: the common one counts again. False when it has none.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn remove_budget_settings(&self, connection: ConnectionId) -> Result<bool, StoreError> {
+    pub async fn remove_budget_settings(&self, connection: ConnectionId, who: Who<'_>) -> Result<bool, StoreError> {
+        let mut tx = self.pool.begin().await?;
         let removed = sqlx::query!(
             "-- remove_budget_settings
             DELETE FROM budget_settings WHERE connection_id = $1 AND connection_id <> 0",
             connection.0,
         )
-        .execute(&self.pool)
+        .execute(&mut *tx)
         .await?;
+        if removed.rows_affected() == 0 {
+            return Ok(false);
+        }
+        note_acts(&mut tx, ("budget", &[connection.to_string()]), "reset", who, self.clock.now()).await?;
+        tx.commit().await?;
         self.wake_every_kind().await;
-        Ok(removed.rows_affected() > 0)
+        Ok(true)
     }
 }
 

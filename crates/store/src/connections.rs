@@ -315,7 +315,7 @@ impl Store {
             }),
         });
         let (state, reason, since) = (row.state, row.state_reason, row.state_since);
-        Ok(Some(ConnectionFacts { connection: id, state, by, reason, since, circuit }))
+        Ok(Some(ConnectionFacts { connection: id, state, by, reason, since, circuit, releasing: None }))
     }
 
     /// What happened to a service's breaker, the latest first.

@@ -1,8 +1,9 @@
-//! The jobs' part of the ledger. Inserting in `insert`, every change of state in `transition`, `claim` and
-//! `dispatch`, whose turn it is and what has room in `line`, `gate` and `in_flight`, attempts' own writes in `attempt`, reading one in `read`, what holds one back in `why`, lists in `list` and
+//! The jobs' part of the ledger. Inserting in `insert`, every change of state in `transition`, `claim`, `dispatch` and
+//! `by_hand`, whose turn it is and what has room in `line`, `gate` and `in_flight`, attempts' own writes in `attempt`, reading one in `read`, what holds one back in `why`, lists in `list` and
 //! `list_members`.
 
 mod attempt;
+mod by_hand;
 mod claim;
 mod claimed;
 mod dispatch;
@@ -22,6 +23,7 @@ mod why;
 mod tests;
 
 pub use attempt::Held;
+pub use by_hand::JobAct;
 pub use claimed::{AttemptKey, ClaimedJob, Delivered, Outcome};
 pub use dispatch::{Upcoming, WaitingFlow};
 pub use fate::{FailedAttempt, Fate, Rescued, Settled};

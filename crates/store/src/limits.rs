@@ -1,7 +1,7 @@
 //! Limits as rows: declared by a deployment's file, set and removed by operators, listed. What is remembered of their
 //! use is in `limit_states`; whether a job has room is `domain::Rooms`'s to say.
 
-use crate::{Leadership, PAGE_ROWS_MAX, Store, StoreError, partitions::leads};
+use crate::{Leadership, PAGE_ROWS_MAX, Store, StoreError, Who, operator_acts::note_acts, partitions::leads};
 use chrono::{DateTime, Utc};
 use domain::{BudgetSettings, Limit, Limits, Scope};
 use sqlx::PgConnection;
@@ -154,9 +154,10 @@ impl Store {
         reason: &str,
     ) -> Result<LimitRow, StoreError> {
         let now = self.clock.now();
-        let mut conn = self.pool.acquire().await?;
-        upsert(&mut conn, scope, limit, false, by, reason, now).await?;
-        drop(conn);
+        let mut tx = self.pool.begin().await?;
+        upsert(&mut tx, scope, limit, false, by, reason, now).await?;
+        note_acts(&mut tx, ("limit", &[words(scope)]), "set", Who { by, reason }, now).await?;
+        tx.commit().await?;
         self.wake_every_kind().await;
         Ok(LimitRow {
             scope: scope.clone(),
@@ -173,7 +174,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn remove_limit(&self, scope: &Scope) -> Result<LimitRemoved, StoreError> {
+    pub async fn remove_limit(&self, scope: &Scope, who: Who<'_>) -> Result<LimitRemoved, StoreError> {
+        let mut tx = self.pool.begin().await?;
         let found = sqlx::query!(
             r#"-- remove_limit
             WITH gone AS (
@@ -185,9 +187,11 @@ impl Store {
             scope.scope(),
             scope.key(),
         )
-        .fetch_one(&self.pool)
+        .fetch_one(&mut *tx)
         .await?;
         if found.is_gone {
+            note_acts(&mut tx, ("limit", &[words(scope)]), "removed", who, self.clock.now()).await?;
+            tx.commit().await?;
             self.wake_every_kind().await;
             return Ok(LimitRemoved::Done);
         }
@@ -256,6 +260,11 @@ pub(crate) async fn limits_in_force(
     .fetch_all(conn)
     .await?;
     rows.into_iter().map(Raw::check).collect()
+}
+
+/// A limit's key among what operators do: its scope and, after a space, its key.
+fn words(scope: &Scope) -> String {
+    format!("{} {}", scope.scope(), scope.key()).trim_end().to_owned()
 }
 
 async fn upsert(

@@ -2,12 +2,14 @@
 //! Sent after a commit and not within it, since NOTIFY makes the commits of a database queue up behind each other.
 
 use crate::{Store, StoreError};
-use domain::{Kind, chain};
+use domain::{Kind, ServantId, chain};
 use sqlx::postgres::{PgListener, PgNotification};
 use std::{collections::BTreeSet, time::Duration};
 
 /// The channel; the payload is a kind. Jobs are ready: whoever dispatches or claims from the table may look.
 const READY: &str = "servant_ready";
+/// The channel; the payload is a servant's id. An order waits for it: it may ask the manager at once.
+const ORDERED: &str = "servant_ordered";
 /// From the loss of the connection to the next try, in seconds.
 const RETRY_SECS: u64 = 1;
 
@@ -16,6 +18,8 @@ const RETRY_SECS: u64 = 1;
 pub struct Heard {
     /// Kinds of which jobs are ready.
     pub ready: BTreeSet<String>,
+    /// Servants for which an order waits.
+    pub ordered: BTreeSet<ServantId>,
 }
 
 /// A subscription to wake-ups.
@@ -33,13 +37,21 @@ impl Store {
         }
     }
 
+    /// Tells a servant that an order waits for it. Errors are dropped: its next heartbeat brings the order.
+    pub(crate) async fn call_servant(&self, id: ServantId) {
+        let sent = sqlx::query!("-- call_servant\nSELECT pg_notify($1, $2)", ORDERED, id.to_string());
+        if let Err(error) = sent.execute(&self.pool).await {
+            tracing::debug!(%error, "a servant was not called");
+        }
+    }
+
     /// Subscribes on a connection of its own.
     ///
     /// # Errors
     /// [`StoreError`] when no connection can be had.
     pub async fn wake_ups(&self) -> Result<WakeUps, StoreError> {
         let mut listener = PgListener::connect_with(&self.pool).await?;
-        listener.listen(READY).await?;
+        listener.listen_all([READY, ORDERED]).await?;
         Ok(WakeUps { listener })
     }
 
@@ -79,6 +91,9 @@ impl WakeUps {
 
 impl Heard {
     fn note(&mut self, notification: &PgNotification) {
-        self.ready.insert(notification.payload().to_owned());
+        match notification.channel() {
+            ORDERED => self.ordered.extend(notification.payload().parse().ok().map(ServantId)),
+            _ => drop(self.ready.insert(notification.payload().to_owned())),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What operators hold back: pausing, resuming, listing. The statements that honour it are in `jobs/transition`
 //! (dispatch) and `jobs/claim`; they read the view `pauses_in_force`.
 
-use crate::{PAGE_ROWS_MAX, Store, StoreError};
+use crate::{PAGE_ROWS_MAX, Store, StoreError, Who, operator_acts::note_acts};
 use chrono::{DateTime, Utc};
 use domain::{Kind, PauseTarget};
 
@@ -46,7 +46,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn pause(&self, target: &PauseTarget, by: &str, reason: &str) -> Result<PauseRow, StoreError> {
-        sqlx::query_as!(
+        let now = self.clock.now();
+        let mut tx = self.pool.begin().await?;
+        let row = sqlx::query_as!(
             RawPause,
             "-- pause
             INSERT INTO pauses (scope, key, paused_by, reason, paused_at) VALUES ($1, $2, $3, $4, $5)
@@ -56,25 +58,33 @@ impl Store {
             target.key(),
             by,
             reason,
-            self.clock.now(),
+            now,
         )
-        .fetch_one(&self.pool)
+        .fetch_one(&mut *tx)
         .await?
-        .check()
+        .check()?;
+        note_acts(&mut tx, ("pause", &[target.to_string()]), "paused", Who { by, reason }, now).await?;
+        tx.commit().await?;
+        Ok(row)
     }
 
-    /// Ends a pause and wakes the dispatcher and the servants that it held back; false when there is none.
+    /// Ends a pause and wakes the dispatcher and the servants that it held back; false when there is none. Jobs that work
+    /// on connections go little by little for a while ([`domain::Release`]).
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn resume(&self, target: &PauseTarget) -> Result<bool, StoreError> {
+    pub async fn resume(&self, target: &PauseTarget, who: Who<'_>) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        let mut tx = self.pool.begin().await?;
         let resumed =
             sqlx::query!("-- resume\nDELETE FROM pauses WHERE scope = $1 AND key = $2", target.scope(), target.key())
-                .execute(&self.pool)
+                .execute(&mut *tx)
                 .await?;
         if resumed.rows_affected() == 0 {
             return Ok(false);
         }
+        note_acts(&mut tx, ("pause", &[target.to_string()]), "resumed", who, now).await?;
+        tx.commit().await?;
         match target {
             PauseTarget::Kind(kind) => self.wake(kind).await,
             _ => self.wake_every_kind().await,

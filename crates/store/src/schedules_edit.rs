@@ -1,7 +1,10 @@
 //! Schedules' rows as operators and the catalogue write them: made, declared, edited, paused, resumed, deleted.
 //! Makes no jobs; that is `schedules`.
 
-use crate::{ScheduleRow, Store, StoreError, schedules::lock_schedule, schedules_read::find_schedule};
+use crate::{
+    ScheduleRow, Store, StoreError, Who, operator_acts::note_acts, schedules::lock_schedule,
+    schedules_read::find_schedule,
+};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{AccountId, CatchUp, ConnectionId, Kind, Overlap, Plan, Policy, Schedule, ScheduleId};
 use serde_json::Value;
@@ -189,6 +192,7 @@ impl Store {
         by: &str,
         reason: &str,
     ) -> Result<Option<ScheduleRow>, StoreError> {
+        let now = self.clock.now();
         let mut tx = self.pool.begin().await?;
         sqlx::query!(
             "-- pause_schedule
@@ -196,11 +200,14 @@ impl Store {
             id.0,
             by,
             reason,
-            self.clock.now(),
+            now,
         )
         .execute(&mut *tx)
         .await?;
         let row = find_schedule(&mut tx, id).await?;
+        if row.is_some() {
+            note_acts(&mut tx, ("schedule", &[id.to_string()]), "paused", Who { by, reason }, now).await?;
+        }
         tx.commit().await?;
         Ok(row)
     }
@@ -209,7 +216,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn resume_schedule(&self, id: ScheduleId) -> Result<Option<ScheduleRow>, StoreError> {
+    pub async fn resume_schedule(&self, id: ScheduleId, who: Who<'_>) -> Result<Option<ScheduleRow>, StoreError> {
         let now = self.clock.now();
         let mut tx = self.pool.begin().await?;
         if !lock_schedule(&mut tx, id).await? {
@@ -233,6 +240,9 @@ impl Store {
         )
         .execute(&mut *tx)
         .await?;
+        if row.paused_by.is_some() {
+            note_acts(&mut tx, ("schedule", &[id.to_string()]), "resumed", who, now).await?;
+        }
         let row = find_schedule(&mut tx, id).await?;
         tx.commit().await?;
         Ok(row)

@@ -1,7 +1,7 @@
 //! Servants as the manager knows them: heartbeats stored, lists, orders. What servants write of themselves without
 //! the manager is in `fleet`.
 
-use crate::{PAGE_ROWS_MAX, Store, StoreError};
+use crate::{PAGE_ROWS_MAX, Store, StoreError, Who, operator_acts::note_acts};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{JobId, ServantId};
 use serde_json::Value;
@@ -62,6 +62,12 @@ pub struct ServantRow {
     pub current_jobs: Value,
     /// The order in force.
     pub ordered: Option<String>,
+    /// Who gave it.
+    pub ordered_by: Option<String>,
+    /// Why.
+    pub ordered_reason: Option<String>,
+    /// When.
+    pub ordered_at: Option<DateTime<Utc>>,
 }
 
 impl Store {
@@ -99,20 +105,28 @@ impl Store {
         Ok(row.map(|row| Orders { ordered: row.ordered, cancel: row.cancel.into_iter().map(JobId).collect() }))
     }
 
-    /// Orders a servant to pause, resume or drain; false when no such servant is known.
+    /// Orders a servant to pause, resume or drain, and has it ask for its orders; false when no such servant is known. The
+    /// order stands until another takes its place.
     ///
     /// # Errors
     /// [`StoreError`]; any other order is refused by the database.
-    pub async fn order_servant(&self, id: ServantId, order: &str) -> Result<bool, StoreError> {
+    pub async fn order_servant(&self, id: ServantId, order: &str, who: Who<'_>) -> Result<bool, StoreError> {
+        let mut tx = self.pool.begin().await?;
         let ordered = sqlx::query!(
             "-- order_servant
             UPDATE servants SET ordered = $2 WHERE id = $1 AND state <> 'stopped'",
             id.0,
             order,
         )
-        .execute(&self.pool)
+        .execute(&mut *tx)
         .await?;
-        Ok(ordered.rows_affected() == 1)
+        if ordered.rows_affected() == 0 {
+            return Ok(false);
+        }
+        note_acts(&mut tx, ("servant", &[id.to_string()]), order, who, self.clock.now()).await?;
+        tx.commit().await?;
+        self.call_servant(id).await;
+        Ok(true)
     }
 
     /// Servants that have not ended by themselves and were heard of lately, by kind and age; `after` is the last one of
@@ -123,13 +137,17 @@ impl Store {
     pub async fn list_servants(&self, after: Option<ServantId>, limit: i64) -> Result<Vec<ServantRow>, StoreError> {
         Ok(sqlx::query_as!(
             ServantRow,
-            "-- list_servants
-            SELECT id, kind, host, pid, version, state, concurrency, running, started_at, seen_at, heartbeat_at,
-                   rss_bytes, current_jobs, ordered
-            FROM servants
+            r#"-- list_servants
+            SELECT servants.id, kind, host, pid, version, state, concurrency, running, started_at, seen_at, heartbeat_at,
+                   rss_bytes, current_jobs, ordered, act.by AS "ordered_by?", act.reason AS "ordered_reason?",
+                   act.at AS "ordered_at?"
+            FROM servants LEFT JOIN LATERAL (
+                SELECT by, reason, at FROM operator_acts
+                WHERE ordered IS NOT NULL AND subject = 'servant' AND key = servants.id::text ORDER BY id DESC LIMIT 1
+            ) AS act ON true
             WHERE state <> 'stopped' AND seen_at >= $1
-              AND (kind, id) > (coalesce((SELECT kind FROM servants WHERE id = $2), ''), $2)
-            ORDER BY kind, id LIMIT $3",
+              AND (kind, servants.id) > (coalesce((SELECT kind FROM servants WHERE id = $2), ''), $2)
+            ORDER BY kind, servants.id LIMIT $3"#,
             self.clock.now() - TimeDelta::hours(LISTED_HOURS),
             after.map_or(0, |id| id.0),
             limit.clamp(1, PAGE_ROWS_MAX),

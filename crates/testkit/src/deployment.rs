@@ -14,7 +14,7 @@ const EFFECTS: &str = "
 label = \"Writes effects that can be counted\"
 run_secs_max = 8
 concurrency = 20
-retry = { attempts_max = 10, first_delay_ms = 50, delay_max_ms = 1000 }
+retry = { attempts_max = 10, first_delay_ms = 50, delay_max_ms = 1000, bug = { attempts_max = 2 } }
 ";
 /// Seconds after the end of its time (`run_secs_max`) until a job that does not yield is ended with its process: the
 /// grace below, and what the keeper adds.

@@ -11,11 +11,13 @@ use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
-use store::{Inserted, JobCount, JobFilter, NewJob, Store};
+use store::{Inserted, JobAct, JobCount, JobFilter, NewJob, Store, Who};
 use testkit::{Deployment, OwnServer, Process, Proxy};
 
 /// Connections of the server: every program's, and the looks from outside.
 const CONNECTIONS_MAX: u32 = 200;
+/// Who does by hand what it does.
+const CHAOS: Who<'_> = Who { by: "chaos", reason: "a measurement" };
 /// A start that failed (the ledger was away) is tried again after this.
 const START_AGAIN: Duration = Duration::from_millis(700);
 const MANAGER_STARTS_SECS: u64 = 60;
@@ -231,10 +233,10 @@ impl World {
     async fn cancel_and_retry(&self, dice: &mut StdRng) -> String {
         let page = self.store.list_jobs(&JobFilter::default(), 200).await.unwrap_or_default();
         let chosen = page.iter().filter(|_| dice.random_bool(0.1)).map(|job| job.id).collect::<Vec<_>>();
-        let cancelled = self.store.cancel_jobs(&chosen).await.map(|ids| ids.len());
+        let cancelled = self.store.act_on_jobs(&chosen, JobAct::Cancel, CHAOS).await.map(|ids| ids.len());
         let failures = self.store.recent_failures(50).await.unwrap_or_default();
         let again = failures.iter().filter(|_| dice.random_bool(0.1)).map(|job| JobId(job.id)).collect::<Vec<_>>();
-        let retried = self.store.retry_jobs(&again).await.map(|ids| ids.len());
+        let retried = self.store.act_on_jobs(&again, JobAct::Retry, CHAOS).await.map(|ids| ids.len());
         format!("{cancelled:?} {retried:?}")
     }
 

@@ -3,7 +3,10 @@
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
-/// When breakers open, and how they close again: `[breaker]` in `config/scheduler.toml`.
+/// Longest time over which what was held back goes, in seconds.
+const RELEASE_SECS_MAX: u32 = 3_600;
+
+/// When breakers open, how they close again, and how what was held back goes: `[breaker]` in `config/scheduler.toml`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BreakerSettings {
@@ -23,6 +26,15 @@ pub struct BreakerSettings {
     pub probe_secs: u32,
     /// How often the room doubles by itself while a service recovers, in seconds.
     pub ramp_secs: u32,
+    /// Over how many seconds the jobs of a connection go that were held back until it was authorised again or a pause was
+    /// lifted; 0: at once.
+    #[serde(default = "release_secs")]
+    pub release_secs: u32,
+}
+
+/// What a leader of an older version would say.
+const fn release_secs() -> u32 {
+    10
 }
 
 impl Default for BreakerSettings {
@@ -36,6 +48,7 @@ impl Default for BreakerSettings {
             open_secs_max: 300,
             probe_secs: 60,
             ramp_secs: 5,
+            release_secs: release_secs(),
         }
     }
 }
@@ -57,6 +70,9 @@ impl BreakerSettings {
         }
         if self.open_secs_min < 2 || self.open_secs_max < self.open_secs_min {
             return Err("open_secs_min must be at least 2, and open_secs_max no less");
+        }
+        if self.release_secs > RELEASE_SECS_MAX {
+            return Err("release_secs must be 3600 at the most");
         }
         Ok(())
     }

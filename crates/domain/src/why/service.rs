@@ -21,6 +21,8 @@ pub struct ConnectionFacts {
     pub since: DateTime<Utc>,
     /// The breaker of its service; none: no outcome of the service was ever seen.
     pub circuit: Option<CircuitFacts>,
+    /// It was let go a moment ago and has no room for the job now.
+    pub releasing: Option<Releasing>,
 }
 
 /// A service's breaker.
@@ -77,6 +79,35 @@ pub struct CircuitRecovering {
     pub since: DateTime<Utc>,
     /// Jobs at a time.
     pub room: u32,
+}
+
+/// A connection gets some jobs at a time, ever more, since what was held back is let go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Releasing {
+    /// The connection.
+    pub connection: i64,
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// Jobs at a time.
+    pub room: u32,
+    /// From then on, any number.
+    pub until: DateTime<Utc>,
+}
+
+impl Releasing {
+    pub(super) fn says(&self) -> String {
+        format!(
+            "connection {} was let go at {}: {} at a time for now, any number from {} on",
+            self.connection,
+            time(self.since),
+            self.room,
+            time(self.until)
+        )
+    }
+
+    pub(super) fn cleared_by(&self) -> String {
+        format!("time: {}; priority 0 does not wait", time(self.until))
+    }
 }
 
 /// An operator has taken a connection out of use.

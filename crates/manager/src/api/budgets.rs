@@ -1,5 +1,6 @@
 //! Customers' quotas over HTTP: list, show with history, and our share of one of them.
 
+use super::who_of;
 use crate::{
     App,
     error::ApiError,
@@ -11,7 +12,8 @@ use axum::{
 };
 use domain::{BudgetSettings, ConnectionId, Spending};
 use manager_api::{
-    Budget, BudgetDetail, BudgetMinute, BudgetPage, BudgetQuery, ErrorEnvelope, MinuteQuery, ShareReply, ShareRequest,
+    Budget, BudgetDetail, BudgetMinute, BudgetPage, BudgetQuery, ByWhom, ErrorEnvelope, MinuteQuery, ShareReply,
+    ShareRequest,
 };
 use store::BudgetRow;
 
@@ -79,17 +81,19 @@ pub(crate) async fn set_share(
 
 /// Takes a connection's own share back: the deployment's counts again.
 #[utoipa::path(delete, path = "/api/v1/budgets/{connection}/share", tag = "budgets",
-    params(("connection" = i64, Path, description = "The connection")),
+    params(("connection" = i64, Path, description = "The connection"), ByWhom),
     responses((status = 200, body = ShareReply), (status = 404, body = ErrorEnvelope)))]
 pub(crate) async fn remove_share(
     State(app): State<App>,
     Path(connection_id): Path<i64>,
+    Query(whom): Query<ByWhom>,
 ) -> Result<Json<ShareReply>, ApiError> {
-    if !app.store.remove_budget_settings(ConnectionId(connection_id)).await? {
+    let who = who_of(&whom)?;
+    if !app.store.remove_budget_settings(ConnectionId(connection_id), who).await? {
         return Err(ApiError::not_found(format!("connection {connection_id} has no share of its own"))
             .hint("the deployment's is in config/jobs.toml, [limits.budget]"));
     }
-    tracing::info!(ConnectionId = connection_id, "our share of a quota is the deployment's again");
+    tracing::info!(ConnectionId = connection_id, by = who.by, "our share of a quota is the deployment's again");
     Ok(Json(ShareReply { connection_id }))
 }
 

@@ -61,7 +61,7 @@ pub(crate) async fn create(
         created_by: filter::words("by", &request.by)?.to_owned(),
         request_id: request_id.0,
     };
-    let members = members_of(request.jobs, account, request_id)?;
+    let members = members_of(&app, request.jobs, account, request_id).await?;
     let (id, inserted) = app.store.create_group(&group, &members, request.seal).await?;
     tracing::info!(RequestId = %request_id.0, GroupId = id.0, jobs = members.len(), "group made");
     Ok((StatusCode::CREATED, Json(reply(&app, id.0, inserted, request_id).await?)))
@@ -79,7 +79,7 @@ pub(crate) async fn add(
     Json(request): Json<AddJobs>,
 ) -> Result<(StatusCode, Json<GroupReply>), ApiError> {
     let row = find(&app, id).await?;
-    let members = members_of(request.jobs, row.account, request_id)?;
+    let members = members_of(&app, request.jobs, row.account, request_id).await?;
     let inserted = app.store.add_members(row.id, &members).await?;
     tracing::info!(RequestId = %request_id.0, GroupId = id, jobs = members.len(), "members added to a group");
     Ok((StatusCode::CREATED, Json(reply(&app, id, inserted, request_id).await?)))
@@ -154,8 +154,9 @@ async fn reply(app: &App, id: i64, inserted: Vec<Inserted>, request_id: RequestI
     Ok(GroupReply { group: group_of(find(app, id).await?), jobs, request_id: request_id.0.to_string() })
 }
 
-fn members_of(
-    requests: Vec<EnqueueRequest>,
+async fn members_of(
+    app: &App,
+    mut requests: Vec<EnqueueRequest>,
     account: AccountId,
     request_id: RequestId,
 ) -> Result<Vec<NewJob>, ApiError> {
@@ -163,6 +164,7 @@ fn members_of(
         return Err(ApiError::bad_request(format!("{} jobs are more than {JOBS_MAX}", requests.len()))
             .hint("add them to the open group in pieces, then seal it"));
     }
+    jobs::fill_attempts(app, &mut requests).await?;
     let member = |(at, mut request): (usize, EnqueueRequest)| {
         request.account_id = request.account_id.or(Some(account.0));
         jobs::job_of(request, request_id)

@@ -1,6 +1,12 @@
-//! Jobs over HTTP: list, show, enqueue, retry, cancel.
+//! Jobs over HTTP: list, show, enqueue, retry, cancel, run before their time.
 
-use crate::{App, error::ApiError, filter, gate::RequestId};
+use super::acts::{ACTS_MAX, act_of, who_of};
+use crate::{
+    App,
+    error::ApiError,
+    filter::{self, who_and_why},
+    gate::RequestId,
+};
 use axum::{
     Extension, Json,
     extract::{Path, Query, State},
@@ -8,10 +14,11 @@ use axum::{
 };
 use domain::{AccountId, ConnectionId, JobId, JobState, Kind};
 use manager_api::{
-    Attempt, CancelReply, EnqueueReply, EnqueueRequest, ErrorEnvelope, Job, JobDetail, JobPage, JobQuery, RetryReply,
-    TimelineStep, Why,
+    Attempt, ByWhom, CancelReply, EnqueueReply, EnqueueRequest, ErrorEnvelope, Job, JobDetail, JobPage, JobQuery,
+    OverrideRequest, RetryReply, TimelineStep, Why,
 };
-use store::{AttemptRow, Inserted, JobRow, NewJob, Unique};
+use std::collections::BTreeMap;
+use store::{AttemptRow, Inserted, JobAct, JobRow, NewJob, Unique, Who};
 
 /// Lists jobs, newest first.
 #[utoipa::path(get, path = "/api/v1/jobs", tag = "jobs", params(JobQuery),
@@ -46,8 +53,9 @@ pub(crate) async fn why(State(app): State<App>, Path(id): Path<i64>) -> Result<J
 pub(crate) async fn enqueue(
     State(app): State<App>,
     Extension(request_id): Extension<RequestId>,
-    Json(request): Json<EnqueueRequest>,
+    Json(mut request): Json<EnqueueRequest>,
 ) -> Result<(StatusCode, Json<EnqueueReply>), ApiError> {
+    fill_attempts(&app, std::slice::from_mut(&mut request)).await?;
     let job = job_of(request, request_id)?;
     let kind = job.kind.clone();
     let inserted = app.store.insert_jobs(&[job]).await?.into_iter().next();
@@ -58,6 +66,24 @@ pub(crate) async fn enqueue(
     };
     tracing::info!(RequestId = %request_id.0, JobId = id, kind = kind.as_str(), duplicate, "job enqueued");
     Ok((status, Json(EnqueueReply { id, duplicate, request_id: request_id.0.to_string() })))
+}
+
+/// Attempts where none are asked for: as many as the catalogue gives the kind.
+pub(super) async fn fill_attempts(app: &App, requests: &mut [EnqueueRequest]) -> Result<(), ApiError> {
+    let mut known = BTreeMap::new();
+    for request in requests.iter_mut().filter(|request| request.attempts_max.is_none()) {
+        // What is no kind is refused by whoever reads the request.
+        let Ok(kind) = Kind::new(request.kind.as_str()) else { continue };
+        request.attempts_max = match known.get(&kind) {
+            Some(attempts) => *attempts,
+            None => {
+                let attempts = app.store.attempts_max_of(&kind).await?;
+                known.insert(kind, attempts);
+                attempts
+            }
+        };
+    }
+    Ok(())
 }
 
 /// A job as it was asked for, checked.
@@ -84,24 +110,58 @@ pub(super) fn job_of(request: EnqueueRequest, request_id: RequestId) -> Result<N
 }
 
 /// Starts a failed or cancelled job anew.
-#[utoipa::path(post, path = "/api/v1/jobs/{id}/retry", tag = "jobs", params(("id" = i64, Path, description = "The job")),
+#[utoipa::path(post, path = "/api/v1/jobs/{id}/retry", tag = "jobs", request_body = Option<ByWhom>,
+    params(("id" = i64, Path, description = "The job")),
     responses((status = 200, body = RetryReply), (status = 404, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope)))]
-pub(crate) async fn retry(State(app): State<App>, Path(id): Path<i64>) -> Result<Json<RetryReply>, ApiError> {
-    Ok(Json(RetryReply { id, state: retry_job(&app, JobId(id)).await? }))
+pub(crate) async fn retry(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    whom: Option<Json<ByWhom>>,
+) -> Result<Json<RetryReply>, ApiError> {
+    let whom = whom.map(|Json(whom)| whom).unwrap_or_default();
+    Ok(Json(RetryReply { id, state: retry_job(&app, JobId(id), who_of(&whom)?).await? }))
 }
 
 /// Ends an unfinished job; a running one as soon as its servant obeys.
-#[utoipa::path(post, path = "/api/v1/jobs/{id}/cancel", tag = "jobs", params(("id" = i64, Path, description = "The job")),
+#[utoipa::path(post, path = "/api/v1/jobs/{id}/cancel", tag = "jobs", request_body = Option<ByWhom>,
+    params(("id" = i64, Path, description = "The job")),
     responses((status = 200, body = CancelReply), (status = 404, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope)))]
-pub(crate) async fn cancel(State(app): State<App>, Path(id): Path<i64>) -> Result<Json<CancelReply>, ApiError> {
-    Ok(Json(CancelReply { id, state: cancel_job(&app, JobId(id)).await? }))
+pub(crate) async fn cancel(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    whom: Option<Json<ByWhom>>,
+) -> Result<Json<CancelReply>, ApiError> {
+    let whom = whom.map(|Json(whom)| whom).unwrap_or_default();
+    Ok(Json(CancelReply { id, state: cancel_job(&app, JobId(id), who_of(&whom)?).await? }))
+}
+
+/// Lets a job go at once that waits for its retry, or for the time for which it was asked.
+#[utoipa::path(post, path = "/api/v1/jobs/{id}/run-now", tag = "jobs", request_body = OverrideRequest,
+    params(("id" = i64, Path, description = "The job")),
+    responses((status = 200, body = RetryReply), (status = 400, body = ErrorEnvelope),
+              (status = 404, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope)))]
+pub(crate) async fn run_now(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Json(request): Json<OverrideRequest>,
+) -> Result<Json<RetryReply>, ApiError> {
+    let (by, reason) = who_and_why(&request.by, &request.reason)?;
+    let (job, has_changed) = act_on(&app, JobId(id), JobAct::RunNow, Who { by, reason }).await?;
+    if !has_changed {
+        return Err(ApiError::conflict(format!(
+            "job {id} is {}; only one that waits for its time goes before it",
+            job.state
+        ))
+        .hint("GET /api/v1/jobs/{id}/why says what it waits for"));
+    }
+    app.store.wake(&job.kind).await;
+    Ok(Json(RetryReply { id, state: job.state }))
 }
 
 /// What both the API and the page do to retry.
-pub(crate) async fn retry_job(app: &App, id: JobId) -> Result<JobState, ApiError> {
-    let applied = app.store.retry_jobs(&[id]).await?;
-    let job = find(app, id).await?;
-    if applied.is_empty() {
+pub(crate) async fn retry_job(app: &App, id: JobId, who: Who<'_>) -> Result<JobState, ApiError> {
+    let (job, has_changed) = act_on(app, id, JobAct::Retry, who).await?;
+    if !has_changed {
         return Err(ApiError::conflict(format!(
             "job {id} is {}; only a failed or cancelled job is retried",
             job.state
@@ -109,19 +169,27 @@ pub(crate) async fn retry_job(app: &App, id: JobId) -> Result<JobState, ApiError
         .hint("nor one whose unique key is taken again, nor a member of a cancelled group"));
     }
     app.store.wake(&job.kind).await;
-    tracing::info!(JobId = id.0, AccountId = job.account_id.0, "job retried by an operator");
     Ok(job.state)
 }
 
 /// What both the API and the page do to cancel.
-pub(crate) async fn cancel_job(app: &App, id: JobId) -> Result<JobState, ApiError> {
-    let applied = app.store.cancel_jobs(&[id]).await?;
-    let job = find(app, id).await?;
-    if applied.is_empty() {
+pub(crate) async fn cancel_job(app: &App, id: JobId, who: Who<'_>) -> Result<JobState, ApiError> {
+    let (job, has_changed) = act_on(app, id, JobAct::Cancel, who).await?;
+    if !has_changed {
         return Err(ApiError::conflict(format!("job {id} is {} already", job.state)));
     }
-    tracing::info!(JobId = id.0, AccountId = job.account_id.0, "job cancelled by an operator");
     Ok(job.state)
+}
+
+/// Does it, and answers with the job as it is then and whether it applied.
+async fn act_on(app: &App, id: JobId, act: JobAct, who: Who<'_>) -> Result<(JobRow, bool), ApiError> {
+    let has_changed = !app.store.act_on_jobs(&[id], act, who).await?.is_empty();
+    let job = find(app, id).await?;
+    if has_changed {
+        let (by, act) = (who.by, act.what());
+        tracing::info!(JobId = id.0, AccountId = job.account_id.0, act, by, "an operator acted on the job");
+    }
+    Ok((job, has_changed))
 }
 
 /// What both the API and the page say of why a job does not run.
@@ -170,6 +238,7 @@ pub(crate) fn summary_of(row: &JobRow) -> Job {
 pub(crate) async fn detail_of(app: &App, id: JobId) -> Result<JobDetail, ApiError> {
     let row = find(app, id).await?;
     let attempts = app.store.attempts_of(id).await?;
+    let acts = app.store.operator_acts(Some(("job", &id.to_string())), None, ACTS_MAX).await?;
     Ok(JobDetail {
         job: summary_of(&row),
         timeline: timeline_of(&row),
@@ -181,6 +250,7 @@ pub(crate) async fn detail_of(app: &App, id: JobId) -> Result<JobDetail, ApiErro
         unique_key: row.unique_key,
         deadline_at: row.deadline_at,
         attempts: attempts.into_iter().map(attempt_of).collect(),
+        acts: acts.into_iter().map(act_of).collect(),
     })
 }
 

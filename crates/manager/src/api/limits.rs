@@ -1,5 +1,6 @@
 //! Limits over HTTP: list, set, remove. Those for each account, and for each connection of any vendor, have no key.
 
+use super::who_of;
 use crate::{
     App,
     error::ApiError,
@@ -10,7 +11,7 @@ use axum::{
     extract::{Path, Query, State},
 };
 use domain::Scope;
-use manager_api::{Bounds, ErrorEnvelope, Limit, LimitPage, LimitQuery, LimitRemoved, LimitRequest};
+use manager_api::{Bounds, ByWhom, ErrorEnvelope, Limit, LimitPage, LimitQuery, LimitRemoved, LimitRequest};
 use store::{LimitRow, LimitsAfter};
 
 /// Lists limits, those that do not count included, by scope and key.
@@ -53,26 +54,28 @@ pub(crate) async fn set_each(
 /// Removes an operator's limit; one that is declared counts again.
 #[utoipa::path(delete, path = "/api/v1/limits/{scope}/{key}", tag = "limits",
     params(("scope" = String, Path, description = "kind, account, connection, vendor or each_connection"),
-           ("key" = String, Path, description = "The kind's or vendor's name, or the id")),
+           ("key" = String, Path, description = "The kind's or vendor's name, or the id"), ByWhom),
     responses((status = 200, body = LimitRemoved), (status = 404, body = ErrorEnvelope),
               (status = 409, body = ErrorEnvelope)))]
 pub(crate) async fn remove(
     State(app): State<App>,
     Path((scope, key)): Path<(String, String)>,
+    Query(whom): Query<ByWhom>,
 ) -> Result<Json<LimitRemoved>, ApiError> {
-    Ok(Json(remove_limit(&app, &scope_of(&scope, &key)?).await?))
+    Ok(Json(remove_limit(&app, &scope_of(&scope, &key)?, &whom).await?))
 }
 
 /// Removes an operator's limit on each account, or on each connection of any vendor.
 #[utoipa::path(delete, path = "/api/v1/limits/{scope}", tag = "limits",
-    params(("scope" = String, Path, description = "each_account or each_connection")),
+    params(("scope" = String, Path, description = "each_account or each_connection"), ByWhom),
     responses((status = 200, body = LimitRemoved), (status = 404, body = ErrorEnvelope),
               (status = 409, body = ErrorEnvelope)))]
 pub(crate) async fn remove_each(
     State(app): State<App>,
     Path(scope): Path<String>,
+    Query(whom): Query<ByWhom>,
 ) -> Result<Json<LimitRemoved>, ApiError> {
-    Ok(Json(remove_limit(&app, &scope_of(&scope, "")?).await?))
+    Ok(Json(remove_limit(&app, &scope_of(&scope, "")?, &whom).await?))
 }
 
 fn scope_of(scope: &str, key: &str) -> Result<Scope, ApiError> {
@@ -89,8 +92,9 @@ async fn set_limit(app: &App, scope: &Scope, request: &LimitRequest) -> Result<L
     Ok(limit_row(&row))
 }
 
-async fn remove_limit(app: &App, scope: &Scope) -> Result<LimitRemoved, ApiError> {
-    match app.store.remove_limit(scope).await? {
+async fn remove_limit(app: &App, scope: &Scope, whom: &ByWhom) -> Result<LimitRemoved, ApiError> {
+    let who = who_of(whom)?;
+    match app.store.remove_limit(scope, who).await? {
         store::LimitRemoved::Done => {}
         store::LimitRemoved::Declared => {
             return Err(ApiError::conflict(format!("the limit on {scope} is declared"))
@@ -101,7 +105,7 @@ async fn remove_limit(app: &App, scope: &Scope) -> Result<LimitRemoved, ApiError
                 .hint("GET /api/v1/limits lists those that there are"));
         }
     }
-    tracing::info!(scope = scope.scope(), key = scope.key(), "a limit was removed by an operator");
+    tracing::info!(scope = scope.scope(), key = scope.key(), by = who.by, "a limit was removed by an operator");
     Ok(LimitRemoved { scope: scope.scope().to_owned(), key: scope.key() })
 }
 

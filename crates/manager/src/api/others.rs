@@ -11,7 +11,7 @@ use axum::{
 };
 use domain::{AccountId, Liveness, liveness};
 use manager_api::{Account, AccountPage, ErrorEnvelope, Failure, JobCount, PageQuery, Stats, WeightRequest};
-use store::AccountRow;
+use store::{AccountRow, Who};
 
 /// Failures shown with the statistics.
 const FAILURES_MAX: i64 = 10;
@@ -43,7 +43,7 @@ pub(crate) async fn set_weight(
         return Err(ApiError::bad_request("weight is 1 to 100").hint("to hold an account back, pause it"));
     }
     let (by, reason) = who_and_why(&request.by, &request.reason)?;
-    let row = app.store.set_account_weight(AccountId(id), request.weight).await?;
+    let row = app.store.set_account_weight(AccountId(id), request.weight, Who { by, reason }).await?;
     let row = row.ok_or_else(|| ApiError::not_found(format!("there is no account {id}")))?;
     tracing::info!(AccountId = id, weight = request.weight, by, reason, "an operator set the account's share");
     Ok(Json(account_of(row)))

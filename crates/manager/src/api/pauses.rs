@@ -1,12 +1,13 @@
 //! Pauses over HTTP: list, pause, resume. `everything` has no key, and an address of its own.
 
+use super::who_of;
 use crate::{App, error::ApiError, filter::who_and_why};
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{Path, Query, State},
 };
 use domain::PauseTarget;
-use manager_api::{ErrorEnvelope, Pause, PauseList, PauseRequest, ResumeReply};
+use manager_api::{ByWhom, ErrorEnvelope, Pause, PauseList, PauseRequest, ResumeReply};
 use store::PauseRow;
 
 /// Lists what is paused, by whom and why.
@@ -41,20 +42,24 @@ pub(crate) async fn pause_everything(
 /// Ends the pause of a kind, an account, a connection or a group.
 #[utoipa::path(delete, path = "/api/v1/pauses/{scope}/{key}", tag = "pauses",
     params(("scope" = String, Path, description = "kind, account, connection or group"),
-           ("key" = String, Path, description = "The kind's name, or the id")),
+           ("key" = String, Path, description = "The kind's name, or the id"), ByWhom),
     responses((status = 200, body = ResumeReply), (status = 404, body = ErrorEnvelope)))]
 pub(crate) async fn resume(
     State(app): State<App>,
     Path((scope, key)): Path<(String, String)>,
+    Query(whom): Query<ByWhom>,
 ) -> Result<Json<ResumeReply>, ApiError> {
-    Ok(Json(resume_target(&app, &target_of(&scope, &key)?).await?))
+    Ok(Json(resume_target(&app, &target_of(&scope, &key)?, &whom).await?))
 }
 
 /// Ends the pause of everything; what else is paused stays so.
-#[utoipa::path(delete, path = "/api/v1/pauses/everything", tag = "pauses",
+#[utoipa::path(delete, path = "/api/v1/pauses/everything", tag = "pauses", params(ByWhom),
     responses((status = 200, body = ResumeReply), (status = 404, body = ErrorEnvelope)))]
-pub(crate) async fn resume_everything(State(app): State<App>) -> Result<Json<ResumeReply>, ApiError> {
-    Ok(Json(resume_target(&app, &PauseTarget::Everything).await?))
+pub(crate) async fn resume_everything(
+    State(app): State<App>,
+    Query(whom): Query<ByWhom>,
+) -> Result<Json<ResumeReply>, ApiError> {
+    Ok(Json(resume_target(&app, &PauseTarget::Everything, &whom).await?))
 }
 
 fn target_of(scope: &str, key: &str) -> Result<PauseTarget, ApiError> {
@@ -68,12 +73,13 @@ async fn pause_target(app: &App, target: &PauseTarget, request: &PauseRequest) -
     Ok(pause_of(&row))
 }
 
-async fn resume_target(app: &App, target: &PauseTarget) -> Result<ResumeReply, ApiError> {
-    if !app.store.resume(target).await? {
+async fn resume_target(app: &App, target: &PauseTarget, whom: &ByWhom) -> Result<ResumeReply, ApiError> {
+    let who = who_of(whom)?;
+    if !app.store.resume(target, who).await? {
         return Err(ApiError::not_found(format!("{target} is not paused"))
             .hint("GET /api/v1/pauses lists what is; a servant's own pause is ended by `servantctl servants resume`"));
     }
-    tracing::info!(scope = target.scope(), key = target.key(), "jobs resumed by an operator");
+    tracing::info!(scope = target.scope(), key = target.key(), by = who.by, "jobs resumed by an operator");
     Ok(ResumeReply { scope: target.scope().to_owned(), key: target.key() })
 }
 

@@ -1,5 +1,6 @@
 //! Schedules over HTTP: list, show, make, change, pause, run, back-fill, preview, delete.
 
+use super::who_of;
 use crate::{App, error::ApiError, filter::limit_of, gate::RequestId};
 use axum::{
     Extension, Json,
@@ -9,8 +10,9 @@ use axum::{
 use chrono::DateTime;
 use domain::{AccountId, ConnectionId, Kind, Policy, RetryPolicy, ScheduleId};
 use manager_api::{
-    BackfillReply, BackfillRequest, CreateSchedule, DeleteQuery, DeleteReply, ErrorEnvelope, PageQuery, PauseSchedule,
-    PreviewQuery, PreviewedFire, RunReply, Schedule, SchedulePage, SchedulePreview, ScheduleSettings, UpdateSchedule,
+    BackfillReply, BackfillRequest, ByWhom, CreateSchedule, DeleteQuery, DeleteReply, ErrorEnvelope, PageQuery,
+    PauseSchedule, PreviewQuery, PreviewedFire, RunReply, Schedule, SchedulePage, SchedulePreview, ScheduleSettings,
+    UpdateSchedule,
 };
 use serde_json::Value;
 use store::{Created, Deleted, Edited, NewSchedule, RanNow, ScheduleEdit, ScheduleRow};
@@ -61,13 +63,18 @@ pub(crate) async fn create(
     let policy = edit.policy_over(Policy::default());
     policy.check().map_err(ApiError::bad_request)?;
     let first_due_at = policy.plan(rule.clone(), account, &request.name).first(app.store.now());
+    let kind = Kind::new(request.kind).map_err(|error| ApiError::bad_request(format!("kind: {error}")))?;
+    let attempts_max = match request.attempts_max {
+        Some(attempts) => Some(attempts),
+        None => app.store.attempts_max_of(&kind).await?,
+    };
     let schedule = NewSchedule {
-        kind: Kind::new(request.kind).map_err(|error| ApiError::bad_request(format!("kind: {error}")))?,
+        kind,
         account,
         connection: request.connection_id.map(ConnectionId),
         payload: edit.payload.unwrap_or_else(|| serde_json::json!({})),
         priority: edit.priority.unwrap_or(2),
-        attempts_max: request.attempts_max.unwrap_or(RetryPolicy::default().attempts_max).max(1),
+        attempts_max: attempts_max.unwrap_or(RetryPolicy::default().attempts_max).max(1),
         rule,
         policy,
         first_due_at,
@@ -146,12 +153,18 @@ pub(crate) async fn pause(
 }
 
 /// Lets a schedule fire again; what it missed meanwhile is not made good.
-#[utoipa::path(post, path = "/api/v1/schedules/{id}/resume", tag = "schedules",
+#[utoipa::path(post, path = "/api/v1/schedules/{id}/resume", tag = "schedules", request_body = Option<ByWhom>,
     params(("id" = i64, Path, description = "The schedule")),
     responses((status = 200, body = Schedule), (status = 404, body = ErrorEnvelope)))]
-pub(crate) async fn resume(State(app): State<App>, Path(id): Path<i64>) -> Result<Json<Schedule>, ApiError> {
-    let row = app.store.resume_schedule(ScheduleId(id)).await?;
-    tracing::info!(schedule_id = id, "schedule resumed by an operator");
+pub(crate) async fn resume(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    whom: Option<Json<ByWhom>>,
+) -> Result<Json<Schedule>, ApiError> {
+    let whom = whom.map(|Json(whom)| whom).unwrap_or_default();
+    let who = who_of(&whom)?;
+    let row = app.store.resume_schedule(ScheduleId(id), who).await?;
+    tracing::info!(schedule_id = id, by = who.by, "schedule resumed by an operator");
     row.map(|row| Json(schedule_of(row))).ok_or_else(|| missing(id))
 }
 

@@ -1,5 +1,6 @@
 //! Servants over HTTP: list, order, heartbeats.
 
+use super::who_of;
 use crate::{App, error::ApiError};
 use axum::{
     Json,
@@ -7,7 +8,7 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use domain::{ServantId, liveness};
-use manager_api::{ErrorEnvelope, Heartbeat, HeartbeatReply, OrderRequest, Servant, ServantList, ServantQuery};
+use manager_api::{ByWhom, ErrorEnvelope, Heartbeat, HeartbeatReply, OrderRequest, Servant, ServantList, ServantQuery};
 use store::{HeartbeatFacts, ServantRow};
 
 /// Jobs of one heartbeat that are kept.
@@ -39,11 +40,13 @@ pub(crate) async fn order(
     Path(id): Path<i64>,
     Json(request): Json<OrderRequest>,
 ) -> Result<Json<OrderRequest>, ApiError> {
-    if !app.store.order_servant(ServantId(id), request.order.as_str()).await? {
+    let whom = ByWhom { by: request.by.clone(), reason: request.reason.clone() };
+    let who = who_of(&whom)?;
+    if !app.store.order_servant(ServantId(id), request.order.as_str(), who).await? {
         return Err(ApiError::not_found(format!("there is no servant {id} that runs"))
             .hint("GET /api/v1/servants lists those that do"));
     }
-    tracing::info!(servant_id = id, order = request.order.as_str(), "servant ordered by an operator");
+    tracing::info!(servant_id = id, order = request.order.as_str(), by = who.by, "servant ordered by an operator");
     Ok(Json(request))
 }
 
@@ -92,6 +95,9 @@ pub(crate) fn servant_of(row: ServantRow, now: DateTime<Utc>) -> Servant {
         version: row.version,
         state: row.state,
         ordered: row.ordered,
+        ordered_by: row.ordered_by,
+        ordered_reason: row.ordered_reason,
+        ordered_at: row.ordered_at,
         concurrency: row.concurrency,
         running: row.running,
         started_at: row.started_at,

@@ -1,5 +1,5 @@
 //! Makes the coming days' partitions and drops those past retention; forgets unused states of limits, old minutes of
-//! quotas, connections' events as old, and groups.
+//! quotas, connections' events and operators' acts as old, and groups.
 
 use crate::Office;
 use chrono::Days;
@@ -20,6 +20,7 @@ pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result
     office.store.prune_limits(leadership).await?;
     let cutoff = office.store.now() - Days::new(u64::from(retention.days));
     office.store.forget_connection_events(leadership, cutoff).await?;
+    office.store.forget_operator_acts(leadership, cutoff).await?;
     let forgotten = office.store.drop_groups(leadership, cutoff, GROUPS_MAX).await?;
     Ok(i64::try_from(forgotten)? == GROUPS_MAX)
 }

@@ -1,6 +1,7 @@
 //! Gives back the jobs of servants that died or stalled: their leases ran out.
 
 use crate::Office;
+use domain::{Kind, RetryPolicy};
 use store::Leadership;
 
 /// Leases looked at in one go.
@@ -11,7 +12,11 @@ const LEASES_MAX: i64 = 500;
 /// # Errors
 /// The ledger's.
 pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result<bool> {
-    let rescued = office.store.rescue(leadership, LEASES_MAX).await?;
+    let retry = |kind: &str| {
+        let definition = Kind::new(kind).ok().and_then(|kind| office.catalogue.get(&kind));
+        definition.map_or_else(RetryPolicy::default, |definition| definition.retry)
+    };
+    let rescued = office.store.rescue(leadership, LEASES_MAX, retry).await?;
     for job in &rescued {
         tracing::warn!(
             JobId = job.id.0,

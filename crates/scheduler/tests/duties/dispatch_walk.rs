@@ -2,13 +2,14 @@
 //! the end: dispatches, claims, ends of every sort, lost leases, operators' retries, changes of leader and of limits.
 
 use crate::world::{Taker, World, kind};
-use domain::{AccountId, ConnectionId, ErrorClass, Failure, Kind, Limit, Scope};
+use domain::{AccountId, ConnectionId, ErrorClass, Failure, Kind, Limit, RetryPolicy, Scope};
 use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
 use scheduler::duties::dispatch;
 use std::collections::BTreeMap;
-use store::{AttemptKey, FailedAttempt, Fate, NewJob};
+use store::{AttemptKey, FailedAttempt, Fate, JobAct, NewJob, Who};
 
 const STEPS: usize = 150;
+const ADA: Who<'_> = Who { by: "ada", reason: "a test" };
 const CATALOGUE: &str = "
 [noop]
 label = \"Nothing\"
@@ -168,14 +169,14 @@ impl Walk {
             }
             16 => {
                 let failed = std::mem::take(&mut self.failed);
-                self.world.office.store.retry_jobs(&failed).await.unwrap();
+                self.world.office.store.act_on_jobs(&failed, JobAct::Retry, ADA).await.unwrap();
                 "an operator's retry"
             }
             17 => {
                 self.world.advance_secs(61);
                 self.lead().await;
                 let store = &self.world.office.store;
-                store.rescue(&self.world.lead, 100).await.unwrap();
+                store.rescue(&self.world.lead, 100, |_| RetryPolicy::default()).await.unwrap();
                 "rescue"
             }
             18 => {
@@ -190,7 +191,7 @@ impl Walk {
                 let scope = scopes[self.pick(scopes.len())].clone();
                 if self.one_in(3) {
                     self.limits.remove(&(scope.scope(), scope.key()));
-                    self.world.office.store.remove_limit(&scope).await.unwrap();
+                    self.world.office.store.remove_limit(&scope, ADA).await.unwrap();
                 } else {
                     self.set(scope).await;
                 }
@@ -283,7 +284,7 @@ impl Walk {
             self.world.office.store.succeed(&keys).await.unwrap();
             self.world.advance_secs(61);
             self.lead().await;
-            self.world.office.store.rescue(&self.world.lead, 100).await.unwrap();
+            self.world.office.store.rescue(&self.world.lead, 100, |_| RetryPolicy::default()).await.unwrap();
             if self.world.number("SELECT count(*) FROM jobs").await == 0 {
                 break;
             }

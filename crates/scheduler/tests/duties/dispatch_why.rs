@@ -6,6 +6,7 @@ use domain::{
     AccountId, BreakerSettings, BudgetCause, Cause, CircuitOpen, Forced, JobId, Limit, LimitCause, Scope, VendorBudget,
     What, why,
 };
+use scheduler::duties::declare_limits;
 use store::UsageReport;
 
 async fn world() -> World {
@@ -44,6 +45,42 @@ async fn a_limit_is_named_with_the_jobs_that_hold_it() {
     let key = account.to_string();
     let rate = limit("account", &key, What::PerMinute, 2, &[], Some(world.after_secs(30)));
     assert_eq!(cause(&world, more[3]).await, rate);
+}
+
+#[tokio::test]
+async fn a_vendors_limit_is_named_to_a_job_without_a_connection() {
+    let mut world = world().await;
+    let text = "[limits.vendor.acme]\nconcurrency = 2\n[noop]\nlabel = \"n\"\nrun_secs_max = 60\nconcurrency = 10\n\
+                vendor = \"acme\"\n";
+    let tables: toml::Table = text.parse().unwrap();
+    world.office.catalogue = domain::Catalogue::new(tables.try_into().unwrap()).unwrap();
+    declare_limits::perform(&world.office, &world.lead).await.unwrap();
+    let jobs = world.insert_many(4).await;
+    assert_eq!(world.queued().await, 2);
+    let limit = |held_by: &[JobId]| {
+        let (scope, key, subject) = ("vendor".to_owned(), "acme".to_owned(), "vendor acme".to_owned());
+        let (what, held_by) = (What::Concurrency, held_by.to_vec());
+        Cause::Limit(LimitCause { scope, key, subject, what, used: 2, maximum: 2, frees_at: None, held_by })
+    };
+    let said = cause(&world, jobs[2]).await;
+    assert_eq!(said, limit(&jobs[..2]));
+    assert!(
+        said.says().contains(&format!("concurrency at 2 of 2 (held by jobs {}, {})", jobs[0], jobs[1])),
+        "{}",
+        said.says()
+    );
+    world.finish_queued(1).await;
+    assert!(!matches!(cause(&world, jobs[2]).await, Cause::Limit(_)), "there is room again");
+    assert_eq!(world.queued().await, 2);
+    assert_eq!(cause(&world, jobs[3]).await, limit(&jobs[1..3]));
+
+    // A job that works on a connection of the vendor's is under the same limit, and holds room of it.
+    let connection = world.connection_of(AccountId::SYSTEM, "acme").await;
+    let connected = world.insert(&[on(connection, AccountId::SYSTEM)]).await[0];
+    assert_eq!(cause(&world, connected).await, limit(&jobs[1..3]));
+    let other = world.connection_of(AccountId::SYSTEM, "other").await;
+    let elsewhere = world.insert(&[on(other, AccountId::SYSTEM)]).await[0];
+    assert!(!matches!(cause(&world, elsewhere).await, Cause::Limit(_)), "its connection says whom it calls");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use store::{Inserted, NewGroup, NewJob};
 
 const FINISHING_JOBS: &str = "SELECT count(*) FROM jobs WHERE kind = 'notify'";
 
-async fn group(world: &World, jobs: usize) -> (GroupId, Vec<JobId>) {
+pub(crate) async fn group(world: &World, jobs: usize) -> (GroupId, Vec<JobId>) {
     let finishing = Finishing {
         kind: Kind::new("notify").unwrap(),
         payload: json!({}),

@@ -4,11 +4,13 @@
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
 
 mod breakers;
+mod deaths;
 mod dispatch;
 mod dispatch_walk;
 mod dispatch_why;
 mod groups;
 mod limits;
+mod release;
 mod sweeps;
 mod tick;
 mod to_the_queue;

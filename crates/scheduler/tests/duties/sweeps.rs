@@ -103,3 +103,21 @@ async fn days_past_retention_are_dropped_and_the_counters_follow() {
     }
     assert!(matches!(world.office.store.insert_jobs(&[keyed()]).await.unwrap()[..], [Inserted::New(_)]));
 }
+
+#[tokio::test]
+async fn a_job_that_kills_its_servants_is_given_up_as_its_kind_says() {
+    let mut world = World::new().await;
+    let text = "[noop]\nlabel = \"n\"\nrun_secs_max = 60\nconcurrency = 10\n[noop.retry]\nattempts_max = 10\n\
+                first_delay_ms = 1\ndelay_max_ms = 1\nlease_lost = { attempts_max = 2 }\n";
+    let tables: toml::Table = text.parse().unwrap();
+    world.office.catalogue = domain::Catalogue::new(tables.try_into().unwrap()).unwrap();
+    world.office.store.lead("boot-1", 1_000).await.unwrap();
+    let deadly = world.insert_many(1).await[0];
+    for state in [JobState::Ready, JobState::Failed] {
+        assert_eq!(world.claim(1, 6).await.len(), 1);
+        world.advance_secs(7);
+        rescue::perform(&world.office, &world.lead).await.unwrap();
+        assert_eq!(world.state(deadly).await, state);
+    }
+    world.assert_counted().await;
+}

@@ -7,8 +7,8 @@ use queue::{Backend, Sqs, SqsConfig, StaticCredentials};
 use scheduler::{Office, SchedulerConfig};
 use sqlx::PgPool;
 use std::{collections::BTreeMap, time::Duration};
-use store::{AttemptKey, ClaimedJob, Inserted, Leadership, Line, NewJob, NewServant, Tally, Terms};
-use testkit::TestDatabase;
+use store::{AttemptKey, ClaimedJob, Inserted, Leadership, Line, NewJob, NewServant, Store, Tally, Terms};
+use testkit::{Proxy, TestDatabase};
 use tokio::sync::Notify;
 
 /// One kind, with one schedule.
@@ -56,6 +56,13 @@ impl World {
     /// Another scheduler on the same ledger and queue.
     pub(crate) async fn another_office(&self) -> Office {
         office(&self.database, &self.clock, self.sqs.clone()).await
+    }
+
+    /// Another scheduler whose requests to the ledger pass over a wire that a test can cut.
+    pub(crate) async fn office_on_a_wire(&self) -> (Proxy, Office) {
+        let (wire, url) = self.database.wire().await.unwrap();
+        let store = Store::connect(&url, 2, Clock::Manual(self.clock.clone())).await.unwrap();
+        (wire, office_on(store, self.sqs.clone()))
     }
 
     /// The lead runs out and another scheduler takes it; answers with what the old one had.
@@ -166,12 +173,16 @@ impl Taker {
 }
 
 async fn office(database: &TestDatabase, clock: &ManualClock, sqs: Sqs) -> Office {
+    office_on(database.store_with(Clock::Manual(clock.clone())).await, sqs)
+}
+
+fn office_on(store: Store, sqs: Sqs) -> Office {
     let mut config: toml::Table = include_str!("../../../../config/scheduler.toml").parse().unwrap();
     config.remove("process");
     let config: SchedulerConfig = config.try_into().unwrap();
     let catalogue: toml::Table = CATALOGUE.parse().unwrap();
     Office {
-        store: database.store_with(Clock::Manual(clock.clone())).await,
+        store,
         queue: Backend::Sqs(sqs),
         catalogue: Catalogue::new(catalogue.try_into().unwrap()).unwrap(),
         config,

@@ -3,7 +3,7 @@
 
 use super::in_flight::Permit;
 use crate::{Store, StoreError, Tx};
-use domain::{AccountId, ConnectionId, Flow, JobId, Kind, Place, Taken, Visit};
+use domain::{AccountId, ConnectionId, Flow, JobId, Kind, Place, Release, Taken, Visit};
 
 /// A flow with ready jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct WaitingFlow {
     pub is_held: bool,
     /// A limit is set that covers it.
     pub is_limited: bool,
+    /// When its connection was let go last, after it had been held back.
+    pub release: Option<Release>,
 }
 
 impl WaitingFlow {
@@ -92,9 +94,23 @@ impl Store {
                    OR ring.connection = ANY ((SELECT connections FROM pause)::bigint[])
                    OR coalesce(connections.state <> 'active', false) AS "is_held!",
                    (SELECT of_kind FROM cover) OR (ring.account_id <> 0 AND (SELECT of_customers FROM cover))
-                   OR EXISTS (SELECT FROM limits WHERE scope = 'account' AND key = ring.account_id::text) AS "is_limited!"
+                   OR EXISTS (SELECT FROM limits WHERE scope = 'account' AND key = ring.account_id::text) AS "is_limited!",
+                   released.own_at AS "own_released_at?", released.shared_at AS "released_at?"
             FROM ring LEFT JOIN accounts ON accounts.id = ring.account_id
-            LEFT JOIN connections ON connections.id = ring.connection AND ring.connection <> 0"#,
+            LEFT JOIN connections ON connections.id = ring.connection AND ring.connection <> 0
+            LEFT JOIN LATERAL (
+                SELECT greatest(
+                    CASE WHEN connections.state_since > connections.created_at THEN connections.state_since END,
+                    (SELECT at FROM operator_acts WHERE subject = 'pause' AND key = 'connection ' || ring.connection
+                        AND what = 'resumed' ORDER BY id DESC LIMIT 1)) AS own_at,
+                greatest(
+                    (SELECT at FROM operator_acts WHERE subject = 'pause' AND key = 'account ' || ring.account_id
+                        AND what = 'resumed' ORDER BY id DESC LIMIT 1),
+                    (SELECT at FROM operator_acts WHERE subject = 'pause' AND key = 'kind ' || $1
+                        AND what = 'resumed' ORDER BY id DESC LIMIT 1),
+                    (SELECT at FROM operator_acts WHERE subject = 'pause' AND key = 'everything'
+                        AND what = 'resumed' ORDER BY id DESC LIMIT 1)) AS shared_at
+            ) AS released ON connections.id IS NOT NULL"#,
             kind.as_str(),
             last.map_or(-1, |flow| flow.account.0),
             last.map_or(0, Flow::connection_key),
@@ -112,6 +128,7 @@ impl Store {
                 service: row.service,
                 is_held: row.is_held,
                 is_limited: row.is_limited,
+                release: Release::latest(row.own_released_at, row.released_at),
             })
             .collect())
     }

@@ -8,8 +8,8 @@ use super::{
 use crate::{BreakerRow, Concerned, Store, StoreError, Tx};
 use chrono::{DateTime, Utc};
 use domain::{
-    BreakerSettings, Candidate, Catalogue, Flow, InFlight, JobId, Kind, KindDefinition, Limits, Place, Room, Rooms,
-    RoomsFacts, Taken, Visit,
+    BreakerSettings, Candidate, Catalogue, ConnectionId, Flow, InFlight, JobId, Kind, KindDefinition, Limits, Place,
+    Room, Rooms, RoomsFacts, Taken, Visit,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -38,7 +38,9 @@ pub(super) struct Gate<'a> {
     breakers: BTreeMap<String, Service>,
     /// Vendor and service of each flow.
     flows: HashMap<Flow, (Option<String>, Option<String>)>,
-    reserved: BTreeMap<domain::ConnectionId, u64>,
+    /// Jobs that may be in flight of connections that were let go a moment ago, and how many of those are.
+    released: HashMap<ConnectionId, (u32, u64)>,
+    reserved: BTreeMap<ConnectionId, u64>,
     has_urgent: bool,
     has_refused: bool,
 }
@@ -105,6 +107,7 @@ impl<'a> Gate<'a> {
             facts,
             rows,
             breakers: BTreeMap::new(),
+            released: flows.clone().filter_map(|flow| released(flow, terms.breaker, store)).collect(),
             flows: flows.map(of_flow).collect(),
             reserved: BTreeMap::new(),
             has_urgent: outset.has_urgent,
@@ -123,6 +126,7 @@ impl<'a> Gate<'a> {
         let mut of_services: BTreeMap<String, u32> = BTreeMap::new();
         let mut facts = self.facts.clone();
         self.reserved.clear();
+        self.released.values_mut().for_each(|(_, in_flight)| *in_flight = 0);
         for counted in tally.rows() {
             let Ok(kind) = Kind::new(counted.kind) else { continue };
             let its = self.terms.catalogue.get(&kind);
@@ -133,6 +137,7 @@ impl<'a> Gate<'a> {
                 *of_services.entry(service).or_default() += u32::try_from(jobs).unwrap_or(u32::MAX);
             }
             if let Some(connection) = counted.flow.connection {
+                self.released.entry(connection).and_modify(|(_, in_flight)| *in_flight += jobs);
                 *self.reserved.entry(connection).or_default() += calls;
             }
             let Flow { account, connection } = counted.flow;
@@ -168,7 +173,9 @@ impl<'a> Gate<'a> {
         let (vendor, service) = self.flows.get(&flow).cloned().unwrap_or_default();
         let of_service = service.and_then(|name| self.breakers.get(&name)?.room).map_or(u64::MAX, u64::from);
         let candidate = candidate(self.kind, self.definition, flow, vendor.as_deref(), priority);
-        i64::try_from(self.rooms.places(&candidate).min(of_service)).unwrap_or(i64::MAX)
+        let released = flow.connection.and_then(|id| self.released.get(&id)).filter(|_| priority != domain::URGENT);
+        let of_release = released.map_or(u64::MAX, |(room, in_flight)| u64::from(*room).saturating_sub(*in_flight));
+        i64::try_from(self.rooms.places(&candidate).min(of_service).min(of_release)).unwrap_or(i64::MAX)
     }
 
     /// Cuts the visits down to what has room for all of them together, `limit` jobs at the most; nothing is taken yet.
@@ -176,7 +183,7 @@ impl<'a> Gate<'a> {
     pub(super) fn grant(&mut self, visits: &mut Vec<Visit>, limit: i64) -> bool {
         let rooms = self.rooms.clone();
         let services: Vec<_> = self.breakers.iter().map(|(name, service)| (name.clone(), service.room)).collect();
-        let reserved = self.reserved.clone();
+        let (reserved, released) = (self.reserved.clone(), self.released.clone());
         let (mut left, mut is_cut) = (limit, false);
         for visit in &mut *visits {
             let wanted = visit.quantum.min(left);
@@ -187,7 +194,7 @@ impl<'a> Gate<'a> {
             left -= visit.quantum;
         }
         visits.retain(|visit| visit.quantum > 0);
-        (self.rooms, self.reserved) = (rooms, reserved);
+        (self.rooms, self.reserved, self.released) = (rooms, reserved, released);
         for (name, room) in services {
             if let Some(service) = self.breakers.get_mut(&name) {
                 (service.room, service.has_taken) = (room, false);
@@ -202,9 +209,16 @@ impl<'a> Gate<'a> {
         let (vendor, service) = self.flows.get(&flow).cloned().unwrap_or_default();
         let mut service = service.and_then(|name| self.breakers.get_mut(&name));
         let candidate = candidate(self.kind, self.definition, flow, vendor.as_deref(), job.priority);
-        if service.as_ref().is_some_and(|service| service.room == Some(0)) || self.rooms.admit(&candidate).is_err() {
+        let mut released = flow.connection.and_then(|id| self.released.get_mut(&id));
+        let is_held = |(room, in_flight): &(u32, u64)| u64::from(*room) <= *in_flight;
+        let must_wait = job.priority != domain::URGENT && released.as_deref().is_some_and(is_held)
+            || service.as_ref().is_some_and(|service| service.room == Some(0));
+        if must_wait || self.rooms.admit(&candidate).is_err() {
             self.has_refused = true;
             return false;
+        }
+        if let Some((_, in_flight)) = &mut released {
+            *in_flight += 1;
         }
         if let Some(service) = &mut service {
             service.room = service.room.map(|room| room - 1);
@@ -249,6 +263,13 @@ impl Service {
         };
         Self { row, room, has_taken: false }
     }
+}
+
+/// What may be in flight of a flow's connection, where it was let go a moment ago.
+fn released(flow: &WaitingFlow, settings: &BreakerSettings, store: &Store) -> Option<(ConnectionId, (u32, u64))> {
+    let connection = flow.flow.connection?;
+    let room = flow.release?.room(connection, settings.release_secs, store.now())?;
+    Some((connection, (room.jobs, 0)))
 }
 
 /// Jobs with a connection always are: its vendor may speak of a quota, its service may break.

@@ -30,15 +30,16 @@ pub(super) async fn expired_leases(
     .await?)
 }
 
-/// The running jobs of leases, locked, each with what becomes of it.
+/// The running jobs of leases, locked, each with what becomes of it by `retry` of its kind.
 pub(super) async fn lock_jobs_of(
     conn: &mut sqlx::PgConnection,
     leases: &[i64],
+    retry: impl Fn(&str) -> RetryPolicy,
 ) -> Result<Vec<(FailedAttempt, Rescued)>, StoreError> {
     let rows = sqlx::query!(
         r#"-- lock_jobs_of
         SELECT jobs.id, jobs.attempt_token AS "attempt_token!", jobs.attempt, jobs.attempts_max, jobs.servant_id,
-               jobs.account_id, jobs.request_id
+               jobs.account_id, jobs.request_id, jobs.kind
         FROM leases CROSS JOIN LATERAL unnest(leases.job_ids) AS member (id)
         JOIN jobs ON jobs.id = member.id AND jobs.lease_id = leases.id AND jobs.state = 3
         WHERE leases.id = ANY($1)
@@ -57,7 +58,7 @@ pub(super) async fn lock_jobs_of(
                 chain: format!("servant {servant} did not renew its lease: it died, stalled or lost the database"),
                 until: None,
             };
-            let verdict = RetryPolicy::default().verdict(
+            let verdict = retry(&row.kind).verdict(
                 &failure,
                 attempt_number(row.attempt),
                 attempt_number(row.attempts_max),

@@ -1,4 +1,5 @@
-//! Where a job changes state: every statement that does, but for the claims, which are in `claim`.
+//! Where a job changes state: every statement that does, but for the claims, which are in `claim`, and what operators do by
+//! hand, which is in `by_hand`.
 //! The legal changes are data in `domain::state`; a test runs every state against every event here and compares.
 //! Each change names the states that it leaves, and what an attempt writes is fenced by its token: a row that
 //! moved on meanwhile is simply not in the answer, which callers read as [`Outcome::Stale`].
@@ -8,12 +9,9 @@ use super::{
     fate::{FailedAttempt, Fate, Rescued, Settled},
     lost::{drop_empty_leases, expired_leases, lock_jobs_of},
 };
-use crate::{
-    Leadership, Store, StoreError, Tx,
-    groups::{await_again, lock_groups_of},
-};
+use crate::{Leadership, Store, StoreError, Tx};
 use chrono::{DateTime, Utc};
-use domain::{ConnectionId, JobId, Kind};
+use domain::{ConnectionId, JobId, Kind, RetryPolicy};
 use std::collections::HashSet;
 use uuid::Uuid;
 
@@ -197,19 +195,24 @@ impl Store {
     }
 
     /// [`JobEvent::Rescue`](domain::JobEvent::Rescue): the jobs of leases that ran out are ready again, or failed
-    /// when that was their last attempt. A row that a (stopped) servant's open transaction holds is left for the next
+    /// when that was their last attempt, also by `retry` of their kind. A row that a (stopped) servant's open transaction holds is left for the next
     /// round, and so is its lease: PostgreSQL ends that transaction within seconds.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn rescue(&self, leadership: &Leadership, leases_max: i64) -> Result<Vec<Rescued>, StoreError> {
+    pub async fn rescue(
+        &self,
+        leadership: &Leadership,
+        leases_max: i64,
+        retry: impl Fn(&str) -> RetryPolicy,
+    ) -> Result<Vec<Rescued>, StoreError> {
         let now = self.clock.now();
         let mut tx = self.pool.begin().await?;
         let leases = expired_leases(&mut tx, leadership, now, leases_max).await?;
         if leases.is_empty() {
             return Ok(Vec::new());
         }
-        let held = lock_jobs_of(&mut tx, &leases).await?;
+        let held = lock_jobs_of(&mut tx, &leases, retry).await?;
         let (attempts, rescued): (Vec<_>, Vec<_>) = held.into_iter().unzip();
         settle(&mut tx, &attempts, now).await?;
         drop_empty_leases(&mut tx, &leases).await?;
@@ -217,70 +220,14 @@ impl Store {
         Ok(rescued)
     }
 
-    /// [`JobEvent::Cancel`](domain::JobEvent::Cancel) by an operator: pending jobs end at once, running ones are
-    /// asked to stop (their servant ends them). Answers with the jobs that it applied to.
+    /// [`JobEvent::Cancel`](domain::JobEvent::Cancel) by a schedule: pending jobs end at once, running ones are asked to
+    /// stop (their servant ends them). Answers with the jobs that it applied to.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn cancel_jobs(&self, jobs: &[JobId]) -> Result<Vec<JobId>, StoreError> {
         let mut conn = self.pool.acquire().await?;
         cancel(&mut conn, jobs, self.clock.now()).await
-    }
-
-    /// [`JobEvent::Retry`](domain::JobEvent::Retry) by an operator: failed and cancelled jobs are ready again, with
-    /// all their attempts and what they had saved. One whose unique key is taken again, by an unfinished job or by a
-    /// newer one of `jobs`, stays where it is; so does a member of a cancelled group. A group that failed waits again
-    /// for the member.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn retry_jobs(&self, jobs: &[JobId]) -> Result<Vec<JobId>, StoreError> {
-        let ids: Vec<i64> = jobs.iter().map(|id| id.0).collect();
-        let now = self.clock.now();
-        let mut tx = self.pool.begin().await?;
-        let closed = lock_groups_of(&mut tx, &ids).await?;
-        let retried = sqlx::query!(
-            r#"-- retry_jobs
-            WITH found AS (
-                SELECT id, finished_at FROM finished_jobs WHERE id = ANY($1) AND state IN (5, 6)
-                  AND (group_id IS NULL OR group_id <> ALL($3))
-                  AND NOT EXISTS (SELECT FROM jobs WHERE jobs.kind = finished_jobs.kind
-                                  AND jobs.unique_key = finished_jobs.unique_key)
-                  AND NOT EXISTS (SELECT FROM finished_jobs newer
-                                  WHERE newer.id = ANY($1) AND newer.state IN (5, 6) AND newer.id > finished_jobs.id
-                                    AND newer.kind = finished_jobs.kind AND newer.unique_key = finished_jobs.unique_key)
-                ORDER BY id FOR UPDATE
-            ), taken AS (
-                DELETE FROM finished_jobs f USING found
-                WHERE f.id = found.id AND f.finished_at = found.finished_at
-                RETURNING f.*
-            ), again AS (
-                INSERT INTO jobs (id, account_id, due_at, created_at, ready_at, state, priority, attempts_max, kind,
-                    request_id, payload, connection_id, unique_key, deadline_at, traceparent, checkpoint, progress, group_id)
-                SELECT id, account_id, $2, created_at, $2, 1, priority, attempts_max, kind,
-                    request_id, payload, connection_id, unique_key, NULL, traceparent, checkpoint, progress, group_id
-                FROM taken
-            ), counted AS (
-                INSERT INTO job_count_deltas (kind, state, delta, group_id, done, total)
-                SELECT kind, state, -count(*), group_id,
-                    -sum(progress_done(progress)) FILTER (WHERE group_id IS NOT NULL),
-                    -sum(progress_total(progress)) FILTER (WHERE group_id IS NOT NULL)
-                FROM taken GROUP BY kind, state, group_id
-                UNION ALL SELECT kind, 1, count(*), group_id, NULL, NULL FROM taken GROUP BY kind, group_id
-            )
-            SELECT id AS "id!", group_id FROM taken"#,
-            &ids,
-            now,
-            &closed,
-        )
-        .fetch_all(&mut *tx)
-        .await?;
-        let groups: Vec<i64> = retried.iter().filter_map(|row| row.group_id).collect();
-        if !groups.is_empty() {
-            await_again(&mut tx, &groups, now).await?;
-        }
-        tx.commit().await?;
-        Ok(retried.into_iter().map(|row| JobId(row.id)).collect())
     }
 }
 

@@ -69,6 +69,9 @@ impl Store {
                 facts.share_pct = self.share_pct(job).await?;
             }
             facts.no_room = self.no_room(job).await?;
+            if let Some(connection) = &mut facts.connection {
+                connection.releasing = self.releasing(job).await?;
+            }
         }
         facts.queued_of_kind = self.in_hand_of(&job.kind).await?.queued;
         Ok(facts)

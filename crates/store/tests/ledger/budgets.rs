@@ -1,6 +1,6 @@
 //! Quotas as rows: the latest word stands, minutes are kept, and a connection may have a share of its own.
 
-use crate::world::World;
+use crate::world::{ADA, World};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{AccountId, BudgetSettings, ConnectionId, VendorBudget};
 use serde_json::json;
@@ -82,8 +82,8 @@ async fn a_connection_may_have_a_share_of_its_own() {
     world.store.report_usage(&[report(one, 5, world.after_secs(90))]).await.unwrap();
     let ceilings = world.store.budget_minutes(one, None, 10).await.unwrap();
     assert_eq!(ceilings.iter().map(|minute| minute.ceiling).collect::<Vec<_>>(), [15_000, 11_250]);
-    assert!(world.store.remove_budget_settings(one).await.unwrap());
-    assert!(!world.store.remove_budget_settings(one).await.unwrap());
-    assert!(!world.store.remove_budget_settings(ConnectionId(0)).await.unwrap(), "the common one stays");
+    assert!(world.store.remove_budget_settings(one, ADA).await.unwrap());
+    assert!(!world.store.remove_budget_settings(one, ADA).await.unwrap());
+    assert!(!world.store.remove_budget_settings(ConnectionId(0), ADA).await.unwrap(), "the common one stays");
     assert_eq!(world.store.find_budget(one).await.unwrap().unwrap().settings, declared);
 }

@@ -1,6 +1,6 @@
 //! Who may join a group, how far it is, how it is paused and listed. How it ends is in `groups_end`.
 
-use crate::world::{World, kind};
+use crate::world::{ADA, World, kind};
 use domain::{AccountId, GroupId, GroupState, JobState, PauseTarget};
 use serde_json::json;
 use std::time::Duration;
@@ -104,7 +104,7 @@ async fn progress_is_the_sum_of_the_members() {
     let bound = 1_000_000_000_000;
     let seen = world.store.group_progress(&row).await.unwrap();
     assert_eq!((seen.done, seen.total), (12 + bound, 19 + bound), "whatever a job says, sums do not overflow");
-    world.store.retry_jobs(&[keys[3].id]).await.unwrap();
+    world.retry_jobs(&[keys[3].id]).await.unwrap();
     world.assert_counted("a retry").await;
 }
 
@@ -149,7 +149,7 @@ async fn a_paused_groups_members_wait_and_others_do_not() {
     let cause = domain::why(&world.store.why_facts(&waits).await.unwrap());
     assert!(cause.says().starts_with(&format!("group {group} is paused by ada")), "{}", cause.says());
 
-    world.store.resume(&target).await.unwrap();
+    world.store.resume(&target, ADA).await.unwrap();
     assert_eq!(testkit::dispatch(&world.store, &world.lead, &kind("noop"), 10).await.unwrap(), 2);
     world.store.pause(&target, "ada", "again").await.unwrap();
     let delivered: Vec<_> = members.iter().map(|id| store::Delivered { id: *id, sent_at: world.clock.now() }).collect();

@@ -147,7 +147,7 @@ async fn a_group_that_failed_waits_again_when_a_member_is_retried() {
     assert_eq!((ended[0].state, ended[0].finishing_job.is_none()), (GroupState::Failed, true));
     assert_eq!(finishing_jobs(&world).await, 0);
     // Both fail and are retried: then the finishing job runs after all, once.
-    assert_eq!(world.store.retry_jobs(&members).await.unwrap(), [key.id]);
+    assert_eq!(world.retry_jobs(&members).await.unwrap(), [key.id]);
     assert_eq!(world.group_row(group).await.state, GroupState::Sealed);
     assert!(end(&world).await.is_empty());
     run(&world, 1).await;
@@ -163,7 +163,7 @@ async fn a_group_that_finished_stays_so_whatever_is_retried() {
     let key = world.claim(&kind("noop"), 1).await[0].key;
     assert!(world.settle(key, Fate::Fail(failure())).await);
     assert_eq!(end(&world).await[0].state, GroupState::Finished);
-    world.store.retry_jobs(&members).await.unwrap();
+    world.retry_jobs(&members).await.unwrap();
     run(&world, 1).await;
     assert!(end(&world).await.is_empty());
     let row = world.group_row(group).await;
@@ -211,7 +211,7 @@ async fn cancelling_a_group_ends_its_members_batch_by_batch() {
     assert_eq!((ended[0].state, ended[0].finishing_job.is_none()), (GroupState::Cancelled, true));
     let row = world.group_row(group).await;
     assert_eq!((row.cancelled_by.as_deref(), row.cancel_reason.as_deref()), (Some("ada"), Some("wrong year")));
-    assert!(world.store.retry_jobs(&members).await.unwrap().is_empty(), "its members stay where they are");
+    assert!(world.retry_jobs(&members).await.unwrap().is_empty(), "its members stay where they are");
     assert_eq!(world.group_row(other).await.counts.of(JobState::Ready), 2, "others' members are left alone");
     assert_eq!(finishing_jobs(&world).await, 0);
     world.assert_counted("a cancelled group").await;
@@ -248,7 +248,7 @@ async fn members_that_are_pruned_count_on_and_old_groups_are_forgotten() {
     assert_eq!(forget(&world).await, 1);
     assert!(world.store.find_group(group).await.unwrap().is_none());
     world.assert_counted("forgetting").await;
-    assert!(world.store.retry_jobs(&[JobId(1)]).await.unwrap().is_empty());
+    assert!(world.retry_jobs(&[JobId(1)]).await.unwrap().is_empty());
 }
 
 /// Twenty thousand groups that go on, and one of them cancelled, are not the leader's to read.

@@ -42,7 +42,7 @@ async fn a_key_is_taken_while_its_job_is_unfinished() {
     assert!(matches!(again[1], Inserted::New(_)));
     world.store.cancel_jobs(&[first]).await.unwrap();
     assert!(matches!(world.store.insert_jobs(&[keyed("k", None)]).await.unwrap()[..], [Inserted::New(_)]));
-    assert_eq!(world.store.retry_jobs(&[first]).await.unwrap(), [], "its key is taken again");
+    assert_eq!(world.retry_jobs(&[first]).await.unwrap(), [], "its key is taken again");
     assert_eq!(world.state(first).await, JobState::Cancelled);
     world.assert_counted("keys").await;
 }
@@ -68,7 +68,7 @@ async fn of_two_failures_with_one_key_one_is_retried() {
         let key = world.claim(&kind("noop"), 1).await[0].key;
         assert!(world.settle(key, Fate::Fail(failure())).await);
     }
-    assert_eq!(world.store.retry_jobs(&ids).await.unwrap(), [ids[1]], "the newer one");
+    assert_eq!(world.retry_jobs(&ids).await.unwrap(), [ids[1]], "the newer one");
     assert_eq!(world.state(ids[0]).await, JobState::Failed);
     world.assert_counted("a retry").await;
 }

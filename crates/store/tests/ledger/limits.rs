@@ -1,6 +1,6 @@
 //! Limits as rows: who declares and who overrides, what a dispatch reads of them and what it remembers.
 
-use crate::world::{World, kind};
+use crate::world::{ADA, World, kind};
 use chrono::TimeDelta;
 use domain::{
     AccountId, Bucket, BudgetSettings, Candidate, ConnectionId, DayUse, Gauge, Limit, LimitState, Pace, Per, Rooms,
@@ -53,9 +53,9 @@ async fn a_deployment_takes_away_what_it_declared_and_nothing_else() {
 async fn an_operators_limit_counts_until_it_is_removed() {
     let world = World::new().await;
     let scope = Scope::Kind(kind("noop"));
-    assert_eq!(world.store.remove_limit(&scope).await.unwrap(), LimitRemoved::Missing);
+    assert_eq!(world.store.remove_limit(&scope, ADA).await.unwrap(), LimitRemoved::Missing);
     declare(&world, "blue", &[(scope.clone(), concurrency(5))]).await;
-    assert_eq!(world.store.remove_limit(&scope).await.unwrap(), LimitRemoved::Declared);
+    assert_eq!(world.store.remove_limit(&scope, ADA).await.unwrap(), LimitRemoved::Declared);
     let limit =
         Limit { per_minute: Some(60), burst: Some(2), per_day: Some(9), reserve_pct: Some(10), ..concurrency(1) };
     let set = world.store.set_limit(&scope, &limit, "ada", "the vendor is slow").await.unwrap();
@@ -69,7 +69,7 @@ async fn an_operators_limit_counts_until_it_is_removed() {
     assert_eq!(rows[1], set);
     let facts = facts(&world, &Concerned::default()).await;
     assert_eq!(facts.limits.of_kind(&kind("noop")).unwrap().1, limit);
-    assert_eq!(world.store.remove_limit(&scope).await.unwrap(), LimitRemoved::Done);
+    assert_eq!(world.store.remove_limit(&scope, ADA).await.unwrap(), LimitRemoved::Done);
     assert_eq!(in_force(&world).await, of(&[("kind noop", 8)]));
 }
 

@@ -5,6 +5,7 @@
 
 mod anomalies;
 mod budgets;
+mod by_hand;
 mod claims;
 mod connections;
 mod declared;

@@ -1,7 +1,7 @@
 //! Pauses: what each scope holds back from the dispatch and from both claims, that the rest goes on, and that what was
 //! held is taken up again.
 
-use crate::world::{LEASE_SECS, World, kind};
+use crate::world::{ADA, LEASE_SECS, World, kind};
 use domain::{AccountId, ConnectionId, JobId, JobState, PauseTarget};
 use std::collections::BTreeSet;
 use store::{Delivered, NewJob};
@@ -57,8 +57,8 @@ async fn each_scope_holds_back_what_it_names_and_nothing_else() {
         world.store.pause(&target, "ada", "a test").await.unwrap();
         let free = if holds_both { BTreeSet::new() } else { BTreeSet::from([other]) };
         assert_eq!(claim_ready(&world, &name).await, free, "{target}");
-        assert!(world.store.resume(&target).await.unwrap());
-        assert!(!world.store.resume(&target).await.unwrap(), "there is no pause any more");
+        assert!(world.store.resume(&target, ADA).await.unwrap());
+        assert!(!world.store.resume(&target, ADA).await.unwrap(), "there is no pause any more");
         let rest: BTreeSet<_> = BTreeSet::from([named, other]).difference(&free).copied().collect();
         assert_eq!(claim_ready(&world, &name).await, rest, "after {target}");
 
@@ -70,7 +70,7 @@ async fn each_scope_holds_back_what_it_names_and_nothing_else() {
         let dispatched = testkit::dispatch(&world.store, &world.lead, &kind(&name), 10).await.unwrap();
         assert_eq!(dispatched, u64::from(!holds_both), "{target}");
         assert_eq!(world.state(named).await, JobState::Ready, "{target}");
-        world.store.resume(&target).await.unwrap();
+        world.store.resume(&target, ADA).await.unwrap();
         assert_eq!(testkit::dispatch(&world.store, &world.lead, &kind(&name), 10).await.unwrap(), 2 - dispatched);
 
         world.store.pause(&target, "ada", "again").await.unwrap();
@@ -79,7 +79,7 @@ async fn each_scope_holds_back_what_it_names_and_nothing_else() {
         assert_eq!(world.state(named).await, JobState::Ready, "it waits for the dispatcher, not on the queue");
         world.assert_counted(&format!("a delivery while {target} is paused")).await;
         assert_eq!(world.store.in_hand_of(&kind(&name)).await.unwrap().queued, 0, "its place in the window is free");
-        world.store.resume(&target).await.unwrap();
+        world.store.resume(&target, ADA).await.unwrap();
         let held: BTreeSet<_> = BTreeSet::from([named, other]).difference(&free).copied().collect();
         let again = testkit::dispatch(&world.store, &world.lead, &kind(&name), 10).await.unwrap();
         assert_eq!(usize::try_from(again).unwrap(), held.len(), "at once, not by the sweep");
@@ -102,7 +102,7 @@ async fn what_runs_goes_on_and_a_stale_dispatch_sends_nothing_twice() {
     world.clock.advance(chrono::TimeDelta::seconds(60));
     assert_eq!(world.store.send_again(&world.lead, &kind, 10, 10).await.unwrap(), 0);
     assert_eq!(world.count("SELECT count(*) FROM dispatches").await, 0);
-    world.store.resume(&PauseTarget::Everything).await.unwrap();
+    world.store.resume(&PauseTarget::Everything, ADA).await.unwrap();
     assert_eq!(testkit::dispatch(&world.store, &world.lead, &kind, 10).await.unwrap(), 1);
     assert_eq!(claim_delivered(&world, "noop", &[queued]).await, BTreeSet::from([queued]));
     world.assert_counted("a pause").await;
@@ -161,7 +161,7 @@ async fn the_end_of_a_pause_wakes_those_that_it_held_back() {
         PauseTarget::Connection(ConnectionId(70)),
     ] {
         world.store.pause(&target, "ada", "a test").await.unwrap();
-        assert!(world.store.resume(&target).await.unwrap());
+        assert!(world.store.resume(&target, ADA).await.unwrap());
         let heard = tokio::time::timeout(std::time::Duration::from_secs(10), wake_ups.next()).await;
         assert!(heard.expect("a wake-up").unwrap().ready.contains("noop"), "{target}");
     }

@@ -1,6 +1,6 @@
 //! Schedules' rows: firing by compare-and-swap, back-fills, edits, pauses, declarations for every account.
 
-use crate::world::{World, kind};
+use crate::world::{ADA, World, kind};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{AccountId, CatchUp, Overlap, Policy, Schedule, ScheduleId};
 use serde_json::json;
@@ -100,8 +100,8 @@ async fn a_leader_of_the_past_and_a_paused_schedule_fire_nothing() {
     world.store.pause_schedule(waits, "ada", "maintenance").await.unwrap().unwrap();
     assert_eq!(world.store.fire_schedules(&new_lead, std::slice::from_ref(&fire)).await.unwrap(), Fired::default());
     assert_eq!(world.store.release_buffered(&new_lead, 10).await.unwrap(), Fired::default());
-    world.store.resume_schedule(id).await.unwrap().unwrap();
-    world.store.resume_schedule(waits).await.unwrap().unwrap();
+    world.store.resume_schedule(id, ADA).await.unwrap().unwrap();
+    world.store.resume_schedule(waits, ADA).await.unwrap().unwrap();
     assert_eq!(world.store.fire_schedules(&new_lead, &[fire]).await.unwrap().jobs.len(), 1);
     assert_eq!(world.store.release_buffered(&new_lead, 10).await.unwrap().jobs.len(), 1);
     world.assert_counted("two leaders").await;
@@ -138,13 +138,13 @@ async fn pausing_says_who_and_why_and_resuming_makes_nothing_good() {
     }
     world.advance_secs(330);
     assert_eq!(world.tick().await.jobs, []);
-    let resumed = world.store.resume_schedule(id).await.unwrap().unwrap();
+    let resumed = world.store.resume_schedule(id, ADA).await.unwrap().unwrap();
     assert_eq!((resumed.paused_by, resumed.next_due_at), (None, Some(world.after_secs(30))), "the grid stays");
-    assert_eq!(world.store.resume_schedule(id).await.unwrap().unwrap().next_due_at, Some(world.after_secs(30)));
-    world.store.resume_schedule(once).await.unwrap().unwrap();
+    assert_eq!(world.store.resume_schedule(id, ADA).await.unwrap().unwrap().next_due_at, Some(world.after_secs(30)));
+    world.store.resume_schedule(once, ADA).await.unwrap().unwrap();
     assert_eq!(world.tick().await.jobs.len(), 1, "the one-off alone");
     assert_eq!(world.store.pause_schedule(ScheduleId(999), "ada", "x").await.unwrap(), None);
-    assert_eq!(world.store.resume_schedule(ScheduleId(999)).await.unwrap(), None);
+    assert_eq!(world.store.resume_schedule(ScheduleId(999), ADA).await.unwrap(), None);
 }
 
 #[tokio::test]

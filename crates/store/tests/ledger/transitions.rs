@@ -1,8 +1,8 @@
 //! Every state against every event: what the statements do is what the table says, and the counters follow.
 
-use crate::world::{LEASE_SECS, World, failure, kind, nobodys, revoked};
+use crate::world::{ADA, LEASE_SECS, World, failure, kind, nobodys, revoked};
 use chrono::TimeDelta;
-use domain::{JobEvent, JobId, JobState, Kind, PauseTarget, next};
+use domain::{JobEvent, JobId, JobState, Kind, PauseTarget, RetryPolicy, next};
 use store::{AttemptKey, Delivered, Fate, Outcome};
 
 /// Seconds after which a queued job is sent again.
@@ -28,7 +28,7 @@ async fn apply(world: &World, event: JobEvent, kind: &Kind, id: JobId, key: Atte
             let delivered = [Delivered { id, sent_at: clock.now() }];
             let until = world.after_secs(LEASE_SECS);
             assert!(store.claim_delivered(world.servant, kind, &delivered, until).await.unwrap().is_empty());
-            assert!(store.resume(&target).await.unwrap());
+            assert!(store.resume(&target, ADA).await.unwrap());
             // It says nothing of what it held: the row does.
             world.state(id).await != was
         }
@@ -52,7 +52,7 @@ async fn apply(world: &World, event: JobEvent, kind: &Kind, id: JobId, key: Atte
         }
         JobEvent::Rescue | JobEvent::RescueFailed => {
             clock.advance(TimeDelta::seconds(LEASE_SECS + 1));
-            let rescued = store.rescue(lead, 1000).await.unwrap();
+            let rescued = store.rescue(lead, 1000, |_| RetryPolicy::default()).await.unwrap();
             let failed = event == JobEvent::RescueFailed;
             rescued.iter().any(|r| r.id == id && r.failed == failed)
         }
@@ -64,7 +64,7 @@ async fn apply(world: &World, event: JobEvent, kind: &Kind, id: JobId, key: Atte
             }
             found
         }
-        JobEvent::Retry => store.retry_jobs(&[id]).await.unwrap() == [id],
+        JobEvent::Retry => world.retry_jobs(&[id]).await.unwrap() == [id],
     }
 }
 
@@ -137,7 +137,7 @@ async fn an_operator_retries_what_failed_with_all_its_attempts() {
     let kind = kind("noop");
     let (id, _) = world.job_in(JobState::Failed, &kind, 2).await;
     let (done, _) = world.job_in(JobState::Succeeded, &kind, 2).await;
-    assert_eq!(world.store.retry_jobs(&[done, id, id]).await.unwrap(), [id]);
+    assert_eq!(world.retry_jobs(&[done, id, id]).await.unwrap(), [id]);
     assert_eq!(world.attempt(id).await, 0);
     assert_eq!(world.claim(&kind, 5).await[0].attempt, 1);
     world.assert_counted("a retry").await;

@@ -8,10 +8,13 @@ use domain::{
 use sqlx::PgPool;
 use std::time::Duration;
 use store::{
-    AttemptKey, ClaimedJob, FailedAttempt, Fate, GroupRow, Inserted, Leadership, NewGroup, NewJob, NewServant, Store,
+    AttemptKey, ClaimedJob, FailedAttempt, Fate, GroupRow, Inserted, JobAct, Leadership, NewGroup, NewJob, NewServant,
+    Store, StoreError, Who,
 };
 use testkit::TestDatabase;
 
+/// An operator.
+pub(crate) const ADA: Who<'_> = Who { by: "ada", reason: "a test" };
 /// Seconds for which claims in these tests are good.
 pub(crate) const LEASE_SECS: i64 = 6;
 
@@ -80,6 +83,11 @@ impl World {
     /// A connection to a vendor, in use.
     pub(crate) async fn connection(&self, vendor: &str) -> ConnectionId {
         self.store.create_connection(AccountId::SYSTEM, vendor, &serde_json::json!({}), None).await.unwrap()
+    }
+
+    /// Starts ended jobs anew, as an operator does.
+    pub(crate) async fn retry_jobs(&self, jobs: &[JobId]) -> Result<Vec<JobId>, StoreError> {
+        self.store.act_on_jobs(jobs, JobAct::Retry, ADA).await
     }
 
     pub(crate) async fn insert_many(&self, kind: &Kind, count: usize) -> Vec<JobId> {

@@ -3,9 +3,13 @@
 use crate::{
     Concerned, Store, StoreError,
     jobs::{in_flight::in_flight_now, read::JobRow},
+    kinds::kinds_known,
 };
 use chrono::{DateTime, Utc};
-use domain::{AccountId, Candidate, Flow, InFlight, JobId, Kind, NoRoomFacts, Refusal, Rooms, Scope, What};
+use domain::{
+    AccountId, Candidate, Flow, InFlight, JobId, Kind, NoRoomFacts, Refusal, Release, Releasing, Rooms, Scope, URGENT,
+    What,
+};
 
 /// Jobs before this one that are looked at.
 pub(super) const AHEAD_MAX: i64 = 500;
@@ -58,31 +62,38 @@ impl Store {
         Ok(weight.unwrap_or(1))
     }
 
-    /// The limit or budget that has no room for a ready job now. A job is taken to make one call to its vendor.
+    /// The limit or budget that has no room for a ready job now. A job of a kind that no catalogue was seen to have is
+    /// taken to make one call, to its connection's vendor.
     pub(super) async fn no_room(&self, job: &JobRow) -> Result<Option<NoRoomFacts>, StoreError> {
+        let mut tx = self.begin().await?;
+        let kinds = kinds_known(&mut tx.inner).await?;
+        let calls_of = |kind: &str| kinds.get(kind).map_or(1, |facts| facts.calls_estimate);
+        let vendor_of = |kind: &str| kinds.get(kind).and_then(|facts| facts.vendor.clone());
         let concerned = Concerned {
             kinds: vec![job.kind.clone()],
             accounts: vec![job.account_id],
             connections: job.connection_id.into_iter().collect(),
-            vendors: Vec::new(),
+            vendors: vendor_of(job.kind.as_str()).into_iter().collect(),
         };
-        let mut tx = self.begin().await?;
         let mut facts = self.rooms_facts_in(&mut tx, &concerned).await?;
         for counted in in_flight_now(&mut tx).await? {
             let Ok(kind) = Kind::new(counted.kind) else { continue };
             let jobs = counted.jobs.unsigned_abs();
+            let calls = jobs * u64::from(calls_of(kind.as_str()));
+            let vendor = counted.vendor.or_else(|| vendor_of(kind.as_str()));
             let Flow { account, connection } = counted.flow;
-            facts.in_flight.push(InFlight { kind, account, connection, vendor: counted.vendor, jobs, calls: jobs });
+            facts.in_flight.push(InFlight { kind, account, connection, vendor, jobs, calls });
         }
         drop(tx);
-        let vendor = facts.vendors.first().map(|(_, vendor)| vendor.clone());
+        let of_connection = facts.vendors.first().map(|(_, vendor)| vendor.clone());
+        let vendor = of_connection.or_else(|| vendor_of(job.kind.as_str()));
         let candidate = Candidate {
             kind: &job.kind,
             account: job.account_id,
             connection: job.connection_id,
             vendor: vendor.as_deref(),
             priority: job.priority,
-            calls: 1,
+            calls: calls_of(job.kind.as_str()),
         };
         let Err(refusal) = Rooms::new(facts).admit(&candidate) else { return Ok(None) };
         let held_by = match &refusal {
@@ -90,6 +101,39 @@ impl Store {
             _ => Vec::new(),
         };
         Ok(Some(NoRoomFacts { refusal, held_by }))
+    }
+
+    /// How a job's connection is let go, where that has no room for the job now.
+    pub(super) async fn releasing(&self, job: &JobRow) -> Result<Option<Releasing>, StoreError> {
+        let Some(connection) = job.connection_id.filter(|_| job.priority != URGENT) else { return Ok(None) };
+        let row = sqlx::query!(
+            r#"-- releasing
+            SELECT greatest(CASE WHEN state_since > created_at THEN state_since END,
+                       (SELECT max(at) FROM operator_acts
+                        WHERE subject = 'pause' AND what = 'resumed' AND key = 'connection ' || $1::bigint)) AS own_at,
+                   (SELECT max(at) FROM operator_acts
+                    WHERE subject = 'pause' AND what = 'resumed'
+                        AND key = ANY (ARRAY['everything', 'kind ' || $2::text, 'account ' || $3::bigint])) AS shared_at
+            FROM connections WHERE id = $1"#,
+            connection.0,
+            job.kind.as_str(),
+            job.account_id.0,
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        let over_secs = self.breaker_settings().await?.release_secs;
+        let release = row.and_then(|row| Release::latest(row.own_at, row.shared_at));
+        let room = release.and_then(|release| Some((release.at, release.room(connection, over_secs, self.now())?)));
+        let Some((since, room)) = room else { return Ok(None) };
+        let mut tx = self.begin().await?;
+        let in_flight: i64 = in_flight_now(&mut tx)
+            .await?
+            .iter()
+            .filter(|counted| counted.flow.connection == Some(connection))
+            .map(|counted| counted.jobs)
+            .sum();
+        let is_full = in_flight >= i64::from(room.jobs);
+        Ok(is_full.then_some(Releasing { connection: connection.0, since, room: room.jobs, until: room.until }))
     }
 
     /// The first jobs that are in flight under a limit.
@@ -100,8 +144,9 @@ impl Store {
             FROM permits CROSS JOIN LATERAL unnest(job_ids) AS member (id)
             JOIN jobs ON jobs.id = member.id AND jobs.state IN (2, 3)
             LEFT JOIN connections ON connections.id = jobs.connection_id
+            LEFT JOIN kinds ON kinds.kind = jobs.kind
             WHERE CASE $1::text WHEN 'kind' THEN jobs.kind = $2::text WHEN 'account' THEN jobs.account_id::text = $2
-                       WHEN 'connection' THEN jobs.connection_id::text = $2 ELSE connections.vendor = $2 END
+                       WHEN 'connection' THEN jobs.connection_id::text = $2 ELSE coalesce(connections.vendor, kinds.vendor) = $2 END
             ORDER BY 1 LIMIT $3"#,
             scope.scope(),
             scope.key(),

@@ -1,0 +1,75 @@
+//! What the leading scheduler's catalogue says of kinds, kept for those who have no catalogue. Owns no kind: who
+//! dispatches and runs jobs reads the catalogue itself.
+
+use crate::{Leadership, Store, StoreError};
+use domain::{Catalogue, Kind};
+use sqlx::PgConnection;
+use std::collections::HashMap;
+
+/// What is known of a kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KindFacts {
+    /// Whom its jobs call where their connection does not say.
+    pub(crate) vendor: Option<String>,
+    /// Calls that one of its jobs is expected to make.
+    pub(crate) calls_estimate: u32,
+}
+
+impl Store {
+    /// Makes what the ledger says of these kinds what the catalogue says; other kinds stay. Answers with how many changed.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the same call may be made again.
+    pub async fn declare_kinds(&self, leadership: &Leadership, catalogue: &Catalogue) -> Result<u64, StoreError> {
+        let (mut kinds, mut vendors, mut calls, mut attempts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (kind, definition) in catalogue.iter() {
+            kinds.push(kind.to_string());
+            vendors.push(definition.vendor.clone());
+            calls.push(i64::from(definition.calls_estimate));
+            attempts.push(i32::from(definition.retry.attempts_max));
+        }
+        Ok(sqlx::query!(
+            "-- declare_kinds
+            INSERT INTO kinds AS k (kind, vendor, calls_estimate, attempts_max)
+            SELECT t.kind, t.vendor, t.calls_estimate, t.attempts_max
+            FROM unnest($3::text[], $4::text[], $5::bigint[], $6::integer[])
+                 AS t (kind, vendor, calls_estimate, attempts_max)
+            WHERE EXISTS (SELECT FROM leader WHERE term = $1 AND holder = $2)
+            ON CONFLICT (kind) DO UPDATE SET vendor = excluded.vendor, calls_estimate = excluded.calls_estimate,
+                attempts_max = excluded.attempts_max
+            WHERE (k.vendor, k.calls_estimate, k.attempts_max)
+                  IS DISTINCT FROM (excluded.vendor, excluded.calls_estimate, excluded.attempts_max)",
+            leadership.term.0,
+            leadership.holder,
+            &kinds,
+            &vendors as &[Option<String>],
+            &calls,
+            &attempts,
+        )
+        .execute(&self.pool)
+        .await?
+        .rows_affected())
+    }
+
+    /// The attempts that jobs of a kind have unless something else is asked for; none: no catalogue was seen that has it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn attempts_max_of(&self, kind: &Kind) -> Result<Option<u16>, StoreError> {
+        let found =
+            sqlx::query_scalar!("-- attempts_max_of\nSELECT attempts_max FROM kinds WHERE kind = $1", kind.as_str())
+                .fetch_optional(&self.pool)
+                .await?;
+        Ok(found.and_then(|attempts| u16::try_from(attempts).ok()))
+    }
+}
+
+/// All kinds that a catalogue was seen to have: as many as there are types of work.
+pub(crate) async fn kinds_known(conn: &mut PgConnection) -> Result<HashMap<String, KindFacts>, StoreError> {
+    let rows = sqlx::query!("-- kinds_known\nSELECT kind, vendor, calls_estimate FROM kinds").fetch_all(conn).await?;
+    let facts = |row: i64| u32::try_from(row).unwrap_or(u32::MAX);
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.kind, KindFacts { vendor: row.vendor, calls_estimate: facts(row.calls_estimate) }))
+        .collect())
+}
