@@ -213,7 +213,7 @@ async fn jobs_are_enqueued_listed_shown_retried_and_cancelled() {
 
     let stats = desk.run("stats --json").await.json();
     let cancelled = stats["counts"].as_array().unwrap().iter().find(|count| count["state"] == "cancelled");
-    assert_eq!(cancelled.map(|count| &count["jobs"]), Some(&Value::from(1)));
+    assert_eq!(cancelled.map(|count| &count["jobs"]), Some(&Value::from(2)));
     assert!(desk.run("stats").await.done().starts_with("KIND"));
 }
 
