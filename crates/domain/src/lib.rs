@@ -13,11 +13,13 @@ mod group;
 mod ids;
 mod limits;
 mod pause;
+mod reach_back;
 mod retry;
 mod schedule;
 mod secrets;
 mod servant;
 mod state;
+mod time_left;
 mod why;
 
 pub use anomaly::{AnomalyAct, AnomalyKind, AnomalyState, Severity};
@@ -38,6 +40,7 @@ pub use limits::{
     Spending, Subject, URGENT, VendorBudget, What, check_vendor,
 };
 pub use pause::PauseTarget;
+pub use reach_back::ReachBack;
 pub use retry::{RetryPolicy, Verdict};
 pub use schedule::{
     CATCH_UP_MAX_MAX, CATCH_UP_SECS_MIN, CatchUp, Cron, CronError, Decision, DeclaredSchedule, DstTouch,
@@ -46,6 +49,7 @@ pub use schedule::{
 pub use secrets::{SecretPlace, WrappedKey};
 pub use servant::{HEARTBEAT_SECS, Liveness, ServantState, liveness};
 pub use state::{JobEvent, JobState, next};
+pub use time_left::{ProgressPace, about, time_left};
 pub use why::{
     Cause, CircuitFacts, CircuitOpen, CircuitRecovering, ConnectionAtRest, ConnectionFacts, ForcedFacts, HeldFacts,
     LastFailure, NoRoomFacts, PauseFacts, ServantFacts, WhyFacts, why,

@@ -11,7 +11,11 @@ use daemon::SecretsFile;
 use domain::{AccountId, ConnectionId};
 use serde::Deserialize;
 use servant_loop::{JobContext, JobError, Setup};
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 use store::{ConnectionRow, Store};
 use sync::SyncError;
 
@@ -23,6 +27,9 @@ const CROWDED_SECS: i64 = 30;
 /// How long it waits until it asks again whether the rolling 24 hours of an exhausted allowance give room, in seconds:
 /// as long as the connection's budget, which lets one job go then.
 const EXHAUSTED_SECS: i64 = 15 * 60;
+
+/// Customers that one process keeps signed on: a client holds its trust roots and sockets.
+const KNOWN_MAX: usize = 256;
 
 /// The settings of a connection to Salesforce.
 #[derive(Debug, Clone, Deserialize)]
@@ -50,6 +57,7 @@ impl Settings {
 }
 
 /// A customer, signed on.
+#[derive(Clone)]
 pub struct Customer {
     /// The connection.
     pub id: ConnectionId,
@@ -65,6 +73,8 @@ pub struct Customers {
     secrets: SecretsFile,
     sign_on: Arc<SignOn>,
     hosts: Hosts,
+    /// Customers that were signed on for, with the connection as it was then.
+    known: Mutex<HashMap<i64, (ConnectionRow, Customer)>>,
 }
 
 impl Customers {
@@ -78,6 +88,7 @@ impl Customers {
             secrets: SecretsFile::at(secrets_file),
             sign_on: SignOn::new(setup.store.clone(), setup.vault.clone()),
             hosts: hosts()?,
+            known: Mutex::default(),
         })
     }
 
@@ -95,11 +106,15 @@ impl Customers {
         Ok(connection)
     }
 
-    /// Signs on for `connection`, and keeps with it which instance it is at.
+    /// Signs on for `connection`, and keeps with it which instance it is at. The next job of the connection in this
+    /// process finds the same session and the same open sockets, as long as the connection is as it was.
     ///
     /// # Errors
     /// [`JobError`]; return it.
     pub async fn open(&self, connection: &ConnectionRow, job: &JobContext) -> Result<Customer, JobError> {
+        if let Some(customer) = self.known(connection) {
+            return Ok(customer);
+        }
         let id = ConnectionId(connection.id);
         let settings: Settings = serde_json::from_value(connection.settings.clone())
             .context("the connection's settings are not ones for Salesforce")
@@ -110,7 +125,18 @@ impl Customers {
         if host != connection.service {
             self.store.note_service(id, &host).await?;
         }
-        Ok(Customer { id, settings, client: Arc::new(client) })
+        let customer = Customer { id, settings, client: Arc::new(client) };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KNOWN_MAX {
+            known.clear();
+        }
+        known.insert(connection.id, (ConnectionRow { service: host, ..connection.clone() }, customer.clone()));
+        Ok(customer)
+    }
+
+    fn known(&self, connection: &ConnectionRow) -> Option<Customer> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&connection.id).filter(|(then, _)| then == connection).map(|(_, customer)| customer.clone())
     }
 
     async fn sign_on(

@@ -32,6 +32,8 @@ mod secrets;
 mod servants;
 mod stats;
 mod streams;
+mod window_pages;
+mod windows;
 
 pub use account_keys::MasterUse;
 pub use accounts::*;
@@ -63,6 +65,8 @@ pub use secrets::*;
 pub use servants::*;
 pub use stats::*;
 pub use streams::*;
+pub use window_pages::*;
+pub use windows::{Again, BulkWindow, ExternalJob, LeftWindow};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::Clock;

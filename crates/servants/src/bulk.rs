@@ -1,0 +1,107 @@
+//! The jobs of `salesforce_bulk`, as other jobs make them: one collects a window, one takes each page, one cleans up.
+//! Owns what such a job says. Does not own what it does (`bin/salesforce_bulk.rs`).
+
+use chrono::{DateTime, Utc};
+use domain::Kind;
+use serde::{Deserialize, Serialize};
+use servant_loop::{JobContext, JobError, JobTx};
+use store::{Inserted, NewJob, Store};
+
+/// Whose jobs these are.
+const KIND: &str = "salesforce_bulk";
+/// What nobody waits for.
+const WHENEVER: i16 = 4;
+
+/// What one job does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Step {
+    /// Has Salesforce collect a window, waits for it, and makes a job for each page.
+    Collect {
+        /// The window.
+        window: i64,
+        /// Its beginning.
+        fence: i32,
+        /// Records that are believed to be in it.
+        rows: u64,
+        /// Jobs that waited before this one.
+        #[serde(default)]
+        waits: u32,
+        /// Since when Salesforce has been collecting.
+        #[serde(default)]
+        since: Option<DateTime<Utc>>,
+    },
+    /// Takes a page.
+    Page {
+        /// The window.
+        window: i64,
+        /// Its beginning.
+        fence: i32,
+        /// The page.
+        seq: i32,
+    },
+    /// Has Salesforce forget a job and its results.
+    Forget {
+        /// The job, by Salesforce's id.
+        job: String,
+        /// The version of the API that it was made with.
+        api_version: String,
+    },
+}
+
+impl Step {
+    /// A window's first job.
+    #[must_use]
+    pub const fn collect(window: i64, fence: i32, rows: u64) -> Self {
+        Self::Collect { window, fence, rows, waits: 0, since: None }
+    }
+
+    /// A job like this as a child of `parent`, with so many records to read. It joins the parent's group, unless it
+    /// only cleans up.
+    ///
+    /// # Errors
+    /// [`JobError`]; return it.
+    pub fn job(&self, parent: &JobContext, todo: u64) -> Result<NewJob, JobError> {
+        let payload = serde_json::to_value(self).map_err(JobError::bug)?;
+        let is_cleaning = matches!(self, Self::Forget { .. });
+        let job = NewJob::new(Kind::new(KIND).map_err(JobError::bug)?, payload);
+        Ok(NewJob {
+            account: parent.account(),
+            connection: parent.connection(),
+            group: parent.group().filter(|_| !is_cleaning),
+            priority: if is_cleaning { WHENEVER } else { job.priority },
+            todo: Some(todo).filter(|_| !is_cleaning),
+            request_id: parent.request_id(),
+            traceparent: parent.traceparent().map(str::to_owned),
+            ..job
+        })
+    }
+}
+
+/// Makes the job that collects a window from its beginning on, as a child of `parent`.
+///
+/// # Errors
+/// [`JobError`]; return it.
+pub async fn collect(
+    store: &Store,
+    tx: &mut JobTx<'_>,
+    parent: &JobContext,
+    (window, fence): (i64, i32),
+    rows: u64,
+) -> Result<(), JobError> {
+    let mut job = Step::collect(window, fence, rows).job(parent, rows)?;
+    job.group = tx.group();
+    note(store, tx, window, job).await
+}
+
+/// Makes a job that goes on with a window's collection.
+///
+/// # Errors
+/// [`JobError`]; return it.
+pub async fn note(store: &Store, tx: &mut JobTx<'_>, window: i64, job: NewJob) -> Result<(), JobError> {
+    let inserted: Vec<Inserted> = tx.insert_jobs(&[job]).await?;
+    for job in inserted {
+        store.note_collector_in(tx.tx(), window, job).await?;
+    }
+    Ok(())
+}
