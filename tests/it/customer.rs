@@ -2,6 +2,7 @@
 //! processes. Owns what their tests have in common; says nothing of what must hold.
 
 use crate::fleet::{Fleet, LIMIT};
+use chrono::{TimeDelta, Utc};
 use domain::{AccountId, ConnectionId, GroupId, JobId, JobState, Kind};
 use fakes::salesforce::{Content, FakeSalesforce, Options};
 use serde_json::json;
@@ -161,5 +162,12 @@ impl World {
     pub(crate) async fn number(&self, statement: &'static str) -> i64 {
         let sql = sqlx::PgPool::connect(&self.fleet.deployment.database_url).await.unwrap();
         sqlx::query_scalar(statement).fetch_one(&sql).await.unwrap()
+    }
+
+    /// What was changed until now is older than the second that Salesforce's stamps are given in.
+    pub(crate) async fn a_second_passes(&self) {
+        let from = Utc::now();
+        let is_over = async || (Utc::now() - from > TimeDelta::milliseconds(1_100)).then_some(());
+        eventually(LIMIT, "a second to pass", is_over).await;
     }
 }

@@ -105,3 +105,27 @@ pub async fn note(store: &Store, tx: &mut JobTx<'_>, window: i64, job: NewJob) -
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_job_says_is_read_as_it_was_written_and_nothing_else_is() {
+        let steps = [
+            Step::collect(7, 2, 900),
+            Step::Page { window: 7, fence: 2, seq: 3 },
+            Step::Forget { job: "750000000000001AAA".to_owned(), api_version: "66.0".to_owned() },
+        ];
+        for step in steps {
+            let written = serde_json::to_value(&step).unwrap();
+            assert_eq!(serde_json::from_value::<Step>(written).unwrap(), step);
+        }
+        let short = r#"{"step": "collect", "window": 7, "fence": 2, "rows": 900}"#;
+        assert_eq!(serde_json::from_str::<Step>(short).unwrap(), Step::collect(7, 2, 900));
+        for wrong in [r#"{"step": "page", "window": 7, "fence": 2, "seq": 3, "more": 1}"#, r#"{"step": "other"}"#, "{}"]
+        {
+            assert!(serde_json::from_str::<Step>(wrong).is_err(), "{wrong}");
+        }
+    }
+}

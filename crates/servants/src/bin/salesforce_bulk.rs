@@ -74,7 +74,7 @@ impl Servant for SalesforceBulk {
             }
         };
         // One that has ended, or has begun again since this job was made, is somebody else's.
-        let Some(window) = self.store.find_bulk_window(id, fence).await? else { return Ok(Done::without_effects()) };
+        let Some(window) = self.store.find_bulk_window(id, fence).await? else { return somebody_elses(job).await };
         if job.connection() != Some(window.connection) {
             return Err(JobError::permanent(anyhow!("the window is of connection {}", window.connection)));
         }
@@ -149,7 +149,8 @@ impl Work<'_> {
                 Ok(external) => {
                     let mut tx = self.job.begin().await?;
                     if self.store.note_external_in(tx.tx(), self.window, &external).await? == Outcome::Stale {
-                        return Ok(Done::without_effects());
+                        drop(tx);
+                        return somebody_elses(self.job).await;
                     }
                     tx.commit_page(&json!({})).await?;
                     external
@@ -217,7 +218,8 @@ impl Work<'_> {
         let mut tx = self.job.begin().await?;
         if rows == 0 {
             if self.store.add_pages_in(tx.tx(), self.window, 0, &[], true).await? == Outcome::Stale {
-                return Ok(Done::without_effects());
+                drop(tx);
+                return somebody_elses(self.job).await;
             }
             return self.end(tx, external).await;
         }
@@ -233,7 +235,8 @@ impl Work<'_> {
         let rows_of: Vec<_> = rows_of.collect();
         let noted = self.store.add_pages_in(tx.tx(), self.window, expected, &rows_of, listed.are_all).await?;
         if noted == Outcome::Stale {
-            return Ok(Done::without_effects());
+            drop(tx);
+            return somebody_elses(self.job).await;
         }
         tracing::info!(object = self.window.object, rows, pages = rows_of.len(), "a window is collected");
         self.job.progress(0, Some(0), "collected");
@@ -261,7 +264,7 @@ impl Work<'_> {
 
     async fn page(&self, seq: i32) -> Result<Done, JobError> {
         let page = self.store.find_page(self.window, seq).await?.filter(|page| !page.is_committed);
-        let (Some(page), Some(external)) = (page, &self.window.external) else { return Ok(Done::without_effects()) };
+        let (Some(page), Some(external)) = (page, &self.window.external) else { return somebody_elses(self.job).await };
         let at_salesforce = bulk::bulk_job(external);
         let received = match self.noted(bulk::receive(&self.customer.client, &at_salesforce, &page.locator).await) {
             Ok(received) => received,
@@ -298,7 +301,10 @@ impl Work<'_> {
         }
         match self.store.commit_page_in(tx.tx(), self.window, &done).await? {
             // Somebody else's page, or a beginning that is over: nothing of this is kept.
-            PageOutcome::Stale => Ok(Done::without_effects()),
+            PageOutcome::Stale => {
+                drop(tx);
+                somebody_elses(self.job).await
+            }
             PageOutcome::More => tx.finish().await,
             PageOutcome::Last { rows_expected, rows_seen } if rows_expected == rows_seen => {
                 self.end(tx, external).await
@@ -327,7 +333,8 @@ impl Work<'_> {
     async fn end(&self, mut tx: JobTx<'_>, external: &ExternalJob) -> Result<Done, JobError> {
         let ended = bulk::close(self.store, tx.tx(), self.window).await.map_err(|error| self.fail(error))?;
         if ended == Outcome::Stale {
-            return Ok(Done::without_effects());
+            drop(tx);
+            return somebody_elses(self.job).await;
         }
         self.forget_later(&mut tx, Some(external)).await?;
         tracing::info!(object = self.window.object, "a window is read to its end");
@@ -374,7 +381,10 @@ impl Work<'_> {
         let (window, object) = (self.window, self.window.object.as_str());
         let retry_at = self.job.clock().now() + TimeDelta::seconds(self.config.rest_secs.into());
         match self.store.begin_again_in(tx.tx(), window, begins_max, retry_at).await? {
-            None => return Ok(Done::without_effects()),
+            None => {
+                drop(tx);
+                return somebody_elses(self.job).await;
+            }
             Some(Again::Begun { fence }) => {
                 let rows = window.rows_expected.and_then(|rows| u64::try_from(rows).ok()).unwrap_or(self.rows);
                 jobs::collect(self.store, &mut tx, self.job, (window.id, fence), rows).await?;
@@ -395,7 +405,8 @@ impl Work<'_> {
         tracing::info!(object = self.window.object, message, "the object is read by rest from now on");
         let mut tx = self.job.begin().await?;
         if self.store.read_by_rest_in(tx.tx(), self.window).await? == Outcome::Stale {
-            return Ok(Done::without_effects());
+            drop(tx);
+            return somebody_elses(self.job).await;
         }
         let sync = NewJob::new(Kind::new(BY_REST).map_err(JobError::bug)?, json!({}));
         let sync = NewJob {
@@ -411,6 +422,12 @@ impl Work<'_> {
         self.job.progress(0, Some(0), "by rest");
         tx.finish().await
     }
+}
+
+/// What this job was made for is done by others, or no longer wanted: it has nothing to do, and never had.
+async fn somebody_elses(job: &JobContext) -> Result<Done, JobError> {
+    job.progress(0, Some(0), "somebody else's");
+    job.begin().await?.finish().await
 }
 
 fn ids(inserted: Vec<Inserted>) -> Vec<domain::JobId> {

@@ -232,9 +232,13 @@ impl Run<'_> {
                     let until = until.min(changed.latest_covered);
                     found.quiet.push(Quiet { object: object.clone(), until, overlap });
                 }
-                Ok(changed) => drop(to_read.insert(object.clone(), changed.ids.len() as u64)),
+                Ok(changed) => {
+                    to_read.insert(object.clone(), changed.ids.len() as u64);
+                }
                 // Not every object has that log, and not every span fits into it: then the window itself tells.
-                Err(_) => drop(to_read.insert(object.clone(), 0)),
+                Err(_) => {
+                    to_read.insert(object.clone(), 0);
+                }
             }
         }
         self.deletions = Deletions::of(looked, until);

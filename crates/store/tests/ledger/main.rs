@@ -20,4 +20,5 @@ mod records;
 mod schedules;
 mod transitions;
 mod why;
+mod windows;
 mod world;
