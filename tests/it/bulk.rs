@@ -128,9 +128,9 @@ async fn pages_that_do_not_add_up_are_read_again_and_told() {
 async fn a_window_that_fails_again_and_again_rests_flagged_and_is_taken_up_by_a_later_sync() {
     let resting = ("rest_secs = 3600", "rest_secs = 1");
     let options = Options { bulk_page_records: BULK_PAGE, ..Options::default() };
-    let world = World::with(options, &[("bulk_records_min = 10000", "bulk_records_min = 400"), resting]).await;
+    let world = World::with(options, &[("bulk_records_min = 10000", "bulk_records_min = 450"), resting]).await;
     let objects: Vec<String> =
-        world.fake.objects().into_iter().filter(|object| world.fake.truth(object).len() >= 400).collect();
+        world.fake.objects().into_iter().filter(|object| world.fake.truth(object).len() >= 450).collect();
     let [object] = &objects[..] else { panic!("one object is that large: {objects:?}") };
     world.fake.fault(Fault::BulkJobFailed, 3);
     let _servants = (world.servant().await, world.bulk_servant().await);
