@@ -2,7 +2,7 @@
 //! Owns what such a job says. Does not own what it does (`bin/salesforce_bulk.rs`).
 
 use chrono::{DateTime, Utc};
-use domain::Kind;
+use domain::{JobId, Kind};
 use serde::{Deserialize, Serialize};
 use servant_loop::{JobContext, JobError, JobTx};
 use store::{Inserted, NewJob, Store};
@@ -104,6 +104,16 @@ pub async fn note(store: &Store, tx: &mut JobTx<'_>, window: i64, job: NewJob) -
         store.note_collector_in(tx.tx(), window, job).await?;
     }
     Ok(())
+}
+
+/// The ids of jobs that were inserted without a key, and so are new.
+#[must_use]
+pub fn ids(inserted: Vec<Inserted>) -> Vec<JobId> {
+    let id = |job| match job {
+        Inserted::New(id) => Some(id),
+        Inserted::Duplicate(id) => id,
+    };
+    inserted.into_iter().filter_map(id).collect()
 }
 
 #[cfg(test)]

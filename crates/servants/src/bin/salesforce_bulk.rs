@@ -11,13 +11,11 @@ use serde::Deserialize;
 use serde_json::json;
 use servant_loop::{Done, JobContext, JobError, JobTx, Servant, Setup};
 use servants::{
-    bulk::{self as jobs, Step},
+    bulk::{self as jobs, Step, ids},
     salesforce::{Customer, Customers, job_error, note_usage},
 };
 use std::{path::PathBuf, process::ExitCode, time::Duration};
-use store::{
-    Again, BulkWindow, ExternalJob, Inserted, NewJob, Outcome, PageDone, PageOrigin, PageOutcome, Store, Unique,
-};
+use store::{Again, BulkWindow, ExternalJob, NewJob, Outcome, PageDone, PageOrigin, PageOutcome, Store, Unique};
 use sync::{
     Source, SyncError,
     bulk::{self, Collected},
@@ -297,7 +295,11 @@ impl Work<'_> {
         };
         self.job.progress(written.records, Some(written.records), &self.window.object);
         if let Some(next) = received.next.filter(|_| is_chain) {
-            self.add_to_chain(&mut tx, seq, next, written.records).await?;
+            let added = self.add_to_chain(&mut tx, seq, next, written.records).await?;
+            if added == Outcome::Stale {
+                drop(tx);
+                return somebody_elses(self.job).await;
+            }
         }
         match self.store.commit_page_in(tx.tx(), self.window, &done).await? {
             // Somebody else's page, or a beginning that is over: nothing of this is kept.
@@ -319,14 +321,19 @@ impl Work<'_> {
     }
 
     /// A page that is not listed tells where the next one is; what is left after it is to do.
-    async fn add_to_chain(&self, tx: &mut JobTx<'_>, seq: i32, next: String, records: u64) -> Result<(), JobError> {
+    async fn add_to_chain(
+        &self,
+        tx: &mut JobTx<'_>,
+        seq: i32,
+        next: String,
+        records: u64,
+    ) -> Result<Outcome, JobError> {
         let expected = self.window.rows_expected.unwrap_or(0);
         let left = u64::try_from(expected - self.window.rows_seen).unwrap_or(0).saturating_sub(records);
         let following = seq.saturating_add(1);
         let ids = ids(tx.insert_jobs(&[self.page_step(following).job(self.job, left)?]).await?);
         let pages: Vec<_> = ids.into_iter().map(|job| (following, next.clone(), job)).collect();
-        self.store.add_pages_in(tx.tx(), self.window, expected, &pages, false).await?;
-        Ok(())
+        Ok(self.store.add_pages_in(tx.tx(), self.window, expected, &pages, false).await?)
     }
 
     /// The window is read to its end.
@@ -428,15 +435,4 @@ impl Work<'_> {
 async fn somebody_elses(job: &JobContext) -> Result<Done, JobError> {
     job.progress(0, Some(0), "somebody else's");
     job.begin().await?.finish().await
-}
-
-fn ids(inserted: Vec<Inserted>) -> Vec<domain::JobId> {
-    inserted
-        .into_iter()
-        .filter_map(|job| match job {
-            Inserted::New(id) => Some(id),
-            // Jobs without a key are always new.
-            Inserted::Duplicate(id) => id,
-        })
-        .collect()
 }
