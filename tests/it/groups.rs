@@ -139,6 +139,7 @@ async fn groups_are_made_from_files_watched_and_ended() {
         format!("group {id} (onboarding of 7): open since"),
         "members     3: 0 scheduled, 3 ready".to_owned(),
         "progress    0 of 0".to_owned(),
+        "time left   unknown".to_owned(),
         "finishing   noop when all_succeeded".to_owned(),
         "made by     ada at".to_owned(),
     ] {

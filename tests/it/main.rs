@@ -5,8 +5,10 @@
 
 mod anomalies;
 mod audit;
+mod bulk;
 mod connections;
 mod crashes;
+mod customer;
 mod fleet;
 mod groups;
 mod life;
@@ -21,4 +23,5 @@ mod pauses;
 mod schedulers;
 mod schedules;
 mod sync;
+mod ticks;
 mod tidy;

@@ -1,109 +1,14 @@
 //! The Salesforce servant as real processes against a simulated Salesforce: killed in the middle, refused, cut off,
 //! exhausted, and in the end equal to the truth.
 
-use crate::fleet::{Fleet, LIMIT};
-use domain::{AccountId, ConnectionId, JobId, JobState, Kind};
-use fakes::salesforce::{Call, Content, FakeSalesforce, Fault, Mutation, Options, Order};
+use crate::{
+    customer::{PAGE_SIZE, World},
+    fleet::LIMIT,
+};
+use domain::JobState;
+use fakes::salesforce::{Call, FakeSalesforce, Fault, Mutation, Options, Order};
 use serde_json::json;
-use std::io::Write as _;
-use store::{Inserted, NewJob};
-use testkit::{Process, assert_records_equal, eventually};
-
-const KIND: &str = "salesforce_sync";
-const PAGE_SIZE: usize = 50;
-const RECORDS: u64 = 2_000;
-
-/// A customer, an organisation, and what their servant needs to know.
-struct World {
-    fleet: Fleet,
-    fake: FakeSalesforce,
-    account: AccountId,
-    connection: ConnectionId,
-    jobs_file: tempfile::NamedTempFile,
-    _secrets: tempfile::NamedTempFile,
-    _scheduler: Process,
-}
-
-impl World {
-    async fn new(options: Options) -> Self {
-        let fleet = Fleet::on_postgres().await;
-        let content = Content::Generated { records: RECORDS, seed: 5 };
-        let fake = FakeSalesforce::start(Options { content, page_size: PAGE_SIZE, ..options }).await.unwrap();
-        let mut secrets = tempfile::NamedTempFile::new().unwrap();
-        write!(secrets, "[acme]\nclient_secret = \"fake-secret\"\nrefresh_token = \"fake-refresh\"\n").unwrap();
-        let mut jobs_file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
-        let shipped = include_str!("../../config/jobs.toml");
-        let ours = shipped
-            .replace(".servant/secrets.toml", secrets.path().to_str().unwrap())
-            .replace("first_delay_ms = 2000, delay_max_ms = 900000", "first_delay_ms = 20, delay_max_ms = 200")
-            .replace("settle_secs = 5", "settle_secs = 0");
-        assert_ne!(shipped, ours);
-        jobs_file.write_all(ours.as_bytes()).unwrap();
-        let account = fleet.store.create_account("Acme").await.unwrap();
-        let settings = json!({"login_url": fake.url(), "client_id": "fake-client", "objects": fake.objects()});
-        let connection = fleet.store.create_connection(account, "salesforce", &settings, Some("acme")).await.unwrap();
-        // What goes wrong here is a handful at once; that it stops a service's jobs is another test's.
-        let lenient = [("SERVANT_BREAKER__FAILURES_MIN", "1000"), ("SERVANT_BREAKER__OUTCOMES_MAX", "2000")];
-        let scheduler = fleet.deployment.start("scheduler", &lenient).await;
-        Self { fleet, fake, account, connection, jobs_file, _secrets: secrets, _scheduler: scheduler }
-    }
-
-    async fn servant(&self) -> Process {
-        let jobs_file = self.jobs_file.path().display().to_string();
-        self.fleet
-            .deployment
-            .start(KIND, &[("SERVANT_JOBS_FILE", &jobs_file), ("SERVANT_SALESFORCE_HOSTS", "development")])
-            .await
-    }
-
-    async fn enqueue(&self) -> JobId {
-        let mut job = NewJob::new(Kind::new(KIND).unwrap(), json!({}));
-        job.account = self.account;
-        job.connection = Some(self.connection);
-        match self.fleet.store.insert_jobs(&[job]).await.unwrap()[0] {
-            Inserted::New(id) => id,
-            Inserted::Duplicate(_) => panic!("a duplicate"),
-        }
-    }
-
-    /// A job that the same servant takes later than those before it, and that fails at once: it names no connection.
-    async fn elsewhere(&self) -> JobId {
-        let job = NewJob::new(Kind::new(KIND).unwrap(), json!({}));
-        match self.fleet.store.insert_jobs(&[job]).await.unwrap()[0] {
-            Inserted::New(id) => id,
-            Inserted::Duplicate(_) => panic!("a duplicate"),
-        }
-    }
-
-    async fn until(&self, job: JobId, state: JobState) {
-        eventually(LIMIT, &format!("the sync to be {state}"), async || {
-            let row = self.fleet.store.find_job(job).await.ok()??;
-            let is_finished = row.finished_at.is_some();
-            assert!(row.state == state || !is_finished, "the sync is {}", row.state);
-            (row.state == state).then_some(())
-        })
-        .await;
-    }
-
-    async fn until_pages(&self, pages: u64) {
-        eventually(LIMIT, "pages to be sent", async || (self.fake.stats().pages >= pages).then_some(())).await;
-    }
-
-    /// So that a job may look whether an exhausted quota gives room again.
-    async fn an_hour_passes_for_the_quota(&self) {
-        let sql = sqlx::PgPool::connect(&self.fleet.deployment.database_url).await.unwrap();
-        let back = "UPDATE vendor_budgets SET reported_at = reported_at - interval '1 hour'";
-        sqlx::query(back).execute(&sql).await.unwrap();
-    }
-
-    async fn assert_equal(&self) {
-        for object in self.fake.objects() {
-            let truth = self.fake.truth(&object);
-            assert_records_equal(&self.fleet.deployment.database_url, "salesforce", &object, &truth).await;
-        }
-        assert_eq!(self.fleet.store.count_drift().await.unwrap(), vec![]);
-    }
-}
+use testkit::eventually;
 
 /// Pages that a first sync needs if nothing goes wrong.
 fn pages(fake: &FakeSalesforce) -> u64 {

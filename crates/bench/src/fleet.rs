@@ -248,7 +248,7 @@ impl Fleet {
 }
 
 /// Starts a program that prints `listening on <address>`, and answers with that address.
-async fn listening(program: &std::path::Path, arguments: &[&str]) -> anyhow::Result<(Child, String)> {
+pub(crate) async fn listening(program: &std::path::Path, arguments: &[&str]) -> anyhow::Result<(Child, String)> {
     let mut child = Command::new(program).args(arguments).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
     let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
     while let Some(line) = lines.next_line().await? {

@@ -29,11 +29,9 @@ enum Bench {
     /// What a million schedules cost, and limits, and fairness: fires that are due at once, an idle tick, and the same
     /// jobs with and without.
     Scheduler(scheduler::Options),
-    /// A customer's records into the ledger, page by page, next to psql's COPY of the same rows.
+    /// A customer's records from a simulated Salesforce into the ledger, page by page, next to psql's COPY of the same
+    /// rows.
     Salesforce(salesforce::Options),
-    /// One servant of that, by itself.
-    #[command(hide = true)]
-    SalesforceServant(salesforce::ServantOptions),
     /// Kills, stops and restarts everything under load, then reads the whole ledger; exit code 1 when it is not sound.
     Chaos(chaos::Options),
 }
@@ -48,7 +46,6 @@ fn main() -> ExitCode {
                         Bench::Jobs(options) => jobs::run(options).await,
                         Bench::Scheduler(options) => scheduler::run(options).await,
                         Bench::Salesforce(options) => salesforce::run(options).await,
-                        Bench::SalesforceServant(options) => salesforce::run_servant(options).await,
                         Bench::Chaos(options) => chaos::run(options).await,
                     }
                 })

@@ -1,21 +1,17 @@
-//! How fast a customer's records get into the ledger, durably by the page, next to psql's COPY of the same rows into the
-//! same table in the same run. Servants are processes of their own, so that their memory is what a servant's is.
+//! How fast a customer's records get from Salesforce into the ledger, end to end and durably by the page, next to psql's
+//! COPY of the same rows into the same table in the same run. Everything is a process of its own, as it is shipped;
+//! Salesforce is simulated, and takes its part of the machine.
 
 mod baseline;
-mod feed;
-mod servant;
-
-pub(crate) use servant::{Options as ServantOptions, run as run_servant};
+mod system;
 
 use crate::measure::{rounded, to_f64};
 use clap::{Args, ValueEnum};
-use feed::{Feed, Version};
 use local_postgres::{Durability, LocalPostgres};
 use serde_json::json;
-use servant::Servants;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use std::{io::Write as _, time::Duration};
-use store::Store;
+use system::{System, TABLE, Vendor};
 
 /// What to measure.
 #[derive(Debug, Args)]
@@ -59,10 +55,6 @@ impl Mode {
             Self::Changed => "changed",
         }
     }
-
-    const fn version(self) -> Version {
-        if matches!(self, Self::Changed) { Version::Later } else { Version::First }
-    }
 }
 
 /// What one round gave.
@@ -73,6 +65,8 @@ struct Round {
     rss_mb_peak: f64,
     servant_cpu_secs: f64,
     dead_tuples: i64,
+    api_calls: u64,
+    bytes: u64,
 }
 
 /// Measures, and says what it found.
@@ -90,35 +84,32 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     })
     .await?;
     say(&format!("{} records of {} fields are made", options.records, options.columns));
-    let feed = Feed::make(directory.path(), options.records, options.columns, options.page_records)?;
-    let bytes = feed.write(Version::First)?;
-    if options.mode.version() == Version::Later {
-        feed.write(Version::Later)?;
-    }
+    let vendor = Vendor::start(options.records, options.columns, options.page_records).await?;
     let mut rounds = Vec::new();
     for round in 0..options.rounds {
         let name = format!("round_{round}");
         postgres.create_database(&name).await?;
-        rounds.push(measure(&options, &feed, &postgres.url(&name), directory.path()).await?);
+        rounds.push(measure(&options, &vendor, &postgres.url(&name), directory.path()).await?);
         let mut sql = PgConnection::connect(&postgres.url("postgres")).await?;
         sqlx::query(AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"))).execute(&mut sql).await?;
     }
     let median =
         |of: fn(&Round) -> f64| crate::measure::percentile(&mut rounds.iter().map(of).collect::<Vec<_>>(), 0.5);
+    let bytes = median(|round| to_f64(usize::try_from(round.bytes).unwrap_or(0)));
     let (ours, theirs) = (median(|round| round.rows_per_s), median(|round| round.copy_upsert_rows_per_s));
     let result = json!({
         "bench": "salesforce",
-        "source": "pages of CSV on disk",
+        "source": "simulated Salesforce, Bulk API 2.0",
         "records": options.records,
-        "columns": feed.columns(),
-        "bytes_per_record": rounded(to_f64(bytes) / to_f64(options.records)),
+        "columns": options.columns,
+        "bytes_per_record": rounded(bytes / to_f64(options.records)),
         "servants": options.servants,
         "mode": options.mode.as_str(),
         "rows_per_s": ours.round(),
         "copy_rows_per_s": median(|round| round.copy_rows_per_s).round(),
         "copy_upsert_rows_per_s": theirs.round(),
         "ratio": rounded(ours / theirs),
-        "api_calls": feed.pages(),
+        "api_calls": rounds.iter().map(|round| round.api_calls).max(),
         "rss_mb_peak": rounded(rounds.iter().map(|round| round.rss_mb_peak).fold(0.0, f64::max)),
         "servant_cpu_secs": rounded(median(|round| round.servant_cpu_secs)),
         "dead_tuples": rounds.iter().map(|round| round.dead_tuples).max(),
@@ -127,29 +118,30 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn measure(options: &Options, feed: &Feed, url: &str, directory: &std::path::Path) -> anyhow::Result<Round> {
-    let store = Store::connect(url, 2, domain::Clock::system()).await?;
-    store.migrate().await?;
-    let account = store.create_account("a customer").await?;
-    let connection = store.create_connection(account, "salesforce", &json!({}), None).await?;
-    let writer = sync::PageWriter::prepare(&store, feed::VENDOR, &feed.describe()).await?;
-    let table = writer.table().name().to_owned();
+async fn measure(options: &Options, vendor: &Vendor, url: &str, directory: &std::path::Path) -> anyhow::Result<Round> {
+    let mut system = System::start(url, directory, vendor, options.servants).await?;
     let mut sql = PgConnection::connect(url).await?;
-    let servants = Servants { url, feed, account, connection, count: options.servants };
     if options.mode != Mode::First {
         say("the records are stored first");
-        servants.work(Version::First).await?;
+        system.sync().await?;
+        if options.mode == Mode::Changed {
+            vendor.change_all(options.records).await?;
+        }
         settle(&mut sql).await?;
     }
-    say(&format!("{} servants take {} pages", options.servants, feed.pages()));
-    let done = servants.work(options.mode.version()).await?;
-    anyhow::ensure!(done.records == options.records, "{} of {} records came", done.records, options.records);
+    let before = dead_tuples(&mut sql).await?;
+    say(&format!("{} servants take the pages", options.servants));
+    let done = system.sync().await?;
     let expected = if options.mode == Mode::Unchanged { 0 } else { options.records };
     anyhow::ensure!(done.changed == expected, "{} rows changed, not {expected}", done.changed);
-    let dead_tuples = dead_tuples(&mut sql, &table).await?;
+    system.stop().await?;
+    let dead_tuples = dead_tuples(&mut sql).await? - before;
+    let stored: i64 =
+        sqlx::query_scalar(AssertSqlSafe(format!("SELECT count(*) FROM {TABLE}"))).fetch_one(&mut sql).await?;
+    anyhow::ensure!(usize::try_from(stored)? == options.records, "{stored} of {} records came", options.records);
     settle(&mut sql).await?;
     say("psql does the same");
-    let psql = baseline::Psql { url, table: &table, directory };
+    let psql = baseline::Psql { url, table: TABLE, directory };
     let baseline = psql.measure(&mut sql, options.mode != Mode::First).await?;
     let rate = |secs: f64| to_f64(options.records) / secs;
     Ok(Round {
@@ -159,14 +151,16 @@ async fn measure(options: &Options, feed: &Feed, url: &str, directory: &std::pat
         rss_mb_peak: done.rss_mb_peak,
         servant_cpu_secs: done.cpu_secs,
         dead_tuples,
+        api_calls: done.api_calls,
+        bytes: baseline.bytes,
     })
 }
 
-/// What the statistics say once they have come to rest; sessions tell them at their end.
-async fn dead_tuples(sql: &mut PgConnection, table: &str) -> anyhow::Result<i64> {
+/// What the statistics say of the table once they have come to rest; sessions tell them at their end.
+async fn dead_tuples(sql: &mut PgConnection) -> anyhow::Result<i64> {
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let dead = "SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = $1::text::regclass";
-    Ok(sqlx::query_scalar(dead).bind(table).fetch_one(sql).await?)
+    let dead = "SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = to_regclass($1)";
+    Ok(sqlx::query_scalar(dead).bind(TABLE).fetch_optional(sql).await?.unwrap_or(0))
 }
 
 /// Whatever was written before does not weigh on what is measured next.

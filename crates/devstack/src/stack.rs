@@ -182,15 +182,15 @@ impl Stack<'_> {
             println!("{}", serde_json::json!({ "ui": ui, "logs": self.home.logs() }));
         }
         if let Some(first) = first {
-            let job = onboarding::follow(store, first).await?;
+            let onboarded = onboarding::follow(store, first).await?;
             if self.arguments.exit_when_synced {
-                let summary = Summary::read(store, &job).await?;
+                let summary = Summary::read(store, &onboarded).await?;
                 println!("{}", serde_json::to_string(&summary)?);
                 return Ok(if summary.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
             }
-            match job.state {
+            match onboarded.state() {
                 JobState::Succeeded => eprintln!("the demo customer is onboarded; its records follow every minute"),
-                state => eprintln!("the first sync is {state}; {ui} says why"),
+                state => eprintln!("the onboarding is {state}; {ui} says why"),
             }
         } else if self.has_customer {
             eprintln!("the demo customer of an earlier run goes on; `cargo up -- --fresh` begins anew");

@@ -1,9 +1,14 @@
 //! Owns what a run with `--exit-when-synced` says at its end.
 
+use crate::onboarding::Onboarded;
+use anyhow::Context;
 use domain::JobState;
 use serde::Serialize;
 use std::{collections::BTreeMap, time::Duration};
-use store::{JobRow, Store};
+use store::Store;
+
+/// The schema of the records.
+const VENDOR: &str = "salesforce";
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How long jobs besides the first sync may take to end, in looks.
@@ -19,7 +24,7 @@ pub(crate) struct Summary {
 
 impl Summary {
     /// Reads it from the ledger once everything has come to rest.
-    pub(crate) async fn read(store: &Store, first: &JobRow) -> anyhow::Result<Self> {
+    pub(crate) async fn read(store: &Store, onboarded: &Onboarded) -> anyhow::Result<Self> {
         let mut jobs = counts(store).await?;
         for _ in 0..LOOKS_MAX {
             let is_busy = ["ready", "queued", "running"].iter().any(|state| jobs.contains_key(*state));
@@ -29,9 +34,11 @@ impl Summary {
             tokio::time::sleep(LOOK_EVERY).await;
             jobs = counts(store).await?;
         }
-        let took = first.finished_at.unwrap_or_else(|| store.now()) - first.created_at;
-        let seconds = took.as_seconds_f64();
-        Ok(Self { records: records(store, first).await?, jobs, seconds: (seconds * 1000.0).round() / 1000.0 })
+        let first = &onboarded.first;
+        let ended = onboarded.group.as_ref().map(|group| group.state_since);
+        let ended = ended.or(first.finished_at).unwrap_or_else(|| store.now());
+        let seconds = (ended - first.created_at).as_seconds_f64();
+        Ok(Self { records: records(store, onboarded).await?, jobs, seconds: (seconds * 1000.0).round() / 1000.0 })
     }
 
     /// Whether every job succeeded.
@@ -48,10 +55,16 @@ async fn counts(store: &Store) -> anyhow::Result<BTreeMap<String, i64>> {
     Ok(jobs)
 }
 
-async fn records(_store: &Store, first: &JobRow) -> anyhow::Result<BTreeMap<String, i64>> {
-    let checkpoint = first.checkpoint.clone().unwrap_or_default();
-    Ok(checkpoint["records"]
-        .as_object()
-        .map(|objects| objects.iter().map(|(name, count)| (name.clone(), count.as_i64().unwrap_or(0))).collect())
-        .unwrap_or_default())
+/// What is stored of each object that was read to its end.
+async fn records(store: &Store, onboarded: &Onboarded) -> anyhow::Result<BTreeMap<String, i64>> {
+    let first = &onboarded.first;
+    let connection = first.connection_id.context("the first sync names no connection")?;
+    let mut records = BTreeMap::new();
+    for stream in store.list_streams(connection, None, store::PAGE_ROWS_MAX).await? {
+        if stream.synced_at.is_some() {
+            let table = store.record_table(VENDOR, &stream.object, &[]).await?;
+            records.insert(stream.object, store.count_records(&table, first.account_id).await?);
+        }
+    }
+    Ok(records)
 }

@@ -13,12 +13,14 @@ mod group;
 mod ids;
 mod limits;
 mod pause;
+mod reach_back;
 mod release;
 mod retry;
 mod schedule;
 mod secrets;
 mod servant;
 mod state;
+mod time_left;
 mod why;
 
 pub use anomaly::{AnomalyAct, AnomalyKind, AnomalyState, Severity};
@@ -40,6 +42,7 @@ pub use limits::{
     Spending, Subject, URGENT, VendorBudget, What, check_vendor,
 };
 pub use pause::PauseTarget;
+pub use reach_back::ReachBack;
 pub use release::{Release, ReleaseRoom};
 pub use retry::{Backoff, ClassRetry, RetryPolicy, Verdict};
 pub use schedule::{
@@ -49,6 +52,7 @@ pub use schedule::{
 pub use secrets::{SecretPlace, WrappedKey};
 pub use servant::{HEARTBEAT_SECS, Liveness, ServantState, liveness};
 pub use state::{JobEvent, JobState, next};
+pub use time_left::{ProgressPace, about, time_left};
 pub use why::{
     Cause, CircuitFacts, CircuitOpen, CircuitRecovering, ConnectionAtRest, ConnectionFacts, ForcedFacts, HeldFacts,
     LastFailure, NoRoomFacts, PauseFacts, Releasing, ServantFacts, WhyFacts, why,

@@ -139,15 +139,19 @@ pub struct GroupDetail {
     pub progress: GroupProgress,
 }
 
-/// The sum of what members say of their progress: those that have ended and those that run.
+/// The sum of what members say of their progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GroupProgress {
     /// Done.
     pub done: i64,
     /// To do, as far as they know.
     pub total: i64,
-    /// More members run than were read; the sum is short by theirs.
+    /// There are more unfinished members than were read; the sum is short by theirs.
     pub is_partial: bool,
+    /// How long it will still take, in seconds, by how fast its last members were; none while that is unknown, and once
+    /// it has ended.
+    #[serde(default)]
+    pub secs_left: Option<i64>,
 }
 
 /// A page of groups, newest first.

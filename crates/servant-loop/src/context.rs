@@ -6,9 +6,12 @@ use crate::{
     registry::{InHand, Progress},
 };
 use chrono::{DateTime, Utc};
-use domain::{AccountId, Clock, ConnectionId, GroupId, JobId, VendorBudget};
-use std::sync::Arc;
-use store::{ClaimedJob, NewJob, Outcome, Store, Tx, UsageReport};
+use domain::{AccountId, Clock, ConnectionId, GroupId, JobId, Kind, VendorBudget};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+};
+use store::{ClaimedJob, Inserted, NewGroup, NewJob, Outcome, Store, Tx, UsageReport};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -18,7 +21,7 @@ pub struct JobContext {
     pub(crate) store: Store,
     pub(crate) in_hand: Arc<InHand>,
     pub(crate) connection: Option<ConnectionId>,
-    pub(crate) group: Option<GroupId>,
+    pub(crate) group: OnceLock<GroupId>,
     pub(crate) request_id: Uuid,
     pub(crate) traceparent: Option<String>,
     pub(crate) checkpoint: Option<serde_json::Value>,
@@ -30,7 +33,7 @@ impl JobContext {
             store,
             in_hand,
             connection: job.connection,
-            group: job.group,
+            group: job.group.map_or_else(OnceLock::new, OnceLock::from),
             request_id: job.request_id,
             traceparent: job.traceparent.take(),
             checkpoint: job.checkpoint.take(),
@@ -64,7 +67,7 @@ impl JobContext {
     /// The group that it is a member of.
     #[must_use]
     pub fn group(&self) -> Option<GroupId> {
-        self.group
+        self.group.get().copied()
     }
 
     /// The request that asked for it; pass it on to whoever is called.
@@ -129,12 +132,23 @@ impl JobContext {
         }
     }
 
+    /// What becomes known once effects are committed.
+    async fn has_committed(&self, founded: Option<GroupId>, wakes: &BTreeSet<Kind>) {
+        if let Some(group) = founded {
+            // Only a job that is nobody's member founds one.
+            let _ = self.group.set(group);
+        }
+        for kind in wakes {
+            self.store.wake(kind).await;
+        }
+    }
+
     /// Opens a transaction for effects. Keep it short: nobody else's network belongs inside.
     ///
     /// # Errors
     /// [`JobError`]; return it.
     pub async fn begin(&self) -> Result<JobTx<'_>, JobError> {
-        Ok(JobTx { job: self, tx: self.store.begin().await? })
+        Ok(JobTx { job: self, tx: self.store.begin().await?, founded: None, wakes: BTreeSet::new() })
     }
 }
 
@@ -143,6 +157,10 @@ impl JobContext {
 pub struct JobTx<'a> {
     job: &'a JobContext,
     tx: Tx,
+    /// The group that exists only if the effects do.
+    founded: Option<GroupId>,
+    /// The kinds of the jobs that do.
+    wakes: BTreeSet<Kind>,
 }
 
 impl JobTx<'_> {
@@ -165,9 +183,32 @@ impl JobTx<'_> {
     ///
     /// # Errors
     /// [`JobError`]; return it. It is permanent when a group takes no members.
-    pub async fn insert_jobs(&mut self, jobs: &[NewJob]) -> Result<(), JobError> {
-        self.job.store.insert_children_in(&mut self.tx, self.job.group, jobs).await?;
-        Ok(())
+    pub async fn insert_jobs(&mut self, jobs: &[NewJob]) -> Result<Vec<Inserted>, JobError> {
+        let member_of = self.group();
+        self.wakes.extend(jobs.iter().map(|job| job.kind.clone()));
+        Ok(self.job.store.insert_children_in(&mut self.tx, member_of, jobs).await?)
+    }
+
+    /// The job's group, the one that this transaction founds too: what its children join.
+    #[must_use]
+    pub fn group(&self) -> Option<GroupId> {
+        self.founded.or_else(|| self.job.group())
+    }
+
+    /// Makes a sealed group with this job, which is nobody's member, as its first one: what it inserts from now on may
+    /// join. It is the job's group once the effects are committed.
+    ///
+    /// # Errors
+    /// [`JobError`]; return it. Nothing is committed if the lease is lost.
+    pub async fn found_group(&mut self, group: &NewGroup) -> Result<GroupId, JobError> {
+        let id = self.job.store.found_group_in(&mut self.tx, group).await?;
+        match self.job.store.join_group_in(&mut self.tx, self.job.in_hand.key, id).await? {
+            Outcome::Applied => {
+                self.founded = Some(id);
+                Ok(id)
+            }
+            Outcome::Stale => Err(JobError::lease_lost()),
+        }
     }
 
     /// Saves a checkpoint with the effects, for a job that [`finish`](Self::finish)es with them and leaves it as its
@@ -188,7 +229,10 @@ impl JobTx<'_> {
     /// [`JobError`]; return it. Nothing was committed if the lease is lost.
     pub async fn commit_page(mut self, checkpoint: &serde_json::Value) -> Result<(), JobError> {
         self.save_checkpoint(checkpoint).await?;
-        Ok(self.tx.commit().await?)
+        let Self { job, tx, founded, wakes } = self;
+        tx.commit().await?;
+        job.has_committed(founded, &wakes).await;
+        Ok(())
     }
 
     /// Commits the effects and the job's completion together.
@@ -210,13 +254,14 @@ impl JobTx<'_> {
     }
 
     async fn finish_with(self, usage: Option<UsageReport>) -> Result<Done, JobError> {
-        let Self { job, mut tx } = self;
+        let Self { job, mut tx, founded, wakes } = self;
         if let Some(report) = usage {
             job.store.report_usage_in(&mut tx, &[report]).await?;
         }
         match job.store.succeed_in(&mut tx, job.in_hand.key).await? {
             Outcome::Applied => {
                 tx.commit().await?;
+                job.has_committed(founded, &wakes).await;
                 Ok(Done { is_committed: true })
             }
             Outcome::Stale => Err(JobError::lease_lost()),

@@ -172,6 +172,10 @@ fn text(detail: &GroupDetail) -> String {
     let progress = &detail.progress;
     let bound = if progress.is_partial { "at least " } else { "" };
     lines.push(format!("progress    {bound}{} of {}", progress.done, progress.total));
+    if !group.state.is_ended() {
+        let left = progress.secs_left.map_or_else(|| "unknown".to_owned(), domain::about);
+        lines.push(format!("time left   {left}"));
+    }
     if let Some(finishing) = &group.finishing {
         let when = serde_json::to_value(finishing.when).unwrap_or_default();
         let job = group.finishing_job_id.map_or_else(String::new, |id| format!(", job {id}"));

@@ -69,6 +69,17 @@ impl Store {
         Ok(inserted)
     }
 
+    /// Makes a sealed group within the transaction that gives it its first member.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn found_group_in(&self, tx: &mut Tx, group: &NewGroup) -> Result<GroupId, StoreError> {
+        let now = self.clock.now();
+        let id = insert_group(&mut tx.inner, group, now).await?;
+        seal(&mut tx.inner, id, now).await?;
+        Ok(id)
+    }
+
     async fn join(&self, tx: &mut Tx, group: GroupId, members: &[NewJob]) -> Result<Vec<Inserted>, StoreError> {
         let members: Vec<NewJob> = members.iter().map(|job| NewJob { group: Some(group), ..job.clone() }).collect();
         self.insert_jobs_in(tx, &members).await

@@ -2,13 +2,16 @@
 //! number of members. Owns no change of anything.
 
 use crate::{PAGE_ROWS_MAX, Store, StoreError};
-use chrono::{DateTime, Utc};
-use domain::{AccountId, Finishing, GroupCounts, GroupId, GroupState, JobId, JobState};
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{AccountId, Finishing, GroupCounts, GroupId, GroupState, JobId, ProgressPace, time_left};
 use sqlx::PgConnection;
 use std::collections::BTreeMap;
 
 /// Unfinished members whose progress is read at the most.
 const MEMBERS_READ_MAX: i64 = 1_000;
+
+/// By so many of the last members to succeed it is told how fast a group goes.
+const PACE_MEMBERS: i64 = 16;
 
 /// A group as the ledger has it.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,12 +56,14 @@ pub struct GroupFilter {
 /// The sum of what members say of their progress.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct GroupProgress {
-    /// Done, by members that have ended and those that run.
+    /// Done.
     pub done: i64,
-    /// To do, by the same.
+    /// To do, as far as members know: those that have not begun too, if they were made with it.
     pub total: i64,
-    /// More members run than were read.
+    /// There are more unfinished members than were read.
     pub is_partial: bool,
+    /// How long it will still take, by how fast its last members were; `None`: unknown, or it has ended.
+    pub left: Option<TimeDelta>,
 }
 
 struct RawGroup {
@@ -178,29 +183,51 @@ impl Store {
             .collect()
     }
 
-    /// How far a group is: what its ended members said, and the first of those that run say.
+    /// How far a group is: what its ended members said, and what the first of the others say.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn group_progress(&self, group: &GroupRow) -> Result<GroupProgress, StoreError> {
-        let running = sqlx::query!(
-            r#"-- running_progress
+        let others = sqlx::query!(
+            r#"-- unfinished_progress
             SELECT coalesce(sum(progress_done(progress)), 0)::bigint AS "done!",
-                   coalesce(sum(progress_total(progress)), 0)::bigint AS "total!", count(*) AS "jobs!"
-            FROM (SELECT state, progress FROM jobs
+                   coalesce(sum(progress_total(progress)), 0)::bigint AS "total!", count(*) AS "jobs!",
+                   coalesce(sum(progress_done(progress)) FILTER (WHERE state = 3), 0)::bigint AS "lately!",
+                   min(claimed_at) FILTER (WHERE state = 3 AND progress_done(progress) > 0) AS since
+            FROM (SELECT state, progress, claimed_at FROM jobs
                   WHERE (group_id, id) >= ($1, 0) AND (group_id, id) < ($1 + 1, 0) AND group_id IS NOT NULL
-                  ORDER BY group_id, id LIMIT $2) AS member
-            WHERE state = 3"#,
+                  ORDER BY group_id, id LIMIT $2) AS member"#,
             group.id.0,
             MEMBERS_READ_MAX,
         )
         .fetch_one(&self.pool)
         .await?;
+        let (done, total) = (group.counts.done + others.done, group.counts.total + others.total);
+        let ended = if group.state.is_ended() { ProgressPace::default() } else { self.pace_of_ended(group).await? };
+        let since = [ended.since, others.since].into_iter().flatten().min();
+        let pace = ProgressPace { done: ended.done + others.lately, since };
         Ok(GroupProgress {
-            done: group.counts.done + running.done,
-            total: group.counts.total + running.total,
-            is_partial: running.jobs < group.counts.of(JobState::Running),
+            done,
+            total,
+            is_partial: others.jobs < group.counts.unfinished(),
+            left: if group.state.is_ended() { None } else { time_left(done, total, pace, self.clock.now()) },
         })
+    }
+
+    /// What the last members to succeed have done, and since when.
+    async fn pace_of_ended(&self, group: &GroupRow) -> Result<ProgressPace, StoreError> {
+        let lately = sqlx::query!(
+            r#"-- pace_of_ended
+            SELECT coalesce(sum(progress_done(progress)), 0)::bigint AS "done!", min(claimed_at) AS since
+            FROM (SELECT progress, claimed_at FROM finished_jobs
+                  WHERE group_id = $1 AND state = 4 ORDER BY group_id, state, id DESC LIMIT $2) AS member
+            WHERE progress_done(progress) > 0"#,
+            group.id.0,
+            PACE_MEMBERS,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(ProgressPace { done: lately.done, since: lately.since })
     }
 }
 

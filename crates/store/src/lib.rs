@@ -34,6 +34,8 @@ mod secrets;
 mod servants;
 mod stats;
 mod streams;
+mod window_pages;
+mod windows;
 
 pub use account_keys::MasterUse;
 pub use accounts::*;
@@ -66,6 +68,8 @@ pub use secrets::*;
 pub use servants::*;
 pub use stats::*;
 pub use streams::*;
+pub use window_pages::*;
+pub use windows::{Again, BulkWindow, ExternalJob, LeftWindow};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::Clock;

@@ -99,6 +99,22 @@ impl Store {
         Ok(gone.rows_affected())
     }
 
+    /// Whether [`Self::delete_records`] would mark any of `ids`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn any_to_delete(
+        &self,
+        table: &RecordTable,
+        account: AccountId,
+        ids: &[String],
+        seen_at: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        let statement = format!("/* any_to_delete */ {}", table.any_to_delete());
+        let any = sqlx::query_scalar(AssertSqlSafe(statement)).bind(account.0).bind(ids).bind(seen_at);
+        Ok(any.fetch_one(&self.pool).await?)
+    }
+
     /// How many records of an account are stored and not deleted. Reads them all: for audits, not for requests.
     ///
     /// # Errors

@@ -3,17 +3,22 @@
 //! (`salesforce`), SQL (`store`), nor the transaction that a page is committed in: that is the running job's, so that a
 //! page's rows, its mark and the job's checkpoint are one commit.
 
+pub mod bulk;
 mod csv;
 mod damage;
+mod deletions;
 mod error;
+mod lateness;
 mod layout;
 mod page;
 mod pass;
+pub mod probe;
 mod soql;
 mod split;
 mod spool;
 mod value;
 
+pub use deletions::Deletions;
 pub use error::SyncError;
 pub use page::{PageWriter, PageWritten};
 pub use pass::{FetchedPage, Pass, Source, Written};

@@ -3,6 +3,7 @@
 //! commit, which are the running job's.
 
 use crate::{SyncError, csv::CsvPage, damage, layout::Layout};
+use chrono::{DateTime, Utc};
 use salesforce::Describe;
 use std::{io::Read, sync::Arc};
 use store::{PageOrigin, RecordTable, Store, Tx};
@@ -20,6 +21,8 @@ pub struct PageWritten {
     pub changed: u64,
     /// Records that could not be stored.
     pub quarantined: u64,
+    /// The oldest of the records that changed something.
+    pub oldest_change: Option<DateTime<Utc>>,
 }
 
 /// How pages of one object get into its table; cheap to clone.
@@ -82,7 +85,12 @@ impl PageWriter {
             let count = |records: usize| u64::try_from(records).unwrap_or(u64::MAX);
             written.records += count(piece.batch.len() + piece.damaged.len());
             written.quarantined += count(piece.damaged.len());
-            written.changed += store.write_records(tx, &self.table, origin, &mut piece.batch).await?;
+            let changed = store.write_records(tx, &self.table, origin, &mut piece.batch).await?;
+            if changed > 0 {
+                written.changed += changed;
+                written.oldest_change =
+                    [written.oldest_change, piece.batch.oldest_version()].into_iter().flatten().min();
+            }
             damage::keep(store, tx, origin, self.table.object(), &piece.damaged).await?;
         }
         reading.await.map_err(std::io::Error::other)?;

@@ -1,14 +1,14 @@
 //! One pass over one object: describe, open the window, fetch its pages, write each, close the window.
 //! Owns the order of these steps. The job owns the transaction that a page is written in.
 
-use crate::{SyncError, damage, layout::Layout, soql};
-use chrono::{TimeDelta, Timelike};
+use crate::{SyncError, damage, lateness, layout::Layout, soql};
+use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use domain::{AccountId, ConnectionId};
 use salesforce::{Client, Page, SalesforceError};
 use store::{Outcome, PageMark, PageOrigin, Quarantined, RecordBatch, RecordTable, Store, Tx, Window};
 
 /// The vendor's name: the schema of its tables.
-const VENDOR: &str = "salesforce";
+pub(crate) const VENDOR: &str = "salesforce";
 
 /// What a connection is synced with.
 #[derive(Clone, Copy)]
@@ -23,17 +23,17 @@ pub struct Source<'a> {
     pub connection: ConnectionId,
     /// Changes younger than this are left to the next window: the vendor shows some of them late.
     pub settle: TimeDelta,
-    /// How far a window reaches back into the one before it, for changes that came later than that.
+    /// How far a window reaches back into the one before it at least, for changes that came later than that.
     pub overlap: TimeDelta,
 }
 
 impl Source<'_> {
-    /// How many records an object holds, deleted ones included. Costs one call.
-    ///
-    /// # Errors
-    /// The vendor's.
-    pub async fn count(&self, object: &str) -> Result<u64, SyncError> {
-        Ok(self.client.query_all(&soql::count(object)).await?.total_size)
+    /// Where a window that is opened now ends: by the vendor's clock, since it stamps the records, and in whole seconds, as
+    /// its stamps are.
+    #[must_use]
+    pub fn window_end(&self) -> DateTime<Utc> {
+        let now = self.client.server_time().unwrap_or_else(|| self.store.now());
+        (now - self.settle).with_nanosecond(0).unwrap_or(now)
     }
 }
 
@@ -91,10 +91,8 @@ impl<'a> Pass<'a> {
         let mut layout = Layout::of(&describe);
         let table = source.store.record_table(VENDOR, object, &layout.wanted()).await?;
         layout.bind(&table);
-        // The vendor's clock, since it stamps the records; whole seconds, as its stamps are.
-        let now = source.client.server_time().unwrap_or_else(|| source.store.now());
-        let hi = (now - source.settle).with_nanosecond(0).unwrap_or(now);
-        let window = source.store.open_window(source.connection, object, hi, source.overlap).await?;
+        let window = source.store.open_window(source.connection, object, source.window_end(), source.overlap).await?;
+        let window = window.ok_or_else(|| SyncError::Overtaken { object: object.to_owned() })?;
         let soql = soql::window(object, &layout, &window)?;
         Ok(Self { source, object: object.to_owned(), layout, table, soql, window })
     }
@@ -145,7 +143,8 @@ impl<'a> Pass<'a> {
         let rows_expected =
             self.window.rows_expected.unwrap_or_else(|| i64::try_from(page.total_size).unwrap_or(i64::MAX));
         let rows = i64::try_from(page.records.len()).unwrap_or(i64::MAX);
-        let mark = PageMark { rows_expected, rows, next_page: page.next_records_url.clone() };
+        let oldest_change = batch.oldest_version().filter(|_| changed > 0);
+        let mark = PageMark { rows_expected, rows, next_page: page.next_records_url.clone(), oldest_change };
         let overtaken = || SyncError::Overtaken { object: self.object.clone() };
         if store.mark_page(tx, &self.window, &mark).await? == Outcome::Stale {
             return Err(overtaken());
@@ -165,8 +164,10 @@ impl<'a> Pass<'a> {
                 seen: window.rows_seen,
             });
         }
-        if is_last && store.close_window(tx, &window).await? == Outcome::Stale {
-            return Err(overtaken());
+        if is_last {
+            let base = Some(self.source.overlap);
+            let closed = store.close_window(tx, window.id, window.fence, base).await?.ok_or_else(overtaken)?;
+            lateness::note(store, tx, connection, &closed).await?;
         }
         Ok(Written { window, changed, quarantined: damaged.len(), is_last })
     }

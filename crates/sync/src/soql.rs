@@ -1,33 +1,61 @@
-//! The queries that read a window of an object.
+//! The queries that read a window of an object, and how long each of the vendor's interfaces lets them be.
 
 use crate::{SyncError, layout::Layout};
 use chrono::{DateTime, SecondsFormat, Utc};
 use store::Window;
 
-/// Longest query, in bytes. Salesforce takes 16,384 for the address with its headers, and the address is
+/// Longest query by REST, in bytes. Salesforce takes 16,384 for the address with its headers, and the address is
 /// percent-encoded: commas and spaces become three bytes, which `encoded_bytes` counts.
 const QUERY_BYTES_MAX: usize = 14_000;
+/// Longest query in bulk, in bytes: it stands in a body, and SOQL itself ends there.
+const BULK_BYTES_MAX: usize = 100_000;
 
 /// Everything of `object` in `window`, the oldest change first, so that a window that is read again meets the same order.
 pub(crate) fn window(object: &str, layout: &Layout, window: &Window) -> Result<String, SyncError> {
-    let names: Vec<&str> = layout.names().collect();
-    let mut soql = format!("SELECT {} FROM {object}", names.join(","));
-    if let Some(version) = layout.version_field() {
-        let from = window.lo.map(|lo| format!("{version} >= {} AND ", literal(lo))).unwrap_or_default();
-        soql.push_str(&format!(" WHERE {from}{version} < {} ORDER BY {version}, Id", literal(window.hi)));
-    } else {
-        soql.push_str(" ORDER BY Id");
+    let mut soql = select(object, layout, window.lo, window.hi);
+    match layout.version_field() {
+        Some(version) => soql.push_str(&format!(" ORDER BY {version}, Id")),
+        None => soql.push_str(" ORDER BY Id"),
     }
-    let bytes = encoded_bytes(&soql);
-    if bytes > QUERY_BYTES_MAX {
-        return Err(SyncError::TooWide { object: object.to_owned(), bytes, bytes_max: QUERY_BYTES_MAX });
-    }
-    Ok(soql)
+    checked(object, soql, encoded_bytes, QUERY_BYTES_MAX)
+}
+
+/// The same in bulk, in whatever order: an order, or a limit, would keep Salesforce from dividing the work.
+pub(crate) fn bulk(
+    object: &str,
+    layout: &Layout,
+    lo: Option<DateTime<Utc>>,
+    hi: DateTime<Utc>,
+) -> Result<String, SyncError> {
+    checked(object, select(object, layout, lo, hi), str::len, BULK_BYTES_MAX)
 }
 
 /// How many records `object` holds, its recycle bin included when asked by `queryAll`.
 pub(crate) fn count(object: &str) -> String {
     format!("SELECT COUNT() FROM {object}")
+}
+
+fn select(object: &str, layout: &Layout, lo: Option<DateTime<Utc>>, hi: DateTime<Utc>) -> String {
+    let names: Vec<&str> = layout.names().collect();
+    let mut soql = format!("SELECT {} FROM {object}", names.join(","));
+    if let Some(version) = layout.version_field() {
+        let from = lo.map(|lo| format!("{version} >= {} AND ", literal(lo))).unwrap_or_default();
+        soql.push_str(&format!(" WHERE {from}{version} < {}", literal(hi)));
+    }
+    soql
+}
+
+fn checked(
+    object: &str,
+    soql: String,
+    bytes_of: impl Fn(&str) -> usize,
+    bytes_max: usize,
+) -> Result<String, SyncError> {
+    let bytes = bytes_of(&soql);
+    if bytes > bytes_max {
+        return Err(SyncError::TooWide { object: object.to_owned(), bytes, bytes_max });
+    }
+    Ok(soql)
 }
 
 fn literal(at: DateTime<Utc>) -> String {

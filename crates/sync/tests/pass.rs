@@ -9,7 +9,7 @@ use fakes::salesforce::{Call, Content, FakeSalesforce, Fault, Mutation, Options 
 use salesforce::{Client, Credentials, Hosts, Options, SecretString};
 use serde_json::json;
 use store::Store;
-use sync::{Pass, Source, SyncError};
+use sync::{Pass, Source, SyncError, probe};
 use testkit::{TestDatabase, assert_records_equal, stored_records};
 
 const VENDOR: &str = "salesforce";
@@ -273,4 +273,34 @@ async fn two_passes_cannot_commit_the_same_page() {
     first.committed(written);
     let mut tx = world.store.begin().await.unwrap();
     assert!(matches!(second.write(&mut tx, &same).await, Err(SyncError::Overtaken { .. })));
+}
+
+#[tokio::test]
+async fn twenty_five_objects_are_looked_at_by_one_call() {
+    let world = World::new(100).await;
+    let now = chrono::Utc::now();
+    let look = |deletions_are_due| probe::Look {
+        object: "Account".to_owned(),
+        changed_from: now - TimeDelta::hours(1),
+        deleted_from: now - TimeDelta::hours(1),
+        deletions_are_due,
+    };
+    let calls = || world.fake.stats().calls.get(&Call::Composite).copied().unwrap_or(0);
+    let looked = probe::look(&world.client, &vec![look(false); 25], now).await.unwrap();
+    assert_eq!((looked.len(), calls()), (25, 1));
+    assert!(looked.iter().all(|looked| looked.changed.is_ok() && looked.deleted.is_none()), "there is no room");
+    // With fewer objects deletions cost nothing, and where they are due they are asked for.
+    let looked = probe::look(&world.client, &vec![look(false); 12], now).await.unwrap();
+    assert_eq!((looked.iter().filter(|looked| looked.deleted.is_some()).count(), calls()), (12, 2));
+    let looked = probe::look(&world.client, &vec![look(true); 25], now).await.unwrap();
+    assert_eq!((looked.iter().filter(|looked| looked.deleted.is_some()).count(), calls()), (25, 4));
+    assert!(looked.iter().all(|looked| matches!(looked.deleted, Some(Ok(_)))));
+    // One that is gone is its own trouble.
+    let mut gone = look(true);
+    gone.object = "Nothing__c".to_owned();
+    let looked = probe::look(&world.client, &[gone, look(true)], now).await.unwrap();
+    assert!(looked[0].changed.is_err() && looked[1].changed.is_ok());
+    let sizes = probe::sizes(&world.client, &["Nothing__c".to_owned(), "Account".to_owned()]).await.unwrap();
+    assert!(sizes[0].is_err());
+    assert_eq!(*sizes[1].as_ref().unwrap(), world.ids("Account").len() as u64);
 }

@@ -17,13 +17,15 @@ pub(super) struct Psql<'a> {
 pub(super) struct Baseline {
     pub(super) copy_secs: f64,
     pub(super) copy_upsert_secs: f64,
+    /// Of all rows, as COPY writes them.
+    pub(super) bytes: u64,
 }
 
 impl Psql<'_> {
     /// Measures both. `is_known`: the upsert meets every row.
     pub(super) async fn measure(&self, sql: &mut PgConnection, is_known: bool) -> anyhow::Result<Baseline> {
-        let rows = self.directory.join("rows.copy");
-        let rows = rows.display();
+        let file = self.directory.join("rows.copy");
+        let rows = file.display();
         self.run(&format!("\\copy {} TO '{rows}'", self.table)).await?;
         for name in ["copied", "upserted"] {
             // No index or limit is left out: the same table under another name.
@@ -51,7 +53,7 @@ impl Psql<'_> {
         }
         super::settle(sql).await?;
         let copy_upsert_secs = self.run(&upsert).await?;
-        Ok(Baseline { copy_secs, copy_upsert_secs })
+        Ok(Baseline { copy_secs, copy_upsert_secs, bytes: std::fs::metadata(&file)?.len() })
     }
 
     /// Seconds of psql's whole life.

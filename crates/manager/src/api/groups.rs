@@ -41,7 +41,12 @@ pub(crate) async fn list(State(app): State<App>, Query(query): Query<GroupQuery>
 pub(crate) async fn show(State(app): State<App>, Path(id): Path<i64>) -> Result<Json<GroupDetail>, ApiError> {
     let row = find(&app, id).await?;
     let progress = app.store.group_progress(&row).await?;
-    let progress = GroupProgress { done: progress.done, total: progress.total, is_partial: progress.is_partial };
+    let progress = GroupProgress {
+        done: progress.done,
+        total: progress.total,
+        is_partial: progress.is_partial,
+        secs_left: progress.left.map(|left| left.num_seconds()),
+    };
     Ok(Json(GroupDetail { group: group_of(row), progress }))
 }
 

@@ -1,42 +1,37 @@
-//! Brings a customer's Salesforce records up to date: every object of the connection, one window each, page by page.
-//! Owns the order of objects and what an error means for the job. Does not own pages and mapping (`sync`), the vendor's
-//! wire (`salesforce`), nor SQL (`store`).
+//! Brings a customer's Salesforce records up to date: finds out what there is to read, reads what is little by itself, page
+//! by page, and has the rest read in bulk.
+//! Owns the order of objects and who reads them. Does not own how the customer is reached and what an error means
+//! (`servants::salesforce`), what a tick costs and means (`sync::probe`), pages and mapping (`sync`), nor SQL (`store`).
 
-use anyhow::{Context as _, anyhow};
-use chrono::{DateTime, TimeDelta, Utc};
-use credentials::{SalesforceGrant, SignOn};
-use daemon::SecretsFile;
-use domain::{AccountId, ConnectionId};
-use salesforce::{
-    Client, ConnectedApp, Credentials, Hosts, JwtUser, Options, SalesforceError, SessionSource, StoreRotated,
-};
+use anyhow::anyhow;
+use chrono::{TimeDelta, Timelike};
+use domain::{ConnectionId, ReachBack};
 use serde::{Deserialize, Serialize};
 use servant_loop::{Done, JobContext, JobError, Servant, Setup};
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, sync::Arc};
-use store::{ConnectionRow, Store};
-use sync::{FetchedPage, Pass, Source, SyncError, Written};
+use servants::{
+    bulk as bulk_jobs,
+    salesforce::{Customers, job_error, note_usage},
+};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
+use store::{NewGroup, Quiet, Store, StreamPlan, WindowKind};
+use sync::{
+    Deletions, FetchedPage, Pass, Source, SyncError, Written,
+    probe::{self, Look, Looked},
+};
 
 fn main() -> ExitCode {
     servant_loop::main::<SalesforceSync>()
 }
 
-/// What is synced when the connection does not say.
-const OBJECTS: [&str; 8] = ["User", "Account", "Contact", "Lead", "Opportunity", "OpportunityHistory", "Task", "Event"];
 /// How long a job waits when another one syncs the same connection, in seconds.
 const BUSY_SECS: i64 = 30;
-/// How long it waits when too many long requests run at once in the organisation and Salesforce does not say, in seconds.
-const CROWDED_SECS: i64 = 30;
-/// How long it waits until it asks again whether the rolling 24 hours of an exhausted allowance give room, in seconds:
-/// as long as the connection's budget, which lets one job go then.
-const EXHAUSTED_SECS: i64 = 15 * 60;
+/// Who makes onboardings.
+const MADE_BY: &str = "salesforce_sync";
 
 struct SalesforceSync {
     store: Store,
-    secrets: SecretsFile,
-    sign_on: Arc<SignOn>,
-    hosts: Hosts,
-    settle: TimeDelta,
-    overlap: TimeDelta,
+    customers: Customers,
+    config: Config,
 }
 
 /// The connection says everything.
@@ -52,37 +47,12 @@ struct Config {
     secrets_file: PathBuf,
     /// How old a change must be to be read, in seconds.
     settle_secs: u32,
-    /// How far a window reaches back into the one before it, in seconds.
+    /// How far a window reaches back into the one before it at least, in seconds.
     overlap_secs: u32,
-}
-
-/// The settings of a connection to Salesforce.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Settings {
-    login_url: String,
-    client_id: String,
-    /// In whose name to sign on with the application's private key, where no customer was asked.
-    username: Option<String>,
-    /// The organisation that was authorised; the manager's to look at.
-    #[serde(rename = "organisation")]
-    _organisation: Option<String>,
-    /// The host of the instance that was authorised; a session for another is refused.
-    instance_host: Option<String>,
-    /// The objects to sync; without it, [`OBJECTS`].
-    objects: Option<Vec<String>>,
-}
-
-/// Salesforce's own hosts, unless the process was started for development.
-fn hosts() -> anyhow::Result<Hosts> {
-    let setting = daemon::read_env("SERVANT_SALESFORCE_HOSTS").ok();
-    let certificate = daemon::read_env("SERVANT_SALESFORCE_CERTIFICATE_FILE").ok().map(std::fs::read_to_string);
-    let certificate = certificate.transpose().context("SERVANT_SALESFORCE_CERTIFICATE_FILE")?;
-    let hosts = Hosts::from_setting(setting.as_deref(), certificate).context("SERVANT_SALESFORCE_HOSTS")?;
-    if hosts != Hosts::Vendor {
-        tracing::warn!("any host is taken for salesforce's: for development only");
-    }
-    Ok(hosts)
+    /// A window with so many records is read in bulk.
+    bulk_records_min: u64,
+    /// How old what is known of deletions may be, in seconds, where asking for it costs a call.
+    deletions_secs: u32,
 }
 
 /// What the next attempt starts from. Where an object's window stands is in the window itself.
@@ -90,10 +60,12 @@ fn hosts() -> anyhow::Result<Hosts> {
 struct Checkpoint {
     /// Rows read of each object.
     records: BTreeMap<String, u64>,
-    /// Objects that are up to date.
+    /// Objects that are up to date, or are somebody else's to read.
     done: Vec<String>,
-    /// Rows of all first loads, as announced when the job began.
+    /// Rows of all first loads that this job reads itself, as announced when it began.
     total: Option<u64>,
+    /// Objects that need attention.
+    flagged: usize,
 }
 
 impl Checkpoint {
@@ -108,272 +80,321 @@ impl Servant for SalesforceSync {
     type Config = Config;
 
     async fn connect(config: Config, setup: &Setup) -> anyhow::Result<Self> {
-        Ok(Self {
-            store: setup.store.clone(),
-            secrets: SecretsFile::at(config.secrets_file),
-            sign_on: SignOn::new(setup.store.clone(), setup.vault.clone()),
-            hosts: hosts()?,
-            settle: TimeDelta::seconds(config.settle_secs.into()),
-            overlap: TimeDelta::seconds(config.overlap_secs.into()),
-        })
+        let customers = Customers::new(config.secrets_file.clone(), setup)?;
+        Ok(Self { store: setup.store.clone(), customers, config })
     }
 
     async fn run(&self, Payload {}: Payload, job: &JobContext) -> Result<Done, JobError> {
-        let id = job.connection().ok_or_else(|| JobError::permanent(anyhow!("the job names no connection")))?;
-        let connection = self.store.find_connection(id).await?;
-        let connection = connection.ok_or_else(|| JobError::permanent(anyhow!("there is no connection {id}")))?;
-        if connection.state != "active" {
-            return Err(JobError::auth_broken(anyhow!("the connection is {}", connection.state)));
-        }
+        let connection = self.customers.find(job).await?;
+        let id = ConnectionId(connection.id);
         if !self.store.hold_connection(id, job.id()).await? {
             let until = job.clock().now() + TimeDelta::seconds(BUSY_SECS);
             return Err(JobError::rate_limited(anyhow!("another job syncs this connection"), Some(until)));
         }
-        let settings: Settings = serde_json::from_value(connection.settings.clone())
-            .context("the connection's settings are not ones for Salesforce")
-            .map_err(JobError::permanent)?;
-        let client = self.sign_on(&connection, &settings, job.clock().now()).await?;
-        let host = client.host().await.map_err(|error| job_error(error.into(), job.clock().now()))?;
-        if host != connection.service {
-            self.store.note_service(id, &host).await?;
-        }
+        let customer = self.customers.open(&connection, job).await?;
+        let calls = customer.client.calls();
         let source = Source {
-            client: &client,
+            client: &customer.client,
             store: &self.store,
             account: job.account(),
             connection: id,
-            settle: self.settle,
-            overlap: self.overlap,
+            settle: TimeDelta::seconds(self.config.settle_secs.into()),
+            overlap: TimeDelta::seconds(self.config.overlap_secs.into()),
         };
-        let objects = settings.objects.unwrap_or_else(|| OBJECTS.iter().map(|object| (*object).to_owned()).collect());
-        sync_all(source, &objects, job).await
-    }
-}
-
-impl SalesforceSync {
-    async fn sign_on(
-        &self,
-        connection: &ConnectionRow,
-        settings: &Settings,
-        now: DateTime<Utc>,
-    ) -> Result<Client, JobError> {
-        let name = connection
-            .secret_ref
-            .clone()
-            .ok_or_else(|| JobError::permanent(anyhow!("the connection does not name its secrets")))?;
-        let mut options =
-            Options { hosts: self.hosts.clone(), instance_host: settings.instance_host.clone(), ..Options::default() };
-        let source = match self.shared(connection, settings, &name, &options).await? {
-            Some(source) => source,
-            None => self.own(settings, &name, &mut options)?,
+        let checkpoint = job.checkpoint().and_then(|saved| serde_json::from_value(saved.clone()).ok());
+        let mut run = Run {
+            source,
+            config: &self.config,
+            job,
+            checkpoint: checkpoint.unwrap_or_default(),
+            deletions: Deletions::default(),
         };
-        Client::open(source, options).await.map_err(|error| job_error(error.into(), now))
-    }
-
-    /// Sessions that all servants share, out of the ledger; none: the connection's refresh token lies in the file.
-    async fn shared(
-        &self,
-        connection: &ConnectionRow,
-        settings: &Settings,
-        name: &str,
-        options: &Options,
-    ) -> Result<Option<SessionSource>, JobError> {
-        let id = ConnectionId(connection.id);
-        let user = match &settings.username {
-            Some(username) => {
-                self.sign_on.ensure(id, AccountId(connection.account_id)).await.map_err(|error| {
-                    if error.is_transient() { JobError::transient(error) } else { JobError::permanent(error) }
-                })?;
-                let key_pem = self.secrets.read(name, "private_key").map_err(JobError::permanent)?;
-                Some(JwtUser { username: username.clone(), key_pem, audience: None })
-            }
-            None if self.store.find_secrets(id).await?.is_none() => return Ok(None),
-            None => None,
-        };
-        // Without its secret a refresh token would be refused as if the customer had taken it back.
-        let client_secret = match &user {
-            Some(_) => None,
-            None => Some(self.secrets.read(name, "client_secret").map_err(JobError::permanent)?),
-        };
-        let (login_url, client_id) = (settings.login_url.clone(), settings.client_id.clone());
-        let grant = SalesforceGrant { app: ConnectedApp { login_url, client_id, client_secret }, user };
-        let source = self.sign_on.salesforce(id, grant, options, self.store.clock().clone());
-        source.map(Some).map_err(JobError::permanent)
-    }
-
-    /// This job's own sign-on, by the file's refresh token.
-    fn own(&self, settings: &Settings, name: &str, options: &mut Options) -> Result<SessionSource, JobError> {
-        let secret = |key| self.secrets.read(name, key).map_err(JobError::permanent);
-        let credentials = Credentials {
-            login_url: settings.login_url.clone(),
-            client_id: settings.client_id.clone(),
-            client_secret: secret("client_secret")?,
-            refresh_token: secret("refresh_token")?,
-        };
-        let (secrets, name) = (self.secrets.clone(), name.to_owned());
-        options.store_rotated = Some(StoreRotated::new(move |token| {
-            let (secrets, name) = (secrets.clone(), name.clone());
-            async move {
-                tokio::task::spawn_blocking(move || secrets.replace(&name, "refresh_token", &token)).await??;
-                Ok(())
-            }
-        }));
-        Ok(SessionSource::RefreshToken(credentials))
-    }
-}
-
-/// Every object once; one that cannot be synced is flagged and does not stop the others.
-async fn sync_all(source: Source<'_>, objects: &[String], job: &JobContext) -> Result<Done, JobError> {
-    let mut checkpoint: Checkpoint =
-        job.checkpoint().and_then(|saved| serde_json::from_value(saved.clone()).ok()).unwrap_or_default();
-    if checkpoint.total.is_none() {
-        let total = announced(source, objects).await;
-        note_usage(source.client, job, &total);
-        checkpoint.total = total.map_err(|error| job_error(error, job.clock().now()))?;
-    }
-    let mut flagged = 0_usize;
-    for object in objects {
-        if checkpoint.done.contains(object) {
-            continue;
+        let objects = customer.settings.objects();
+        let little = run.plan(&objects).await?;
+        for (object, in_bulk) in &little {
+            run.read(object, *in_bulk).await?;
         }
-        match sync_object(source, object, &mut checkpoint, job).await? {
-            Ok(()) => checkpoint.done.push(object.clone()),
+        run.finish(objects.len(), calls).await
+    }
+}
+
+/// One go over a connection.
+struct Run<'a> {
+    source: Source<'a>,
+    config: &'a Config,
+    job: &'a JobContext,
+    checkpoint: Checkpoint,
+    /// What was told of deletions, to be carried out once the windows are read.
+    deletions: Deletions,
+}
+
+/// What planning found.
+#[derive(Debug, Default)]
+struct Found {
+    /// To be read by this job, and whether they may go to bulk when they turn out large.
+    little: Vec<(String, bool)>,
+    /// To be read in bulk, with the records that are believed to be there.
+    large: Vec<(String, u64)>,
+    /// There are objects that nobody has tried to read before.
+    is_first: bool,
+    /// Rows of first loads among the little ones.
+    first_rows: Option<u64>,
+    /// Nothing happened in them.
+    quiet: Vec<Quiet>,
+}
+
+impl Run<'_> {
+    fn fail(&self, error: SyncError) -> JobError {
+        job_error(error, self.job.clock().now())
+    }
+
+    fn noted<T>(&self, outcome: Result<T, SyncError>) -> Result<T, JobError> {
+        note_usage(self.source.client, self.job, &outcome);
+        outcome.map_err(|error| self.fail(error))
+    }
+
+    /// Decides who reads what, and makes it so in one commit; answers with what is left for this job to read.
+    async fn plan(&mut self, objects: &[String]) -> Result<Vec<(String, bool)>, JobError> {
+        let connection = self.source.connection;
+        let known = self.source.store.stream_plans(connection, objects).await?;
+        let mut plans: BTreeMap<String, StreamPlan> =
+            known.into_iter().map(|plan| (plan.object.clone(), plan)).collect();
+        let (mut found, mut fresh, mut settled) = (Found::default(), Vec::new(), Vec::new());
+        for object in objects.iter().filter(|object| !self.checkpoint.done.contains(object)) {
+            match plans.remove(object) {
+                // Somebody reads it, or will: the next tick after that goes on.
+                Some(StreamPlan { window: Some(WindowKind::Bulk), .. }) => {}
+                Some(plan @ StreamPlan { window: Some(WindowKind::Rest), .. }) => {
+                    found.little.push((object.clone(), !plan.is_rest_only));
+                }
+                Some(plan @ StreamPlan { watermark: Some(_), .. }) => settled.push(plan),
+                plan => fresh.push((object.clone(), plan)),
+            }
+        }
+        self.size(fresh, &mut found).await?;
+        self.look(settled, &mut found).await?;
+        self.carry_out(&mut found).await?;
+        Ok(found.little)
+    }
+
+    /// Objects that were never read: how large they are decides.
+    async fn size(&mut self, fresh: Vec<(String, Option<StreamPlan>)>, found: &mut Found) -> Result<(), JobError> {
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let objects: Vec<String> = fresh.iter().map(|(object, _)| object.clone()).collect();
+        let sizes = self.noted(probe::sizes(self.source.client, &objects).await)?;
+        for ((object, plan), size) in fresh.into_iter().zip(sizes) {
+            let may_be_bulk = !plan.as_ref().is_some_and(|plan| plan.is_rest_only);
+            found.is_first |= plan.is_none() && size.is_ok();
+            match size {
+                Ok(rows) if rows >= self.config.bulk_records_min && may_be_bulk => found.large.push((object, rows)),
+                // What is wrong with an object that cannot be counted will be said when its turn comes.
+                size => {
+                    found.first_rows = Some(found.first_rows.unwrap_or(0) + size.unwrap_or(0));
+                    found.little.push((object, may_be_bulk));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Objects that were read before: whether anything happened in them is known by a few calls for all of them.
+    async fn look(&mut self, settled: Vec<StreamPlan>, found: &mut Found) -> Result<(), JobError> {
+        if settled.is_empty() {
+            return Ok(());
+        }
+        let now = self.job.clock().now();
+        let until = (now - self.source.settle).with_nanosecond(0).unwrap_or(now);
+        let base = self.source.overlap;
+        let overlap = |plan: &StreamPlan| plan.overlap.unwrap_or(base).max(base);
+        let looks: Vec<Look> = settled
+            .iter()
+            .map(|plan| {
+                let watermark = plan.watermark.unwrap_or(until);
+                let deletions = plan.deleted_until.unwrap_or(watermark);
+                Look {
+                    object: plan.object.clone(),
+                    changed_from: watermark - overlap(plan),
+                    deleted_from: deletions - overlap(plan),
+                    deletions_are_due: now - deletions >= TimeDelta::seconds(self.config.deletions_secs.into()),
+                }
+            })
+            .collect();
+        let looked = self.noted(probe::look(self.source.client, &looks, until).await)?;
+        // By the vendor's clock, as these answers had it.
+        let until = until.min(self.source.window_end());
+        let mut to_read = BTreeMap::new();
+        for (plan, Looked { object, changed, .. }) in settled.iter().zip(&looked) {
+            match changed {
+                Ok(changed) if changed.ids.is_empty() && changed.damaged.is_empty() => {
+                    let overlap = ReachBack { current: overlap(plan), base }.after(None);
+                    let until = until.min(changed.latest_covered);
+                    found.quiet.push(Quiet { object: object.clone(), until, overlap });
+                }
+                Ok(changed) => {
+                    to_read.insert(object.clone(), changed.ids.len() as u64);
+                }
+                // Not every object has that log, and not every span fits into it: then the window itself tells.
+                Err(_) => {
+                    to_read.insert(object.clone(), 0);
+                }
+            }
+        }
+        self.deletions = Deletions::of(looked, until);
+        for object in self.deletions.news(self.source).await.map_err(|error| self.fail(error))? {
+            found.quiet.retain(|quiet| quiet.object != object);
+            to_read.entry(object).or_default();
+        }
+        for plan in settled {
+            let Some(rows) = to_read.remove(&plan.object) else { continue };
+            if rows >= self.config.bulk_records_min && !plan.is_rest_only {
+                found.large.push((plan.object, rows));
+            } else {
+                found.little.push((plan.object, !plan.is_rest_only));
+            }
+        }
+        Ok(())
+    }
+
+    /// What was found, in one commit: which watermarks move, and which windows are read in bulk. What is read for the first
+    /// time belongs to one group, whoever reads it.
+    async fn carry_out(&mut self, found: &mut Found) -> Result<(), JobError> {
+        let Source { store, connection, .. } = self.source;
+        let left = store.windows_left(connection).await?;
+        let until = self.source.window_end();
+        let mut tx = self.job.begin().await?;
+        store.pass_quiet_streams(tx.tx(), connection, &found.quiet).await?;
+        if found.is_first && tx.group().is_none() {
+            let onboarding = NewGroup {
+                name: format!("onboarding of connection {connection}"),
+                account: self.source.account,
+                finishing: None,
+                created_by: MADE_BY.to_owned(),
+                request_id: self.job.request_id(),
+            };
+            tx.found_group(&onboarding).await?;
+        }
+        for (object, rows) in &found.large {
+            let opened = store.open_bulk_window_in(tx.tx(), connection, object, until, self.source.overlap).await?;
+            if let Some(window) = opened {
+                tracing::info!(object, rows, "the object is read in bulk");
+                bulk_jobs::collect(store, &mut tx, self.job, window, *rows).await?;
+            }
+            self.checkpoint.done.push(object.clone());
+        }
+        for window in left {
+            tracing::info!(object = window.object, "nobody works on a window; it is taken up again");
+            let rows = u64::try_from(window.rows_left).unwrap_or(0);
+            bulk_jobs::collect(store, &mut tx, self.job, (window.id, window.fence), rows).await?;
+        }
+        self.checkpoint.done.extend(found.quiet.iter().map(|quiet| quiet.object.clone()));
+        self.checkpoint.total = self.checkpoint.total.or(found.first_rows);
+        tx.commit_page(&self.saved()).await
+    }
+
+    fn saved(&self) -> serde_json::Value {
+        serde_json::to_value(&self.checkpoint).unwrap_or_default()
+    }
+
+    /// One object; when it cannot be synced, it is flagged, and the others go on.
+    async fn read(&mut self, object: &str, may_be_bulk: bool) -> Result<(), JobError> {
+        match self.read_window(object, may_be_bulk).await? {
+            Ok(()) => {}
             Err(error) => {
                 tracing::warn!(object, error = %error, "the object cannot be synced; the others go on");
-                source.store.flag_stream(source.connection, object, &error.to_string()).await?;
-                flagged += 1;
+                let reason = domain::chain(&error);
+                self.source.store.flag_stream(self.source.connection, object, &reason).await?;
+                self.checkpoint.flagged += 1;
+            }
+        }
+        self.checkpoint.done.push(object.to_owned());
+        Ok(())
+    }
+
+    /// One object to the end of its window. The inner error is the object's own; the outer one ends the attempt.
+    async fn read_window(&mut self, object: &str, may_be_bulk: bool) -> Result<Result<(), SyncError>, JobError> {
+        let begun = Pass::begin(self.source, object).await;
+        note_usage(self.source.client, self.job, &begun);
+        let mut pass = match begun {
+            Ok(pass) => pass,
+            Err(SyncError::TooWide { .. }) if may_be_bulk => return self.to_bulk(object, 0).await,
+            Err(error) if error.is_of_one_object() => return Ok(Err(error)),
+            Err(error) => return Err(self.fail(error)),
+        };
+        loop {
+            if self.job.cancelled().is_cancelled() {
+                return Err(JobError::interrupted());
+            }
+            let page = pass.next_page().await;
+            note_usage(self.source.client, self.job, &page);
+            let page = match page {
+                Ok(page) => page,
+                Err(error) if error.is_of_one_object() && pass.is_untouched() => return Ok(Err(error)),
+                Err(error) => return Err(self.fail(error)),
+            };
+            if may_be_bulk && pass.is_untouched() && page.window_rows() >= self.config.bulk_records_min {
+                return self.to_bulk(object, page.window_rows()).await;
+            }
+            let written = match self.write(&pass, &page, object).await {
+                Ok(written) => written,
+                Err(Stop::Object(error @ SyncError::Count { .. })) => {
+                    pass.restart().await.map_err(|error| self.fail(error))?;
+                    return Err(self.fail(error));
+                }
+                Err(Stop::Object(error)) => return Err(self.fail(error)),
+                Err(Stop::Job(error)) => return Err(error),
+            };
+            let is_last = written.is_last;
+            pass.committed(written);
+            let rows = self.checkpoint.rows();
+            let total = self.checkpoint.total.unwrap_or_else(|| page.window_rows()).max(rows);
+            self.job.progress(rows, Some(total), object);
+            if is_last {
+                return Ok(Ok(()));
             }
         }
     }
-    let rows = checkpoint.rows();
-    let message = match flagged {
-        0 => "up to date".to_owned(),
-        _ => format!("up to date, but {flagged} of {} objects need attention", objects.len()),
-    };
-    job.progress(rows, Some(rows), &message);
-    tracing::info!(rows, flagged, calls = source.client.calls(), "the connection is up to date");
-    let mut tx = job.begin().await?;
-    tx.save_checkpoint(&to_json(&checkpoint)).await?;
-    tx.finish().await
-}
 
-/// Rows of the objects that were never read, if there are any: what a person watching an onboarding waits for.
-async fn announced(source: Source<'_>, objects: &[String]) -> Result<Option<u64>, SyncError> {
-    let known = source.store.objects_read_once(source.connection, objects).await?;
-    let mut total = None;
-    for object in objects.iter().filter(|object| !known.contains(object)) {
-        match source.count(object).await {
-            Ok(rows) => total = Some(total.unwrap_or(0) + rows),
-            // What is wrong with the object will be said when its turn comes.
-            Err(error) if error.is_of_one_object() => {}
-            Err(error) => return Err(error),
+    /// A window that turned out to be too much for this job, or too wide for an address.
+    async fn to_bulk(&mut self, object: &str, rows: u64) -> Result<Result<(), SyncError>, JobError> {
+        let Source { store, connection, .. } = self.source;
+        let mut tx = self.job.begin().await?;
+        if let Some(window) = store.read_in_bulk_in(tx.tx(), connection, object).await? {
+            tracing::info!(object, rows, "the object is read in bulk");
+            bulk_jobs::collect(store, &mut tx, self.job, window, rows).await?;
         }
+        tx.commit_page(&self.saved()).await?;
+        Ok(Ok(()))
     }
-    Ok(total)
-}
 
-/// One object to the end of its window. The inner error is the object's own; the outer one ends the attempt.
-async fn sync_object(
-    source: Source<'_>,
-    object: &str,
-    checkpoint: &mut Checkpoint,
-    job: &JobContext,
-) -> Result<Result<(), SyncError>, JobError> {
-    let fail = |error| job_error(error, job.clock().now());
-    let begun = Pass::begin(source, object).await;
-    note_usage(source.client, job, &begun);
-    let mut pass = match begun {
-        Ok(pass) => pass,
-        Err(error) if error.is_of_one_object() => return Ok(Err(error)),
-        Err(error) => return Err(fail(error)),
-    };
-    loop {
-        if job.cancelled().is_cancelled() {
-            return Err(JobError::interrupted());
-        }
-        let page = pass.next_page().await;
-        note_usage(source.client, job, &page);
-        let page = match page {
-            Ok(page) => page,
-            Err(error) if error.is_of_one_object() && pass.is_untouched() => return Ok(Err(error)),
-            Err(error) => return Err(fail(error)),
-        };
-        let written = match write(&pass, &page, checkpoint, object, job).await {
-            Ok(written) => written,
-            Err(Stop::Object(error @ SyncError::Count { .. })) => {
-                pass.restart().await.map_err(fail)?;
-                return Err(fail(error));
-            }
-            Err(Stop::Object(error)) => return Err(fail(error)),
-            Err(Stop::Job(error)) => return Err(error),
-        };
-        let is_last = written.is_last;
-        pass.committed(written);
-        let rows = checkpoint.rows();
-        job.progress(rows, Some(checkpoint.total.unwrap_or_else(|| page.window_rows()).max(rows)), object);
-        if is_last {
-            return Ok(Ok(()));
-        }
+    /// A page's rows, its mark and the job's checkpoint, in one commit.
+    async fn write(&mut self, pass: &Pass<'_>, page: &FetchedPage, object: &str) -> Result<Written, Stop> {
+        let mut tx = self.job.begin().await.map_err(Stop::Job)?;
+        let written = pass.write(tx.tx(), page).await.map_err(Stop::Object)?;
+        self.checkpoint.records.insert(object.to_owned(), written.rows_seen());
+        tx.commit_page(&self.saved()).await.map_err(Stop::Job)?;
+        Ok(written)
     }
-}
 
-/// Passes on what Salesforce said of the organisation's daily calls. A refusal says more than the number beside it, which
-/// lags behind.
-fn note_usage<T>(client: &Client, job: &JobContext, outcome: &Result<T, SyncError>) {
-    let is_exhausted = matches!(outcome, Err(SyncError::Vendor(SalesforceError::QuotaExhausted)));
-    let news = client.api_usage_news();
-    if let Some(usage) = news.or_else(|| client.api_usage().filter(|_| is_exhausted)) {
-        let used = if is_exhausted { usage.used.max(usage.max) } else { usage.used };
-        job.report_usage(used, usage.max, None);
+    async fn finish(self, objects: usize, calls_before: u64) -> Result<Done, JobError> {
+        let (rows, flagged) = (self.checkpoint.rows(), self.checkpoint.flagged);
+        let message = match flagged {
+            0 => "up to date".to_owned(),
+            _ => format!("up to date, but {flagged} of {objects} objects need attention"),
+        };
+        self.job.progress(rows, Some(rows), &message);
+        let calls = self.source.client.calls() - calls_before;
+        tracing::info!(rows, flagged, calls, "the connection is up to date");
+        let mut tx = self.job.begin().await?;
+        let applied = self.deletions.apply(self.source, tx.tx()).await;
+        applied.map_err(|error| self.fail(error))?;
+        tx.save_checkpoint(&self.saved()).await?;
+        tx.finish().await
     }
 }
 
 enum Stop {
     Object(SyncError),
     Job(JobError),
-}
-
-/// A page's rows, its mark and the job's checkpoint, in one commit.
-async fn write(
-    pass: &Pass<'_>,
-    page: &FetchedPage,
-    checkpoint: &mut Checkpoint,
-    object: &str,
-    job: &JobContext,
-) -> Result<Written, Stop> {
-    let mut tx = job.begin().await.map_err(Stop::Job)?;
-    let written = pass.write(tx.tx(), page).await.map_err(Stop::Object)?;
-    checkpoint.records.insert(object.to_owned(), written.rows_seen());
-    tx.commit_page(&to_json(checkpoint)).await.map_err(Stop::Job)?;
-    Ok(written)
-}
-
-fn to_json(checkpoint: &Checkpoint) -> serde_json::Value {
-    serde_json::to_value(checkpoint).unwrap_or_default()
-}
-
-/// What each error means for the job.
-fn job_error(error: SyncError, now: DateTime<Utc>) -> JobError {
-    let after = |secs: i64| Some(now + TimeDelta::seconds(secs));
-    match error {
-        SyncError::Vendor(vendor) => match vendor {
-            SalesforceError::RateLimited { retry_after_secs } => {
-                let secs = retry_after_secs.and_then(|secs| i64::try_from(secs).ok()).unwrap_or(CROWDED_SECS);
-                JobError::rate_limited(vendor, after(secs))
-            }
-            SalesforceError::QuotaExhausted => JobError::rate_limited(vendor, after(EXHAUSTED_SECS)),
-            SalesforceError::AuthBroken { .. } => JobError::auth_broken(vendor),
-            SalesforceError::Forbidden { .. } => JobError::permanent(vendor),
-            SalesforceError::Rejected { .. } | SalesforceError::NotInBulk { .. } => JobError::bug(vendor),
-            SalesforceError::Unavailable { .. }
-            | SalesforceError::CursorExpired
-            | SalesforceError::QueryTimeout { .. }
-            | SalesforceError::Drift { .. } => JobError::transient(vendor),
-        },
-        SyncError::Store(error) => error.into(),
-        SyncError::Count { .. } | SyncError::Overtaken { .. } | SyncError::Page { .. } | SyncError::Spool(_) => {
-            JobError::transient(error)
-        }
-        SyncError::TooWide { .. } => JobError::permanent(error),
-    }
 }

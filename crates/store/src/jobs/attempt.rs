@@ -4,7 +4,7 @@
 use super::claimed::{AttemptKey, Outcome};
 use crate::{Store, StoreError, Tx};
 use chrono::{DateTime, Utc};
-use domain::{JobId, LeaseId, PermitId, ServantId};
+use domain::{GroupId, JobId, LeaseId, PermitId, ServantId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -77,6 +77,31 @@ impl Store {
         .execute(&self.pool)
         .await?;
         Ok(())
+    }
+
+    /// Makes a running job, which is nobody's member, a member of a group that the same transaction makes. Stale when
+    /// the attempt is no longer its servant's, or the job a member already.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn join_group_in(&self, tx: &mut Tx, attempt: AttemptKey, group: GroupId) -> Result<Outcome, StoreError> {
+        let joined = sqlx::query_scalar!(
+            r#"-- join_group
+            WITH joined AS (
+                UPDATE jobs SET group_id = $3::bigint
+                WHERE id = $1 AND attempt_token = $2 AND state = 3 AND group_id IS NULL RETURNING kind
+            ), counted AS (
+                INSERT INTO job_count_deltas (kind, state, delta, group_id)
+                SELECT kind, 3, -1, NULL::bigint FROM joined UNION ALL SELECT kind, 3, 1, $3::bigint FROM joined
+            )
+            SELECT count(*) AS "joined!" FROM joined"#,
+            attempt.id.0,
+            attempt.token.0,
+            group.0,
+        )
+        .fetch_one(&mut *tx.inner)
+        .await?;
+        Ok(if joined == 1 { Outcome::Applied } else { Outcome::Stale })
     }
 
     /// Stores the progress of attempts, in one statement.

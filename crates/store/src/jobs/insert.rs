@@ -31,6 +31,9 @@ pub struct NewJob {
     pub deadline_at: Option<DateTime<Utc>>,
     /// At most one such job.
     pub unique: Option<Unique>,
+    /// How much it has to do, in the units of its own progress, as far as that is known before it runs: its group's
+    /// progress counts it from the beginning.
+    pub todo: Option<u64>,
     /// Which request asked for it; on every log line.
     pub request_id: Uuid,
     /// The W3C trace context of that request.
@@ -70,6 +73,7 @@ impl NewJob {
             due_at: None,
             deadline_at: None,
             unique: None,
+            todo: None,
             request_id: Uuid::new_v4(),
             traceparent: None,
         }
@@ -83,7 +87,7 @@ impl Store {
     /// [`StoreError`]; then none of them is in the ledger, unless the answer to the commit was lost.
     /// [`StoreError::NotAdmitted`] when a group takes no members.
     pub async fn insert_jobs(&self, jobs: &[NewJob]) -> Result<Vec<Inserted>, StoreError> {
-        let inserted = if jobs.iter().all(|job| job.unique.is_none() && job.group.is_none()) {
+        let inserted = if jobs.iter().all(|job| job.unique.is_none() && job.group.is_none() && job.todo.is_none()) {
             // One statement is a transaction by itself: two round trips less.
             let rows: Vec<&NewJob> = jobs.iter().collect();
             let mut conn = self.pool.acquire().await?;
@@ -133,7 +137,9 @@ impl Store {
         for (at, job) in keyed {
             answers.insert(at, insert_keyed(&mut tx.inner, job, now).await?);
         }
-        Ok(answers.into_values().collect())
+        let answers: Vec<Inserted> = answers.into_values().collect();
+        announce(&mut tx.inner, jobs, &answers).await?;
+        Ok(answers)
     }
 }
 
@@ -304,6 +310,29 @@ async fn insert_keyed(conn: &mut PgConnection, job: &NewJob, now: DateTime<Utc>)
         (None, Some(key)) => Ok(Inserted::Duplicate(holder_of_key(conn, &job.kind, key).await?)),
         (None, None) => Ok(Inserted::Duplicate(None)),
     }
+}
+
+/// Notes how much jobs have to do, of those that say so.
+async fn announce(conn: &mut PgConnection, jobs: &[NewJob], inserted: &[Inserted]) -> Result<(), StoreError> {
+    let (mut ids, mut todos) = (Vec::new(), Vec::new());
+    for (job, inserted) in jobs.iter().zip(inserted) {
+        if let (Some(todo), Inserted::New(id)) = (job.todo, inserted) {
+            ids.push(id.0);
+            todos.push(i64::try_from(todo).unwrap_or(i64::MAX));
+        }
+    }
+    if !ids.is_empty() {
+        sqlx::query!(
+            "-- announce
+            UPDATE jobs SET progress = jsonb_build_object('done', 0, 'total', t.todo)
+            FROM unnest($1::bigint[], $2::bigint[]) AS t (id, todo) WHERE jobs.id = t.id",
+            &ids,
+            &todos,
+        )
+        .execute(conn)
+        .await?;
+    }
+    Ok(())
 }
 
 /// Takes a key for a period; false when it is still taken.

@@ -105,6 +105,12 @@ impl RecordBatch {
         self.text.len()
     }
 
+    /// The oldest version in it. Once it has been written, what is in it is what changed something.
+    #[must_use]
+    pub fn oldest_version(&self) -> Option<DateTime<Utc>> {
+        self.rows.iter().filter_map(|row| row.version_at).min()
+    }
+
     fn id(&self, row: &Row) -> &[u8] {
         &self.text[row.bytes.start..row.id_end]
     }

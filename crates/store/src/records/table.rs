@@ -194,6 +194,14 @@ impl RecordTable {
         )
     }
 
+    /// Whether any of the records `$2` of account `$1` is there, not deleted, and as old as `$3` at least.
+    pub(super) fn any_to_delete(&self) -> String {
+        format!(
+            "SELECT EXISTS (SELECT FROM {} WHERE account_id = $1 AND id = ANY($2) AND NOT is_deleted AND version_at <= $3)",
+            self.name
+        )
+    }
+
     /// Marks records `$5` of account `$4` as gone since `$3`, unless they changed after that.
     pub(super) fn delete(&self) -> String {
         format!(

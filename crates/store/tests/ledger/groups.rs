@@ -205,3 +205,64 @@ async fn groups_and_their_members_are_listed_page_by_page() {
     assert_eq!(testkit::dispatch(&world.store, &world.lead, &kind("noop"), 1).await.unwrap(), 1);
     assert_eq!(members(&[JobState::Queued], None, 10).await.len(), 1);
 }
+
+/// A job that was made with what it has to do counts from the beginning; how long is left is told by who was quick.
+#[tokio::test]
+async fn what_is_to_do_and_how_long_it_takes_is_known_before_it_is_done() {
+    let world = World::new().await;
+    let work = |todo| NewJob { todo: Some(todo), ..noop() };
+    let (group, ids) = world.group_with(None, &[work(100), work(100), work(50)], true).await;
+    let seen = async || world.store.group_progress(&world.group_row(group).await).await.unwrap();
+    let first = seen().await;
+    assert_eq!((first.done, first.total, first.is_partial, first.left), (0, 250, false, None), "unknown at first");
+    let claimed = world.claim(&kind("noop"), 1).await;
+    world.clock.advance(chrono::TimeDelta::seconds(10));
+    let said = json!({"done": 100, "total": 100});
+    world.store.save_progress(&[(claimed[0].key, said)]).await.unwrap();
+    world.store.succeed(&[claimed[0].key]).await.unwrap();
+    let then = seen().await;
+    assert_eq!((then.done, then.total), (100, 250));
+    assert_eq!(then.left, Some(chrono::TimeDelta::seconds(15)), "100 took 10 s, 150 are left");
+    world.store.cancel_jobs(&ids[1..]).await.unwrap();
+    world.store.fold_counters(&world.lead, 1_000).await.unwrap();
+    assert_eq!(world.store.end_groups(&world.lead, 10).await.unwrap().len(), 1);
+    let ended = seen().await;
+    assert_eq!((ended.done, ended.total, ended.left), (100, 250, None));
+    world.assert_counted("announced work").await;
+}
+
+#[tokio::test]
+async fn a_running_job_founds_a_group_and_its_children_join() {
+    let world = World::new().await;
+    world.insert(&[noop()]).await;
+    let key = world.claim(&kind("noop"), 1).await[0].key;
+    let new = store::NewGroup {
+        name: "an onboarding".to_owned(),
+        account: AccountId::SYSTEM,
+        finishing: None,
+        created_by: "a servant".to_owned(),
+        request_id: uuid::Uuid::new_v4(),
+    };
+    let mut tx = world.store.begin().await.unwrap();
+    let group = world.store.found_group_in(&mut tx, &new).await.unwrap();
+    let nobodys = crate::world::nobodys(key.id);
+    assert_eq!(world.store.join_group_in(&mut tx, nobodys, group).await.unwrap(), store::Outcome::Stale);
+    assert_eq!(world.store.join_group_in(&mut tx, key, group).await.unwrap(), store::Outcome::Applied);
+    assert_eq!(world.store.join_group_in(&mut tx, key, group).await.unwrap(), store::Outcome::Stale, "once");
+    world.store.insert_children_in(&mut tx, Some(group), &[member(group)]).await.unwrap();
+    tx.commit().await.unwrap();
+    world.assert_counted("a founded group").await;
+    let row = world.group_row(group).await;
+    assert_eq!(
+        (row.state, row.counts.of(JobState::Running), row.counts.of(JobState::Ready)),
+        (GroupState::Sealed, 1, 1)
+    );
+    world.store.succeed(&[key]).await.unwrap();
+    world.store.fold_counters(&world.lead, 1_000).await.unwrap();
+    assert!(world.store.end_groups(&world.lead, 10).await.unwrap().is_empty(), "its child is there");
+    let key = world.claim(&kind("noop"), 1).await[0].key;
+    world.store.succeed(&[key]).await.unwrap();
+    world.store.fold_counters(&world.lead, 1_000).await.unwrap();
+    assert_eq!(world.store.end_groups(&world.lead, 10).await.unwrap().len(), 1);
+    world.assert_counted("its end").await;
+}

@@ -21,4 +21,5 @@ mod records;
 mod schedules;
 mod transitions;
 mod why;
+mod windows;
 mod world;

@@ -130,6 +130,13 @@ impl World {
         (id, key)
     }
 
+    /// Ends every job that waits.
+    pub(crate) async fn cancel_all(&self) {
+        let ids: Vec<i64> = sqlx::query_scalar("SELECT id FROM jobs").fetch_all(&self.sql).await.unwrap();
+        let ids: Vec<JobId> = ids.into_iter().map(JobId).collect();
+        assert_eq!(self.store.cancel_jobs(&ids).await.unwrap().len(), ids.len());
+    }
+
     /// The state of a job, which is in exactly one place.
     pub(crate) async fn state(&self, id: JobId) -> JobState {
         let states: Vec<i16> = sqlx::query_scalar(
