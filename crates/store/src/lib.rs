@@ -30,7 +30,10 @@ mod schedules_edit;
 mod schedules_read;
 mod secrets;
 mod servants;
+mod snapshots;
 mod stats;
+mod stream_fields;
+mod stream_statistics;
 mod streams;
 
 pub use account_keys::MasterUse;
@@ -61,7 +64,10 @@ pub use schedules_edit::*;
 pub use schedules_read::*;
 pub use secrets::*;
 pub use servants::*;
+pub use snapshots::*;
 pub use stats::*;
+pub use stream_fields::*;
+pub use stream_statistics::*;
 pub use streams::*;
 
 use chrono::{DateTime, TimeDelta, Utc};
