@@ -3,18 +3,25 @@
 //! (`salesforce`), SQL (`store`), nor the transaction that a page is committed in: that is the running job's, so that a
 //! page's rows, its mark and the job's checkpoint are one commit.
 
+mod by_id;
 mod csv;
 mod damage;
+pub mod drift;
 mod error;
 mod layout;
 mod page;
 mod pass;
+mod reconcile;
+mod snapshot;
 mod soql;
 mod split;
 mod spool;
 mod value;
+pub mod watch;
 
 pub use error::SyncError;
 pub use page::{PageWriter, PageWritten};
 pub use pass::{FetchedPage, Pass, Source, Written};
+pub use reconcile::{Absences, Gone, Outcome, Release};
+pub use snapshot::{Begun, Snapshot, SnapshotPage, SnapshotSettings, SnapshotWritten, Step};
 pub use spool::Spool;

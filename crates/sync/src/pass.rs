@@ -1,14 +1,14 @@
 //! One pass over one object: describe, open the window, fetch its pages, write each, close the window.
 //! Owns the order of these steps. The job owns the transaction that a page is written in.
 
-use crate::{SyncError, damage, layout::Layout, soql};
+use crate::{SyncError, damage, drift, layout::Layout, soql, watch};
 use chrono::{TimeDelta, Timelike};
 use domain::{AccountId, ConnectionId};
 use salesforce::{Client, Page, SalesforceError};
 use store::{Outcome, PageMark, PageOrigin, Quarantined, RecordBatch, RecordTable, Store, Tx, Window};
 
 /// The vendor's name: the schema of its tables.
-const VENDOR: &str = "salesforce";
+pub(crate) const VENDOR: &str = "salesforce";
 
 /// What a connection is synced with.
 #[derive(Clone, Copy)]
@@ -87,7 +87,7 @@ impl<'a> Pass<'a> {
     /// # Errors
     /// [`SyncError`]; see [`SyncError::is_of_one_object`].
     pub async fn begin(source: Source<'a>, object: &str) -> Result<Self, SyncError> {
-        let describe = source.client.describe(object).await?;
+        let describe = drift::describe(source, object).await?;
         let mut layout = Layout::of(&describe);
         let table = source.store.record_table(VENDOR, object, &layout.wanted()).await?;
         layout.bind(&table);
@@ -167,6 +167,9 @@ impl<'a> Pass<'a> {
         }
         if is_last && store.close_window(tx, &window).await? == Outcome::Stale {
             return Err(overtaken());
+        }
+        if is_last {
+            watch::window_closed(self.source, tx, &self.object, (window.lo, window.hi)).await?;
         }
         Ok(Written { window, changed, quarantined: damaged.len(), is_last })
     }
