@@ -18,6 +18,7 @@ mod orders;
 mod organisation;
 mod outages;
 mod pauses;
+mod reconcile;
 mod schedulers;
 mod schedules;
 mod sync;

@@ -112,7 +112,7 @@ async fn sync_all(source: Source<'_>, objects: &[String], job: &JobContext) -> R
             Ok(()) => checkpoint.done.push(object.clone()),
             Err(error) => {
                 tracing::warn!(object, error = %error, "the object cannot be synced; the others go on");
-                source.store.flag_stream(source.connection, object, &error.to_string()).await?;
+                sync::drift::lost(source, object, &error).await.map_err(|error| job_error(error, job.clock().now()))?;
                 flagged += 1;
             }
         }
