@@ -120,7 +120,8 @@ async fn a_connection_is_compared_object_by_object_whoever_is_killed() {
     eventually(LIMIT, "pages to be read", async || (world.fake.stats().pages >= pages + 8).then_some(())).await;
     doomed.kill();
     let _heir = world.servant().await;
-    assert_eq!(world.until_all_compared().await, 1 + world.fake.objects().len());
+    // And one that watches, if its hour has come.
+    assert!(world.until_all_compared().await > world.fake.objects().len());
     for object in world.fake.objects() {
         assert_eq!(world.live(&object).await, world.ids(&object), "{object}");
     }
