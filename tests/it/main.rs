@@ -20,6 +20,7 @@ mod orders;
 mod organisation;
 mod outages;
 mod pauses;
+mod reconcile;
 mod schedulers;
 mod schedules;
 mod sync;

@@ -6,6 +6,7 @@ mod breaker;
 mod catalogue;
 mod chain;
 mod clock;
+mod detect;
 mod dispatching;
 mod error_class;
 mod fair_share;
@@ -28,6 +29,10 @@ pub use breaker::{Breaker, BreakerSettings, BreakerState, Forced, Outcomes, Room
 pub use catalogue::{Catalogue, CatalogueError, CatalogueTables, KindDefinition};
 pub use chain::chain;
 pub use clock::{Clock, ManualClock};
+pub use detect::{
+    DeleteFuse, NULLS_SAMPLE_ROWS, Nulls, Volume, WEEKS_KEPT, clocks_apart, counts_differ, hour_of_week, is_late,
+    judge_deletes, judge_volume, quota_lasts_hours, remember,
+};
 pub use dispatching::{Dispatching, TakenPerSec};
 pub use error_class::{ErrorClass, Failure};
 pub use fair_share::{AGING_SECS, Flow, Next, Place, Round, Taken, Visit, quanta};

@@ -1,18 +1,26 @@
 //! Customers' records: typed tables, one for each object of a vendor, written page by page.
 //! Owns how a page gets in. What is not stored yet is copied straight into its table; what changed goes through a
-//! temporary table and one guarded upsert; what is stored already is not even sent. The tables' making is in `table`, the
-//! bytes of COPY in `batch`, the log of what changed in `changes`, what cannot be stored in `quarantine`. Does not own what a
-//! vendor's field means (`sync`).
+//! temporary table and one guarded upsert; what is stored already is not even sent. The tables' making is in `making`, the
+//! statements on them in `table`, the bytes of COPY in `batch`, the log of what changed in `changes`, what cannot be stored in
+//! `quarantine`, some fields of records that are there in `patch`, what they are compared with in `compare`. Does not own what
+//! a vendor's field means (`sync`).
 
 mod batch;
 mod changes;
+mod compare;
+mod making;
+mod patch;
 mod quarantine;
 mod table;
+mod tally;
 
 pub use batch::{RecordBatch, RecordHead, RecordWriter};
 pub use changes::{ChangeCursor, ChangeOp, RecordChange};
+pub use compare::{Behind, Stretch};
 pub use quarantine::{Quarantined, QuarantinedRow};
 pub use table::{ColumnType, RecordColumn, RecordTable};
+pub use tally::{HourCounts, StreamTally};
+pub(crate) use tally::{hours_json, hours_of};
 
 use crate::{Store, StoreError, Tx};
 use chrono::{DateTime, Utc};
@@ -59,6 +67,21 @@ impl Store {
         if batch.is_empty() {
             return Ok(0);
         }
+        let rows = batch.len();
+        let changed = self.write_in_order(tx, table, origin, batch).await?;
+        if changed > 0 {
+            self.tally(tx, table, origin.connection, rows, batch).await?;
+        }
+        Ok(changed)
+    }
+
+    async fn write_in_order(
+        &self,
+        tx: &mut Tx,
+        table: &RecordTable,
+        origin: PageOrigin,
+        batch: &mut RecordBatch,
+    ) -> Result<u64, StoreError> {
         let conn = &mut *tx.inner;
         release(conn, table, origin.connection, batch).await?;
         let is_new = batch.len() > LOOKED_UP_ROWS && !any_known(conn, table, origin.account, batch).await?;
@@ -187,11 +210,14 @@ async fn keep_outdated(
         .await?;
     let mut is_new = true;
     let mut places = Vec::with_capacity(rows.len());
+    let mut fresh = Vec::with_capacity(rows.len());
     for row in rows {
         places.push(usize::try_from(row.try_get::<i64, _>(0)? - 1).unwrap_or(usize::MAX));
         is_new &= !row.try_get::<bool, _>(1)?;
+        fresh.push(row.try_get::<bool, _>(2)?);
     }
     batch.keep(&places);
+    batch.note_fresh(fresh.into_iter());
     Ok(is_new)
 }
 

@@ -2,7 +2,7 @@
 //! Owns that the fields that were asked for stay with the window, so that its pages are read as they were asked, whatever
 //! becomes of the object meanwhile. Does not own the jobs that do this, nor the window's rows (`store`).
 
-use crate::{PageWriter, Source, SyncError, lateness, layout::Layout, pass::VENDOR, soql, spool::Spool};
+use crate::{PageWriter, Source, SyncError, drift, lateness, layout::Layout, pass::VENDOR, soql, spool::Spool, watch};
 use domain::{AnomalyKind, Severity};
 use salesforce::{
     BulkJob, BulkOperation, BulkState, Client, Describe, FIRST_PAGE, Field, ResultPages, SalesforceError,
@@ -55,7 +55,7 @@ pub struct ReceivedPage {
 /// # Errors
 /// [`SyncError`]; `NotInBulk` within it when the object has to be read by REST.
 pub async fn ask(source: Source<'_>, window: &BulkWindow) -> Result<ExternalJob, SyncError> {
-    let describe = source.client.describe(&window.object).await?;
+    let describe = drift::describe(source, &window.object).await?;
     let layout = Layout::of(&describe);
     let soql = soql::bulk(&window.object, &layout, window.lo, window.hi)?;
     let made = source.client.create_query(&soql, BulkOperation::QueryAll).await?;
@@ -153,10 +153,13 @@ pub async fn writer(store: &Store, window: &BulkWindow, fields: &Value) -> Resul
 ///
 /// # Errors
 /// [`SyncError`].
-pub async fn close(store: &Store, tx: &mut Tx, window: &BulkWindow) -> Result<Outcome, SyncError> {
+pub async fn close(source: Source<'_>, tx: &mut Tx, window: &BulkWindow) -> Result<Outcome, SyncError> {
+    let store = source.store;
     // How far a window reaches back is made less by those that are read often.
     let Some(closed) = store.close_window(tx, window.id, window.fence, None).await? else { return Ok(Outcome::Stale) };
     lateness::note(store, tx, window.connection, &closed).await?;
+    // By its beginning nothing of a window in bulk is judged: it is the window's own, and may be none.
+    watch::window_closed(source, tx, &window.object, (None, window.hi)).await?;
     Ok(Outcome::Applied)
 }
 

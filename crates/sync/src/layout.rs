@@ -14,7 +14,7 @@ const ID: &str = "Id";
 const IS_DELETED: &str = "IsDeleted";
 
 /// A field that is read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Field {
     pub(crate) name: String,
     pub(crate) reading: Reading,
@@ -23,7 +23,7 @@ pub(crate) struct Field {
 }
 
 /// An object's fields and where they go.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Layout {
     pub(crate) fields: Vec<Field>,
     pub(crate) places: HashMap<String, usize>,
@@ -75,6 +75,12 @@ impl Layout {
     /// The names of the fields that are read.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.fields.iter().map(|field| field.name.as_str())
+    }
+
+    /// The fields that say what a record is: its id, its version, whether it is deleted.
+    pub(crate) fn mark_names(&self) -> Vec<&str> {
+        let places = [self.id, self.version, self.is_deleted].into_iter().flatten();
+        places.map(|place| self.fields[place].name.as_str()).collect()
     }
 
     /// The field that orders versions, if the object has one.

@@ -4,22 +4,29 @@
 //! page's rows, its mark and the job's checkpoint are one commit.
 
 pub mod bulk;
+mod by_id;
 mod csv;
 mod damage;
 mod deletions;
+pub mod drift;
 mod error;
 mod lateness;
 mod layout;
 mod page;
 mod pass;
 pub mod probe;
+mod reconcile;
+mod snapshot;
 mod soql;
 mod split;
 mod spool;
 mod value;
+pub mod watch;
 
 pub use deletions::Deletions;
 pub use error::SyncError;
 pub use page::{PageWriter, PageWritten};
 pub use pass::{FetchedPage, Pass, Source, Written};
+pub use reconcile::{Absences, Gone, Outcome, Release};
+pub use snapshot::{Begun, Snapshot, SnapshotPage, SnapshotSettings, SnapshotWritten, Step};
 pub use spool::Spool;

@@ -49,6 +49,11 @@ impl PageWriter {
         self.layout.names()
     }
 
+    /// Where the fields lie.
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
     /// The table.
     #[must_use]
     pub fn table(&self) -> &RecordTable {

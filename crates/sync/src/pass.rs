@@ -1,7 +1,7 @@
 //! One pass over one object: describe, open the window, fetch its pages, write each, close the window.
 //! Owns the order of these steps. The job owns the transaction that a page is written in.
 
-use crate::{SyncError, damage, lateness, layout::Layout, soql};
+use crate::{SyncError, damage, drift, lateness, layout::Layout, soql, watch};
 use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use domain::{AccountId, ConnectionId};
 use salesforce::{Client, Page, SalesforceError};
@@ -87,7 +87,7 @@ impl<'a> Pass<'a> {
     /// # Errors
     /// [`SyncError`]; see [`SyncError::is_of_one_object`].
     pub async fn begin(source: Source<'a>, object: &str) -> Result<Self, SyncError> {
-        let describe = source.client.describe(object).await?;
+        let describe = drift::describe(source, object).await?;
         let mut layout = Layout::of(&describe);
         let table = source.store.record_table(VENDOR, object, &layout.wanted()).await?;
         layout.bind(&table);
@@ -168,6 +168,7 @@ impl<'a> Pass<'a> {
             let base = Some(self.source.overlap);
             let closed = store.close_window(tx, window.id, window.fence, base).await?.ok_or_else(overtaken)?;
             lateness::note(store, tx, connection, &closed).await?;
+            watch::window_closed(self.source, tx, &self.object, (window.lo, window.hi)).await?;
         }
         Ok(Written { window, changed, quarantined: damaged.len(), is_last })
     }

@@ -58,11 +58,37 @@ fn checked(
     Ok(soql)
 }
 
+/// How many of `object`'s records changed since `from`.
+pub(crate) fn count_since(object: &str, version: &str, from: DateTime<Utc>) -> String {
+    format!("SELECT COUNT() FROM {object} WHERE {version} >= {}", literal(from))
+}
+
+/// Some fields of every record of `object`, in whatever order comes quickest.
+pub(crate) fn all<'n>(object: &str, names: impl Iterator<Item = &'n str>) -> String {
+    let names: Vec<&str> = names.collect();
+    format!("SELECT {} FROM {object}", names.join(","))
+}
+
+/// Some fields of those of `object`'s records that have these ids.
+pub(crate) fn of_ids<'n>(object: &str, names: impl Iterator<Item = &'n str>, ids: &[String]) -> String {
+    // Only letters and digits make an id, so that none can end its quotes.
+    let is_id = |id: &&String| id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let ids: Vec<String> = ids.iter().filter(is_id).map(|id| format!("'{id}'")).collect();
+    format!("{} WHERE Id IN ({})", all(object, names), ids.join(","))
+}
+
+/// How many ids fit into a query of some fields; an address is to hold it unless it is asked in bulk.
+pub(crate) fn ids_in_one(fields_bytes: usize, is_in_bulk: bool) -> usize {
+    // An id, its quotes and a comma: what is no letter nor digit is three bytes in an address.
+    let (room, id_bytes) = if is_in_bulk { (BULK_BYTES_MAX, 21) } else { (QUERY_BYTES_MAX, 27) };
+    room.saturating_sub(fields_bytes + 100) / id_bytes
+}
+
 fn literal(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-fn encoded_bytes(soql: &str) -> usize {
+pub(crate) fn encoded_bytes(soql: &str) -> usize {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'*' | b' ');
     soql.bytes().map(|byte| if is_plain(byte) { 1 } else { 3 }).sum()
 }

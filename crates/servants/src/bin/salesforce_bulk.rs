@@ -338,7 +338,7 @@ impl Work<'_> {
 
     /// The window is read to its end.
     async fn end(&self, mut tx: JobTx<'_>, external: &ExternalJob) -> Result<Done, JobError> {
-        let ended = bulk::close(self.store, tx.tx(), self.window).await.map_err(|error| self.fail(error))?;
+        let ended = bulk::close(self.source(), tx.tx(), self.window).await.map_err(|error| self.fail(error))?;
         if ended == Outcome::Stale {
             drop(tx);
             return somebody_elses(self.job).await;

@@ -303,8 +303,8 @@ impl Run<'_> {
             Ok(()) => {}
             Err(error) => {
                 tracing::warn!(object, error = %error, "the object cannot be synced; the others go on");
-                let reason = domain::chain(&error);
-                self.source.store.flag_stream(self.source.connection, object, &reason).await?;
+                let noted = sync::drift::lost(self.source, object, &error).await;
+                noted.map_err(|error| self.fail(error))?;
                 self.checkpoint.flagged += 1;
             }
         }

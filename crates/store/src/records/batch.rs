@@ -31,6 +31,8 @@ struct Row {
     version_at: Option<DateTime<Utc>>,
     is_deleted: bool,
     hash: i64,
+    /// As far as is known, the table has no such version yet.
+    is_fresh: bool,
 }
 
 /// A page of records, or a piece of one, on its way to one table.
@@ -41,6 +43,8 @@ pub struct RecordBatch {
     /// One for each column. The hash is a sum over the values that are there, each with its column's name, so that
     /// neither the columns' order nor a new column without a value makes another content.
     seeds: Vec<u64>,
+    /// For each column, how many records have no value.
+    nulls: Vec<u64>,
 }
 
 /// A record being added; dropped before its end, it was never there.
@@ -60,8 +64,9 @@ impl RecordBatch {
     /// An empty one for `table`.
     #[must_use]
     pub fn new(table: &RecordTable) -> Self {
-        let seeds = table.columns().iter().map(|column| xxh3_64(column.name.as_bytes())).collect();
-        Self { text: Vec::new(), rows: Vec::new(), seeds }
+        let seeds: Vec<u64> = table.places().map(|place| xxh3_64(place.as_bytes())).collect();
+        let nulls = vec![0; seeds.len()];
+        Self { text: Vec::new(), rows: Vec::new(), seeds, nulls }
     }
 
     /// Begins a record; its cells follow in the order of the table's columns.
@@ -124,6 +129,45 @@ impl RecordBatch {
             id(a).cmp(id(b)).then(b.version_at.cmp(&a.version_at)).then(b.bytes.start.cmp(&a.bytes.start))
         });
         rows.dedup_by(|later, first| id(later) == id(first));
+    }
+
+    /// The ids, as they came.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.rows.iter().map(|row| str::from_utf8(self.id(row)).unwrap_or_default())
+    }
+
+    /// For each column, how many records were added without a value.
+    pub(super) fn nulls(&self) -> &[u64] {
+        &self.nulls
+    }
+
+    /// The versions that the table did not have: when each is of, and whether it is deleted.
+    pub(super) fn fresh(&self) -> impl Iterator<Item = (Option<DateTime<Utc>>, bool)> {
+        self.rows.iter().filter(|row| row.is_fresh).map(|row| (row.version_at, row.is_deleted))
+    }
+
+    /// Notes of each row, in order, whether its version is fresh.
+    pub(super) fn note_fresh(&mut self, fresh: impl Iterator<Item = bool>) {
+        self.rows.iter_mut().zip(fresh).for_each(|(row, is_fresh)| row.is_fresh = is_fresh);
+    }
+
+    /// Which are deleted, in order.
+    pub(super) fn deleted(&self) -> Vec<bool> {
+        self.rows.iter().map(|row| row.is_deleted).collect()
+    }
+
+    /// What the values of one record that is not in the batch add to its hash, given as they would be pushed.
+    pub(super) fn hash_of<'c>(&self, cells: impl Iterator<Item = Option<&'c str>>, is_deleted: bool) -> i64 {
+        let hash = cells.zip(&self.seeds).filter_map(|(cell, seed)| Some((cell?, seed)));
+        let hash = hash.fold(if is_deleted { DELETED } else { 0 }, |hash: u64, (cell, seed)| {
+            hash.wrapping_add(xxh3_64_with_seed(cell.as_bytes(), *seed))
+        });
+        hash.cast_signed()
+    }
+
+    /// Gives each row another hash.
+    pub(super) fn set_hashes(&mut self, hashes: &[i64]) {
+        self.rows.iter_mut().zip(hashes).for_each(|(row, hash)| row.hash = *hash);
     }
 
     /// Keeps the rows at these places, which ascend.
@@ -208,7 +252,12 @@ impl RecordWriter<'_> {
                 self.hash = self.hash.wrapping_add(xxh3_64_with_seed(text.as_bytes(), seed));
                 escape(&mut self.batch.text, text);
             }
-            None => self.batch.text.extend_from_slice(b"\\N"),
+            None => {
+                self.batch.text.extend_from_slice(b"\\N");
+                if let Some(nulls) = self.batch.nulls.get_mut(self.cells) {
+                    *nulls += 1;
+                }
+            }
         }
         self.cells += 1;
     }
@@ -228,7 +277,14 @@ impl RecordWriter<'_> {
         }
         let bytes = self.start..self.batch.text.len();
         let Self { id_end, version_at, is_deleted, .. } = self;
-        self.batch.rows.push(Row { bytes, id_end, version_at, is_deleted, hash: self.hash.cast_signed() });
+        self.batch.rows.push(Row {
+            bytes,
+            id_end,
+            version_at,
+            is_deleted,
+            hash: self.hash.cast_signed(),
+            is_fresh: true,
+        });
         self.is_done = true;
     }
 }
@@ -290,7 +346,7 @@ mod tests {
 
     fn batch(columns: &[&str]) -> RecordBatch {
         let seeds = columns.iter().map(|name| xxh3_64(name.as_bytes())).collect();
-        RecordBatch { text: Vec::new(), rows: Vec::new(), seeds }
+        RecordBatch { text: Vec::new(), rows: Vec::new(), seeds, nulls: vec![0; columns.len()] }
     }
 
     fn push(batch: &mut RecordBatch, id: &str, version: i64, cells: &[Option<&str>]) {

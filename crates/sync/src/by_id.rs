@@ -1,0 +1,148 @@
+//! Single records, asked for by their ids: those that a comparison found missing, older or otherwise not as they are at the
+//! vendor. Owns how many go into a question, and how whole records get into their table from the answers.
+
+use crate::{PageWriter, Source, Spool, SyncError, damage, soql};
+use salesforce::{BulkOperation, BulkState, Client, FIRST_PAGE};
+use serde_json::value::RawValue;
+use std::{collections::BTreeSet, fs::File, time::Duration};
+use store::{PageOrigin, Quarantined, RecordBatch, Tx};
+
+/// Ids in one question, at the most.
+const IDS_MAX: usize = 500;
+/// Fewer than this, and the fields leave too little room in an address: then they are asked in bulk.
+const IDS_MIN: usize = 20;
+/// Ids in one bulk job.
+const BULK_IDS_MAX: usize = 1_000;
+/// How long a bulk job of so few records is waited for, and how often it is looked at.
+const BULK_WAIT_SECS_MAX: u64 = 600;
+const LOOK_MS_FIRST: u64 = 100;
+const LOOK_MS_MAX: u64 = 5_000;
+
+/// Records as they came.
+#[derive(Debug)]
+pub(crate) enum Fetched {
+    /// By REST.
+    Json(Vec<Box<RawValue>>),
+    /// In bulk: a page, spooled.
+    Csv(File),
+}
+
+/// Asks for whole records.
+pub(crate) async fn fetch(
+    source: Source<'_>,
+    object: &str,
+    whole: &PageWriter,
+    ids: &[String],
+) -> Result<Vec<Fetched>, SyncError> {
+    let fields_bytes = soql::encoded_bytes(&soql::all(object, whole.fields()));
+    let in_address = soql::ids_in_one(fields_bytes, false).min(IDS_MAX);
+    let mut fetched = Vec::new();
+    if in_address >= IDS_MIN {
+        for chunk in ids.chunks(in_address) {
+            fetched.push(Fetched::Json(query(source.client, &soql::of_ids(object, whole.fields(), chunk)).await?));
+        }
+        return Ok(fetched);
+    }
+    let in_body = soql::ids_in_one(fields_bytes, true).clamp(1, BULK_IDS_MAX);
+    for chunk in ids.chunks(in_body) {
+        fetched.extend(in_bulk(source.client, object, &soql::of_ids(object, whole.fields(), chunk)).await?);
+    }
+    Ok(fetched)
+}
+
+/// Which of these records the vendor shows at all, the recycle bin included. An answer in which a record's id cannot be read
+/// may be about any of them.
+pub(crate) async fn shown(source: Source<'_>, object: &str, ids: &[String]) -> Result<BTreeSet<String>, SyncError> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        #[serde(rename = "Id")]
+        id: String,
+    }
+    let mut shown = BTreeSet::new();
+    for chunk in ids.chunks(IDS_MAX) {
+        for record in query(source.client, &soql::of_ids(object, std::iter::once("Id"), chunk)).await? {
+            match serde_json::from_str::<Named>(record.get()).ok().and_then(|named| salesforce::id18(&named.id)) {
+                Some(id) => drop(shown.insert(id)),
+                None => shown.extend(chunk.iter().cloned()),
+            }
+        }
+    }
+    Ok(shown)
+}
+
+async fn query(client: &Client, soql: &str) -> Result<Vec<Box<RawValue>>, SyncError> {
+    let mut page = client.query_all(soql).await?;
+    let mut records = std::mem::take(&mut page.records);
+    while let Some(next) = page.next_records_url {
+        page = client.query_next(&next).await?;
+        records.append(&mut page.records);
+    }
+    Ok(records)
+}
+
+async fn in_bulk(client: &Client, object: &str, soql: &str) -> Result<Vec<Fetched>, SyncError> {
+    let mut status = client.create_query(soql, BulkOperation::QueryAll).await?;
+    let (mut waited, mut pause) = (0, LOOK_MS_FIRST);
+    while status.state != BulkState::JobComplete {
+        if let Some(failure) = status.failure() {
+            return Err(failure.into());
+        }
+        if waited > BULK_WAIT_SECS_MAX * 1_000 {
+            let reason = "its bulk job does not end".to_owned();
+            return Err(SyncError::Page { object: object.to_owned(), reason });
+        }
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        waited += pause;
+        pause = (pause * 2).min(LOOK_MS_MAX);
+        status = client.bulk_job(&status.job).await?;
+    }
+    let mut fetched = Vec::new();
+    let mut next = Some(FIRST_PAGE.to_owned());
+    while let Some(locator) = next {
+        let (file, following) = bulk_page(client, &status.job, &locator).await?;
+        fetched.push(Fetched::Csv(file));
+        next = following;
+    }
+    client.delete_bulk_job(&status.job).await?;
+    Ok(fetched)
+}
+
+/// One page of a bulk job, spooled, and where the next one is.
+pub(crate) async fn bulk_page(
+    client: &Client,
+    job: &salesforce::BulkJob,
+    locator: &str,
+) -> Result<(File, Option<String>), SyncError> {
+    let mut page = client.bulk_page(job, locator).await?;
+    let mut spool = Spool::new().await?;
+    while let Some(bytes) = page.body.chunk().await? {
+        spool.write(&bytes).await?;
+    }
+    Ok((spool.finish().await?, page.next))
+}
+
+/// Writes whole records. Answers with the number of rows that changed.
+pub(crate) async fn write(
+    source: Source<'_>,
+    tx: &mut Tx,
+    whole: &PageWriter,
+    origin: PageOrigin,
+    fetched: Vec<Fetched>,
+) -> Result<u64, SyncError> {
+    let mut changed = 0;
+    for page in fetched {
+        match page {
+            Fetched::Json(records) => {
+                let mut batch = RecordBatch::new(whole.table());
+                let mut damaged: Vec<Quarantined> = Vec::new();
+                for record in &records {
+                    damaged.extend(whole.layout().read(record, &mut batch).err());
+                }
+                changed += source.store.write_records(tx, whole.table(), origin, &mut batch).await?;
+                damage::keep(source.store, tx, origin, whole.table().object(), &damaged).await?;
+            }
+            Fetched::Csv(file) => changed += whole.write_csv(source.store, tx, origin, file).await?.changed,
+        }
+    }
+    Ok(changed)
+}

@@ -1,0 +1,206 @@
+//! Records that windows cannot see go, come and change: hard deletes, merges, lost sight, formulas, late changes.
+
+use crate::world::{OBJECT, World, nothing};
+use chrono::{TimeDelta, Utc};
+use domain::{AnomalyKind, AnomalyState, DeleteFuse};
+use fakes::salesforce::{Call, DataFault, DataOrder, Fault, Merge, Mutation, Order};
+use serde_json::json;
+use std::time::Duration;
+use store::{ChangeCursor, ChangeOp};
+use sync::{Begun, Release, Snapshot};
+use testkit::eventually;
+
+#[tokio::test]
+async fn what_is_shown_no_more_is_marked_deleted_and_comes_back() {
+    for rest_rows_max in [20_000, 0] {
+        let mut world = World::new().await;
+        // By REST, then in bulk.
+        world.settings.rest_rows_max = rest_rows_max;
+        let ids = world.ids();
+        world.mutate(Mutation {
+            hard_delete: vec![ids[2].clone()],
+            purge: vec![ids[3].clone()],
+            lose: vec![ids[4].clone()],
+            merge: vec![Merge { master: ids[5].clone(), losers: vec![ids[6].clone()] }],
+            ..Mutation::default()
+        });
+        let compared = world.compare().await;
+        assert_eq!((compared.fetched, compared.patched, compared.deleted), (2, 0, 3), "master and loser are read");
+        assert_eq!(compared.outcome.held, None);
+        world.assert_equal().await;
+        let stored = world.stored().await;
+        assert_eq!(stored[&ids[6]]["masterrecordid"], json!(ids[5]));
+        let (changes, _) = world.store.read_changes(world.account, ChangeCursor::default(), 10_000).await.unwrap();
+        let deletes = changes.iter().filter(|change| change.op == ChangeOp::Delete).count();
+        assert_eq!(deletes, 4);
+
+        let again = world.compare().await;
+        assert_eq!((again.fetched, again.patched, again.deleted), (0, 0, 0), "once is enough");
+        world.mutate(Mutation { regain: vec![ids[4].clone()], ..Mutation::default() });
+        // What was seen to be gone is brought back by what was read later, and stamps are whole seconds.
+        eventually(Duration::from_secs(20), "the record to be back", async || {
+            (world.compare().await.fetched == 1).then_some(())
+        })
+        .await;
+        world.assert_equal().await;
+        assert!(world.anomaly(AnomalyKind::CountsDiffer, "").await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn too_many_deletes_are_held_until_somebody_lets_them_go() {
+    let world = World::new().await;
+    let ids = world.ids();
+    world.mutate(Mutation { lose: ids[..20].to_vec(), ..Mutation::default() });
+    let compared = world.compare().await;
+    let held = compared.outcome.held.expect("20 of 150 are more than 5 %");
+    assert_eq!((held.absent, held.live, compared.deleted), (20, ids.len() as u64, 0));
+    let row = world.assert_anomaly(AnomalyKind::DeletesHeld, "", AnomalyState::Open).await;
+    assert_eq!((&row.evidence["absent"], row.sightings), (&json!(20), 1));
+    assert!(row.evidence["to_let_them_go"].as_str().unwrap().contains("release_fuse"));
+    world.assert_anomaly(AnomalyKind::CountsDiffer, "", AnomalyState::Open).await;
+    assert!(world.stored().await.values().all(|row| row["is_deleted"] == false));
+    world.compare().await;
+    assert_eq!(world.assert_anomaly(AnomalyKind::DeletesHeld, "", AnomalyState::Open).await.sightings, 2);
+
+    let release = Release { reason: "they left that region".to_owned() };
+    assert_eq!(world.compare_with(Some(&release)).await.deleted, 20);
+    world.assert_equal().await;
+    let row = world.assert_anomaly(AnomalyKind::DeletesHeld, "", AnomalyState::Resolved).await;
+    assert_eq!(row.state_reason, "let go: they left that region");
+    world.assert_anomaly(AnomalyKind::CountsDiffer, "", AnomalyState::Resolved).await;
+}
+
+#[tokio::test]
+async fn the_fuse_counts_by_number_too() {
+    let mut world = World::new().await;
+    world.settings.fuse = DeleteFuse { pct_max: 100, rows_max: 2 };
+    let ids = world.ids();
+    world.mutate(Mutation { purge: ids[..3].to_vec(), ..Mutation::default() });
+    assert_eq!(world.compare().await.outcome.held.unwrap().absent, 3);
+    world.settings.fuse.rows_max = 3;
+    assert_eq!(world.compare().await.deleted, 3);
+    world.assert_anomaly(AnomalyKind::DeletesHeld, "", AnomalyState::Resolved).await;
+}
+
+#[tokio::test]
+async fn formulas_follow_without_a_stamp() {
+    let world = World::new().await;
+    let ids = world.ids();
+    let before = world.stored().await;
+    let recalculate = ids[..7].iter().map(|id| json!({ "Id": id, "Health__c": "12.50" }).as_object().unwrap().clone());
+    world.mutate(Mutation { recalculate: recalculate.collect(), ..Mutation::default() });
+    assert_eq!(world.sync().await, 0, "no window sees it");
+    let compared = world.compare().await;
+    assert_eq!((compared.fetched, compared.patched, compared.deleted), (0, 7, 0));
+    world.assert_equal().await;
+    let after = world.stored().await;
+    assert_eq!((&after[&ids[0]]["health__c"], &after[&ids[0]]["name"]), (&json!(12.5), &before[&ids[0]]["name"]));
+    assert_eq!(world.compare().await.patched, 0);
+    // The hash is what a whole read gives: reading everything again changes nothing.
+    assert_eq!(read_all_again(&world).await, 0);
+}
+
+/// Reads the window of all time; answers with the rows that changed.
+async fn read_all_again(world: &World) -> u64 {
+    let source = sync::Source { overlap: TimeDelta::days(20_000), ..world.source() };
+    let mut pass = sync::Pass::begin(source, OBJECT).await.unwrap();
+    let mut changed = 0;
+    loop {
+        let page = pass.next_page().await.unwrap();
+        let mut tx = world.store.begin().await.unwrap();
+        let written = pass.write(&mut tx, &page).await.unwrap();
+        tx.commit().await.unwrap();
+        changed += written.changed;
+        let is_last = written.is_last;
+        pass.committed(written);
+        if is_last {
+            return changed;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_no_window_reached_is_found_and_told() {
+    let world = World::new().await;
+    world.compare().await;
+    let at = Utc::now() - TimeDelta::hours(5);
+    let sql = sqlx::PgPool::connect(world.database.url()).await.unwrap();
+    sqlx::query("UPDATE streams SET reconciled_at = now() - interval '1 day'").execute(&sql).await.unwrap();
+    world.mutate(Mutation {
+        upsert: vec![json!({ "Id": world.ids()[1], "Name": "late" }).as_object().unwrap().clone()],
+        system_modstamp: Some(at),
+        ..Mutation::default()
+    });
+    assert_eq!(world.sync().await, 0, "five hours are more than the overlap");
+    assert_eq!(world.compare().await.fetched, 1);
+    world.assert_equal().await;
+    let row = world.assert_anomaly(AnomalyKind::ChangesLate, "missed", AnomalyState::Open).await;
+    assert_eq!(row.evidence["records"], json!(1));
+    world.compare().await;
+    world.assert_anomaly(AnomalyKind::ChangesLate, "missed", AnomalyState::Resolved).await;
+}
+
+#[tokio::test]
+async fn a_kill_costs_a_page_and_what_was_written_meanwhile_stays() {
+    let world = World::new().await;
+    let ids = world.ids();
+    let mut compared = nothing();
+    let job = world.job().await;
+    let mut doomed = world.begin(job).await;
+    world.page(&mut doomed, &mut compared).await;
+    world.page(&mut doomed, &mut compared).await;
+    drop(doomed.step().await.unwrap());
+    drop(doomed);
+    let pages = world.fake.stats().pages;
+    // Somebody makes a record that the reading cannot meet any more, and the sync stores it.
+    world.upsert(&json!({ "Name": "meanwhile" }));
+    world.sync().await;
+    let synced = world.fake.stats().pages - pages;
+    let mut heir = world.begin(job).await;
+    world.end(&mut heir, &mut compared, None).await;
+    assert_eq!((compared.deleted, compared.fetched), (0, 0));
+    world.assert_equal().await;
+    // 150 accounts are four pages: two are left, beside the two counts.
+    let all = ids.len().div_ceil(40) as u64;
+    let sent = world.fake.stats().pages - pages - synced;
+    assert!(sent <= all - 2 + 2, "{sent} pages");
+}
+
+#[tokio::test]
+async fn one_job_reads_an_object_at_a_time_and_a_lost_cursor_begins_again() {
+    let world = World::new().await;
+    let (one, two) = (world.job().await, world.job().await);
+    let sql = sqlx::PgPool::connect(world.database.url()).await.unwrap();
+    let mut first = world.begin(one).await;
+    let mut compared = nothing();
+    world.page(&mut first, &mut compared).await;
+    sqlx::query("UPDATE jobs SET state = 3 WHERE id = $1").bind(one.0).execute(&sql).await.unwrap();
+    let busy = Snapshot::begin(world.source(), OBJECT, two, world.settings).await.unwrap();
+    assert!(matches!(busy, Begun::Busy));
+    world.fake.order(Order { on: Some(Call::QueryNext), ..Order::new(Fault::CursorExpired, 1) });
+    first.step().await.unwrap_err();
+    let mut second = world.begin(two).await;
+    world.end(&mut second, &mut compared, None).await;
+    assert_eq!(compared.deleted, 0);
+    world.assert_equal().await;
+}
+
+#[tokio::test]
+async fn damaged_records_are_there_and_absence_is_looked_at_twice() {
+    let world = World::new().await;
+    let struck = world.fake.data_fault(&DataOrder::new(DataFault::DamagedRecord, OBJECT, 3)).unwrap();
+    let compared = world.compare().await;
+    assert_eq!(compared.deleted, 0, "a record that cannot be read is there");
+    world.upsert(&json!({ "Id": struck.ids[0], "Name": "touched" }));
+    world.sync().await;
+    world.assert_anomaly(AnomalyKind::RecordsDamaged, "", AnomalyState::Open).await;
+    assert!(!world.compare().await.outcome.differ, "what is in quarantine counts");
+    let field = struck.field.unwrap();
+    let mend = struck.ids.iter().map(|id| json!({ "Id": id, field.as_str(): null }).as_object().unwrap().clone());
+    world.mutate(Mutation { upsert: mend.collect(), ..Mutation::default() });
+    world.sync().await;
+    world.compare().await;
+    world.assert_anomaly(AnomalyKind::RecordsDamaged, "", AnomalyState::Resolved).await;
+    world.assert_equal().await;
+}
