@@ -22,3 +22,4 @@ mod schedulers;
 mod schedules;
 mod sync;
 mod tidy;
+mod up;
