@@ -6,6 +6,8 @@
 mod csv;
 mod damage;
 mod error;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod layout;
 mod page;
 mod pass;
