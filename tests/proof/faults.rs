@@ -6,7 +6,6 @@ use crate::{
     ledger, number,
     world::{RECONCILE, SYNC, World},
 };
-use domain::JobState;
 use fakes::salesforce::Options;
 use futures::{StreamExt as _, stream};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};

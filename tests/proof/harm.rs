@@ -123,7 +123,7 @@ impl Harm {
             Self::Exhaustion => {
                 let used = customer.fake.usage(&UsageChange::default()).used;
                 let change = UsageChange { daily_limit: Some(used + CALLS_LEFT), ..UsageChange::default() };
-                customer.fake.usage(&change);
+                let _ = customer.fake.usage(&change);
             }
             Self::Data(D::DamagedRecord) => drop(self.strike(customer, seed)),
             // Something has to be in the recycle bin.
@@ -166,7 +166,7 @@ impl Harm {
         match self {
             Self::Exhaustion => {
                 let change = UsageChange { daily_limit: Some(100_000), ..UsageChange::default() };
-                customer.fake.usage(&change);
+                let _ = customer.fake.usage(&change);
             }
             Self::Data(D::ObjectGone) => {
                 for object in &customer.objects {

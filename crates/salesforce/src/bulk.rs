@@ -372,9 +372,8 @@ pub(crate) mod fuzz {
         let Ok(wire) = serde_json::from_slice::<WireResultPages>(bytes) else { return };
         if let Ok(ResultPages::Listed { locators, next }) = wire.read(&job, Some("locator=before")) {
             for locator in locators.iter().chain(&next) {
-                let path =
-                    with_query(job.path("/results").expect("a path"), locator).expect("a locator that was let in");
-                assert!(path.len() <= path.trim_end_matches(locator.as_str()).len() + LOCATOR_BYTES_MAX);
+                let path = with_query(job.path("/results").expect("a path"), locator);
+                assert!(path.is_ok(), "{locator} was let in");
             }
             assert_ne!(next.as_deref(), Some("locator=before"));
         }

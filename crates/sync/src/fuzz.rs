@@ -37,6 +37,7 @@ pub const TARGETS: [Target; 2] = [
         examples: &[
             r#"{"attributes":{"type":"X","url":"/x"},"Id":"001D000000IRFma","SystemModstamp":"2024-09-24T03:26:07.000+0000","IsDeleted":false,"Name":"a\n\"b\" \u00e9","Amount":139000000.10,"Count":7.0,"Day":"2024-02-29","At":"2024-09-24T03:26:07.000+0000","Time":"08:30:00.000Z","Owner":"005000000000001AAA","account_id":"x"}"#,
             r#"{"Id":"001D000000IRFmaIAH","SystemModstamp":"2024-09-24T03:26:07.000Z","IsDeleted":true,"Name":null,"Amount":null,"Count":null,"Day":null,"At":null,"Time":null,"Owner":null,"account_id":null}"#,
+            r#"{"Id":"001D\u0000IRFmaIAH","SystemModstamp":"2024-09-24T03:26:07.000Z","Name":"no id that can be stored"}"#,
         ],
     },
 ];

@@ -54,7 +54,8 @@ pub fn spoil(examples: &[&str], seed: u64) -> Vec<u8> {
     let mut dice = Dice(seed);
     let example = |dice: &mut Dice| examples.get(dice.below(examples.len())).map_or(&b""[..], |text| text.as_bytes());
     let mut bytes = example(&mut dice).to_vec();
-    for _ in 0..if seed == 0 { 0 } else { 1 + dice.roll() % EDITS_MAX } {
+    let edits = if seed == 0 { 0 } else { 1 + dice.roll() % EDITS_MAX };
+    for _ in 0..edits {
         let at = dice.below(bytes.len() + 1);
         let end = (at + dice.below(40)).min(bytes.len());
         match dice.below(7) {
