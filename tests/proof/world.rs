@@ -2,7 +2,7 @@
 //! ours (back-off, quotas' hours, dead leases) pass at once: time is moved in the ledger. Does not own customers.
 
 use domain::{AccountId, Clock, Kind};
-use sqlx::PgPool;
+use sqlx::{PgPool, postgres::PgPoolOptions};
 use std::{
     collections::BTreeSet,
     io::Write as _,
@@ -16,7 +16,9 @@ use tokio::task::JoinHandle;
 use vault::Vault;
 
 /// Longest wait for anything that takes seconds.
-pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const LIMIT: Duration = Duration::from_secs(240);
+/// Of each pool of the tests: their cases ask side by side.
+const CONNECTIONS: u32 = 16;
 /// How often time is moved on.
 const HURRY_EVERY: Duration = Duration::from_millis(100);
 /// The connected application of every customer.
@@ -97,8 +99,8 @@ fn catalogue(kinds: &[String], secrets_file: &Path) -> String {
 impl World {
     pub(crate) async fn new() -> Self {
         let database = testkit::database().await;
-        let store = Store::connect(database.url(), 8, Clock::system()).await.unwrap();
-        let sql = PgPool::connect(database.url()).await.unwrap();
+        let store = Store::connect(database.url(), CONNECTIONS, Clock::system()).await.unwrap();
+        let sql = PgPoolOptions::new().max_connections(CONNECTIONS).connect(database.url()).await.unwrap();
         let files = tempfile::tempdir().unwrap();
         let mut secrets = std::fs::File::create(files.path().join("secrets.toml")).unwrap();
         writeln!(secrets, "[{SECRET_REF}]\nclient_secret = \"{CLIENT_SECRET}\"").unwrap();
