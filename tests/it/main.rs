@@ -26,3 +26,4 @@ mod schedules;
 mod sync;
 mod ticks;
 mod tidy;
+mod up;

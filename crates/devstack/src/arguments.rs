@@ -29,6 +29,13 @@ pub(crate) struct Arguments {
     /// Forget what earlier runs left in .servant.
     #[arg(long)]
     pub(crate) fresh: bool,
+    /// Changes that the simulated Salesforce makes to its records in a second, by dice; 2, but none with --org-data or
+    /// --exit-when-synced.
+    #[arg(long, value_name = "N")]
+    pub(crate) mutations_per_s: Option<u64>,
+    /// Keep what is kept in DIR/.servant, not in .servant beside the sources.
+    #[arg(long, value_name = "DIR", conflicts_with = "exit_when_synced")]
+    pub(crate) home: Option<PathBuf>,
     /// Stop once the first sync is complete and print a summary as JSON; uses a database of its own.
     #[arg(long)]
     pub(crate) exit_when_synced: bool,
@@ -55,7 +62,19 @@ impl Queue {
     }
 }
 
+/// Enough for each minute's sync to find something, and far too little to see a difference in load.
+const MUTATIONS_PER_S: u64 = 2;
+
 impl Arguments {
+    /// Whether the customer is one that may be tampered with: invented, and there to be watched.
+    pub(crate) fn is_demo(&self) -> bool {
+        self.org_data.is_none() && !self.exit_when_synced
+    }
+
+    pub(crate) fn mutations_per_s(&self) -> u64 {
+        self.mutations_per_s.unwrap_or(if self.is_demo() { MUTATIONS_PER_S } else { 0 })
+    }
+
     /// Refuses what cannot work, and settles what was left open.
     pub(crate) fn checked(mut self) -> anyhow::Result<Self> {
         if let Some(directory) = &mut self.org_data {
@@ -91,6 +110,15 @@ mod tests {
         let arguments = Arguments::parse_from(["up", "--port", &port.to_string()]);
         let error = format!("{:#}", arguments.checked().unwrap_err());
         assert!(error.contains(&port.to_string()) && error.contains("--port"), "{error}");
+    }
+
+    #[test]
+    fn only_an_invented_organisation_changes_by_itself() {
+        let asked = |arguments: &[&str]| Arguments::parse_from([&["up"], arguments].concat()).mutations_per_s();
+        assert_eq!(asked(&[]), MUTATIONS_PER_S);
+        assert_eq!(asked(&["--org-data", "/x"]), 0);
+        assert_eq!(asked(&["--exit-when-synced"]), 0);
+        assert_eq!(asked(&["--org-data", "/x", "--mutations-per-s", "7"]), 7);
     }
 
     #[test]

@@ -22,9 +22,10 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// Finds the sources and makes `.servant`.
-    pub(crate) fn open(is_temporary: bool, is_fresh: bool) -> anyhow::Result<Self> {
+    /// Finds the sources and makes `.servant`: in `chosen`, else beside them.
+    pub(crate) fn open(chosen: Option<&Path>, is_temporary: bool, is_fresh: bool) -> anyhow::Result<Self> {
         let root = root()?;
+        let chosen = chosen.map(std::path::absolute).transpose()?;
         let temporary = if is_temporary {
             let temporary = tempfile::Builder::new().prefix("servant-up-").tempdir()?;
             // The database's account must be able to pass through; what is secret has modes of its own.
@@ -33,7 +34,8 @@ impl Home {
         } else {
             None
         };
-        let work = temporary.as_ref().map_or_else(|| root.clone(), |directory| directory.path().to_owned());
+        let kept = || chosen.unwrap_or_else(|| root.clone());
+        let work = temporary.as_ref().map_or_else(kept, |directory| directory.path().to_owned());
         let home = Self { root, work, temporary };
         if is_fresh && !home.is_temporary() && home.state().exists() {
             home.forget_data()?;

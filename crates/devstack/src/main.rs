@@ -3,6 +3,7 @@
 //! runs, each a process of its own, configured by the same files.
 
 mod arguments;
+mod browser;
 mod children;
 mod compile;
 mod customer;

@@ -41,7 +41,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let arguments = arguments.checked()?;
     let kill = CancellationToken::new();
     let stop = trap_signals(kill.clone())?;
-    let mut home = Home::open(arguments.exit_when_synced, arguments.fresh)?;
+    let mut home = Home::open(arguments.home.as_deref(), arguments.exit_when_synced, arguments.fresh)?;
     eprintln!("building what is not up to date ...");
     let programs = tokio::select! {
         programs = compile::build(&home.root) => programs?,
@@ -159,13 +159,16 @@ impl Stack<'_> {
             ensure.arguments.push(self.home.config("jobs.toml").into());
             ensure.run().await.context("the queues")?;
         }
-        let ui = self.start_manager(&environment).await?;
-        self.start_workers(&environment)?;
-        let first = match salesforce {
-            Some(login_url) => customer::onboard(&store, &login_url, self.arguments.exit_when_synced).await?,
+        let ui = self.start_manager(&environment, salesforce.as_deref()).await?;
+        let first = match &salesforce {
+            Some(login_url) => customer::onboard(&store, login_url, &ui, self.arguments.exit_when_synced)
+                .await
+                .context("the demo customer cannot be connected")?,
             None => None,
         };
-        let code = self.accompany(&store, first, &ui, stop).await;
+        // Behind the consent: what an earlier run granted is good no more, and would only be refused.
+        self.start_workers(&environment)?;
+        let code = self.accompany(&store, first.zip(salesforce.as_deref()), &ui, stop).await;
         store.close().await;
         code
     }
@@ -173,7 +176,7 @@ impl Stack<'_> {
     async fn accompany(
         &self,
         store: &Store,
-        first: Option<JobId>,
+        first: Option<(JobId, &str)>,
         ui: &str,
         stop: &CancellationToken,
     ) -> anyhow::Result<ExitCode> {
@@ -181,7 +184,7 @@ impl Stack<'_> {
         if self.arguments.json && !self.arguments.exit_when_synced {
             println!("{}", serde_json::json!({ "ui": ui, "logs": self.home.logs() }));
         }
-        if let Some(first) = first {
+        if let Some((first, login_url)) = first {
             let onboarded = onboarding::follow(store, first).await?;
             if self.arguments.exit_when_synced {
                 let summary = Summary::read(store, &onboarded).await?;
@@ -189,7 +192,17 @@ impl Stack<'_> {
                 return Ok(if summary.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
             }
             match onboarded.state() {
-                JobState::Succeeded => eprintln!("the demo customer is onboarded; its records follow every minute"),
+                JobState::Succeeded => {
+                    eprintln!("the customer is onboarded; its records follow every minute");
+                    if self.arguments.is_demo() {
+                        customer::damage(store, login_url, first).await.context("the record to look at")?;
+                        eprintln!(
+                            "{} records change in a second, and the amount of one is no number: in half a minute look at \
+                             {ui}/api/v1/anomalies, or say `cargo run -p servantctl -- anomalies list`",
+                            self.arguments.mutations_per_s()
+                        );
+                    }
+                }
                 state => eprintln!("the onboarding is {state}; {ui} says why"),
             }
         } else if self.has_customer {
@@ -250,6 +263,7 @@ impl Stack<'_> {
             None => vec!["--records".into(), records.into()],
         };
         spec.arguments.extend(customer::SIMULATION.map(OsString::from));
+        spec.arguments.extend(["--mutations-per-s".into(), self.arguments.mutations_per_s().to_string().into()]);
         let url = self.servers.start_listening(spec, kept.unwrap_or_else(free_port)).await.with_context(
             || "the simulated Salesforce does not start; if its address is taken, `cargo up -- --fresh` takes another",
         )?;
@@ -257,10 +271,15 @@ impl Stack<'_> {
         Ok(url)
     }
 
-    async fn start_manager(&mut self, environment: &[(String, String)]) -> anyhow::Result<String> {
+    async fn start_manager(
+        &mut self,
+        environment: &[(String, String)],
+        salesforce: Option<&str>,
+    ) -> anyhow::Result<String> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.arguments.port));
         let mut spec = self.daemon("manager", "manager.toml", environment);
         spec.environment.push(("SERVANT_MANAGER__LISTEN".to_owned(), address.to_string()));
+        spec.environment.extend(salesforce.into_iter().flat_map(customer::connect_settings));
         self.manager.start(spec)?;
         let url = format!("http://{address}");
         let ready = format!("{url}/readyz");

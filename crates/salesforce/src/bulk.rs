@@ -12,7 +12,7 @@ use crate::{
     error::{Result, SalesforceError},
     record_id::id18,
     refusal::{Asked, read_job_failure},
-    transport::{Arrived, PageBody},
+    transport::{Arrived, Head, PageBody},
     wire::broken,
 };
 
@@ -170,6 +170,24 @@ struct WireResultPages {
     done: bool,
 }
 
+impl WireResultPages {
+    /// The list that follows `next`.
+    fn read(self, job: &BulkJob, next: Option<&str>) -> Result<ResultPages> {
+        let locators = self.result_pages.iter().map(|page| job.query_of(&page.result_url, "results"));
+        let locators = locators.collect::<Result<Vec<_>>>()?;
+        let next_url = self.next_records_url.filter(|_| !self.done);
+        let following = next_url.map(|url| job.query_of(&url, "resultPages")).transpose()?;
+        match &following {
+            None if !self.done => return Err(broken("a list of pages is not the last and names no next one")),
+            Some(following) if following.is_empty() || Some(following.as_str()) == next => {
+                return Err(broken("a list of pages leads back to itself"));
+            }
+            _ => {}
+        }
+        Ok(ResultPages::Listed { locators, next: following })
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireResultPage {
@@ -237,18 +255,7 @@ impl Client {
             }
             answer => answer?,
         };
-        let locators = wire.result_pages.iter().map(|page| job.query_of(&page.result_url, "results"));
-        let locators = locators.collect::<Result<Vec<_>>>()?;
-        let next_url = wire.next_records_url.filter(|_| !wire.done);
-        let following = next_url.map(|url| job.query_of(&url, "resultPages")).transpose()?;
-        match &following {
-            None if !wire.done => return Err(broken("a list of pages is not the last and names no next one")),
-            Some(following) if following.is_empty() || Some(following.as_str()) == next => {
-                return Err(broken("a list of pages leads back to itself"));
-            }
-            _ => {}
-        }
-        Ok(ResultPages::Listed { locators, next: following })
+        wire.read(job, next)
     }
 
     /// One page of a complete job's results, from a locator or [`FIRST_PAGE`]. It can be fetched again and again. What its
@@ -295,35 +302,40 @@ impl Client {
     }
 
     fn read_page(&self, arrived: Arrived, locator: &str) -> Result<BulkPage> {
-        let head = &arrived.head;
-        if !head.text("content-type").is_some_and(|kind| kind.trim_start().starts_with("text/csv")) {
-            return Err(broken("a page of results is not CSV"));
-        }
-        let records = head.text("sforce-numberofrecords").and_then(|records| records.trim().parse().ok());
-        let records = records.ok_or_else(|| broken("a page of results does not say how many records it has"))?;
-        let next = match head.text("sforce-locator").map(str::trim) {
-            None | Some("") => return Err(broken("a page of results does not say where the next one is")),
-            Some("null") => None,
-            Some(next) => Some(self.locator(next)?),
-        };
-        if next.as_deref().is_some_and(|next| next == locator) {
-            return Err(broken("a page of results leads back to itself"));
-        }
+        let (records, next) = read_head(&arrived.head, locator, self.page_records_max)?;
         Ok(BulkPage { records, next, body: arrived.stream(self.page_bytes_max) })
     }
+}
 
-    /// A locator of a header in the form of those that are listed: with the number of records that it goes with.
-    fn locator(&self, text: &str) -> Result<String> {
-        if text.len() > LOCATOR_BYTES_MAX || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(broken("a page of results names a locator that cannot be one"));
-        }
-        let mut url = Url::parse("https://salesforce.invalid").map_err(|_| broken("no locator can be made"))?;
-        url.query_pairs_mut().append_pair("locator", text);
-        if let Some(records) = self.page_records_max {
-            url.query_pairs_mut().append_pair("maxRecords", &records.to_string());
-        }
-        Ok(url.query().unwrap_or_default().to_owned())
+/// How many records a page announces, and where the next one begins.
+fn read_head(head: &Head, locator: &str, page_records_max: Option<u32>) -> Result<(u64, Option<String>)> {
+    if !head.text("content-type").is_some_and(|kind| kind.trim_start().starts_with("text/csv")) {
+        return Err(broken("a page of results is not CSV"));
     }
+    let records = head.text("sforce-numberofrecords").and_then(|records| records.trim().parse().ok());
+    let records = records.ok_or_else(|| broken("a page of results does not say how many records it has"))?;
+    let next = match head.text("sforce-locator").map(str::trim) {
+        None | Some("") => return Err(broken("a page of results does not say where the next one is")),
+        Some("null") => None,
+        Some(next) => Some(listed(next, page_records_max)?),
+    };
+    if next.as_deref().is_some_and(|next| next == locator) {
+        return Err(broken("a page of results leads back to itself"));
+    }
+    Ok((records, next))
+}
+
+/// A locator of a header in the form of those that are listed: with the number of records that it goes with.
+fn listed(text: &str, page_records_max: Option<u32>) -> Result<String> {
+    if text.len() > LOCATOR_BYTES_MAX || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(broken("a page of results names a locator that cannot be one"));
+    }
+    let mut url = Url::parse("https://salesforce.invalid").map_err(|_| broken("no locator can be made"))?;
+    url.query_pairs_mut().append_pair("locator", text);
+    if let Some(records) = page_records_max {
+        url.query_pairs_mut().append_pair("maxRecords", &records.to_string());
+    }
+    Ok(url.query().unwrap_or_default().to_owned())
 }
 
 /// A locator comes out of a ledger: only what one is made of may reach the address.
@@ -334,6 +346,45 @@ fn with_query(path: String, query: &str) -> Result<String> {
         "" => Ok(path),
         _ if is_plain => Ok(format!("{path}?{query}")),
         _ => Err(SalesforceError::rejected("LOCATOR", "the locator of a page of results is not one")),
+    }
+}
+
+/// Its part of [`crate::fuzz`].
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz {
+    use super::*;
+
+    /// What a job tells of itself leads nowhere but to itself.
+    pub(crate) fn job(bytes: &[u8]) {
+        let Some(status) =
+            serde_json::from_slice::<WireJob>(bytes).ok().and_then(|wire| BulkStatus::try_from(wire).ok())
+        else {
+            return;
+        };
+        let path = status.job.path("/results").expect("a job that was let in has a path");
+        assert!(path.starts_with(DATA_PATH) && !path.contains(".."), "{path}");
+        drop(status.failure());
+    }
+
+    /// Pages that are listed are this job's, and the list goes on behind itself.
+    pub(crate) fn pages(bytes: &[u8]) {
+        let job = BulkJob { id: "750R0000000zxr8IAA".to_owned(), api_version: "66.0".to_owned() };
+        let Ok(wire) = serde_json::from_slice::<WireResultPages>(bytes) else { return };
+        if let Ok(ResultPages::Listed { locators, next }) = wire.read(&job, Some("locator=before")) {
+            for locator in locators.iter().chain(&next) {
+                let path = with_query(job.path("/results").expect("a path"), locator);
+                assert!(path.is_ok(), "{locator} was let in");
+            }
+            assert_ne!(next.as_deref(), Some("locator=before"));
+        }
+    }
+
+    /// What comes before a page: where the next one begins can be asked for, and is not here.
+    pub(crate) fn head(head: &Head) {
+        if let Ok((_, Some(next))) = read_head(head, "locator=here", Some(1_000)) {
+            assert_ne!(next, "locator=here");
+            with_query("/services/data/".to_owned(), &next).expect("a locator that was let in");
+        }
     }
 }
 

@@ -175,15 +175,7 @@ impl Client {
             questions.iter().enumerate().map(|(at, question)| self.wire_question(at, question)).collect();
         let body = json!({"allOrNone": false, "compositeRequest": requests});
         let (answers, head) = self.json::<WireAnswers>(&Call::send(Method::POST, "composite", &body)).await?;
-        let mut found: Vec<Option<Result<Answer>>> = questions.iter().map(|_| None).collect();
-        for answer in answers.composite_response {
-            let at = answer.reference_id.strip_prefix('q').and_then(|at| at.parse::<usize>().ok());
-            let slot = at.and_then(|at| found.get_mut(at)).filter(|slot| slot.is_none());
-            let slot = slot.ok_or_else(|| broken("a composite call is answered for what was not asked"))?;
-            *slot = Some(read(answer, head.server_time()));
-        }
-        let missing = || broken("a composite call is not answered whole");
-        found.into_iter().map(|answer| answer.ok_or_else(missing)).collect()
+        in_order(answers, questions.len(), head.server_time())
     }
 
     fn wire_question(&self, at: usize, question: &Question) -> serde_json::Value {
@@ -196,6 +188,37 @@ impl Client {
             wire["httpHeaders"] = json!({"If-Modified-Since": http_date(since)});
         }
         wire
+    }
+}
+
+/// The answers in the order of the questions.
+fn in_order(answers: WireAnswers, questions: usize, server_time: Option<DateTime<Utc>>) -> Result<Vec<Result<Answer>>> {
+    let mut found: Vec<Option<Result<Answer>>> = std::iter::repeat_with(|| None).take(questions).collect();
+    for answer in answers.composite_response {
+        let at = answer.reference_id.strip_prefix('q').and_then(|at| at.parse::<usize>().ok());
+        let slot = at.and_then(|at| found.get_mut(at)).filter(|slot| slot.is_none());
+        let slot = slot.ok_or_else(|| broken("a composite call is answered for what was not asked"))?;
+        *slot = Some(read(answer, server_time));
+    }
+    let missing = || broken("a composite call is not answered whole");
+    found.into_iter().map(|answer| answer.ok_or_else(missing)).collect()
+}
+
+/// Its part of [`crate::fuzz`]: what was asked is answered, each question as what it was.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    const QUESTIONS: usize = 4;
+    let Ok(answers) = serde_json::from_slice::<WireAnswers>(bytes) else { return };
+    let Ok(answers) = in_order(answers, QUESTIONS, None) else { return };
+    assert_eq!(answers.len(), QUESTIONS);
+    for (at, answer) in answers.into_iter().enumerate() {
+        match (at, answer) {
+            (_, Err(_)) => {}
+            (0, Ok(answer)) => drop(answer.page()),
+            (1, Ok(answer)) => drop(answer.deleted()),
+            (2, Ok(answer)) => drop(answer.changed()),
+            (_, Ok(answer)) => drop(answer.described()),
+        }
     }
 }
 

@@ -7,6 +7,8 @@ mod call;
 mod client;
 mod composite;
 mod error;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod jwt;
 mod oauth;
 mod options;

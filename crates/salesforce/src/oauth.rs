@@ -204,21 +204,7 @@ impl OAuth {
         if !head.status.is_success() {
             return Err(read_token_refusal(head.status, head.retry_after_secs(), &body));
         }
-        // The parser's own words could repeat a part of the reply, which holds tokens.
-        let reply: TokenReply = serde_json::from_slice(&body).map_err(|error| SalesforceError::Unavailable {
-            reason: format!("the token reply cannot be read ({:?} at byte {})", error.classify(), error.column()),
-            source: None,
-        })?;
-        let (organisation, user) = reply.id.as_deref().map_or((None, None), who);
-        Ok(Grant {
-            access_token: reply.access_token,
-            refresh_token: reply.refresh_token,
-            scope: reply.scope,
-            organisation,
-            user,
-            instance_url: reply.instance_url,
-            hosts: self.hosts.clone(),
-        })
+        read_grant(&body, &self.hosts)
     }
 
     fn address(&self, path: &str) -> Url {
@@ -226,6 +212,25 @@ impl OAuth {
         url.set_path(path);
         url
     }
+}
+
+/// The reply of the token endpoint.
+pub(crate) fn read_grant(body: &[u8], hosts: &Hosts) -> Result<Grant> {
+    // The parser's own words could repeat a part of the reply, which holds tokens.
+    let reply: TokenReply = serde_json::from_slice(body).map_err(|error| SalesforceError::Unavailable {
+        reason: format!("the token reply cannot be read ({:?} at byte {})", error.classify(), error.column()),
+        source: None,
+    })?;
+    let (organisation, user) = reply.id.as_deref().map_or((None, None), who);
+    Ok(Grant {
+        access_token: reply.access_token,
+        refresh_token: reply.refresh_token,
+        scope: reply.scope,
+        organisation,
+        user,
+        instance_url: reply.instance_url,
+        hosts: hosts.clone(),
+    })
 }
 
 /// The organisation and the user of `https://login.salesforce.com/id/00D…/005…`. The address is read, never asked.

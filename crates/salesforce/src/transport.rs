@@ -22,6 +22,11 @@ pub(crate) struct Head {
 }
 
 impl Head {
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(crate) const fn of(status: StatusCode, headers: header::HeaderMap) -> Self {
+        Self { status, headers }
+    }
+
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }

@@ -99,7 +99,9 @@ impl Layout {
         };
         let text = |place: Option<usize>| place.and_then(|place| values[place]).and_then(|raw| string(raw.get()));
         let Some(id) = text(self.id).and_then(|id| salesforce::id18(&id)) else {
-            return refuse(text(self.id), "the record has no valid Id".to_owned());
+            // PostgreSQL stores no NUL, and a record that cannot even be held would hold up its page.
+            let shown = text(self.id).map(|id| id.replace('\0', ""));
+            return refuse(shown, "the record has no valid Id".to_owned());
         };
         let version_at = match (self.version, text(self.version)) {
             (None, _) => None,

@@ -10,6 +10,8 @@ mod damage;
 mod deletions;
 pub mod drift;
 mod error;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod lateness;
 mod layout;
 mod page;

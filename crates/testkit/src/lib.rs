@@ -10,6 +10,7 @@ mod process;
 mod proxy;
 mod records;
 mod server;
+mod spoil;
 mod turns;
 
 pub use database::{TestDatabase, database};
@@ -22,4 +23,5 @@ pub use process::{Process, build_binaries};
 pub use proxy::Proxy;
 pub use records::{assert_records_equal, stored_records};
 pub use server::{IdleConnections, OwnServer};
+pub use spoil::{spoil, spoil_each};
 pub use turns::{claim, claim_queued, claim_ready, dispatch};

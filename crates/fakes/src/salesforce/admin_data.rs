@@ -24,6 +24,7 @@ pub(super) fn routes() -> Router<Arc<Service>> {
         .route("/_mutations", post(mutate))
         .route("/_data_faults", post(strike))
         .route("/_settle", post(settle))
+        .route("/_objects", get(objects))
         .route("/_digest/{object}", get(digest_of))
 }
 
@@ -52,6 +53,10 @@ async fn settle(State(service): State<Arc<Service>>) {
 /// What is late is seen from now on.
 pub(super) fn make_all_visible(service: &Service) {
     service.settle(&mut service.write(), DateTime::<Utc>::MAX_UTC);
+}
+
+async fn objects(State(service): State<Arc<Service>>) -> Json<Vec<String>> {
+    Json(service.read().objects.keys().cloned().collect())
 }
 
 async fn digest_of(

@@ -1,0 +1,79 @@
+//! `cargo up` as somebody watches it: the demo customer consents, its records come, change and are damaged, and all of it
+//! goes on after a restart. Does not own the onboarding of files (`organisation`).
+
+use crate::fleet::LIMIT;
+use domain::{Clock, ConnectionId, JobState, Kind};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use std::path::Path;
+use store::{ChangeCursor, ChangeOp, ConnectionRow, Inserted, NewJob, Store};
+use testkit::{Process, eventually};
+
+async fn up(home: &Path, database_url: &str) -> (Process, String) {
+    let home = home.to_str().unwrap();
+    let arguments = ["--home", home, "--queue", "postgres", "--port", "0", "--records", "400", "--json"];
+    // Every second of the test counts, and the records' too.
+    let quick = ["--mutations-per-s", "20"];
+    let mut up =
+        Process::start("devstack", &[&arguments[..], &quick].concat(), &[("DATABASE_URL", database_url)]).await;
+    let line = up.line_with(LIMIT, "\"logs\":").await;
+    let line: Value = serde_json::from_str(&line).unwrap();
+    (up, line["ui"].as_str().unwrap().to_owned())
+}
+
+async fn anomalies(ui: &str) -> Vec<manager_api::Anomaly> {
+    let client = manager_api::ManagerClient::new(ui).unwrap();
+    client.anomalies(&manager_api::AnomalyQuery::default()).await.unwrap().anomalies
+}
+
+async fn connection(store: &Store) -> ConnectionRow {
+    let mut rows = store.list_connections(None, None, 10).await.unwrap();
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    rows.remove(0)
+}
+
+#[tokio::test]
+async fn the_demo_customer_consents_and_is_followed_and_has_an_anomaly() {
+    let (database, home) = (testkit::database().await, tempfile::tempdir().unwrap());
+    let store = Store::connect(database.url(), 2, Clock::system()).await.unwrap();
+    let (mut first, ui) = up(home.path(), database.url()).await;
+    let found = eventually(LIMIT, "the damaged record to be found", async || {
+        anomalies(&ui).await.into_iter().find(|anomaly| anomaly.kind == "records_damaged")
+    })
+    .await;
+    assert_eq!((found.object.as_str(), found.state.as_str()), ("Opportunity", "open"));
+    let connected = connection(&store).await;
+    let quarantined = store.list_quarantined(ConnectionId(connected.id), None, 10).await.unwrap();
+    let record = &quarantined[0];
+    assert!(record.reason.starts_with("Amount: "), "{}", record.reason);
+    assert!(String::from_utf8_lossy(&record.body).contains("about 12,500"));
+
+    // It went through consent: the organisation is known by what was granted, and that is sealed.
+    assert_eq!(connected.settings["organisation"].as_str().unwrap().len(), 18, "{}", connected.settings);
+    let secrets = store.find_secrets(ConnectionId(connected.id)).await.unwrap().expect("sealed credentials");
+    assert!(secrets.credential.is_some() && secrets.session.is_some());
+    let file = std::fs::read_to_string(home.path().join(".servant/secrets.toml")).unwrap();
+    assert!(!file.contains("refresh_token"), "what the customer granted lies in a file");
+    let (changes, _) =
+        store.read_changes(domain::AccountId(connected.account_id), ChangeCursor::default(), 10_000).await.unwrap();
+    let ops: Vec<ChangeOp> = changes.iter().map(|change| change.op).collect();
+    assert!(ops.contains(&ChangeOp::Update), "no record changed since it was read first");
+    assert!(first.terminate(LIMIT).await.success());
+
+    // The simulation has forgotten what it granted; the customer consents again, and is the same.
+    let (mut second, ui) = up(home.path(), database.url()).await;
+    let again = connection(&store).await;
+    assert_eq!((again.id, again.state.as_str()), (connected.id, "active"));
+    let mut job = NewJob::new(Kind::new("salesforce_sync").unwrap(), json!({}));
+    (job.account, job.connection) = (domain::AccountId(again.account_id), Some(ConnectionId(again.id)));
+    let Inserted::New(job) = store.insert_jobs(&[job]).await.unwrap()[0] else { panic!("a duplicate") };
+    eventually(LIMIT, "a sync after the restart", async || {
+        (store.find_job(job).await.ok()??.state == JobState::Succeeded).then_some(())
+    })
+    .await;
+    assert!(!anomalies(&ui).await.is_empty(), "what was found before is still there");
+    let accounts = "SELECT count(*) FROM accounts WHERE name = 'Demo customer'";
+    let sql = PgPool::connect(database.url()).await.unwrap();
+    assert_eq!(sqlx::query_scalar::<_, i64>(accounts).fetch_one(&sql).await.unwrap(), 1);
+    assert!(second.terminate(LIMIT).await.success());
+}

@@ -1,0 +1,163 @@
+//! Servants killed at each commit of a first load, on both sides of it, and at any other instant: no record is lost, no
+//! change is told twice, and a kill costs one page at the most. The killed are real processes, and so are their heirs.
+
+use crate::{
+    customer::Customer,
+    ledger, number,
+    tap::{Boundary, Side, Tap},
+    world::{BULK, SYNC, World, kinds},
+};
+use domain::JobState;
+use fakes::salesforce::Options;
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use testkit::{Process, eventually};
+
+/// Kills in an ordinary run of the tests, of each kind of servant.
+const KILLS: u64 = 12;
+/// Kills of one customer's servants before they may finish.
+const KILLS_OF_ONE: u64 = 6;
+/// The organisation's dice: all customers have the same records, so that they need the same pages.
+const SEED: u64 = 77;
+const RECORDS: u64 = 500;
+const PAGE_SIZE: usize = 40;
+const OBJECTS: [&str; 3] = ["Account", "Contact", "Opportunity"];
+/// An instant within a life, in milliseconds from its start.
+const LIFE_MS_MAX: u64 = 500;
+
+/// The kinds that take part in a first load.
+fn doomed_kinds() -> Vec<String> {
+    kinds().into_iter().filter(|kind| kind == SYNC || kind == BULK).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_servant_costs_a_page_and_no_record() {
+    let kinds = doomed_kinds();
+    let kills = number("SERVANT_PROOF_KILLS", KILLS * kinds.len() as u64).div_ceil(kinds.len() as u64);
+    let lanes = kinds.iter().map(|kind| Lane::open(kind, kills));
+    futures::future::join_all(lanes).await;
+}
+
+/// A world in which servants of one kind are killed.
+struct Lane {
+    world: World,
+    kind: String,
+    wire: SocketAddr,
+    wire_url: String,
+    _proxy: testkit::Proxy,
+    _others: Vec<Process>,
+    /// Pages that a first load needs when nothing happens.
+    pages: u64,
+    /// Commits that the doomed kind makes in one.
+    commits: u64,
+}
+
+impl Lane {
+    async fn open(kind: &str, kills: u64) {
+        let world = World::new().await;
+        let (proxy, wire_url) = world.wire().await;
+        let mut others = Vec::new();
+        for other in world.kinds.iter().filter(|other| *other != kind) {
+            others.push(world.servant(other, "1", None).await);
+        }
+        let wire = proxy.address();
+        let mut lane =
+            Self { world, kind: kind.to_owned(), wire, wire_url, _proxy: proxy, _others: others, pages: 0, commits: 0 };
+        lane.measure().await;
+        let (mut done, mut scenario) = (0, 0);
+        while done < kills {
+            let killed = lane.kill(scenario, KILLS_OF_ONE.min(kills - done)).await;
+            (done, scenario) = (done + killed, scenario + 1);
+        }
+        println!("{kind}: {done} kills of {scenario} customers' servants, {} commits a first load", lane.commits);
+    }
+
+    /// Where a servant finds the ledger by way of a tap.
+    fn url(&self, tap: &Tap) -> String {
+        self.wire_url.replace(&self.wire.to_string(), &tap.address.to_string())
+    }
+
+    async fn customer(&self) -> Customer {
+        let options = Options { page_size: PAGE_SIZE, bulk_page_records: PAGE_SIZE, ..Options::default() };
+        Customer::new(&self.world, RECORDS, SEED, &OBJECTS, options).await
+    }
+
+    /// A first load in peace.
+    async fn measure(&mut self) {
+        let customer = self.customer().await;
+        let tap = Tap::to(self.wire, None).await;
+        let mut servant = self.world.servant(&self.kind, "1", Some(&self.url(&tap))).await;
+        let job = customer.enqueue(&self.world, SYNC).await;
+        let end = customer.until_at_rest(&self.world, job).await;
+        assert_eq!(end, crate::customer::End::Done(JobState::Succeeded));
+        assert!(servant.terminate(crate::world::LIMIT).await.success());
+        self.assert_equal(&customer, "in peace").await;
+        (self.pages, self.commits) = (customer.fake.stats().pages, tap.commits());
+        assert!(
+            self.pages > 3 && self.commits > 3,
+            "{} pages, {} commits: too few to prove anything",
+            self.pages,
+            self.commits
+        );
+    }
+
+    async fn assert_equal(&self, customer: &Customer, when: &str) {
+        let wrong = ledger::faults(customer, &self.world, &BTreeSet::new()).await;
+        assert!(wrong.is_empty(), "{when}: {}", wrong.join("\n"));
+    }
+
+    /// Kills servants of one customer so often, the first of them at the next commit in line, and lets the last one finish.
+    /// Answers with how many were killed.
+    async fn kill(&self, scenario: u64, kills_max: u64) -> u64 {
+        let mut dice = StdRng::seed_from_u64(scenario);
+        let customer = self.customer().await;
+        let job = customer.enqueue(&self.world, SYNC).await;
+        let (mut kills, mut plans) = (0, Vec::new());
+        for life in 0..kills_max {
+            let any = Boundary {
+                commit: dice.random_range(1..=self.commits.min(6)),
+                side: if dice.random() { Side::Before } else { Side::After },
+            };
+            // Over all customers, each commit of a first load is met on both sides.
+            let in_line = Boundary {
+                commit: 1 + scenario / 2 % self.commits,
+                side: if scenario.is_multiple_of(2) { Side::Before } else { Side::After },
+            };
+            let plan = if life == 0 { Some(in_line) } else { dice.random::<bool>().then_some(any) };
+            let instant = Duration::from_millis(dice.random_range(1..LIFE_MS_MAX));
+            plans.push((plan, instant));
+            let tap = Tap::to(self.wire, plan).await;
+            let mut doomed = self.world.servant(&self.kind, "1", Some(&self.url(&tap))).await;
+            let is_killed = tokio::select! {
+                () = tap.reached() => true,
+                () = tokio::time::sleep(instant), if plan.is_none() => true,
+                _ = customer.until_at_rest(&self.world, job) => false,
+            };
+            doomed.kill();
+            if !is_killed {
+                break;
+            }
+            kills += 1;
+            self.bury().await;
+        }
+        let mut heir = self.world.servant(&self.kind, "1", None).await;
+        let end = customer.until_at_rest(&self.world, job).await;
+        let told = format!("{} killed as scenario {scenario} has it: {plans:?}", self.kind);
+        assert_eq!(end, crate::customer::End::Done(JobState::Succeeded), "{told}");
+        self.assert_equal(&customer, &told).await;
+        let sent = customer.fake.stats().pages;
+        assert!(sent <= self.pages + kills, "{sent} pages for {} and {kills} kills; {told}", self.pages);
+        heir.ask_to_end();
+        heir.exit(crate::world::LIMIT).await;
+        kills
+    }
+
+    /// Dead servants' leases run out at once.
+    async fn bury(&self) {
+        let over = "UPDATE leases SET until = now() - interval '1 second'";
+        eventually(crate::world::LIMIT, "the leases to end", async || {
+            sqlx::query(over).execute(&self.world.sql).await.ok()
+        })
+        .await;
+    }
+}
