@@ -77,6 +77,39 @@ fn is_identifier(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
+/// A table's name, quoted, and those of the wanted columns that a table can have.
+fn named<'w>(
+    vendor: &str,
+    object: &str,
+    wanted: &'w [RecordColumn],
+) -> Result<(String, Vec<&'w RecordColumn>), StoreError> {
+    let table = object.to_ascii_lowercase();
+    if !is_identifier(&table) || !is_identifier(vendor) {
+        return Err(StoreError::NoName { name: object.to_owned() });
+    }
+    let can_be = |column: &&RecordColumn| is_identifier(&column.name) && !OWN_NAMES.contains(&column.name.as_str());
+    Ok((format!("{}.{}", quoted(vendor), quoted(&table)), wanted.iter().filter(can_be).collect()))
+}
+
+impl RecordTable {
+    /// The table of a vendor's object with those of the columns that it can have, whether or not it is there: for what
+    /// reads a page before anything is written.
+    ///
+    /// # Errors
+    /// [`StoreError::NoName`].
+    pub fn planned(vendor: &str, object: &str, wanted: &[RecordColumn]) -> Result<Self, StoreError> {
+        let (name, possible) = named(vendor, object, wanted)?;
+        let place = |column: &RecordColumn| Place { name: column.name.clone(), column_type: column.column_type };
+        Ok(Self {
+            vendor: vendor.to_owned(),
+            object: object.to_owned(),
+            name,
+            places: possible.iter().map(|column| place(column)).collect(),
+            columns: possible.into_iter().cloned().collect(),
+        })
+    }
+}
+
 impl Store {
     /// The table of a vendor's object, made or widened to hold `wanted`. Where another type is there under a column's name,
     /// whole numbers that turn into decimals widen it, and for all else there is a version of the column, named by name and
@@ -91,13 +124,8 @@ impl Store {
         object: &str,
         wanted: &[RecordColumn],
     ) -> Result<RecordTable, StoreError> {
+        let (name, possible) = named(vendor, object, wanted)?;
         let table = object.to_ascii_lowercase();
-        if !is_identifier(&table) || !is_identifier(vendor) {
-            return Err(StoreError::NoName { name: object.to_owned() });
-        }
-        let name = format!("{}.{}", quoted(vendor), quoted(&table));
-        let possible: Vec<&RecordColumn> =
-            wanted.iter().filter(|c| is_identifier(&c.name) && !OWN_NAMES.contains(&c.name.as_str())).collect();
         let mut conn = self.pool.acquire().await?;
         let mut found = columns_of(&mut conn, vendor, &table).await?;
         let is_current = OWN_NAMES.iter().all(|own| found.contains_key(*own));

@@ -7,6 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 /// page was read later than that ($3). What is gone is not brought back by what was read before.
 const GUARD: &str = "CASE WHEN r.absent_at IS NOT NULL THEN r.absent_at < $3
     ELSE r.version_at < %.version_at OR (r.version_at = %.version_at AND r.content_hash <> %.content_hash) END";
+
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ColumnType {
@@ -68,25 +69,6 @@ pub struct RecordTable {
 }
 
 impl RecordTable {
-    /// The table of a vendor's object with those of the columns that it can have, whether or not it is there: for what
-    /// reads a page before anything is written.
-    ///
-    /// # Errors
-    /// [`StoreError::NoName`].
-    pub fn planned(vendor: &str, object: &str, wanted: &[RecordColumn]) -> Result<Self, StoreError> {
-        let table = object.to_ascii_lowercase();
-        if !is_identifier(&table) || !is_identifier(vendor) {
-            return Err(StoreError::NoName { name: object.to_owned() });
-        }
-        let possible = wanted.iter().filter(|c| is_identifier(&c.name) && !OWN_NAMES.contains(&c.name.as_str()));
-        Ok(Self {
-            vendor: vendor.to_owned(),
-            object: object.to_owned(),
-            name: format!("{}.{}", quoted(vendor), quoted(&table)),
-            columns: possible.cloned().collect(),
-        })
-    }
-
     /// The vendor's name of what is in it.
     #[must_use]
     pub fn object(&self) -> &str {
