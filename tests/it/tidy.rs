@@ -34,8 +34,15 @@ const MONOPOLIES: [(&str, &[&str]); 4] = [
     ("aws-lc-rs", &["vault", "salesforce"]),
 ];
 /// The files that write rows of `jobs` or `finished_jobs`, beneath `crates/store/src`.
-const JOB_WRITERS: [&str; 6] =
-    ["jobs/insert.rs", "jobs/transition.rs", "jobs/claim.rs", "jobs/dispatch.rs", "jobs/attempt.rs", "schedules.rs"];
+const JOB_WRITERS: [&str; 7] = [
+    "jobs/insert.rs",
+    "jobs/transition.rs",
+    "jobs/retry.rs",
+    "jobs/claim.rs",
+    "jobs/dispatch.rs",
+    "jobs/attempt.rs",
+    "schedules.rs",
+];
 /// No file is longer; about 400 is the aim.
 const LINES_MAX: usize = 450;
 

@@ -138,6 +138,23 @@ impl Store {
         .await?)
     }
 
+    /// One servant, listed or not.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn find_servant(&self, id: ServantId) -> Result<Option<ServantRow>, StoreError> {
+        Ok(sqlx::query_as!(
+            ServantRow,
+            "-- find_servant
+            SELECT id, kind, host, pid, version, state, concurrency, running, started_at, seen_at, heartbeat_at,
+                   rss_bytes, current_jobs, ordered
+            FROM servants WHERE id = $1",
+            id.0,
+        )
+        .fetch_optional(&self.pool)
+        .await?)
+    }
+
     /// All of [`Self::list_servants`], page after page: a fleet is hundreds of processes, not millions of rows.
     ///
     /// # Errors

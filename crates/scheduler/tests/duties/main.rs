@@ -9,6 +9,8 @@ mod dispatch_walk;
 mod dispatch_why;
 mod groups;
 mod limits;
+mod operations;
+mod queues;
 mod sweeps;
 mod tick;
 mod to_the_queue;

@@ -1,17 +1,15 @@
-//! Where a job changes state: every statement that does, but for the claims, which are in `claim`.
+//! Where a job changes state: every statement that does, but for the claims, which are in `claim`, and an operator's retry,
+//! which is in `retry`.
 //! The legal changes are data in `domain::state`; a test runs every state against every event here and compares.
 //! Each change names the states that it leaves, and what an attempt writes is fenced by its token: a row that
 //! moved on meanwhile is simply not in the answer, which callers read as [`Outcome::Stale`].
 
 use super::{
     claimed::{AttemptKey, Outcome},
-    fate::{FailedAttempt, Fate, Rescued, Settled},
+    fate::{Ends, FailedAttempt, Rescued, Settled},
     lost::{drop_empty_leases, expired_leases, lock_jobs_of},
 };
-use crate::{
-    Leadership, Store, StoreError, Tx,
-    groups::{await_again, lock_groups_of},
-};
+use crate::{Leadership, Store, StoreError, Tx};
 use chrono::{DateTime, Utc};
 use domain::{ConnectionId, JobId, Kind};
 use std::collections::HashSet;
@@ -186,7 +184,7 @@ impl Store {
     }
 
     /// Ends attempts that did not succeed ([`JobEvent::RetryLater`](domain::JobEvent::RetryLater) and its kin, by
-    /// their [`Fate`]), batched. Answers with the jobs that it applied to, the others are stale, and with the
+    /// their [`Fate`](crate::Fate)), batched. Answers with the jobs that it applied to, the others are stale, and with the
     /// connections that this parked.
     ///
     /// # Errors
@@ -225,62 +223,6 @@ impl Store {
     pub async fn cancel_jobs(&self, jobs: &[JobId]) -> Result<Vec<JobId>, StoreError> {
         let mut conn = self.pool.acquire().await?;
         cancel(&mut conn, jobs, self.clock.now()).await
-    }
-
-    /// [`JobEvent::Retry`](domain::JobEvent::Retry) by an operator: failed and cancelled jobs are ready again, with
-    /// all their attempts and what they had saved. One whose unique key is taken again, by an unfinished job or by a
-    /// newer one of `jobs`, stays where it is; so does a member of a cancelled group. A group that failed waits again
-    /// for the member.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn retry_jobs(&self, jobs: &[JobId]) -> Result<Vec<JobId>, StoreError> {
-        let ids: Vec<i64> = jobs.iter().map(|id| id.0).collect();
-        let now = self.clock.now();
-        let mut tx = self.pool.begin().await?;
-        let closed = lock_groups_of(&mut tx, &ids).await?;
-        let retried = sqlx::query!(
-            r#"-- retry_jobs
-            WITH found AS (
-                SELECT id, finished_at FROM finished_jobs WHERE id = ANY($1) AND state IN (5, 6)
-                  AND (group_id IS NULL OR group_id <> ALL($3))
-                  AND NOT EXISTS (SELECT FROM jobs WHERE jobs.kind = finished_jobs.kind
-                                  AND jobs.unique_key = finished_jobs.unique_key)
-                  AND NOT EXISTS (SELECT FROM finished_jobs newer
-                                  WHERE newer.id = ANY($1) AND newer.state IN (5, 6) AND newer.id > finished_jobs.id
-                                    AND newer.kind = finished_jobs.kind AND newer.unique_key = finished_jobs.unique_key)
-                ORDER BY id FOR UPDATE
-            ), taken AS (
-                DELETE FROM finished_jobs f USING found
-                WHERE f.id = found.id AND f.finished_at = found.finished_at
-                RETURNING f.*
-            ), again AS (
-                INSERT INTO jobs (id, account_id, due_at, created_at, ready_at, state, priority, attempts_max, kind,
-                    request_id, payload, connection_id, unique_key, deadline_at, traceparent, checkpoint, progress, group_id)
-                SELECT id, account_id, $2, created_at, $2, 1, priority, attempts_max, kind,
-                    request_id, payload, connection_id, unique_key, NULL, traceparent, checkpoint, progress, group_id
-                FROM taken
-            ), counted AS (
-                INSERT INTO job_count_deltas (kind, state, delta, group_id, done, total)
-                SELECT kind, state, -count(*), group_id,
-                    -sum(progress_done(progress)) FILTER (WHERE group_id IS NOT NULL),
-                    -sum(progress_total(progress)) FILTER (WHERE group_id IS NOT NULL)
-                FROM taken GROUP BY kind, state, group_id
-                UNION ALL SELECT kind, 1, count(*), group_id, NULL, NULL FROM taken GROUP BY kind, group_id
-            )
-            SELECT id AS "id!", group_id FROM taken"#,
-            &ids,
-            now,
-            &closed,
-        )
-        .fetch_all(&mut *tx)
-        .await?;
-        let groups: Vec<i64> = retried.iter().filter_map(|row| row.group_id).collect();
-        if !groups.is_empty() {
-            await_again(&mut tx, &groups, now).await?;
-        }
-        tx.commit().await?;
-        Ok(retried.into_iter().map(|row| JobId(row.id)).collect())
     }
 }
 
@@ -339,11 +281,15 @@ async fn succeed(
         "4",
         "$3",
         "counted AS (
-            INSERT INTO job_count_deltas (kind, state, delta, group_id, done, total)
-            SELECT kind, 3, -count(*), group_id, NULL::bigint, NULL::bigint FROM ended GROUP BY kind, group_id
+            INSERT INTO job_count_deltas (kind, state, delta, group_id, done, total, waited_ms, waited_ms_max, ran_ms)
+            SELECT kind, 3, -count(*), group_id, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint
+            FROM ended GROUP BY kind, group_id
             UNION ALL SELECT kind, 4, count(*), group_id,
                 sum(progress_done(progress)) FILTER (WHERE group_id IS NOT NULL),
-                sum(progress_total(progress)) FILTER (WHERE group_id IS NOT NULL) FROM ended GROUP BY kind, group_id
+                sum(progress_total(progress)) FILTER (WHERE group_id IS NOT NULL),
+                (extract(epoch FROM sum(claimed_at - ready_at)) * 1000)::bigint,
+                (extract(epoch FROM max(claimed_at - ready_at)) * 1000)::bigint,
+                (extract(epoch FROM sum($3 - claimed_at)) * 1000)::bigint FROM ended GROUP BY kind, group_id
         ), outcomes AS (
             INSERT INTO connection_outcomes (connection_id, started_at, ended_at, succeeded, failed)
             SELECT connection_id, max(claimed_at), $3, count(*)::integer, 0
@@ -365,27 +311,20 @@ async fn settle(
     attempts: &[FailedAttempt],
     now: DateTime<Utc>,
 ) -> Result<Settled, StoreError> {
-    let ids: Vec<i64> = attempts.iter().map(|a| a.key.id.0).collect();
-    let tokens: Vec<Uuid> = attempts.iter().map(|a| a.key.token.0).collect();
-    let states: Vec<i16> = attempts.iter().map(|a| a.fate.state().code()).collect();
-    let charged: Vec<bool> = attempts.iter().map(|a| a.fate.is_charged()).collect();
-    let parks: Vec<bool> = attempts.iter().map(|a| matches!(a.fate, Fate::Park(_))).collect();
-    let due: Vec<Option<DateTime<Utc>>> =
-        attempts.iter().map(|a| if let Fate::RetryAt { due, .. } = &a.fate { Some(*due) } else { None }).collect();
-    let classes: Vec<Option<&str>> = attempts.iter().map(|a| a.fate.failure().map(|f| f.class.as_str())).collect();
-    let errors: Vec<Option<&str>> = attempts.iter().map(|a| a.fate.failure().map(|f| f.chain.as_str())).collect();
+    let ends = Ends::of(attempts);
     let rows = moving_to_finished!(
         query,
         "settle",
         "held AS (
-            SELECT jobs.id, t.charged, t.due, t.class, t.error, t.parks,
+            SELECT jobs.id, t.charged, t.due, t.class, t.error, t.parks, t.title,
+                   t.digest || '-' || jobs.kind AS fingerprint,
                    CASE WHEN t.parks AND NOT EXISTS (SELECT FROM connections WHERE connections.id = jobs.connection_id)
                         THEN 5::smallint ELSE t.to_state END AS to_state,
                    jobs.attempt, jobs.servant_id, jobs.claimed_at, jobs.kind, jobs.connection_id, jobs.group_id,
                    CASE WHEN jobs.group_id IS NOT NULL AND t.to_state IN (5, 6) THEN jobs.progress END AS progress
             FROM unnest($1::bigint[], $2::uuid[], $3::smallint[], $4::boolean[], $5::timestamptz[], $6::text[],
-                        $7::text[], $9::boolean[])
-                 AS t (id, token, to_state, charged, due, class, error, parks)
+                        $7::text[], $9::boolean[], $10::text[], $11::text[])
+                 AS t (id, token, to_state, charged, due, class, error, parks, digest, title)
             JOIN jobs ON jobs.id = t.id AND jobs.attempt_token = t.token AND jobs.state = 3
             ORDER BY jobs.id FOR UPDATE OF jobs
         ), ended AS (
@@ -415,8 +354,14 @@ async fn settle(
             SELECT connection_id, max(claimed_at), $8, 0, count(*)::integer
             FROM held WHERE connection_id IS NOT NULL AND class = 'transient' GROUP BY connection_id
         ), noted AS (
-            INSERT INTO attempts (job_id, attempt, class, error, servant_id, claimed_at, ended_at)
-            SELECT id, attempt, class, error, servant_id, claimed_at, $8 FROM held WHERE class IS NOT NULL
+            INSERT INTO attempts (job_id, attempt, class, error, servant_id, claimed_at, ended_at, fingerprint, failed)
+            SELECT id, attempt, class, error, servant_id, claimed_at, $8, fingerprint, to_state = 5
+            FROM held WHERE class IS NOT NULL
+        ), grouped AS (
+            INSERT INTO error_deltas (fingerprint, attempts, failed, at, kind, class, title, error, servant_id, job_id)
+            SELECT fingerprint, count(*), count(*) FILTER (WHERE to_state = 5), $8, min(kind), min(class), min(title),
+                   (array_agg(error))[1], max(servant_id), max(id)
+            FROM held WHERE class IS NOT NULL GROUP BY fingerprint
         ), counted AS (
             INSERT INTO job_count_deltas (kind, state, delta, group_id, done, total)
             SELECT kind, 3, -count(*), group_id, NULL::bigint, NULL::bigint FROM held GROUP BY kind, group_id
@@ -427,15 +372,17 @@ async fn settle(
         )
         SELECT held.id AS \"id!\", parked.id AS \"parked?\"
         FROM held LEFT JOIN parked ON parked.id = held.connection_id",
-        &ids,
-        &tokens,
-        &states,
-        &charged,
-        &due as &[Option<DateTime<Utc>>],
-        &classes as &[Option<&str>],
-        &errors as &[Option<&str>],
+        &ends.ids,
+        &ends.tokens,
+        &ends.states,
+        &ends.charged,
+        &ends.due as &[Option<DateTime<Utc>>],
+        &ends.classes as &[Option<&str>],
+        &ends.errors as &[Option<&str>],
         now,
-        &parks,
+        &ends.parks,
+        &ends.digests as &[Option<String>],
+        &ends.titles as &[Option<String>],
     )
     .fetch_all(conn)
     .await?;
