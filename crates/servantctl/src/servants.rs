@@ -15,6 +15,11 @@ pub(crate) struct Servants {
 enum Verb {
     /// Lists those heard of lately.
     List,
+    /// Shows one and what it works on.
+    Show {
+        /// The servant.
+        id: i64,
+    },
     /// Takes no new work for now.
     Pause {
         /// The servant.
@@ -37,6 +42,16 @@ pub(crate) async fn run(client: &ManagerClient, servants: &Servants, json: bool)
         Some(Verb::Pause { id }) => (id, Order::Pause),
         Some(Verb::Resume { id }) => (id, Order::Resume),
         Some(Verb::Drain { id }) => (id, Order::Drain),
+        Some(Verb::Show { id }) => {
+            let servant = client.servant(id).await.map_err(Refusal::from)?;
+            let busy = format!("{}/{}", servant.running, servant.concurrency);
+            let jobs: Vec<String> = servant.jobs.iter().map(|job| job.id.to_string()).collect();
+            let (kind, liveness, version) = (&servant.kind, &servant.liveness, &servant.version);
+            let row =
+                vec![kind.clone(), liveness.clone(), servant.state.clone(), version.clone(), busy, jobs.join(" ")];
+            let head = ["KIND", "LIVENESS", "STATE", "BUILD", "BUSY", "WORKS ON"];
+            return output::table(json, &servant, &head, vec![row]);
+        }
         None | Some(Verb::List) => {
             let list = client.servants().await.map_err(Refusal::from)?;
             let rows = list.servants.iter().map(|s| {
