@@ -256,7 +256,7 @@ async fn weight(
     headers: HeaderMap,
     Form(request): Form<WeightRequest>,
 ) -> Result<Redirect, ApiError> {
-    others::set_weight(State(app), Path(id), Json(request)).await?;
+    let Json(_) = others::set_weight(State(app), Path(id), Json(request)).await?;
     Ok(back(&headers, &format!("/accounts/{id}")))
 }
 

@@ -140,7 +140,7 @@ async fn act(
     Form(form): Form<WhyForm>,
 ) -> Result<Redirect, ApiError> {
     let (app, of, request) = (State(app), Path(id), Json(form.into()));
-    match act.as_str() {
+    let Json(_) = match act.as_str() {
         "acknowledge" => api::acknowledge(app, of, request).await?,
         "resolve" => api::resolve(app, of, request).await?,
         "mute" => api::mute(app, of, request).await?,

@@ -177,12 +177,12 @@ async fn add(
     Path(id): Path<i64>,
     Form(form): Form<JsonForm>,
 ) -> Result<Redirect, ApiError> {
-    api::add(State(app), request_id, Path(id), Json(form.read()?)).await?;
+    let (_, Json(_)) = api::add(State(app), request_id, Path(id), Json(form.read()?)).await?;
     Ok(Redirect::to(&format!("/groups/{id}")))
 }
 
 async fn seal(State(app): State<App>, Path(id): Path<i64>, headers: HeaderMap) -> Result<Redirect, ApiError> {
-    api::seal(State(app), Path(id)).await?;
+    let Json(_) = api::seal(State(app), Path(id)).await?;
     Ok(back(&headers, &format!("/groups/{id}")))
 }
 
@@ -192,6 +192,6 @@ async fn cancel(
     headers: HeaderMap,
     Form(form): Form<WhyForm>,
 ) -> Result<Redirect, ApiError> {
-    api::cancel(State(app), Path(id), Json(CancelGroup { reason: form.reason, by: form.by })).await?;
+    let Json(_) = api::cancel(State(app), Path(id), Json(CancelGroup { reason: form.reason, by: form.by })).await?;
     Ok(back(&headers, &format!("/groups/{id}")))
 }

@@ -221,9 +221,9 @@ async fn set(State(app): State<App>, headers: HeaderMap, Form(form): Form<LimitF
     let request = Json(LimitRequest { bounds, by: form.by, reason: form.reason });
     let (scope, key) = (form.scope, form.key.trim().to_owned());
     if key.is_empty() {
-        limits::set_each(State(app), Path(scope), request).await?;
+        let Json(_) = limits::set_each(State(app), Path(scope), request).await?;
     } else {
-        limits::set(State(app), Path((scope, key)), request).await?;
+        let Json(_) = limits::set(State(app), Path((scope, key)), request).await?;
     }
     Ok(back(&headers, PAGE))
 }
@@ -238,9 +238,9 @@ struct Scoped {
 
 async fn remove(State(app): State<App>, headers: HeaderMap, Form(form): Form<Scoped>) -> Result<Redirect, ApiError> {
     if form.key.is_empty() {
-        limits::remove_each(State(app), Path(form.scope)).await?;
+        let Json(_) = limits::remove_each(State(app), Path(form.scope)).await?;
     } else {
-        limits::remove(State(app), Path((form.scope, form.key))).await?;
+        let Json(_) = limits::remove(State(app), Path((form.scope, form.key))).await?;
     }
     Ok(back(&headers, PAGE))
 }
@@ -262,7 +262,7 @@ async fn set_share(
 ) -> Result<Redirect, ApiError> {
     let request =
         ShareRequest { share_pct: form.share_pct, health_pct: form.health_pct, by: form.by, reason: form.reason };
-    budgets::set_share(State(app), Path(form.connection), Json(request)).await?;
+    let Json(_) = budgets::set_share(State(app), Path(form.connection), Json(request)).await?;
     Ok(back(&headers, PAGE))
 }
 
@@ -277,7 +277,7 @@ async fn remove_share(
     headers: HeaderMap,
     Form(form): Form<OfConnection>,
 ) -> Result<Redirect, ApiError> {
-    budgets::remove_share(State(app), Path(form.connection)).await?;
+    let Json(_) = budgets::remove_share(State(app), Path(form.connection)).await?;
     Ok(back(&headers, PAGE))
 }
 
@@ -294,18 +294,18 @@ struct PauseForm {
 async fn pause(State(app): State<App>, headers: HeaderMap, Form(form): Form<PauseForm>) -> Result<Redirect, ApiError> {
     let request = Json(PauseRequest { reason: form.reason, by: form.by });
     if form.scope == "everything" {
-        pauses::pause_everything(State(app), request).await?;
+        let Json(_) = pauses::pause_everything(State(app), request).await?;
     } else {
-        pauses::pause(State(app), Path((form.scope, form.key.trim().to_owned())), request).await?;
+        let Json(_) = pauses::pause(State(app), Path((form.scope, form.key.trim().to_owned())), request).await?;
     }
     Ok(back(&headers, PAGE))
 }
 
 async fn resume(State(app): State<App>, headers: HeaderMap, Form(form): Form<Scoped>) -> Result<Redirect, ApiError> {
     if form.scope == "everything" {
-        pauses::resume_everything(State(app)).await?;
+        let Json(_) = pauses::resume_everything(State(app)).await?;
     } else {
-        pauses::resume(State(app), Path((form.scope, form.key))).await?;
+        let Json(_) = pauses::resume(State(app), Path((form.scope, form.key))).await?;
     }
     Ok(back(&headers, PAGE))
 }
@@ -317,7 +317,7 @@ async fn force(
     Form(form): Form<WhyForm>,
 ) -> Result<Redirect, ApiError> {
     let (app, service, request) = (State(app), Path(service), Json(form.into()));
-    match act.as_str() {
+    let Json(_) = match act.as_str() {
         "open" => breakers::open(app, service, request).await?,
         "close" => breakers::close(app, service, request).await?,
         "clear" => breakers::clear(app, service, request).await?,

@@ -149,6 +149,6 @@ async fn cancel(
     Path(id): Path<i64>,
     Form(form): Form<CancelOperation>,
 ) -> Result<Redirect, ApiError> {
-    api::cancel(State(app), Path(id), Json(form)).await?;
+    let Json(_) = api::cancel(State(app), Path(id), Json(form)).await?;
     Ok(Redirect::to(&format!("/operations/{id}")))
 }

@@ -120,7 +120,7 @@ async fn redrive(
     headers: HeaderMap,
     Form(form): Form<RedriveRequest>,
 ) -> Result<Redirect, ApiError> {
-    api::redrive(State(app), Path(kind), Json(form)).await?;
+    let Json(_) = api::redrive(State(app), Path(kind), Json(form)).await?;
     Ok(back(&headers, "/queues"))
 }
 

@@ -185,7 +185,7 @@ async fn edit(
     // The same rule again would move the next fire.
     let rule = json_field("rule", &form.rule)?.filter(|rule| *rule != before.rule);
     let request = UpdateSchedule { rule, settings: form.settings()? };
-    api::update(State(app), Path(id), Json(request)).await?;
+    let Json(_) = api::update(State(app), Path(id), Json(request)).await?;
     Ok(Redirect::to(&format!("/schedules/{id}")))
 }
 
@@ -195,12 +195,12 @@ async fn pause(
     headers: HeaderMap,
     Form(form): Form<WhyForm>,
 ) -> Result<Redirect, ApiError> {
-    api::pause(State(app), Path(id), Json(PauseSchedule { by: form.by, reason: form.reason })).await?;
+    let Json(_) = api::pause(State(app), Path(id), Json(PauseSchedule { by: form.by, reason: form.reason })).await?;
     Ok(back(&headers, &format!("/schedules/{id}")))
 }
 
 async fn resume(State(app): State<App>, Path(id): Path<i64>, headers: HeaderMap) -> Result<Redirect, ApiError> {
-    api::resume(State(app), Path(id)).await?;
+    let Json(_) = api::resume(State(app), Path(id)).await?;
     Ok(back(&headers, &format!("/schedules/{id}")))
 }
 
@@ -236,12 +236,12 @@ async fn backfill(
             .ok_or_else(|| ApiError::bad_request(format!("{name} is empty; write 2030-01-02T03:04:05Z")))
     };
     let range = BackfillRequest { from: needed("from", &form.from)?, to: needed("to", &form.to)? };
-    api::backfill(State(app), request_id, Path(id), Json(range)).await?;
+    let Json(_) = api::backfill(State(app), request_id, Path(id), Json(range)).await?;
     Ok(Redirect::to(&format!("/schedules/{id}")))
 }
 
 async fn delete(State(app): State<App>, Path(id): Path<i64>) -> Result<Redirect, ApiError> {
-    api::delete(State(app), Path(id), Query(DeleteQuery::default())).await?;
+    let Json(_) = api::delete(State(app), Path(id), Query(DeleteQuery::default())).await?;
     Ok(Redirect::to("/schedules"))
 }
 

@@ -159,7 +159,7 @@ async fn give(
     headers: HeaderMap,
     Form(request): Form<OrderRequest>,
 ) -> Result<Redirect, ApiError> {
-    order(State(app), Path(id), Json(request)).await?;
+    let Json(_) = order(State(app), Path(id), Json(request)).await?;
     Ok(back(&headers, &format!("/servants/{id}")))
 }
 
