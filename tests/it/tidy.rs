@@ -34,10 +34,11 @@ const MONOPOLIES: [(&str, &[&str]); 4] = [
     ("aws-lc-rs", &["vault", "salesforce"]),
 ];
 /// The files that write rows of `jobs` or `finished_jobs`, beneath `crates/store/src`.
-const JOB_WRITERS: [&str; 7] = [
+const JOB_WRITERS: [&str; 8] = [
     "jobs/insert.rs",
     "jobs/transition.rs",
     "jobs/by_hand.rs",
+    "jobs/retry.rs",
     "jobs/claim.rs",
     "jobs/dispatch.rs",
     "jobs/attempt.rs",

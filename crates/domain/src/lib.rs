@@ -10,6 +10,7 @@ mod detect;
 mod dispatching;
 mod error_class;
 mod fair_share;
+mod fingerprint;
 mod group;
 mod ids;
 mod limits;
@@ -18,6 +19,7 @@ mod reach_back;
 mod release;
 mod retry;
 mod schedule;
+mod search;
 mod secrets;
 mod servant;
 mod state;
@@ -36,6 +38,7 @@ pub use detect::{
 pub use dispatching::{Dispatching, TakenPerSec};
 pub use error_class::{ErrorClass, Failure};
 pub use fair_share::{AGING_SECS, Flow, Next, Place, Round, Taken, Visit, quanta};
+pub use fingerprint::{Fingerprint, error_digest, error_title, is_spike};
 pub use group::{FinishWhen, Finishing, GroupCounts, GroupState, GroupVerdict};
 pub use ids::{
     AccountId, AttemptToken, ConnectionId, GroupId, JobId, Kind, KindError, LeaseId, PermitId, ScheduleId, ServantId,
@@ -54,6 +57,7 @@ pub use schedule::{
     CATCH_UP_MAX_MAX, CATCH_UP_SECS_MIN, CatchUp, Cron, CronError, Decision, DeclaredSchedule, DstTouch,
     JITTER_SECS_MAX, Occurrence, Overlap, Plan, Policy, PreviewedFire, Schedule, jitter,
 };
+pub use search::{BulkAct, Search, age_secs};
 pub use secrets::{SecretPlace, WrappedKey};
 pub use servant::{HEARTBEAT_SECS, Liveness, ServantState, liveness};
 pub use state::{JobEvent, JobState, next};

@@ -55,6 +55,9 @@ pub struct AnomalyQuery {
     /// At least so grave: info, warning or critical.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<String>,
+    /// Of this account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<i64>,
     /// Of this connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<i64>,

@@ -58,6 +58,10 @@ pub struct JobPage {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct JobQuery {
+    /// The words of the search: `state:failed kind:noop account:7 group:8 servant:9 error:… age:<2h`; they and the other
+    /// entries hold together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub q: Option<String>,
     /// States, comma-separated; `pending` stands for scheduled, ready and queued.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
@@ -104,6 +108,9 @@ pub struct JobDetail {
     pub unique_key: Option<String>,
     /// Not after this time.
     pub deadline_at: Option<DateTime<Utc>>,
+    /// The trace it belongs to, as W3C's traceparent.
+    #[serde(default)]
+    pub traceparent: Option<String>,
     /// The stamps of its life in order.
     pub timeline: Vec<TimelineStep>,
     /// Attempts that did not simply succeed.

@@ -1,19 +1,24 @@
 //! The wire contract with the manager: every type of its API and of heartbeats, and the client for both.
 //! Owns no rule about jobs (`domain`) and no storage; the manager serves exactly these types.
 
+mod accounts;
 mod acts;
 mod anomalies;
 mod client;
 mod connections;
 mod error;
+mod errors;
 mod groups;
 mod jobs;
 mod limits;
+mod operations;
 mod others;
 mod pauses;
+mod queues;
 mod schedules;
 mod servants;
 
+pub use accounts::{AccountDetail, Stream, StreamPage, StreamQuery};
 pub use acts::{Act, ActPage, ActQuery, ByWhom};
 pub use anomalies::{Anomaly, AnomalyPage, AnomalyQuery};
 pub use client::{ClientError, ManagerClient};
@@ -22,6 +27,7 @@ pub use connections::{
     ConnectionEvent, ConnectionPage, ConnectionQuery, OverrideRequest,
 };
 pub use error::{ErrorBody, ErrorEnvelope};
+pub use errors::{ErrorGroup, ErrorPage, ErrorQuery};
 pub use groups::{
     AddJobs, AddedJob, CancelGroup, CreateGroup, FinishingJob, Group, GroupDetail, GroupPage, GroupProgress,
     GroupQuery, GroupReply, MemberCounts,
@@ -33,8 +39,13 @@ pub use limits::{
     Bounds, Budget, BudgetDetail, BudgetMinute, BudgetPage, BudgetQuery, Limit, LimitPage, LimitQuery, LimitRemoved,
     LimitRequest, MinuteQuery, ShareReply, ShareRequest,
 };
+pub use operations::{
+    CancelOperation, CreateOperation, ItemPage, ItemQuery, Operation, OperationItem, OperationPage, OperationPreview,
+    PreviewOperationQuery,
+};
 pub use others::{Account, AccountPage, Failure, JobCount, PageQuery, Stats, WeightRequest};
 pub use pauses::{Pause, PauseList, PauseRequest, ResumeReply, Why};
+pub use queues::{Queue, QueueList, RedriveRequest, Throughput, ThroughputPoint, ThroughputQuery};
 pub use schedules::{
     BackfillReply, BackfillRequest, CreateSchedule, DeleteQuery, DeleteReply, PauseSchedule, PreviewQuery,
     PreviewedFire, RunReply, Schedule, SchedulePage, SchedulePreview, ScheduleSettings, UpdateSchedule,

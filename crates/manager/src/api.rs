@@ -1,18 +1,22 @@
 //! The HTTP API under `/api/v1` and its description at `/api/openapi.json`.
 
-mod acts;
-mod anomalies;
-mod authorise;
-mod breakers;
-mod budgets;
-mod connections;
-mod groups;
-mod jobs;
-mod limits;
-mod others;
-mod pauses;
-mod schedules;
-mod servants;
+pub(crate) mod accounts;
+pub(crate) mod acts;
+pub(crate) mod anomalies;
+pub(crate) mod authorise;
+pub(crate) mod breakers;
+pub(crate) mod budgets;
+pub(crate) mod connections;
+pub(crate) mod errors;
+pub(crate) mod groups;
+pub(crate) mod jobs;
+pub(crate) mod limits;
+pub(crate) mod operations;
+pub(crate) mod others;
+pub(crate) mod pauses;
+pub(crate) mod queues;
+pub(crate) mod schedules;
+pub(crate) mod servants;
 
 use crate::App;
 use axum::{
@@ -37,6 +41,18 @@ pub(crate) use servants::servant_of;
         jobs::retry,
         jobs::cancel,
         jobs::run_now,
+        jobs::again,
+        operations::list,
+        operations::show,
+        operations::preview,
+        operations::create,
+        operations::cancel,
+        operations::items,
+        errors::list,
+        errors::show,
+        queues::list,
+        queues::redrive,
+        queues::throughput,
         groups::list,
         groups::show,
         groups::create,
@@ -45,6 +61,7 @@ pub(crate) use servants::servant_of;
         groups::seal,
         groups::cancel,
         servants::list,
+        servants::show,
         servants::order,
         servants::heartbeat,
         schedules::list,
@@ -90,6 +107,9 @@ pub(crate) use servants::servant_of;
         anomalies::mute,
         acts::list,
         others::accounts,
+        accounts::show,
+        accounts::streams,
+        accounts::sync,
         others::set_weight,
         others::stats,
     ),
@@ -106,12 +126,24 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/jobs/{id}/cancel", post(jobs::cancel))
         .route("/api/v1/jobs/{id}/run-now", post(jobs::run_now))
         .route("/api/v1/acts", get(acts::list))
+        .route("/api/v1/jobs/{id}/again", post(jobs::again))
+        .route("/api/v1/operations", get(operations::list).post(operations::create))
+        .route("/api/v1/operations/preview", get(operations::preview))
+        .route("/api/v1/operations/{id}", get(operations::show))
+        .route("/api/v1/operations/{id}/cancel", post(operations::cancel))
+        .route("/api/v1/operations/{id}/items", get(operations::items))
+        .route("/api/v1/errors", get(errors::list))
+        .route("/api/v1/errors/{fingerprint}", get(errors::show))
+        .route("/api/v1/queues", get(queues::list))
+        .route("/api/v1/queues/{kind}/redrive", post(queues::redrive))
+        .route("/api/v1/throughput", get(queues::throughput))
         .route("/api/v1/groups", get(groups::list).post(groups::create))
         .route("/api/v1/groups/{id}", get(groups::show))
         .route("/api/v1/groups/{id}/jobs", get(groups::members).post(groups::add))
         .route("/api/v1/groups/{id}/seal", post(groups::seal))
         .route("/api/v1/groups/{id}/cancel", post(groups::cancel))
         .route("/api/v1/servants", get(servants::list))
+        .route("/api/v1/servants/{id}", get(servants::show))
         .route("/api/v1/servants/{id}/order", post(servants::order))
         .route("/api/v1/heartbeats", post(servants::heartbeat))
         .route("/api/v1/schedules", get(schedules::list).post(schedules::create))
@@ -133,6 +165,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/connections", get(connections::list))
         .route("/api/v1/connections/authorise", post(authorise::authorise))
         .route("/api/v1/connections/{id}", get(connections::show))
+        .route("/api/v1/connections/{id}/sync", post(accounts::sync))
         .route("/api/v1/connections/{id}/reauthorised", post(connections::reauthorised))
         .route("/api/v1/connections/{id}/park", post(connections::park))
         .route("/api/v1/connections/{id}/disable", post(connections::disable))
@@ -148,6 +181,8 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/anomalies/{id}/resolve", post(anomalies::resolve))
         .route("/api/v1/anomalies/{id}/mute", post(anomalies::mute))
         .route("/api/v1/accounts", get(others::accounts))
+        .route("/api/v1/accounts/{id}", get(accounts::show))
+        .route("/api/v1/accounts/{id}/streams", get(accounts::streams))
         .route("/api/v1/accounts/{id}/weight", put(others::set_weight))
         .route("/api/v1/stats", get(others::stats))
         .route("/api/openapi.json", get(|| async { Json(Description::openapi()) }))

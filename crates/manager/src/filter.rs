@@ -1,8 +1,8 @@
 //! From the words of a URL to a filter of jobs; the same words in the API and on the pages.
 
 use crate::error::ApiError;
-use chrono::{DateTime, TimeDelta, Utc};
-use domain::{AccountId, GroupId, JobId, JobState, Kind};
+use chrono::{DateTime, Utc};
+use domain::{JobId, Search, age_secs};
 use manager_api::JobQuery;
 use store::JobFilter;
 
@@ -11,19 +11,37 @@ pub(crate) const PAGE_ROWS: i64 = 50;
 
 /// The filter, and how many rows.
 pub(crate) fn of_query(query: &JobQuery, now: DateTime<Utc>) -> Result<(JobFilter, i64), ApiError> {
-    let filter = JobFilter {
-        states: given(&query.state).map(states).transpose()?.unwrap_or_default(),
-        kind: given(&query.kind)
-            .map(Kind::new)
-            .transpose()
-            .map_err(|error| ApiError::bad_request(format!("kind: {error}")))?,
-        account: number(&query.account, "account")?.map(AccountId),
-        group: number(&query.group, "group")?.map(GroupId),
-        older_than: age(&query.older_than, "older_than")?.map(|age| now - age),
-        newer_than: age(&query.newer_than, "newer_than")?.map(|age| now - age),
-        before_id: number(&query.before, "before")?.map(JobId),
-    };
+    let filter = JobFilter::of(&search_of(query)?, now);
+    let filter = JobFilter { before_id: number(&query.before, "before")?.map(JobId), ..filter };
     Ok((filter, limit_of(number(&query.limit, "limit")?)?))
+}
+
+/// What is searched: the words of `q` and the other entries together.
+pub(crate) fn search_of(query: &JobQuery) -> Result<Search, ApiError> {
+    let mut search: Search = given(&query.q)
+        .unwrap_or_default()
+        .parse()
+        .map_err(|error: String| ApiError::bad_request(error).hint("the page /keys says the words of the search"))?;
+    if let Some(names) = given(&query.state) {
+        search.states.clear();
+        search.take_states(names).map_err(ApiError::bad_request)?;
+    }
+    let entries = [("kind", &query.kind), ("account", &query.account), ("group", &query.group)];
+    for (key, value) in entries {
+        if let Some(value) = given(value) {
+            search.take(&format!("{key}:{value}")).map_err(ApiError::bad_request)?;
+        }
+    }
+    for (key, value, place) in [
+        ("older_than", &query.older_than, &mut search.older_secs),
+        ("newer_than", &query.newer_than, &mut search.newer_secs),
+    ] {
+        if let Some(text) = given(value) {
+            let wrong = || ApiError::bad_request(format!("{key}: '{text}' is no age; write 90s, 15m, 6h or 2d"));
+            *place = Some(age_secs(text).ok_or_else(wrong)?);
+        }
+    }
+    Ok(search)
 }
 
 /// A page's rows, checked.
@@ -39,42 +57,9 @@ fn given(text: &Option<String>) -> Option<&str> {
     text.as_deref().map(str::trim).filter(|text| !text.is_empty())
 }
 
-fn states(text: &str) -> Result<Vec<JobState>, ApiError> {
-    let mut states = Vec::new();
-    for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-        if name == "pending" {
-            states.extend(JobState::ALL.into_iter().filter(|state| state.is_pending()));
-        } else {
-            states.push(name.parse().map_err(|error| ApiError::bad_request(format!("state: {error}, and pending")))?);
-        }
-    }
-    states.sort_unstable();
-    states.dedup();
-    Ok(states)
-}
-
 fn number(text: &Option<String>, key: &str) -> Result<Option<i64>, ApiError> {
     let wrong = |text: &str| ApiError::bad_request(format!("{key}: '{text}' is no number"));
     given(text).map(|text| text.parse().map_err(|_| wrong(text))).transpose()
-}
-
-fn age(text: &Option<String>, key: &str) -> Result<Option<TimeDelta>, ApiError> {
-    let wrong = |text: &str| ApiError::bad_request(format!("{key}: '{text}' is no age; write 90s, 15m, 6h or 2d"));
-    given(text).map(|text| parse_age(text).ok_or_else(|| wrong(text))).transpose()
-}
-
-fn parse_age(text: &str) -> Option<TimeDelta> {
-    let unit = text.chars().last()?;
-    let secs: i64 = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return None,
-    };
-    let count: u32 = text.strip_suffix(unit)?.parse().ok()?;
-    // Ten years: far beyond what is kept, and no date arithmetic overflows.
-    TimeDelta::try_seconds(i64::from(count) * secs).filter(|age| *age <= TimeDelta::days(3_650))
 }
 
 /// Characters of a name or a reason that are kept.
@@ -98,6 +83,8 @@ pub(crate) fn who_and_why<'a>(by: &'a str, reason: &'a str) -> Result<(&'a str, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chrono::TimeDelta;
+    use domain::JobState;
 
     #[test]
     fn words_become_filters() {
@@ -116,9 +103,10 @@ mod tests {
 
     #[test]
     fn nonsense_is_named() {
-        for age in ["", "5", "m", "-1h", "5 m", "ü"] {
-            assert_eq!(parse_age(age), None, "{age:?} was taken");
-        }
+        let query = JobQuery { older_than: Some("-1h".to_owned()), ..JobQuery::default() };
+        assert!(of_query(&query, DateTime::UNIX_EPOCH).unwrap_err().message.contains("older_than: '-1h' is no age"));
+        let query = JobQuery { q: Some("colour:blue".to_owned()), ..JobQuery::default() };
+        assert!(of_query(&query, DateTime::UNIX_EPOCH).unwrap_err().message.contains("'colour:' is no word"));
         let query = JobQuery { state: Some("done".to_owned()), ..JobQuery::default() };
         assert!(of_query(&query, DateTime::UNIX_EPOCH).unwrap_err().message.contains("'done' is not a state"));
         assert!(limit_of(Some(201)).is_err());

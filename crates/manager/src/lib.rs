@@ -3,6 +3,7 @@
 
 mod api;
 mod assets;
+mod chart;
 mod connect;
 mod error;
 mod filter;
@@ -52,6 +53,8 @@ pub struct Config {
 pub struct DatabaseConfig {
     /// Connections at the most.
     pub pool_max: u32,
+    /// Longest that a statement runs, in seconds: whoever waits for the page has left by then.
+    pub statement_secs: u32,
 }
 
 /// `[manager]`
@@ -81,9 +84,10 @@ pub struct App {
 /// An address that is taken, a database that does not answer or has another schema.
 pub async fn serve(context: daemon::Context<Config>) -> anyhow::Result<()> {
     let url = daemon::database_url()?;
-    let pool_max = context.config.database.pool_max;
-    let store =
-        Store::connect(url.expose_secret(), pool_max, Clock::system()).await.context("connecting to the database")?;
+    let DatabaseConfig { pool_max, statement_secs } = context.config.database;
+    let store = Store::connect_within(url.expose_secret(), pool_max, Clock::system(), statement_secs)
+        .await
+        .context("connecting to the database")?;
     store.check_schema().await?;
 
     let listen = context.config.manager.listen;

@@ -1,79 +1,82 @@
-//! The pages: each one whole without JavaScript, live with it. Owns routes and templates; numbers and words of a
-//! page are made in `view`.
+//! The pages: each one whole without JavaScript, live with it. Owns the navigation, what all pages share, and how a form
+//! becomes a call of the API; numbers and words of a page are made in `view`. Reads and acts through the API's functions.
 
-use crate::{
-    App,
-    api::{cancel_job, detail_of, retry_job, servant_of, summary_of, why_of},
-    error::ApiError,
-    filter,
-    view::{
-        AttemptView, CountRow, FailureView, JobView, Link, PauseView, ServantView, StepView, count_rows, jobs_url,
-        moment, state_links,
-    },
-};
+mod accounts;
+mod anomalies;
+mod errors;
+mod groups;
+mod jobs;
+mod limits;
+mod operations;
+mod overview;
+mod queues;
+mod schedules;
+mod servants;
+
+use crate::{App, error::ApiError};
 use askama::Template;
 use axum::{
     Router,
-    extract::{Path, Query, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode, header},
     response::{Html, IntoResponse, Redirect, Response},
-    routing::{get, post},
+    routing::get,
 };
-use domain::{AccountId, ConnectionId, JobId, Kind};
-use manager_api::{ErrorBody, JobDetail, JobQuery, Why};
+use domain::{AccountId, ConnectionId};
+use manager_api::{ByWhom, ErrorBody, OverrideRequest};
+use serde::Deserialize;
+use std::{fmt::Display, str::FromStr};
 use store::Who;
 
-/// The kind whose progress is a customer's onboarding.
-const ONBOARDING_KIND: &str = "salesforce_sync";
-/// Onboardings shown.
-const ONBOARDINGS_MAX: i64 = 5;
-/// Who acts where a page's button is pressed: the manager does not know its users.
-const BY_PAGE: Who<'_> = Who { by: "a page", reason: "" };
-/// Failures shown.
-const FAILURES_MAX: i64 = 10;
+/// Rows of a list on a page.
+const ROWS: i64 = 50;
+
+/// A page of the navigation.
+pub(crate) struct NavPage {
+    pub(crate) name: &'static str,
+    pub(crate) path: &'static str,
+    /// With `g` before it.
+    pub(crate) key: &'static str,
+}
+
+impl NavPage {
+    pub(crate) fn is(&self, name: &str) -> bool {
+        self.name == name
+    }
+}
+
+/// The navigation.
+pub(crate) const NAV: [NavPage; 10] = [
+    NavPage { name: "Overview", path: "/", key: "o" },
+    NavPage { name: "Jobs", path: "/jobs", key: "j" },
+    NavPage { name: "Errors", path: "/errors", key: "e" },
+    NavPage { name: "Accounts", path: "/accounts", key: "a" },
+    NavPage { name: "Servants", path: "/servants", key: "s" },
+    NavPage { name: "Queues", path: "/queues", key: "q" },
+    NavPage { name: "Schedules", path: "/schedules", key: "c" },
+    NavPage { name: "Limits", path: "/limits", key: "l" },
+    NavPage { name: "Anomalies", path: "/anomalies", key: "n" },
+    NavPage { name: "Groups", path: "/groups", key: "g" },
+];
 
 pub(crate) fn routes() -> Router<App> {
     Router::new()
-        .route("/", get(overview))
-        .route("/jobs", get(jobs))
-        .route("/jobs/{id}", get(job))
-        .route("/jobs/{id}/retry", post(retry))
-        .route("/jobs/{id}/cancel", post(cancel))
+        .route("/keys", get(keys))
+        .merge(overview::routes())
+        .merge(jobs::routes())
+        .merge(operations::routes())
+        .merge(errors::routes())
+        .merge(accounts::routes())
+        .merge(queues::routes())
+        .merge(servants::routes())
+        .merge(schedules::routes())
+        .merge(limits::routes())
+        .merge(anomalies::routes())
+        .merge(groups::routes())
 }
 
 #[derive(Template)]
-#[template(path = "overview.html")]
-struct OverviewPage {
-    pauses: Vec<PauseView>,
-    counts: Vec<CountRow>,
-    servants: Vec<ServantView>,
-    failures: Vec<FailureView>,
-    onboardings: Vec<JobView>,
-}
-
-#[derive(Template)]
-#[template(path = "jobs.html")]
-struct JobsPage {
-    jobs: Vec<JobView>,
-    states: Vec<Link>,
-    query: JobQuery,
-    next: Option<String>,
-}
-
-#[derive(Template)]
-#[template(path = "job.html")]
-struct JobPage {
-    job: JobView,
-    detail: JobDetail,
-    steps: Vec<StepView>,
-    attempts: Vec<AttemptView>,
-    deadline: Option<String>,
-    why: Option<Why>,
-    payload: String,
-    checkpoint: Option<String>,
-    can_retry: bool,
-    can_cancel: bool,
-}
+#[template(path = "keys.html")]
+struct KeysPage;
 
 #[derive(Template)]
 #[template(path = "error.html")]
@@ -89,73 +92,8 @@ struct ConnectedPage {
     connection: ConnectionId,
 }
 
-async fn overview(State(app): State<App>) -> Result<Response, ApiError> {
-    let now = app.store.now();
-    let onboardings = match Kind::new(ONBOARDING_KIND) {
-        Ok(kind) => app.store.latest_of_kind(&kind, ONBOARDINGS_MAX).await?,
-        Err(_) => Vec::new(),
-    };
-    let servants = app.store.all_servants().await?;
-    let pauses = app.store.list_pauses().await?;
-    render(&OverviewPage {
-        pauses: pauses.iter().map(|row| PauseView::new(row, now)).collect(),
-        counts: count_rows(&app.store.job_counts().await?, &pauses),
-        servants: servants.into_iter().map(|row| ServantView::new(servant_of(row, now))).collect(),
-        failures: app
-            .store
-            .recent_failures(FAILURES_MAX)
-            .await?
-            .into_iter()
-            .map(|f| FailureView::new(f, now))
-            .collect(),
-        onboardings: onboardings.iter().map(|row| JobView::new(&summary_of(row), now)).collect(),
-    })
-}
-
-async fn jobs(State(app): State<App>, Query(query): Query<JobQuery>) -> Result<Response, ApiError> {
-    let now = app.store.now();
-    let (filter, limit) = filter::of_query(&query, now)?;
-    let rows = app.store.list_jobs(&filter, limit).await?;
-    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
-    let next = rows
-        .last()
-        .filter(|_| is_full)
-        .map(|row| jobs_url(&JobQuery { before: Some(row.id.to_string()), ..query.clone() }));
-    render(&JobsPage {
-        jobs: rows.iter().map(|row| JobView::new(&summary_of(row), now)).collect(),
-        states: state_links(&query),
-        query,
-        next,
-    })
-}
-
-async fn job(State(app): State<App>, Path(id): Path<i64>) -> Result<Response, ApiError> {
-    let now = app.store.now();
-    let detail = detail_of(&app, JobId(id)).await?;
-    let state = detail.job.state;
-    let why = if state.is_pending() { Some(why_of(&app, JobId(id)).await?) } else { None };
-    render(&JobPage {
-        job: JobView::new(&detail.job, now),
-        steps: detail.timeline.iter().map(StepView::new).collect(),
-        attempts: detail.attempts.iter().map(AttemptView::new).collect(),
-        deadline: detail.deadline_at.map(moment),
-        why,
-        payload: pretty(&detail.payload),
-        checkpoint: detail.checkpoint.as_ref().map(pretty),
-        can_retry: state.is_finished() && state != domain::JobState::Succeeded,
-        can_cancel: !state.is_finished() && !detail.job.cancel_requested,
-        detail,
-    })
-}
-
-async fn retry(State(app): State<App>, Path(id): Path<i64>) -> Result<Redirect, ApiError> {
-    retry_job(&app, JobId(id), BY_PAGE).await?;
-    Ok(Redirect::to(&format!("/jobs/{id}")))
-}
-
-async fn cancel(State(app): State<App>, Path(id): Path<i64>) -> Result<Redirect, ApiError> {
-    cancel_job(&app, JobId(id), BY_PAGE).await?;
-    Ok(Redirect::to(&format!("/jobs/{id}")))
+async fn keys() -> Result<Response, ApiError> {
+    render(&KeysPage)
 }
 
 /// What a customer sees who has consented.
@@ -179,4 +117,87 @@ fn render(page: &impl Template) -> Result<Response, ApiError> {
 
 fn pretty(value: &serde_json::Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default()
+}
+
+/// Who acts and why, as every form that overrides something asks.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WhyForm {
+    by: String,
+    reason: String,
+}
+
+impl From<WhyForm> for OverrideRequest {
+    fn from(form: WhyForm) -> Self {
+        Self { reason: form.reason, by: form.by }
+    }
+}
+
+/// Who acts where a page's button asks for no name: the manager does not know its users.
+const BY_PAGE: Who<'_> = Who { by: "a page", reason: "" };
+
+fn by_page() -> ByWhom {
+    ByWhom { by: Some(BY_PAGE.by.to_owned()), reason: None }
+}
+
+/// Back to the page with the form, with its filter; else to `otherwise`. Only to an address of our own.
+fn back(headers: &HeaderMap, otherwise: &str) -> Redirect {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let own = |referer: &str| {
+        let (host, path) = referer.split_once("://")?.1.split_once('/')?;
+        (Some(host) == text(header::HOST)).then(|| format!("/{}", path.trim_start_matches('/')))
+    };
+    Redirect::to(text(header::REFERER).and_then(own).as_deref().unwrap_or(otherwise))
+}
+
+/// A field of a form that may be left empty.
+fn field<T: FromStr<Err: Display>>(name: &str, text: &str) -> Result<Option<T>, ApiError> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|error| ApiError::bad_request(format!("{name}: '{text}': {error}")))
+}
+
+/// A field that holds JSON, or nothing.
+fn json_field(name: &str, text: &str) -> Result<Option<serde_json::Value>, ApiError> {
+    field(name, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    fn location(referer: &'static str) -> String {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_static("servant.test:8080"));
+        headers.insert(header::REFERER, HeaderValue::from_static(referer));
+        let answer = back(&headers, "/jobs").into_response();
+        answer.headers()[header::LOCATION].to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn an_act_leads_back_to_its_page_and_nowhere_else() {
+        assert_eq!(location("http://servant.test:8080/anomalies?state=open"), "/anomalies?state=open");
+        assert_eq!(location("http://servant.test:8080//elsewhere.test/"), "/elsewhere.test/");
+        for foreign in ["http://elsewhere.test/jobs/1", "servant.test:8080/x", "", "http://servant.test:8080"] {
+            assert_eq!(location(foreign), "/jobs", "{foreign}");
+        }
+    }
+
+    #[test]
+    fn empty_fields_are_not_given_and_wrong_ones_are_named() {
+        assert_eq!(field::<u32>("burst", " ").unwrap(), None);
+        assert_eq!(field::<u32>("burst", " 7 ").unwrap(), Some(7));
+        assert!(field::<u32>("burst", "-7").unwrap_err().message.starts_with("burst: '-7'"));
+        assert!(json_field("payload", "{").unwrap_err().message.starts_with("payload: "));
+    }
+
+    #[test]
+    fn no_two_pages_have_one_key() {
+        for (at, page) in NAV.iter().enumerate() {
+            assert!(NAV[..at].iter().all(|other| other.key != page.key && other.path != page.path), "{}", page.name);
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! Rows of the ledger as words and numbers of a page. Pure.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use domain::{JobState, PauseTarget};
-use manager_api::{Attempt, Job, JobQuery, Servant, TimelineStep};
+use domain::{Fingerprint, JobState, PauseTarget};
+use manager_api::{Attempt, CurrentJob, Job, JobQuery, Servant, TimelineStep};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use store::{JobCount, PauseRow, RecentFailure};
@@ -31,7 +31,7 @@ pub(crate) fn moment(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M:%S%.3f UTC").to_string()
 }
 
-fn span(secs: i64) -> String {
+pub(crate) fn span(secs: i64) -> String {
     match secs {
         0..60 => format!("{secs} s"),
         60..3_600 => format!("{} min", secs / 60),
@@ -41,7 +41,7 @@ fn span(secs: i64) -> String {
 }
 
 /// A stretch of time; exact where it is short.
-fn lag(ms: i64) -> String {
+pub(crate) fn lag(ms: i64) -> String {
     match ms {
         ..10_000 => format!("{ms} ms"),
         _ => span(ms / 1_000),
@@ -71,7 +71,7 @@ pub(crate) struct BarView {
 }
 
 impl BarView {
-    fn of(progress: Option<&Value>) -> Option<Self> {
+    pub(crate) fn of(progress: Option<&Value>) -> Option<Self> {
         let progress = progress?.as_object()?;
         let number = |key: &str| progress.get(key).and_then(Value::as_u64);
         let done = number("done").unwrap_or(0);
@@ -126,6 +126,7 @@ pub(crate) struct ServantView {
     pub(crate) servant: Servant,
     pub(crate) silent: String,
     pub(crate) rss: String,
+    pub(crate) uptime: String,
     pub(crate) current: Vec<CurrentView>,
     /// Current jobs that are not shown.
     pub(crate) more: usize,
@@ -133,15 +134,20 @@ pub(crate) struct ServantView {
 
 impl ServantView {
     pub(crate) fn new(servant: Servant) -> Self {
-        let current = servant.jobs.iter().take(CURRENT_SHOWN_MAX);
         Self {
             silent: span(servant.silent_secs),
             rss: servant.rss_bytes.map_or_else(|| "–".to_owned(), |bytes| format!("{} MB", bytes / 1_000_000)),
             more: servant.jobs.len().saturating_sub(CURRENT_SHOWN_MAX),
-            current: current.map(|job| CurrentView { id: job.id, bar: BarView::of(job.progress.as_ref()) }).collect(),
+            uptime: span((servant.seen_at - servant.started_at).num_seconds().max(0)),
+            current: current_views(&servant.jobs, CURRENT_SHOWN_MAX),
             servant,
         }
     }
+}
+
+/// The first `max` of a servant's current jobs.
+pub(crate) fn current_views(jobs: &[CurrentJob], max: usize) -> Vec<CurrentView> {
+    jobs.iter().take(max).map(|job| CurrentView { id: job.id, bar: BarView::of(job.progress.as_ref()) }).collect()
 }
 
 /// A failure in a table.
@@ -190,11 +196,13 @@ pub(crate) struct AttemptView {
     /// How long it ran.
     pub(crate) ran: String,
     pub(crate) servant_id: Option<i64>,
+    /// The errors that are the same.
+    pub(crate) group_url: String,
     pub(crate) error: String,
 }
 
 impl AttemptView {
-    pub(crate) fn new(attempt: &Attempt) -> Self {
+    pub(crate) fn new(kind: &str, attempt: &Attempt) -> Self {
         let ran = attempt.claimed_at.map(|at| (attempt.ended_at - at).num_milliseconds().max(0));
         Self {
             number: attempt.attempt,
@@ -202,6 +210,7 @@ impl AttemptView {
             ended: moment(attempt.ended_at),
             ran: ran.map(|ms| format!(" after {}", lag(ms))).unwrap_or_default(),
             servant_id: attempt.servant_id,
+            group_url: format!("/errors/{}", Fingerprint::of(kind, &attempt.class, &attempt.error)),
             error: attempt.error.clone(),
         }
     }
@@ -263,26 +272,15 @@ pub(crate) fn count_rows(counts: &[JobCount], pauses: &[PauseRow]) -> Vec<CountR
 
 /// A filter to choose.
 pub(crate) struct Link {
-    pub(crate) text: &'static str,
+    pub(crate) text: String,
     pub(crate) url: String,
     pub(crate) is_current: bool,
-}
-
-pub(crate) fn state_links(query: &JobQuery) -> Vec<Link> {
-    let current = query.state.as_deref().unwrap_or_default();
-    let link = |text: &'static str, state: &str| {
-        let state_query = Some(state.to_owned()).filter(|state| !state.is_empty());
-        let url = jobs_url(&JobQuery { state: state_query, before: None, ..query.clone() });
-        Link { text, url, is_current: current == state }
-    };
-    let mut links = vec![link("all", ""), link("pending", "pending")];
-    links.extend(JobState::ALL.into_iter().map(|state| link(state.as_str(), state.as_str())));
-    links
 }
 
 /// The address of a list of jobs.
 pub(crate) fn jobs_url(query: &JobQuery) -> String {
     let entries = [
+        ("q", &query.q),
         ("state", &query.state),
         ("kind", &query.kind),
         ("account", &query.account),
@@ -292,15 +290,21 @@ pub(crate) fn jobs_url(query: &JobQuery) -> String {
         ("before", &query.before),
         ("limit", &query.limit),
     ];
+    url_of("/jobs", &entries.map(|(key, value)| (key, value.clone())))
+}
+
+/// An address with those entries that are given.
+pub(crate) fn url_of(path: &str, entries: &[(&str, Option<String>)]) -> String {
     let parts: Vec<String> = entries
-        .into_iter()
+        .iter()
         .filter_map(|(key, value)| Some((key, value.as_deref().filter(|value| !value.is_empty())?)))
         .map(|(key, value)| format!("{key}={}", encode(value)))
         .collect();
-    if parts.is_empty() { "/jobs".to_owned() } else { format!("/jobs?{}", parts.join("&")) }
+    if parts.is_empty() { path.to_owned() } else { format!("{path}?{}", parts.join("&")) }
 }
 
-fn encode(text: &str) -> String {
+/// A text as a part of an address.
+pub(crate) fn encode(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b',');
     text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }

@@ -66,6 +66,10 @@ pub struct Duties {
     pub breakers_ms: u64,
     /// Groups that have ended or are cancelled.
     pub groups_ms: u64,
+    /// Operators' bulk operations.
+    pub operations_ms: u64,
+    /// What waits, and dead letters that are to go back.
+    pub queues_ms: u64,
     /// Partitions.
     pub prune_ms: u64,
     /// Rows that one statement of a duty changes at the most.

@@ -6,8 +6,10 @@ pub mod declare_limits;
 pub mod dispatch;
 pub mod fold_counters;
 pub mod groups;
+pub mod operations;
 pub mod promote;
 pub mod prune;
+pub mod queues;
 pub mod relay;
 pub mod rescue;
 pub mod sweep_unclaimed;
@@ -29,6 +31,8 @@ pub(crate) enum Duty {
     FoldCounters,
     Breakers,
     Groups,
+    Operations,
+    Queues,
     Prune,
 }
 
@@ -44,6 +48,8 @@ impl Duty {
             Self::FoldCounters,
             Self::Breakers,
             Self::Groups,
+            Self::Operations,
+            Self::Queues,
             Self::Prune,
         ];
         if office.has_queue() {
@@ -63,6 +69,8 @@ impl Duty {
             Self::FoldCounters => "fold_counters",
             Self::Breakers => "breakers",
             Self::Groups => "groups",
+            Self::Operations => "operations",
+            Self::Queues => "queues",
             Self::Prune => "prune",
         }
     }
@@ -78,6 +86,8 @@ impl Duty {
             Self::FoldCounters => duties.fold_counters_ms,
             Self::Breakers => duties.breakers_ms,
             Self::Groups => duties.groups_ms,
+            Self::Operations => duties.operations_ms,
+            Self::Queues => duties.queues_ms,
             Self::Prune => duties.prune_ms,
         })
     }
@@ -94,6 +104,8 @@ impl Duty {
             Self::FoldCounters => fold_counters::perform(office, leadership).await,
             Self::Breakers => breakers::perform(office, leadership).await,
             Self::Groups => groups::perform(office, leadership).await,
+            Self::Operations => operations::perform(office, leadership).await,
+            Self::Queues => queues::perform(office, leadership).await,
             Self::Prune => prune::perform(office, leadership).await,
         }
     }

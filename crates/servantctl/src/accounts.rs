@@ -2,7 +2,7 @@
 
 use crate::{connections::Why, output, refusal::Refusal};
 use clap::Subcommand;
-use manager_api::{Account, ManagerClient, PageQuery, WeightRequest};
+use manager_api::{Account, ManagerClient, PageQuery, StreamQuery, WeightRequest};
 
 /// What to do with accounts.
 #[derive(Debug, Subcommand)]
@@ -12,6 +12,22 @@ pub(crate) enum Verb {
         /// Ids below this one.
         #[arg(long)]
         before: Option<i64>,
+        /// Rows, 200 at the most.
+        #[arg(long)]
+        limit: Option<i64>,
+    },
+    /// Shows one, its connections and what is open.
+    Show {
+        /// The account.
+        id: i64,
+    },
+    /// Lists how far its objects are followed, by connection and object.
+    Streams {
+        /// The account.
+        id: i64,
+        /// Behind this one, as 7/Contact.
+        #[arg(long)]
+        after: Option<String>,
         /// Rows, 200 at the most.
         #[arg(long)]
         limit: Option<i64>,
@@ -37,6 +53,35 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
             };
             let rows = page.accounts.iter().map(row).collect();
             output::table(json, &page, &["ID", "NAME", "WEIGHT", "SINCE"], rows)
+        }
+        Verb::Show { id } => {
+            let detail = client.account(*id).await.map_err(Refusal::from)?;
+            let rows = detail.connections.iter().map(|row| {
+                let of = vec![format!("connection {}", row.id), row.state.clone(), row.service.clone()];
+                [of, vec![row.state_reason.clone().unwrap_or_default()]].concat()
+            });
+            let open = detail.anomalies.iter().map(|row| {
+                vec![format!("anomaly {}", row.id), row.state.clone(), row.severity.clone(), row.summary.clone()]
+            });
+            output::table(json, &detail, &["WHAT", "STATE", "OF", "WHY"], rows.chain(open).collect())
+        }
+        Verb::Streams { id, after, limit } => {
+            let query = StreamQuery { after: after.clone(), limit: *limit };
+            let page = client.streams(*id, &query).await.map_err(Refusal::from)?;
+            let number = |number: Option<i64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+            let rows = page.streams.iter().map(|row| {
+                vec![
+                    row.connection_id.to_string(),
+                    row.object.clone(),
+                    row.health.clone(),
+                    output::time(row.watermark),
+                    number(row.lag_secs),
+                    number(row.rows_seen),
+                    number(row.rows_expected),
+                ]
+            });
+            let head = ["CONNECTION", "OBJECT", "HEALTH", "READ UNTIL", "BEHIND S", "ROWS", "OF"];
+            output::table(json, &page, &head, rows.collect())
         }
         Verb::Weight { id, weight, why } => {
             let told = why.request();

@@ -16,6 +16,9 @@ pub(crate) enum Verb {
         /// At least so grave: info, warning or critical.
         #[arg(long)]
         severity: Option<String>,
+        /// Of this account.
+        #[arg(long)]
+        account: Option<i64>,
         /// Of this connection.
         #[arg(long)]
         connection: Option<i64>,
@@ -50,9 +53,10 @@ pub(crate) struct Act {
 
 pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyhow::Result<()> {
     let (act, name) = match verb {
-        Verb::List { state, severity, connection, before, limit } => {
+        Verb::List { state, severity, account, connection, before, limit } => {
             let (state, severity) = (state.clone(), severity.clone());
-            let query = AnomalyQuery { state, severity, connection: *connection, before: *before, limit: *limit };
+            let (account, connection) = (*account, *connection);
+            let query = AnomalyQuery { state, severity, account, connection, before: *before, limit: *limit };
             let page = client.anomalies(&query).await.map_err(Refusal::from)?;
             let head = ["ID", "SEVERITY", "STATE", "KIND", "CONNECTION", "OBJECT", "SEEN", "LAST SEEN", "SUMMARY"];
             return output::table(json, &page, &head, page.anomalies.iter().map(row_of).collect());

@@ -38,6 +38,11 @@ pub(crate) enum Verb {
         #[arg(long, default_value = "salesforce")]
         vendor: String,
     },
+    /// Syncs it now, before other work.
+    Sync {
+        /// The connection.
+        id: i64,
+    },
     /// The customer has authorised it again, or what it was parked for is over: its jobs start again.
     Reauthorised(Act),
     /// Its jobs wait; those that run go on.
@@ -94,6 +99,12 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
             let request = AuthoriseRequest { account_id: *account, vendor: vendor.clone(), connection_id: *connection };
             let reply = client.authorise_connection(&request).await.map_err(Refusal::from)?;
             return output::print(&if json { serde_json::to_string_pretty(&reply)? } else { reply.url });
+        }
+        Verb::Sync { id } => {
+            let reply = client.sync_connection(*id).await.map_err(Refusal::from)?;
+            let job = reply.id.map_or_else(|| "-".to_owned(), |id| id.to_string());
+            let outcome = if reply.duplicate { "on its way already" } else { "new" };
+            return output::table(json, &reply, &["JOB", "OUTCOME"], vec![vec![job, outcome.to_owned()]]);
         }
         Verb::Reauthorised(act) => (act, "reauthorised"),
         Verb::Park(act) => (act, "park"),

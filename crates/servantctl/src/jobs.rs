@@ -44,6 +44,8 @@ pub(crate) struct Enqueue {
 pub(crate) enum Verb {
     /// Lists jobs, newest first.
     List {
+        /// Words of the search: state:failed kind:noop account:7 group:8 servant:9 error:… age:<2h.
+        words: Vec<String>,
         /// States, comma-separated; pending = scheduled, ready, queued.
         #[arg(long)]
         state: Option<String>,
@@ -86,6 +88,11 @@ pub(crate) enum Verb {
         ids: Vec<i64>,
         #[command(flatten)]
         whom: Whom,
+    },
+    /// Inserts a job like one that there is, with the same payload.
+    Again {
+        /// The job.
+        id: i64,
     },
     /// Ends unfinished jobs.
     Cancel {
@@ -155,8 +162,9 @@ pub(crate) fn table(page: &JobPage, json: bool) -> anyhow::Result<()> {
 
 pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyhow::Result<()> {
     match verb {
-        Verb::List { state, kind, account, group, older_than, newer_than, before, limit } => {
+        Verb::List { words, state, kind, account, group, older_than, newer_than, before, limit } => {
             let query = JobQuery {
+                q: Some(words.join(" ")).filter(|q| !q.is_empty()),
                 state: state.clone(),
                 kind: kind.clone(),
                 account: account.clone(),
@@ -181,6 +189,11 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
             }
             let clears = why.cleared_by.map(|what| format!("\n  cleared by: {what}")).unwrap_or_default();
             output::print(&format!("job {id} is {}: {}{clears}", why.state, why.says))
+        }
+        Verb::Again { id } => {
+            let reply = client.run_again(*id).await.map_err(Refusal::from)?;
+            let new = reply.id.map_or_else(|| "-".to_owned(), |id| id.to_string());
+            output::table(json, &reply, &["JOB", "LIKE"], vec![vec![new, id.to_string()]])
         }
         Verb::Retry { ids, whom } => {
             let whom = &whom.said();

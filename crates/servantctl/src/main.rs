@@ -7,10 +7,12 @@ mod anomalies;
 mod breakers;
 mod connections;
 mod doctor;
+mod errors;
 mod groups;
 mod jobs;
 mod keys;
 mod limits;
+mod operations;
 mod output;
 mod pauses;
 mod queues;
@@ -18,6 +20,7 @@ mod refusal;
 mod schedules;
 mod servants;
 mod show;
+mod throughput;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -59,6 +62,12 @@ enum Verb {
     /// Lists, shows, retries and cancels jobs, says why one waits, and lets one go before its time.
     #[command(subcommand)]
     Jobs(jobs::Verb),
+    /// Retries or cancels every job that a search finds, in the background.
+    #[command(subcommand)]
+    Operations(operations::Verb),
+    /// Lists and shows errors by group.
+    #[command(subcommand)]
+    Errors(errors::Verb),
     /// Makes, lists, shows, seals and cancels groups of jobs.
     #[command(subcommand)]
     Groups(groups::Verb),
@@ -97,6 +106,8 @@ enum Verb {
     Acts(acts::Acts),
     /// Counts of jobs by kind and state.
     Stats,
+    /// How many jobs ended over time, how long they waited and ran.
+    Throughput(throughput::Throughput),
     /// Checks database, schema, queues, manager and clock, and says what to do.
     Doctor(doctor::Doctor),
 }
@@ -136,9 +147,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             open(arguments.database_url.as_deref()).await?.migrate().await.map_err(Refusal::from)?;
             output::done(json, "the database is at this program's schema")
         }
-        Verb::Queues(verb) => queues::run(verb, json).await,
+        Verb::Queues(verb) => queues::run(client, verb, json).await,
         Verb::Enqueue(job) => jobs::enqueue(&client()?, job, json).await,
         Verb::Jobs(verb) => jobs::run(&client()?, verb, json).await,
+        Verb::Operations(verb) => operations::run(&client()?, verb, json).await,
+        Verb::Errors(verb) => errors::run(&client()?, verb, json).await,
         Verb::Groups(verb) => groups::run(&client()?, verb, json).await,
         Verb::Servants(verb) => servants::run(&client()?, verb, json).await,
         Verb::Pause(pause) => pauses::pause(&client()?, pause, json).await,
@@ -164,6 +177,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             let rows = stats.counts.iter().map(|c| vec![c.kind.clone(), c.state.to_string(), c.jobs.to_string()]);
             output::table(json, &stats, &["KIND", "STATE", "JOBS"], rows.collect())
         }
+        Verb::Throughput(throughput) => throughput::run(&client()?, throughput, json).await,
         Verb::Doctor(doctor) => doctor::run(arguments.database_url.as_deref(), &arguments.manager, doctor, json).await,
     }
 }
@@ -179,4 +193,27 @@ async fn open(url: Option<&str>) -> anyhow::Result<Store> {
         return Err(Refusal::usage(what, Some("correct --database-url or DATABASE_URL")).into());
     }
     Ok(Store::connect(url, 1, Clock::system()).await.map_err(Refusal::from)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn every_operation_of_the_api_has_a_verb() {
+        let lines = include_str!("../../manager-api/parity.txt").lines().filter(|line| !line.starts_with('#'));
+        let mut count = 0;
+        for line in lines {
+            let verb = line.rsplit(" | ").next().unwrap_or_default();
+            let mut command = Arguments::command();
+            for word in verb.split(' ') {
+                let found = command.find_subcommand(word).cloned();
+                command = found.unwrap_or_else(|| panic!("{line}: there is no verb '{verb}'"));
+            }
+            assert!(!command.has_subcommands(), "{line}: '{verb}' is not the whole of it");
+            count += 1;
+        }
+        assert!(count > 60, "the table was read");
+    }
 }

@@ -1,8 +1,9 @@
-//! `queues`: creates, shows and redrives the queues on SQS.
+//! `queues`: creates, shows and redrives the queues on SQS; what the leading scheduler saw of them comes from the manager.
 
 use crate::{output, refusal::Refusal};
 use clap::{Args, Subcommand};
 use domain::{Catalogue, CatalogueTables};
+use manager_api::{ManagerClient, QueueList, RedriveRequest};
 use queue::{Redriven, Sqs, SqsConfig};
 use std::path::PathBuf;
 
@@ -27,6 +28,16 @@ pub(crate) enum Verb {
     Ensure(Place),
     /// Shows the queues and their depths.
     List(Place),
+    /// What waits by kind, as the leading scheduler saw it last.
+    Seen,
+    /// Has the leading scheduler move a kind's dead letters back.
+    OrderRedrive {
+        /// The kind.
+        kind: String,
+        /// Who orders it.
+        #[arg(long, env = "USER", default_value = "unknown")]
+        by: String,
+    },
     /// Moves a kind's dead letters back to its queue.
     Redrive {
         /// The kind.
@@ -36,8 +47,17 @@ pub(crate) enum Verb {
     },
 }
 
-pub(crate) async fn run(verb: &Verb, json: bool) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    client: impl Fn() -> anyhow::Result<ManagerClient>,
+    verb: &Verb,
+    json: bool,
+) -> anyhow::Result<()> {
     match verb {
+        Verb::Seen => seen(&client()?.queues().await.map_err(Refusal::from)?, json),
+        Verb::OrderRedrive { kind, by } => {
+            let request = RedriveRequest { by: by.clone() };
+            seen(&client()?.redrive(kind, &request).await.map_err(Refusal::from)?, json)
+        }
         Verb::Ensure(place) => {
             let kinds = kinds(place)?;
             let sqs = connect(place).await?;
@@ -75,6 +95,25 @@ pub(crate) async fn connect(place: &Place) -> anyhow::Result<Sqs> {
     let config =
         SqsConfig { endpoint_url: place.sqs_endpoint.clone(), prefix: place.prefix.clone(), ..SqsConfig::default() };
     Ok(Sqs::connect(config).await.map_err(Refusal::from)?)
+}
+
+fn seen(list: &QueueList, json: bool) -> anyhow::Result<()> {
+    let number = |number: Option<i64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+    let rows = list.queues.iter().map(|row| {
+        vec![
+            row.kind.clone(),
+            output::time(row.oldest_ready_at),
+            number(row.visible),
+            number(row.in_flight),
+            number(row.dead),
+            row.redrive_by
+                .as_ref()
+                .map(|by| format!("ordered by {by}"))
+                .or(row.redrive_outcome.clone())
+                .unwrap_or_default(),
+        ]
+    });
+    output::table(json, list, &["KIND", "OLDEST SINCE", "VISIBLE", "IN FLIGHT", "DEAD", "REDRIVE"], rows.collect())
 }
 
 /// The kinds of the catalogue.

@@ -19,6 +19,11 @@ pub(crate) struct Servants {
 enum Verb {
     /// Lists those heard of lately.
     List,
+    /// Shows one and what it works on.
+    Show {
+        /// The servant.
+        id: i64,
+    },
     /// Takes no new work for now.
     Pause(Given),
     /// Takes work again.
@@ -41,6 +46,16 @@ pub(crate) async fn run(client: &ManagerClient, servants: &Servants, json: bool)
         Some(Verb::Pause(given)) => (given, Order::Pause),
         Some(Verb::Resume(given)) => (given, Order::Resume),
         Some(Verb::Drain(given)) => (given, Order::Drain),
+        Some(Verb::Show { id }) => {
+            let servant = client.servant(*id).await.map_err(Refusal::from)?;
+            let busy = format!("{}/{}", servant.running, servant.concurrency);
+            let jobs: Vec<String> = servant.jobs.iter().map(|job| job.id.to_string()).collect();
+            let (kind, liveness, version) = (&servant.kind, &servant.liveness, &servant.version);
+            let row =
+                vec![kind.clone(), liveness.clone(), servant.state.clone(), version.clone(), busy, jobs.join(" ")];
+            let head = ["KIND", "LIVENESS", "STATE", "BUILD", "BUSY", "WORKS ON"];
+            return output::table(json, &servant, &head, vec![row]);
+        }
         None | Some(Verb::List) => {
             let list = client.servants().await.map_err(Refusal::from)?;
             let rows = list.servants.iter().map(|s| {

@@ -72,6 +72,8 @@ pub struct AnomalyFilter {
     pub state: Option<AnomalyState>,
     /// At least so grave.
     pub severity: Option<Severity>,
+    /// Of this account.
+    pub account: Option<AccountId>,
     /// Of this connection.
     pub connection: Option<ConnectionId>,
     /// Ids below this one.
@@ -291,13 +293,14 @@ impl Store {
                    first_seen_at, last_seen_at, state_by, state_reason, state_since
             FROM anomalies
             WHERE id < $1 AND severity >= $2 AND ($3::text IS NULL OR state = $3)
-                AND ($4::bigint IS NULL OR connection_id = $4)
+                AND ($4::bigint IS NULL OR connection_id = $4) AND ($6::bigint IS NULL OR account_id = $6)
             ORDER BY id DESC LIMIT $5",
             filter.before.unwrap_or(i64::MAX),
             filter.severity.map_or(0, Severity::code),
             filter.state.map(AnomalyState::as_str),
             filter.connection.map(|connection| connection.0),
             limit.clamp(1, PAGE_ROWS_MAX),
+            filter.account.map(|account| account.0),
         )
         .fetch_all(&self.pool)
         .await?;

@@ -1,5 +1,5 @@
 //! Counts of jobs by kind and state, and of groups' members: folded from appended deltas, never counted on a request's
-//! path. Reading them is in `stats` and `groups`; the appends are part of each change in `jobs`.
+//! path. Reading them is in `stats`, `groups` and `throughput`; the appends are part of each change in `jobs`.
 
 use crate::{Leadership, Store, StoreError};
 
@@ -31,7 +31,7 @@ impl Store {
                 WHERE ctid = ANY (ARRAY(
                     SELECT ctid FROM job_count_deltas WHERE EXISTS (SELECT FROM led)
                     LIMIT $3 FOR UPDATE SKIP LOCKED))
-                RETURNING kind, state, delta, group_id, done, total
+                RETURNING kind, state, delta, group_id, done, total, waited_ms, waited_ms_max, ran_ms
             ), folded AS (
                 INSERT INTO job_counts (kind, state, jobs)
                 SELECT kind, state, sum(delta)::bigint FROM taken GROUP BY kind, state
@@ -54,11 +54,27 @@ impl Store {
                     failed = c.failed + g.failed, cancelled = c.cancelled + g.cancelled,
                     done = c.done + g.done, total = c.total + g.total
                 FROM of_group g WHERE c.group_id = g.group_id
+            ), timed AS (
+                INSERT INTO job_stats (kind, step_secs, at, succeeded, failed, cancelled, waited_ms, waited_ms_max, ran_ms)
+                SELECT of.kind, step.secs, date_bin(make_interval(secs => step.secs), $4::timestamptz, 'epoch'::timestamptz),
+                       coalesce(sum(delta) FILTER (WHERE state = 4), 0)::bigint,
+                       coalesce(sum(delta) FILTER (WHERE state = 5), 0)::bigint,
+                       coalesce(sum(delta) FILTER (WHERE state = 6), 0)::bigint,
+                       coalesce(sum(waited_ms), 0)::bigint, coalesce(max(waited_ms_max), 0), coalesce(sum(ran_ms), 0)::bigint
+                FROM taken CROSS JOIN LATERAL (VALUES (taken.kind), ('')) AS of (kind)
+                CROSS JOIN (VALUES (60), (900), (3600)) AS step (secs)
+                WHERE state IN (4, 5, 6) AND delta > 0 GROUP BY of.kind, step.secs
+                ON CONFLICT (kind, step_secs, at) DO UPDATE SET
+                    succeeded = job_stats.succeeded + excluded.succeeded, failed = job_stats.failed + excluded.failed,
+                    cancelled = job_stats.cancelled + excluded.cancelled,
+                    waited_ms = job_stats.waited_ms + excluded.waited_ms, ran_ms = job_stats.ran_ms + excluded.ran_ms,
+                    waited_ms_max = greatest(job_stats.waited_ms_max, excluded.waited_ms_max)
             )
             SELECT count(*) AS "folded!" FROM taken"#,
             leadership.term.0,
             leadership.holder,
             deltas_max,
+            self.clock.now(),
         )
         .fetch_one(&self.pool)
         .await?;

@@ -1,4 +1,4 @@
-//! The jobs' part of the ledger. Inserting in `insert`, every change of state in `transition`, `claim`, `dispatch` and
+//! The jobs' part of the ledger. Inserting in `insert`, every change of state in `transition`, `retry`, `claim`, `dispatch` and
 //! `by_hand`, whose turn it is and what has room in `line`, `gate` and `in_flight`, attempts' own writes in `attempt`, reading one in `read`, what holds one back in `why`, lists in `list` and
 //! `list_members`.
 
@@ -14,8 +14,10 @@ mod insert;
 mod line;
 mod list;
 mod list_members;
+mod list_others;
 mod lost;
 mod read;
+mod retry;
 mod transition;
 mod why;
 
@@ -34,4 +36,5 @@ pub use insert::{Inserted, NewJob, Unique};
 pub use line::{ClaimedInTurn, LetThrough, Line};
 pub use list::{JobFilter, PAGE_ROWS_MAX};
 pub use read::JobRow;
+pub(crate) use retry::retry;
 pub(crate) use transition::cancel;

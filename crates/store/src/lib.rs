@@ -3,6 +3,7 @@
 //! runs (`scheduler`). No function here reads an ambient clock: time comes from the store's [`domain::Clock`].
 
 mod account_keys;
+mod account_overview;
 mod accounts;
 mod anomalies;
 mod authorisations;
@@ -11,6 +12,7 @@ mod budgets;
 mod connections;
 mod counters;
 mod error;
+mod errors;
 mod fleet;
 mod groups;
 mod groups_lead;
@@ -21,6 +23,7 @@ mod leader;
 mod limit_states;
 mod limits;
 mod listen;
+mod operations;
 mod operator_acts;
 mod outbox;
 mod partitions;
@@ -37,10 +40,12 @@ mod stats;
 mod stream_fields;
 mod stream_statistics;
 mod streams;
+mod throughput;
 mod window_pages;
 mod windows;
 
 pub use account_keys::MasterUse;
+pub use account_overview::StreamOfAccount;
 pub use accounts::*;
 pub use anomalies::{AnomalyChange, AnomalyFilter, AnomalyRow, Sighting};
 pub use authorisations::{Authorised, BegunAuthorisation};
@@ -49,6 +54,7 @@ pub use budgets::{BudgetMinute, BudgetRow, SettingsBy, UsageReport};
 pub use connections::{ConnectionAct, ConnectionEvent, ConnectionRow};
 pub use counters::CountDrift;
 pub use error::StoreError;
+pub use errors::{ERROR_GROUPS_MAX, ErrorFilter, ErrorGroupRow};
 pub use fleet::{Capacity, InHand, NewServant};
 pub use groups::{GroupChange, NewGroup};
 pub use groups_lead::{GroupEnd, MembersCancelled};
@@ -58,6 +64,7 @@ pub use leader::Leadership;
 pub use limit_states::Concerned;
 pub use limits::{LimitRemoved, LimitRow, LimitsAfter};
 pub use listen::{Heard, WakeUps};
+pub use operations::{NewOperation, OperationItem, OperationRow, OperationStep};
 pub use operator_acts::{OperatorAct, Who};
 pub use outbox::Unsent;
 pub use partitions::Retention;
@@ -74,6 +81,7 @@ pub use stats::*;
 pub use stream_fields::*;
 pub use stream_statistics::*;
 pub use streams::*;
+pub use throughput::{QueueStateRow, SeenDepth, StatPoint};
 pub use window_pages::*;
 pub use windows::{Again, BulkWindow, ExternalJob, LeftWindow};
 
@@ -125,6 +133,8 @@ impl Tx {
 
 /// Longest wait for a free connection of the pool, in seconds.
 const ACQUIRE_SECS_MAX: u64 = 10;
+/// Longest that a statement runs, in seconds, unless its connection says less.
+const STATEMENT_SECS_MAX: u32 = 60;
 /// How often a daemon's clock is corrected, in seconds.
 const CLOCK_EVERY_SECS: u64 = 30;
 /// Times that the database's clock is read to know it once; the first read also prepares the statement.
@@ -142,9 +152,23 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`] when the server does not answer, [`StoreError::Rejected`] for a malformed address.
     pub async fn connect(url: &str, pool_max: u32, clock: Clock) -> Result<Self, StoreError> {
+        Self::connect_within(url, pool_max, clock, STATEMENT_SECS_MAX).await
+    }
+
+    /// [`Self::connect`], for those whose statements somebody waits for: none runs for longer than `statement_secs`. One
+    /// that does is [`StoreError::Unavailable`].
+    ///
+    /// # Errors
+    /// Those of [`Self::connect`].
+    pub async fn connect_within(
+        url: &str,
+        pool_max: u32,
+        clock: Clock,
+        statement_secs: u32,
+    ) -> Result<Self, StoreError> {
         let options: PgConnectOptions = url.parse::<PgConnectOptions>()?.options([
             ("idle_in_transaction_session_timeout", "4s"),
-            ("statement_timeout", "60s"),
+            ("statement_timeout", format!("{statement_secs}s").as_str()),
             ("jit", "off"),
             ("plan_cache_mode", "force_generic_plan"),
             // "Relation already exists, skipping" is how a temporary table is found, and no news.

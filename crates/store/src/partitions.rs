@@ -114,6 +114,13 @@ impl Store {
             );
             sqlx::query(sqlx::AssertSqlSafe(members)).execute(&mut *tx).await?;
         }
+        if name.starts_with("attempts_") {
+            let errors = format!(
+                "INSERT INTO error_deltas (fingerprint, attempts, failed, at) SELECT fingerprint, 0, -count(*), max(ended_at)
+                 FROM {name} WHERE failed AND fingerprint IS NOT NULL GROUP BY fingerprint"
+            );
+            sqlx::query(sqlx::AssertSqlSafe(errors)).execute(&mut *tx).await?;
+        }
         sqlx::query(sqlx::AssertSqlSafe(format!("DROP TABLE {name}"))).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(true)

@@ -156,6 +156,28 @@ impl Store {
         .await?)
     }
 
+    /// One servant, listed or not.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn find_servant(&self, id: ServantId) -> Result<Option<ServantRow>, StoreError> {
+        Ok(sqlx::query_as!(
+            ServantRow,
+            r#"-- find_servant
+            SELECT servants.id, kind, host, pid, version, state, concurrency, running, started_at, seen_at, heartbeat_at,
+                   rss_bytes, current_jobs, ordered, act.by AS "ordered_by?", act.reason AS "ordered_reason?",
+                   act.at AS "ordered_at?"
+            FROM servants LEFT JOIN LATERAL (
+                SELECT by, reason, at FROM operator_acts
+                WHERE ordered IS NOT NULL AND subject = 'servant' AND key = servants.id::text ORDER BY id DESC LIMIT 1
+            ) AS act ON true
+            WHERE servants.id = $1"#,
+            id.0,
+        )
+        .fetch_optional(&self.pool)
+        .await?)
+    }
+
     /// All of [`Self::list_servants`], page after page: a fleet is hundreds of processes, not millions of rows.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use axum::{
     Json,
     extract::{Path, Query, State},
 };
-use domain::{AnomalyAct, ConnectionId};
+use domain::{AccountId, AnomalyAct, ConnectionId};
 use manager_api::{Anomaly, AnomalyPage, AnomalyQuery, ErrorEnvelope, OverrideRequest};
 use std::str::FromStr;
 use store::{AnomalyChange, AnomalyFilter, AnomalyRow};
@@ -25,6 +25,7 @@ pub(crate) async fn list(
     let filter = AnomalyFilter {
         state: word(query.state.as_deref())?,
         severity: word(query.severity.as_deref())?,
+        account: query.account.map(AccountId),
         connection: query.connection.map(ConnectionId),
         before: query.before,
     };
@@ -103,7 +104,7 @@ fn word<T: FromStr<Err = String>>(text: Option<&str>) -> Result<Option<T>, ApiEr
     text.filter(|text| !text.is_empty()).map(str::parse).transpose().map_err(ApiError::bad_request)
 }
 
-fn anomaly_of(row: AnomalyRow) -> Anomaly {
+pub(super) fn anomaly_of(row: AnomalyRow) -> Anomaly {
     Anomaly {
         id: row.id,
         account_id: row.account.0,

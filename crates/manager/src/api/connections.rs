@@ -133,7 +133,7 @@ async fn detail_of(app: &App, id: ConnectionId) -> Result<ConnectionDetail, ApiE
     })
 }
 
-fn connection_of(row: &ConnectionRow) -> Connection {
+pub(super) fn connection_of(row: &ConnectionRow) -> Connection {
     Connection {
         id: row.id,
         account_id: row.account_id,

@@ -158,6 +158,32 @@ pub(crate) async fn run_now(
     Ok(Json(RetryReply { id, state: job.state }))
 }
 
+/// Inserts a job like one that there is: the same work for the same account and connection, now, as a job of its own.
+#[utoipa::path(post, path = "/api/v1/jobs/{id}/again", tag = "jobs", params(("id" = i64, Path, description = "The job")),
+    responses((status = 201, body = EnqueueReply), (status = 404, body = ErrorEnvelope)))]
+pub(crate) async fn again(
+    State(app): State<App>,
+    Extension(request_id): Extension<RequestId>,
+    Path(id): Path<i64>,
+) -> Result<(StatusCode, Json<EnqueueReply>), ApiError> {
+    let row = find(&app, JobId(id)).await?;
+    let job = NewJob {
+        account: row.account_id,
+        connection: row.connection_id,
+        priority: row.priority,
+        attempts_max: u16::try_from(row.attempts_max).unwrap_or(1),
+        request_id: request_id.0,
+        ..NewJob::new(row.kind, row.payload)
+    };
+    let new = app.store.insert_jobs(&[job]).await?.into_iter().find_map(|inserted| match inserted {
+        Inserted::New(id) => Some(id.0),
+        Inserted::Duplicate(_) => None,
+    });
+    tracing::info!(RequestId = %request_id.0, JobId = new, like = id, "job run again by an operator");
+    let reply = EnqueueReply { id: new, duplicate: new.is_none(), request_id: request_id.0.to_string() };
+    Ok((StatusCode::CREATED, Json(reply)))
+}
+
 /// What both the API and the page do to retry.
 pub(crate) async fn retry_job(app: &App, id: JobId, who: Who<'_>) -> Result<JobState, ApiError> {
     let (job, has_changed) = act_on(app, id, JobAct::Retry, who).await?;
@@ -249,6 +275,7 @@ pub(crate) async fn detail_of(app: &App, id: JobId) -> Result<JobDetail, ApiErro
         schedule_id: row.schedule_id.map(|id| id.0),
         unique_key: row.unique_key,
         deadline_at: row.deadline_at,
+        traceparent: row.traceparent,
         attempts: attempts.into_iter().map(attempt_of).collect(),
         acts: acts.into_iter().map(act_of).collect(),
     })

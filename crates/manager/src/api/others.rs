@@ -49,7 +49,7 @@ pub(crate) async fn set_weight(
     Ok(Json(account_of(row)))
 }
 
-fn account_of(row: AccountRow) -> Account {
+pub(super) fn account_of(row: AccountRow) -> Account {
     Account { id: row.id, name: row.name, weight: row.weight, created_at: row.created_at }
 }
 

@@ -283,7 +283,7 @@ fn edit_of(rule: Option<Value>, settings: ScheduleSettings) -> Result<ScheduleEd
 }
 
 /// A row of the ledger as the API shows it.
-fn schedule_of(row: ScheduleRow) -> Schedule {
+pub(crate) fn schedule_of(row: ScheduleRow) -> Schedule {
     Schedule {
         id: row.id,
         name: row.name,

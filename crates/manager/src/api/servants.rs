@@ -31,6 +31,16 @@ pub(crate) async fn list(
     Ok(Json(ServantList { servants: rows.into_iter().map(|row| servant_of(row, now)).collect(), next_after }))
 }
 
+/// Shows one servant, whenever it was heard of.
+#[utoipa::path(get, path = "/api/v1/servants/{id}", tag = "servants",
+    params(("id" = i64, Path, description = "The servant")),
+    responses((status = 200, body = Servant), (status = 404, body = ErrorEnvelope)))]
+pub(crate) async fn show(State(app): State<App>, Path(id): Path<i64>) -> Result<Json<Servant>, ApiError> {
+    let row = app.store.find_servant(ServantId(id)).await?;
+    let row = row.ok_or_else(|| ApiError::not_found(format!("there is no servant {id}")))?;
+    Ok(Json(servant_of(row, app.store.now())))
+}
+
 /// Orders a servant to pause, resume or drain; it obeys with its next heartbeat.
 #[utoipa::path(post, path = "/api/v1/servants/{id}/order", tag = "servants", request_body = OrderRequest,
     params(("id" = i64, Path, description = "The servant")),

@@ -10,6 +10,8 @@ mod dispatch_walk;
 mod dispatch_why;
 mod groups;
 mod limits;
+mod operations;
+mod queues;
 mod release;
 mod sweeps;
 mod tick;

@@ -2,7 +2,7 @@
 
 use super::claimed::AttemptKey;
 use chrono::{DateTime, Utc};
-use domain::{AccountId, ConnectionId, Failure, JobId, JobState};
+use domain::{AccountId, ConnectionId, Failure, JobId, JobState, error_digest, error_title};
 use std::collections::{BTreeSet, HashSet};
 use uuid::Uuid;
 
@@ -107,6 +107,42 @@ impl Fate {
                 Some(failure)
             }
             Self::GiveBack | Self::Cancelled => None,
+        }
+    }
+}
+
+/// Ends of attempts, column by column, as the statement takes them.
+pub(super) struct Ends<'a> {
+    pub(super) ids: Vec<i64>,
+    pub(super) tokens: Vec<Uuid>,
+    pub(super) states: Vec<i16>,
+    pub(super) charged: Vec<bool>,
+    pub(super) parks: Vec<bool>,
+    pub(super) due: Vec<Option<DateTime<Utc>>>,
+    pub(super) classes: Vec<Option<&'a str>>,
+    pub(super) errors: Vec<Option<&'a str>>,
+    /// What is the same error whatever the kind; the statement adds that.
+    pub(super) digests: Vec<Option<String>>,
+    pub(super) titles: Vec<Option<String>>,
+}
+
+impl<'a> Ends<'a> {
+    pub(super) fn of(attempts: &'a [FailedAttempt]) -> Self {
+        let failures = || attempts.iter().map(|end| end.fate.failure());
+        Self {
+            ids: attempts.iter().map(|end| end.key.id.0).collect(),
+            tokens: attempts.iter().map(|end| end.key.token.0).collect(),
+            states: attempts.iter().map(|end| end.fate.state().code()).collect(),
+            charged: attempts.iter().map(|end| end.fate.is_charged()).collect(),
+            parks: attempts.iter().map(|end| matches!(end.fate, Fate::Park(_))).collect(),
+            due: attempts
+                .iter()
+                .map(|end| if let Fate::RetryAt { due, .. } = &end.fate { Some(*due) } else { None })
+                .collect(),
+            classes: failures().map(|failure| failure.map(|f| f.class.as_str())).collect(),
+            errors: failures().map(|failure| failure.map(|f| f.chain.as_str())).collect(),
+            digests: failures().map(|failure| failure.map(|f| error_digest(f.class.as_str(), &f.chain))).collect(),
+            titles: failures().map(|failure| failure.map(|f| error_title(&f.chain))).collect(),
         }
     }
 }

@@ -9,8 +9,8 @@
 
 use super::read::{JobRow, RawJob, finished_jobs, live_jobs};
 use crate::{Store, StoreError};
-use chrono::{DateTime, Utc};
-use domain::{AccountId, GroupId, JobId, JobState, Kind};
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{AccountId, Fingerprint, GroupId, JobId, JobState, Kind, Search, ServantId};
 use std::cmp::Reverse;
 
 /// Rows of one page at the most.
@@ -27,12 +27,35 @@ pub struct JobFilter {
     pub account: Option<AccountId>,
     /// A member of this group.
     pub group: Option<GroupId>,
+    /// Running on this servant.
+    pub servant: Option<ServantId>,
+    /// Failed with an error of this group.
+    pub error: Option<Fingerprint>,
     /// Created at this time or before.
     pub older_than: Option<DateTime<Utc>>,
     /// Created at this time or after.
     pub newer_than: Option<DateTime<Utc>>,
     /// The next page: the last id of the one before.
     pub before_id: Option<JobId>,
+}
+
+impl JobFilter {
+    /// Of what a person searches; ages count from `now`.
+    #[must_use]
+    pub fn of(search: &Search, now: DateTime<Utc>) -> Self {
+        let ago = |secs: u32| now - TimeDelta::seconds(i64::from(secs));
+        Self {
+            states: search.states.clone(),
+            kind: search.kind.clone(),
+            account: search.account,
+            group: search.group,
+            servant: search.servant,
+            error: search.error.clone(),
+            older_than: search.older_secs.map(ago),
+            newer_than: search.newer_secs.map(ago),
+            before_id: None,
+        }
+    }
 }
 
 /// A filter as arguments of statements.
@@ -70,6 +93,12 @@ impl Store {
             limit: limit.clamp(1, PAGE_ROWS_MAX),
         };
         let is_everything = filter.kind.is_none() && filter.states.is_empty();
+        if let Some(error) = &filter.error {
+            return page_of(self.failed_with(error, (filter.account, filter.group), &bounds).await?, bounds.limit);
+        }
+        if let Some(servant) = filter.servant {
+            return page_of(self.running_on(servant, (filter.account, filter.group), &bounds).await?, bounds.limit);
+        }
         if let Some(group) = filter.group {
             return page_of(self.members(group, filter.account, &bounds).await?, bounds.limit);
         }
@@ -337,7 +366,7 @@ impl Store {
     }
 }
 
-fn page_of(mut rows: Vec<RawJob>, limit: i64) -> Result<Vec<JobRow>, StoreError> {
+pub(super) fn page_of(mut rows: Vec<RawJob>, limit: i64) -> Result<Vec<JobRow>, StoreError> {
     // A job that finished between two statements is in both answers; the later one is true.
     rows.sort_by_key(|row| Reverse((row.id, row.finished_at)));
     rows.dedup_by_key(|row| row.id);

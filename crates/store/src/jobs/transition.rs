@@ -1,12 +1,12 @@
 //! Where a job changes state: every statement that does, but for the claims, which are in `claim`, and what operators do by
-//! hand, which is in `by_hand`.
+//! hand, which is in `by_hand` and `retry`.
 //! The legal changes are data in `domain::state`; a test runs every state against every event here and compares.
 //! Each change names the states that it leaves, and what an attempt writes is fenced by its token: a row that
 //! moved on meanwhile is simply not in the answer, which callers read as [`Outcome::Stale`].
 
 use super::{
     claimed::{AttemptKey, Outcome},
-    fate::{FailedAttempt, Fate, Rescued, Settled},
+    fate::{Ends, FailedAttempt, Rescued, Settled},
     lost::{drop_empty_leases, expired_leases, lock_jobs_of},
 };
 use crate::{Leadership, Store, StoreError, Tx};
@@ -184,7 +184,7 @@ impl Store {
     }
 
     /// Ends attempts that did not succeed ([`JobEvent::RetryLater`](domain::JobEvent::RetryLater) and its kin, by
-    /// their [`Fate`]), batched. Answers with the jobs that it applied to, the others are stale, and with the
+    /// their [`Fate`](crate::Fate)), batched. Answers with the jobs that it applied to, the others are stale, and with the
     /// connections that this parked.
     ///
     /// # Errors
@@ -286,11 +286,15 @@ async fn succeed(
         "4",
         "$3",
         "counted AS (
-            INSERT INTO job_count_deltas (kind, state, delta, group_id, done, total)
-            SELECT kind, 3, -count(*), group_id, NULL::bigint, NULL::bigint FROM ended GROUP BY kind, group_id
+            INSERT INTO job_count_deltas (kind, state, delta, group_id, done, total, waited_ms, waited_ms_max, ran_ms)
+            SELECT kind, 3, -count(*), group_id, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint
+            FROM ended GROUP BY kind, group_id
             UNION ALL SELECT kind, 4, count(*), group_id,
                 sum(progress_done(progress)) FILTER (WHERE group_id IS NOT NULL),
-                sum(progress_total(progress)) FILTER (WHERE group_id IS NOT NULL) FROM ended GROUP BY kind, group_id
+                sum(progress_total(progress)) FILTER (WHERE group_id IS NOT NULL),
+                (extract(epoch FROM sum(claimed_at - ready_at)) * 1000)::bigint,
+                (extract(epoch FROM max(claimed_at - ready_at)) * 1000)::bigint,
+                (extract(epoch FROM sum($3 - claimed_at)) * 1000)::bigint FROM ended GROUP BY kind, group_id
         ), outcomes AS (
             INSERT INTO connection_outcomes (connection_id, started_at, ended_at, succeeded, failed)
             SELECT connection_id, max(claimed_at), $3, count(*)::integer, 0
@@ -312,27 +316,20 @@ async fn settle(
     attempts: &[FailedAttempt],
     now: DateTime<Utc>,
 ) -> Result<Settled, StoreError> {
-    let ids: Vec<i64> = attempts.iter().map(|a| a.key.id.0).collect();
-    let tokens: Vec<Uuid> = attempts.iter().map(|a| a.key.token.0).collect();
-    let states: Vec<i16> = attempts.iter().map(|a| a.fate.state().code()).collect();
-    let charged: Vec<bool> = attempts.iter().map(|a| a.fate.is_charged()).collect();
-    let parks: Vec<bool> = attempts.iter().map(|a| matches!(a.fate, Fate::Park(_))).collect();
-    let due: Vec<Option<DateTime<Utc>>> =
-        attempts.iter().map(|a| if let Fate::RetryAt { due, .. } = &a.fate { Some(*due) } else { None }).collect();
-    let classes: Vec<Option<&str>> = attempts.iter().map(|a| a.fate.failure().map(|f| f.class.as_str())).collect();
-    let errors: Vec<Option<&str>> = attempts.iter().map(|a| a.fate.failure().map(|f| f.chain.as_str())).collect();
+    let ends = Ends::of(attempts);
     let rows = moving_to_finished!(
         query,
         "settle",
         "held AS (
-            SELECT jobs.id, t.charged, t.due, t.class, t.error, t.parks,
+            SELECT jobs.id, t.charged, t.due, t.class, t.error, t.parks, t.title,
+                   t.digest || '-' || jobs.kind AS fingerprint,
                    CASE WHEN t.parks AND NOT EXISTS (SELECT FROM connections WHERE connections.id = jobs.connection_id)
                         THEN 5::smallint ELSE t.to_state END AS to_state,
                    jobs.attempt, jobs.servant_id, jobs.claimed_at, jobs.kind, jobs.connection_id, jobs.group_id,
                    CASE WHEN jobs.group_id IS NOT NULL AND t.to_state IN (5, 6) THEN jobs.progress END AS progress
             FROM unnest($1::bigint[], $2::uuid[], $3::smallint[], $4::boolean[], $5::timestamptz[], $6::text[],
-                        $7::text[], $9::boolean[])
-                 AS t (id, token, to_state, charged, due, class, error, parks)
+                        $7::text[], $9::boolean[], $10::text[], $11::text[])
+                 AS t (id, token, to_state, charged, due, class, error, parks, digest, title)
             JOIN jobs ON jobs.id = t.id AND jobs.attempt_token = t.token AND jobs.state = 3
             ORDER BY jobs.id FOR UPDATE OF jobs
         ), ended AS (
@@ -362,8 +359,14 @@ async fn settle(
             SELECT connection_id, max(claimed_at), $8, 0, count(*)::integer
             FROM held WHERE connection_id IS NOT NULL AND class = 'transient' GROUP BY connection_id
         ), noted AS (
-            INSERT INTO attempts (job_id, attempt, class, error, servant_id, claimed_at, ended_at)
-            SELECT id, attempt, class, error, servant_id, claimed_at, $8 FROM held WHERE class IS NOT NULL
+            INSERT INTO attempts (job_id, attempt, class, error, servant_id, claimed_at, ended_at, fingerprint, failed)
+            SELECT id, attempt, class, error, servant_id, claimed_at, $8, fingerprint, to_state = 5
+            FROM held WHERE class IS NOT NULL
+        ), grouped AS (
+            INSERT INTO error_deltas (fingerprint, attempts, failed, at, kind, class, title, error, servant_id, job_id)
+            SELECT fingerprint, count(*), count(*) FILTER (WHERE to_state = 5), $8, min(kind), min(class), min(title),
+                   (array_agg(error))[1], max(servant_id), max(id)
+            FROM held WHERE class IS NOT NULL GROUP BY fingerprint
         ), counted AS (
             INSERT INTO job_count_deltas (kind, state, delta, group_id, done, total)
             SELECT kind, 3, -count(*), group_id, NULL::bigint, NULL::bigint FROM held GROUP BY kind, group_id
@@ -374,15 +377,17 @@ async fn settle(
         )
         SELECT held.id AS \"id!\", parked.id AS \"parked?\"
         FROM held LEFT JOIN parked ON parked.id = held.connection_id",
-        &ids,
-        &tokens,
-        &states,
-        &charged,
-        &due as &[Option<DateTime<Utc>>],
-        &classes as &[Option<&str>],
-        &errors as &[Option<&str>],
+        &ends.ids,
+        &ends.tokens,
+        &ends.states,
+        &ends.charged,
+        &ends.due as &[Option<DateTime<Utc>>],
+        &ends.classes as &[Option<&str>],
+        &ends.errors as &[Option<&str>],
         now,
-        &parks,
+        &ends.parks,
+        &ends.digests as &[Option<String>],
+        &ends.titles as &[Option<String>],
     )
     .fetch_all(conn)
     .await?;

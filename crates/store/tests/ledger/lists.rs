@@ -1,8 +1,8 @@
 //! Lists in a ledger where what is wanted is rare: no page reads the many rows that it does not show.
 
 use crate::world::{World, kind};
-use domain::{AccountId, JobId, JobState};
-use store::{JobFilter, NewJob};
+use domain::{AccountId, Clock, JobId, JobState};
+use store::{JobFilter, NewJob, Store, StoreError};
 
 /// Rows that a list may read, index entries that lead nowhere included.
 const READ_MAX: i64 = 1_000;
@@ -66,4 +66,13 @@ async fn a_rare_sort_is_found_without_reading_the_common_ones() {
         let read = world.rows_read().await - before;
         assert!(read <= READ_MAX, "{read} rows were read for {} of {filter:?}", wanted.len());
     }
+}
+
+#[tokio::test]
+async fn a_statement_that_somebody_waits_for_ends_in_time() {
+    let world = World::new().await;
+    let store = Store::connect_within(world.database.url(), 1, Clock::system(), 1).await.unwrap();
+    let mut tx = store.begin().await.unwrap();
+    let ended = tx.execute("SELECT pg_sleep(30), $1::jsonb", &serde_json::json!({})).await;
+    assert!(matches!(ended, Err(StoreError::Unavailable(_))), "{ended:?}");
 }

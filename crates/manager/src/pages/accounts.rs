@@ -1,0 +1,308 @@
+//! Customers: the list, and one customer's whole: connections, streams, quota, groups, anomalies, schedules, and one
+//! timeline of its jobs and of what happened to its connections; and what is done to them.
+
+use super::{
+    ROWS, WhyForm, anomalies::AnomalyView, back, groups::GroupView, limits::BudgetView, render, schedules::ScheduleView,
+};
+use crate::{
+    App,
+    api::{accounts as api, authorise, budgets, connections, groups, others, schedules::schedule_of, summary_of},
+    chart::{Bar, day},
+    error::ApiError,
+    gate::RequestId,
+    view::{BarView, JobView, PauseView, When, grouped, span, url_of, when},
+};
+use askama::Template;
+use axum::{
+    Extension, Form, Json, Router,
+    extract::{Path, Query, State},
+    http::HeaderMap,
+    response::{IntoResponse as _, Redirect, Response},
+    routing::{get, post},
+};
+use chrono::{DateTime, Utc};
+use domain::{AccountId, ConnectionId, PauseTarget};
+use manager_api::{
+    Account, AuthoriseRequest, Connection, ConnectionEvent, GroupQuery, MinuteQuery, PageQuery, Stream, StreamQuery,
+    WeightRequest,
+};
+use serde::Deserialize;
+use std::cmp::Reverse;
+use store::JobFilter;
+
+/// Connections whose quota and events are shown, the newest.
+const CONNECTIONS_MAX: usize = 5;
+/// Events of one connection in the timeline, and jobs.
+const EVENTS_MAX: i64 = 20;
+const JOBS_MAX: i64 = 20;
+const GROUPS_MAX: i64 = 5;
+const SCHEDULES_MAX: i64 = 20;
+/// Minutes of a quota's chart.
+const MINUTES_MAX: i64 = 200;
+
+pub(super) fn routes() -> Router<App> {
+    Router::new()
+        .route("/accounts", get(list))
+        .route("/accounts/{id}", get(one))
+        .route("/accounts/{id}/weight", post(weight))
+        .route("/accounts/{id}/connect", post(connect))
+        .route("/connections/{id}/sync", post(sync))
+        .route("/connections/{id}/{act}", post(change))
+}
+
+struct AccountView {
+    row: Account,
+    created: When,
+}
+
+#[derive(Template)]
+#[template(path = "accounts.html")]
+struct AccountsPage {
+    accounts: Vec<AccountView>,
+    next: Option<String>,
+}
+
+/// A connection with its quota.
+struct ConnectionView {
+    since: When,
+    budget: Option<BudgetView>,
+    /// The quota over the last day: used, of all.
+    bars: Vec<Bar>,
+    row: Connection,
+}
+
+struct StreamView {
+    lag: String,
+    synced: Option<When>,
+    bar: Option<BarView>,
+    left: Option<String>,
+    row: Stream,
+}
+
+/// A connection that needs a person, in a table.
+pub(crate) struct ConnectionRow {
+    pub(crate) since: When,
+    pub(crate) row: Connection,
+}
+
+impl ConnectionRow {
+    pub(crate) fn new(row: Connection, now: DateTime<Utc>) -> Self {
+        Self { since: when(row.state_since, now), row }
+    }
+}
+
+/// The states in which a connection waits for a person.
+pub(crate) const CONNECTION_STATES_BAD: [&str; 2] = ["needs_reauth", "parked"];
+
+/// One thing that happened.
+struct Happening {
+    at: When,
+    what: String,
+    state: &'static str,
+    url: Option<String>,
+    text: String,
+}
+
+#[derive(Template)]
+#[template(path = "account.html")]
+struct AccountPage {
+    row: Account,
+    created: When,
+    pause: Option<PauseView>,
+    can_connect: bool,
+    connections: Vec<ConnectionView>,
+    streams: Vec<StreamView>,
+    streams_next: Option<String>,
+    groups: Vec<GroupView>,
+    anomalies: Vec<AnomalyView>,
+    schedules: Vec<ScheduleView>,
+    timeline: Vec<Happening>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ListQuery {
+    before: Option<i64>,
+    /// An account's id, typed in.
+    id: Option<String>,
+}
+
+async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Result<Response, ApiError> {
+    if let Some(id) = super::field::<i64>("id", query.id.as_deref().unwrap_or_default())? {
+        return Ok(Redirect::to(&format!("/accounts/{id}")).into_response());
+    }
+    let now = app.store.now();
+    let page = PageQuery { before: query.before, limit: Some(ROWS) };
+    let Json(page) = others::accounts(State(app), Query(page)).await?;
+    let view = |row: Account| AccountView { created: when(row.created_at, now), row };
+    render(&AccountsPage {
+        accounts: page.accounts.into_iter().map(view).collect(),
+        next: page.next_before.map(|before| url_of("/accounts", &[("before", Some(before.to_string()))])),
+    })
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct OneQuery {
+    streams_after: Option<String>,
+}
+
+async fn one(State(app): State<App>, Path(id): Path<i64>, Query(query): Query<OneQuery>) -> Result<Response, ApiError> {
+    let now = app.store.now();
+    let account = AccountId(id);
+    let Json(detail) = api::show(State(app.clone()), Path(id)).await?;
+    let asked = StreamQuery { after: query.streams_after, limit: Some(ROWS) };
+    let Json(streams) = api::streams(State(app.clone()), Path(id), Query(asked)).await?;
+    let asked = GroupQuery { account: Some(id), limit: Some(GROUPS_MAX), ..GroupQuery::default() };
+    // Account 0 is the system: its groups are in no account's list.
+    let groups = if id == 0 { Vec::new() } else { groups::list(State(app.clone()), Query(asked)).await?.0.groups };
+    let mut happened: Vec<(DateTime<Utc>, Happening)> = jobs_of(&app, account, now).await?;
+    let mut views = Vec::new();
+    for (at, row) in detail.connections.into_iter().enumerate() {
+        let mut view = ConnectionView { since: when(row.state_since, now), budget: None, bars: Vec::new(), row };
+        if at < CONNECTIONS_MAX {
+            let connection = view.row.id;
+            happened.extend(events_of(&app, &view.row, now).await?);
+            if app.store.find_budget(ConnectionId(connection)).await?.is_some() {
+                let query = MinuteQuery { before: None, limit: Some(MINUTES_MAX) };
+                let Json(budget) = budgets::show(State(app.clone()), Path(connection), Query(query)).await?;
+                let minutes: Vec<_> = budget.minutes.iter().map(|m| (m.minute, m.used, m.maximum)).collect();
+                view.bars = day(&minutes, now);
+                view.budget = Some(BudgetView::new(budget.budget, now));
+            }
+        }
+        views.push(view);
+    }
+    happened.sort_by_key(|(at, _)| Reverse(*at));
+    let pauses = app.store.list_pauses().await?;
+    let paused = pauses.iter().find(|row| row.target == PauseTarget::Account(account));
+    render(&AccountPage {
+        created: when(detail.account.created_at, now),
+        pause: paused.map(|row| PauseView::new(row, now)),
+        can_connect: app.connect.is_some() && id != 0,
+        connections: views,
+        streams_next: streams
+            .next_after
+            .map(|after| url_of(&format!("/accounts/{id}"), &[("streams_after", Some(after))])),
+        streams: streams.streams.into_iter().map(|row| stream_view(row, now)).collect(),
+        groups: groups.into_iter().map(|row| GroupView::new(row, now)).collect(),
+        anomalies: detail.anomalies.into_iter().map(|row| AnomalyView::new(row, now)).collect(),
+        schedules: app
+            .store
+            .schedules_of(account, SCHEDULES_MAX)
+            .await?
+            .into_iter()
+            .map(|row| ScheduleView::new(schedule_of(row), now))
+            .collect(),
+        timeline: happened.into_iter().map(|(_, happening)| happening).collect(),
+        row: detail.account,
+    })
+}
+
+fn stream_view(row: Stream, now: DateTime<Utc>) -> StreamView {
+    let number = |rows: i64| u64::try_from(rows).unwrap_or(0);
+    let bar = row.rows_seen.map(|seen| BarView {
+        done: number(seen),
+        total: row.rows_expected.map(number).filter(|rows| *rows > 0),
+        count: row.rows_expected.map_or_else(|| grouped(seen), |all| format!("{} / {}", grouped(seen), grouped(all))),
+        message: String::new(),
+    });
+    StreamView {
+        lag: row.lag_secs.map_or_else(|| "never read".to_owned(), span),
+        synced: row.synced_at.map(|at| when(at, now)),
+        bar,
+        left: row.left_secs.map(|secs| format!("{} left", span(secs))),
+        row,
+    }
+}
+
+/// The account's latest jobs as things that happened.
+async fn jobs_of(
+    app: &App,
+    account: AccountId,
+    now: DateTime<Utc>,
+) -> Result<Vec<(DateTime<Utc>, Happening)>, ApiError> {
+    let filter = JobFilter { account: Some(account), ..JobFilter::default() };
+    let rows = app.store.list_jobs(&filter, JOBS_MAX).await?;
+    let happening = |row: &store::JobRow| {
+        let at = row.finished_at.or(row.claimed_at).unwrap_or(row.created_at);
+        let job = JobView::new(&summary_of(row), now);
+        let text = job.bar.map(|bar| format!("{} {}", bar.count, bar.message)).unwrap_or_default();
+        let (what, url) = (format!("{} {}", job.kind, job.id), Some(format!("/jobs/{}", job.id)));
+        (at, Happening { at: when(at, now), what, state: job.state, url, text })
+    };
+    Ok(rows.iter().map(happening).collect())
+}
+
+/// What happened to a connection.
+async fn events_of(
+    app: &App,
+    connection: &Connection,
+    now: DateTime<Utc>,
+) -> Result<Vec<(DateTime<Utc>, Happening)>, ApiError> {
+    let Json(detail) = connections::show(State(app.clone()), Path(connection.id)).await?;
+    let happening = |event: ConnectionEvent| {
+        let what = format!("connection {}: {}", connection.id, event.what);
+        let text = if event.reason.is_empty() { event.by } else { format!("{}: {}", event.by, event.reason) };
+        (event.at, Happening { at: when(event.at, now), what, state: "event", url: None, text })
+    };
+    let most = usize::try_from(EVENTS_MAX).unwrap_or(usize::MAX);
+    Ok(detail.events.into_iter().take(most).map(happening).collect())
+}
+
+async fn weight(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    headers: HeaderMap,
+    Form(request): Form<WeightRequest>,
+) -> Result<Redirect, ApiError> {
+    let Json(_) = others::set_weight(State(app), Path(id), Json(request)).await?;
+    Ok(back(&headers, &format!("/accounts/{id}")))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ConnectForm {
+    /// One that exists; empty: a new one.
+    connection: String,
+}
+
+/// To where the browser begins to consent.
+async fn connect(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Form(form): Form<ConnectForm>,
+) -> Result<Redirect, ApiError> {
+    let connection_id = super::field("connection", &form.connection)?;
+    let request = AuthoriseRequest { account_id: id, vendor: crate::connect::VENDOR.to_owned(), connection_id };
+    let Json(reply) = authorise::authorise(State(app), Json(request)).await?;
+    Ok(Redirect::to(&reply.url))
+}
+
+/// To the job that syncs.
+async fn sync(
+    State(app): State<App>,
+    request_id: Extension<RequestId>,
+    Path(id): Path<i64>,
+    headers: HeaderMap,
+) -> Result<Redirect, ApiError> {
+    let (_, Json(reply)) = api::sync(State(app), request_id, Path(id)).await?;
+    Ok(reply.id.map_or_else(|| back(&headers, "/accounts"), |job| Redirect::to(&format!("/jobs/{job}"))))
+}
+
+async fn change(
+    State(app): State<App>,
+    Path((id, act)): Path<(i64, String)>,
+    headers: HeaderMap,
+    Form(form): Form<WhyForm>,
+) -> Result<Redirect, ApiError> {
+    let (app, id, request) = (State(app), Path(id), Json(form.into()));
+    let Json(detail) = match act.as_str() {
+        "reauthorised" => connections::reauthorised(app, id, request).await?,
+        "park" => connections::park(app, id, request).await?,
+        "disable" => connections::disable(app, id, request).await?,
+        "enable" => connections::enable(app, id, request).await?,
+        other => return Err(ApiError::not_found(format!("'{other}' is nothing that is done with a connection"))),
+    };
+    Ok(back(&headers, &format!("/accounts/{}", detail.connection.account_id)))
+}

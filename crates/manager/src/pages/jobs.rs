@@ -1,0 +1,224 @@
+//! Lists of jobs with tabs, search and what is done to all that it finds; one job's page and what is done to it.
+
+use super::{BY_PAGE, back, field, json_field, pretty, render};
+use crate::{
+    App,
+    api::{cancel_job, detail_of, jobs as api, retry_job, summary_of, why_of},
+    error::ApiError,
+    filter,
+    gate::RequestId,
+    view::{AttemptView, JobView, Link, StepView, encode, grouped, jobs_url, moment},
+};
+use askama::Template;
+use axum::{
+    Extension, Form, Json, Router,
+    extract::{Path, Query, State},
+    http::HeaderMap,
+    response::{IntoResponse as _, Redirect, Response},
+    routing::{get, post},
+};
+use domain::{BulkAct, JobId, JobState, Search};
+use manager_api::{EnqueueRequest, JobDetail, JobQuery, Why};
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use store::JobCount;
+
+pub(super) fn routes() -> Router<App> {
+    Router::new()
+        .route("/jobs", get(jobs).post(enqueue))
+        .route("/jobs/new", get(new))
+        .route("/jobs/{id}", get(job))
+        .route("/jobs/{id}/retry", post(retry))
+        .route("/jobs/{id}/cancel", post(cancel))
+        .route("/jobs/{id}/again", post(again))
+}
+
+/// A state to choose, with how many jobs are in it, where a counter says.
+struct Tab {
+    link: Link,
+    count: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "jobs.html")]
+struct JobsPage {
+    /// The words of the search, in their order.
+    q: String,
+    jobs: Vec<JobView>,
+    tabs: Vec<Tab>,
+    suggestions: Vec<String>,
+    /// What can be done to all that the search finds, and where.
+    bulk: Vec<(&'static str, String)>,
+    next: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "job_new.html")]
+struct NewJobPage {
+    kinds: Vec<String>,
+}
+
+#[derive(Template)]
+#[template(path = "job.html")]
+struct JobPage {
+    job: JobView,
+    detail: JobDetail,
+    steps: Vec<StepView>,
+    attempts: Vec<AttemptView>,
+    deadline: Option<String>,
+    why: Option<Why>,
+    payload: String,
+    checkpoint: Option<String>,
+    can_retry: bool,
+    can_cancel: bool,
+}
+
+/// The address of what a search finds.
+pub(crate) fn search_url(search: &Search) -> String {
+    let q = search.to_string();
+    jobs_url(&JobQuery { q: Some(q).filter(|q| !q.is_empty()), ..JobQuery::default() })
+}
+
+async fn jobs(State(app): State<App>, Query(query): Query<JobQuery>) -> Result<Response, ApiError> {
+    // A number is a job.
+    if let Some(id) = query.q.as_deref().and_then(|q| q.trim().parse::<i64>().ok()) {
+        return Ok(Redirect::to(&format!("/jobs/{id}")).into_response());
+    }
+    let now = app.store.now();
+    let search = filter::search_of(&query)?;
+    let (filter, limit) = filter::of_query(&query, now)?;
+    let rows = app.store.list_jobs(&filter, limit).await?;
+    let counts = app.store.job_counts().await?;
+    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
+    let q = search.to_string();
+    let next = rows.last().filter(|_| is_full).map(|row| {
+        let q = Some(q.clone()).filter(|q| !q.is_empty());
+        jobs_url(&JobQuery { q, before: Some(row.id.to_string()), limit: query.limit.clone(), ..JobQuery::default() })
+    });
+    let bulk = [("Retry all of these", BulkAct::Retry), ("Cancel all of these", BulkAct::Cancel)];
+    let bulk = bulk.into_iter().filter(|(_, act)| !q.is_empty() && act.within(search.clone()).is_ok());
+    render(&JobsPage {
+        jobs: rows.iter().map(|row| JobView::new(&summary_of(row), now)).collect(),
+        tabs: tabs(&search, &counts),
+        suggestions: suggestions(&search, &counts),
+        bulk: bulk
+            .map(|(text, act)| (text, format!("/operations/new?act={}&q={}", act.as_str(), encode(&q))))
+            .collect(),
+        q,
+        next,
+    })
+}
+
+/// Counts are of the kind that is searched, or of all; of anything narrower there is no counter here.
+fn tabs(search: &Search, counts: &[JobCount]) -> Vec<Tab> {
+    let rest = Search { states: Vec::new(), kind: None, ..search.clone() };
+    let is_counted = rest == Search::default();
+    let tab = |text: &str, states: Vec<JobState>| {
+        let of_kind = |row: &&JobCount| search.kind.as_ref().is_none_or(|kind| kind.as_str() == row.kind);
+        let in_states = |row: &&JobCount| states.is_empty() || states.contains(&row.state);
+        let jobs: i64 = counts.iter().filter(of_kind).filter(in_states).map(|row| row.jobs).sum();
+        let is_current = search.states == states;
+        let url = search_url(&Search { states, ..search.clone() });
+        Tab { link: Link { text: text.to_owned(), url, is_current }, count: is_counted.then(|| grouped(jobs)) }
+    };
+    let pending = JobState::ALL.into_iter().filter(|state| state.is_pending()).collect();
+    let mut tabs = vec![tab("all", Vec::new()), tab("pending", pending)];
+    tabs.extend(JobState::ALL.into_iter().map(|state| tab(state.as_str(), vec![state])));
+    tabs
+}
+
+/// The search with one more word: each kind, and what else there is to say.
+fn suggestions(search: &Search, counts: &[JobCount]) -> Vec<String> {
+    let text = search.to_string();
+    let mut words: Vec<String> = Vec::new();
+    if search.kind.is_none() {
+        let kinds: BTreeSet<&str> = counts.iter().map(|row| row.kind.as_str()).collect();
+        words.extend(kinds.into_iter().map(|kind| format!("kind:{kind}")));
+    }
+    if search.states.is_empty() {
+        words.extend(["failed", "pending", "running"].map(|state| format!("state:{state}")));
+    }
+    if search.newer_secs.is_none() {
+        words.extend(["age:<1h", "age:<1d"].map(str::to_owned));
+    }
+    words.into_iter().map(|word| format!("{text} {word}").trim().to_owned()).collect()
+}
+
+async fn new(State(app): State<App>) -> Result<Response, ApiError> {
+    let counts = app.store.job_counts().await?;
+    let servants = app.store.all_servants().await?;
+    let kinds = counts.into_iter().map(|row| row.kind).chain(servants.into_iter().map(|row| row.kind));
+    render(&NewJobPage { kinds: kinds.collect::<BTreeSet<_>>().into_iter().collect() })
+}
+
+/// A job as a form sends it; what is left empty is not said.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JobForm {
+    kind: String,
+    payload: String,
+    account: String,
+    connection: String,
+    priority: String,
+    run_at: String,
+    unique_key: String,
+}
+
+/// To the new job, or to the one that has its key.
+async fn enqueue(
+    State(app): State<App>,
+    request_id: Extension<RequestId>,
+    Form(form): Form<JobForm>,
+) -> Result<Redirect, ApiError> {
+    let request = EnqueueRequest {
+        kind: form.kind.trim().to_owned(),
+        payload: json_field("payload", &form.payload)?,
+        account_id: field("account", &form.account)?,
+        connection_id: field("connection", &form.connection)?,
+        priority: field("priority", &form.priority)?,
+        run_at: field("run_at", &form.run_at)?,
+        unique_key: Some(form.unique_key).filter(|key| !key.is_empty()),
+        ..EnqueueRequest::default()
+    };
+    let (_, Json(reply)) = api::enqueue(State(app), request_id, Json(request)).await?;
+    Ok(Redirect::to(&reply.id.map_or_else(|| "/jobs".to_owned(), |id| format!("/jobs/{id}"))))
+}
+
+async fn job(State(app): State<App>, Path(id): Path<i64>) -> Result<Response, ApiError> {
+    let now = app.store.now();
+    let detail = detail_of(&app, JobId(id)).await?;
+    let state = detail.job.state;
+    let why = if state.is_pending() { Some(why_of(&app, JobId(id)).await?) } else { None };
+    render(&JobPage {
+        job: JobView::new(&detail.job, now),
+        steps: detail.timeline.iter().map(StepView::new).collect(),
+        attempts: detail.attempts.iter().map(|attempt| AttemptView::new(&detail.job.kind, attempt)).collect(),
+        deadline: detail.deadline_at.map(moment),
+        why,
+        payload: pretty(&detail.payload),
+        checkpoint: detail.checkpoint.as_ref().map(pretty),
+        can_retry: state.is_finished() && state != JobState::Succeeded,
+        can_cancel: !state.is_finished() && !detail.job.cancel_requested,
+        detail,
+    })
+}
+
+async fn retry(State(app): State<App>, Path(id): Path<i64>, headers: HeaderMap) -> Result<Redirect, ApiError> {
+    retry_job(&app, JobId(id), BY_PAGE).await?;
+    Ok(back(&headers, &format!("/jobs/{id}")))
+}
+
+async fn cancel(State(app): State<App>, Path(id): Path<i64>, headers: HeaderMap) -> Result<Redirect, ApiError> {
+    cancel_job(&app, JobId(id), BY_PAGE).await?;
+    Ok(back(&headers, &format!("/jobs/{id}")))
+}
+
+/// To the new job.
+async fn again(
+    State(app): State<App>,
+    request_id: Extension<RequestId>,
+    Path(id): Path<i64>,
+) -> Result<Redirect, ApiError> {
+    let (_, Json(reply)) = api::again(State(app), request_id, Path(id)).await?;
+    Ok(Redirect::to(&format!("/jobs/{}", reply.id.unwrap_or(id))))
+}

@@ -1,0 +1,177 @@
+//! The fleet: kinds with their builds and what waits for them, servants with what they do, and orders.
+
+use super::{ROWS, back, render};
+use crate::{
+    App,
+    api::{
+        servant_of,
+        servants::{order, show},
+    },
+    error::ApiError,
+    view::{CurrentView, Link, ServantView, current_views, encode, grouped, when},
+};
+use askama::Template;
+use axum::{
+    Form, Json, Router,
+    extract::{Path, Query, State},
+    http::HeaderMap,
+    response::{Redirect, Response},
+    routing::{get, post},
+};
+use manager_api::{OrderRequest, Servant};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(super) fn routes() -> Router<App> {
+    Router::new()
+        .route("/servants", get(list))
+        .route("/servants/{id}", get(one))
+        .route("/servants/{id}/order", post(give))
+}
+
+/// What a kind of work has of servants.
+#[derive(Debug, Default)]
+pub(crate) struct KindOfServants {
+    pub(crate) kind: String,
+    pub(crate) alive: usize,
+    pub(crate) silent: usize,
+    pub(crate) running: i32,
+    pub(crate) slots: i32,
+    pub(crate) versions: BTreeSet<String>,
+    /// Jobs that wait for them.
+    pub(crate) pending: String,
+    /// Jobs wait, and nobody alive is there to do them.
+    pub(crate) is_missing: bool,
+}
+
+impl KindOfServants {
+    /// Not all of one build.
+    pub(crate) fn is_skewed(&self) -> bool {
+        self.versions.len() > 1
+    }
+
+    pub(crate) fn builds(&self) -> String {
+        self.versions.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The fleet by kind; kinds with pending jobs and without servants are in it, too.
+pub(crate) fn by_kind(servants: &[Servant], pending: &BTreeMap<String, i64>) -> Vec<KindOfServants> {
+    let mut kinds: BTreeMap<&str, KindOfServants> = BTreeMap::new();
+    for servant in servants {
+        let kind = kinds.entry(&servant.kind).or_default();
+        if servant.liveness == "lost" {
+            kind.silent += 1;
+            continue;
+        }
+        kind.alive += 1;
+        kind.running += servant.running;
+        kind.slots += servant.concurrency;
+        kind.versions.insert(servant.version.clone());
+    }
+    for (kind, jobs) in pending.iter().filter(|(_, jobs)| **jobs > 0) {
+        let kind = kinds.entry(kind).or_default();
+        kind.pending = grouped(*jobs);
+        kind.is_missing = kind.alive == 0;
+    }
+    kinds.into_iter().map(|(name, kind)| KindOfServants { kind: name.to_owned(), ..kind }).collect()
+}
+
+/// Pending jobs of each kind, by the counters.
+pub(crate) fn pending_of(counts: &[store::JobCount]) -> BTreeMap<String, i64> {
+    let mut pending = BTreeMap::new();
+    for count in counts.iter().filter(|count| count.state.is_pending()) {
+        *pending.entry(count.kind.clone()).or_default() += count.jobs;
+    }
+    pending
+}
+
+#[derive(Template)]
+#[template(path = "servants.html")]
+struct ServantsPage {
+    kinds: Vec<KindOfServants>,
+    filters: Vec<Link>,
+    servants: Vec<ServantView>,
+    next: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "servant.html")]
+struct ServantPage {
+    view: ServantView,
+    started: crate::view::When,
+    heartbeat: Option<crate::view::When>,
+    jobs: Vec<CurrentView>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListQuery {
+    #[serde(default)]
+    kind: Option<String>,
+    /// The last servant of the page before.
+    #[serde(default)]
+    after: Option<i64>,
+}
+
+async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Result<Response, ApiError> {
+    let now = app.store.now();
+    let kind = query.kind.as_deref().filter(|kind| !kind.is_empty());
+    let all: Vec<Servant> = app.store.all_servants().await?.into_iter().map(|row| servant_of(row, now)).collect();
+    let kinds = by_kind(&all, &pending_of(&app.store.job_counts().await?));
+    let url_of = |kind: &str| format!("/servants?kind={}", encode(kind));
+    let mut filters = vec![Link { text: "all".to_owned(), url: "/servants".to_owned(), is_current: kind.is_none() }];
+    filters.extend(kinds.iter().map(|row| Link {
+        text: row.kind.clone(),
+        url: url_of(&row.kind),
+        is_current: kind == Some(row.kind.as_str()),
+    }));
+    let rows = usize::try_from(ROWS).unwrap_or(usize::MAX);
+    let wanted = all.into_iter().filter(|servant| kind.is_none_or(|kind| servant.kind == kind));
+    let mut page: Vec<Servant> = wanted
+        .skip_while(|servant| query.after.is_some_and(|after| servant.id != after))
+        .skip(usize::from(query.after.is_some()))
+        .take(rows + 1)
+        .collect();
+    let has_more = page.len() > rows;
+    page.truncate(rows);
+    let next = page.last().filter(|_| has_more).map(|last| {
+        let kind = kind.map(|kind| format!("kind={}&", encode(kind))).unwrap_or_default();
+        format!("/servants?{kind}after={}", last.id)
+    });
+    render(&ServantsPage { kinds, filters, servants: page.into_iter().map(ServantView::new).collect(), next })
+}
+
+async fn one(State(app): State<App>, Path(id): Path<i64>) -> Result<Response, ApiError> {
+    let now = app.store.now();
+    let Json(servant) = show(State(app), Path(id)).await?;
+    render(&ServantPage {
+        started: when(servant.started_at, now),
+        heartbeat: servant.heartbeat_at.map(|at| when(at, now)),
+        jobs: current_views(&servant.jobs, usize::MAX),
+        view: ServantView::new(servant),
+    })
+}
+
+async fn give(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    headers: HeaderMap,
+    Form(request): Form<OrderRequest>,
+) -> Result<Redirect, ApiError> {
+    let Json(_) = order(State(app), Path(id), Json(request)).await?;
+    Ok(back(&headers, &format!("/servants/{id}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_nobody_works_on_are_seen() {
+        let pending = BTreeMap::from([("a".to_owned(), 1_234), ("b".to_owned(), 0)]);
+        let kinds = by_kind(&[], &pending);
+        assert_eq!(kinds.len(), 1, "what has no jobs needs no servants");
+        assert!(kinds[0].is_missing && kinds[0].kind == "a" && kinds[0].pending == "1,234");
+    }
+}

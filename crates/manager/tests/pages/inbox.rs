@@ -1,0 +1,113 @@
+//! The anomalies' inbox, groups, and what every page shares.
+
+use crate::world::World;
+use chrono::TimeDelta;
+use domain::{AccountId, AnomalyKind, ConnectionId, Severity};
+use serde_json::json;
+use store::{NewGroup, NewJob, Sighting};
+
+async fn sight(world: &World, connection: ConnectionId, subject: &str, severity: Severity) {
+    let mut tx = world.store.begin().await.unwrap();
+    let evidence = json!({"rows": [1, 2]});
+    let seen = Sighting {
+        connection,
+        object: "Contact",
+        kind: AnomalyKind::FieldLost,
+        subject,
+        severity,
+        summary: "a field <is> gone",
+        evidence: &evidence,
+    };
+    world.store.note_anomaly(&mut tx, &seen).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+async fn connection(world: &World) -> ConnectionId {
+    let account = world.store.create_account("Acme").await.unwrap();
+    world.store.create_connection(account, "salesforce", &json!({}), None).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_anomaly_is_found_understood_and_done_with() {
+    let world = World::new().await;
+    world.holds("/anomalies", &["None."]).await;
+    let connection = connection(&world).await;
+    sight(&world, connection, "Phone", Severity::Warning).await;
+    sight(&world, connection, "Fax", Severity::Info).await;
+    world.holds("/anomalies", &["a field &#60;is&#62; gone", "Contact.Phone", "Contact.Fax"]).await;
+    world.lacks("/anomalies?severity=warning", &["Contact.Fax"]).await;
+    world.holds("/", &["Needs attention", "a field &#60;is&#62; gone"]).await;
+    let open = world.store.open_anomalies_of(AccountId(1), 5).await.unwrap();
+    let phone = open.iter().find(|row| row.subject == "Phone").unwrap().id;
+    let page = format!("/anomalies/{phone}");
+    world.holds(&page, &["&#34;rows&#34;", "Acknowledge", "Resolve", "Mute"]).await;
+    let why = [("by", "ada"), ("reason", "known <since> May")];
+    let from = "/anomalies?severity=warning";
+    assert_eq!(world.submit(from, &format!("{page}/mute"), &why).await, from, "back with the filter");
+    world.holds(&page, &["muted", "known &#60;since&#62; May", "by ada"]).await;
+    world.lacks("/anomalies", &["Contact.Phone"]).await;
+    world.holds("/anomalies?state=muted", &["Contact.Phone", r#"aria-current="true">muted"#]).await;
+    world.holds("/anomalies?state=all", &["Contact.Phone", "Contact.Fax"]).await;
+    let text = world.refused(&format!("{page}/resolve"), &[("by", "ada"), ("reason", " ")], 400).await;
+    assert!(text.contains("reason is empty"), "{text}");
+    assert!(world.refused(&format!("{page}/burn"), &why, 404).await.contains("nothing that is done"));
+}
+
+#[tokio::test]
+async fn a_group_shows_its_members_and_is_sealed_and_cancelled() {
+    let world = World::new().await;
+    let group = NewGroup {
+        name: "back-fill of <May>".to_owned(),
+        account: AccountId::SYSTEM,
+        finishing: None,
+        created_by: "ada".to_owned(),
+        request_id: NewJob::new(domain::Kind::new("noop").unwrap(), json!({})).request_id,
+    };
+    let member = NewJob::new(domain::Kind::new("nobodys").unwrap(), json!({}));
+    let (id, _) = world.store.create_group(&group, &[member], false).await.unwrap();
+    world.clock.advance(TimeDelta::seconds(5));
+    world.holds("/groups", &["back-fill of &#60;May&#62;", "0 / 1 jobs"]).await;
+    world.lacks("/groups?state=sealed", &["back-fill"]).await;
+    let page = format!("/groups/{id}");
+    world.holds(&page, &["Seal: these are all", &format!(r#"href="/jobs?group={id}&amp;state=ready""#)]).await;
+    world.submit(&page, &format!("{page}/seal"), &[]).await;
+    world.holds("/groups?state=sealed", &["back-fill"]).await;
+    world.submit(&page, &format!("{page}/cancel"), &[("by", "ada"), ("reason", "wrong year")]).await;
+    world.holds(&page, &["by ada: wrong year", "cancelling"]).await;
+}
+
+#[tokio::test]
+async fn every_page_has_the_navigation_and_the_keys() {
+    let world = World::new().await;
+    for (path, name) in [
+        ("/", "Overview"),
+        ("/jobs", "Jobs"),
+        ("/errors", "Errors"),
+        ("/accounts", "Accounts"),
+        ("/servants", "Servants"),
+        ("/queues", "Queues"),
+        ("/schedules", "Schedules"),
+        ("/limits", "Limits"),
+        ("/anomalies", "Anomalies"),
+        ("/groups", "Groups"),
+    ] {
+        let text = world.page(path, 200).await;
+        assert!(text.contains(&format!(r#"aria-current="page">{name}</a>"#)), "{path}:\n{text}");
+        assert_eq!(text.matches(r#"aria-current="page""#).count(), 1, "{path}");
+        assert_eq!(text.matches("data-key=").count(), 10, "{path}");
+        for forbidden in ["<style", " style=", "onclick", "<script>"] {
+            assert!(!text.contains(forbidden), "{path} has {forbidden}, which the policy refuses");
+        }
+    }
+    world.holds("/keys", &["next and previous row", "<code>state:</code>", r#"<kbd>g</kbd> <kbd>a</kbd>"#]).await;
+}
+
+#[tokio::test]
+async fn a_form_of_another_site_is_refused() {
+    let world = World::new().await;
+    let id = world.insert("nobodys").await;
+    let request = reqwest::Client::new().post(format!("{}/jobs/{}/cancel", world.url, id.0));
+    let answer = request.header("sec-fetch-site", "cross-site").send().await.unwrap();
+    assert_eq!(answer.status(), 403);
+    assert!(!world.store.find_job(id).await.unwrap().unwrap().state.is_finished());
+}

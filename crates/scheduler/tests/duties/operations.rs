@@ -1,0 +1,33 @@
+//! Bulk operations are carried out by whoever leads.
+
+use crate::world::World;
+use domain::{BulkAct, JobState, Search};
+use scheduler::duties::operations;
+use store::NewOperation;
+
+#[tokio::test]
+async fn an_operation_goes_on_until_it_has_ended() {
+    let world = World::new().await;
+    let ids = world.insert_many(300).await;
+    let search: Search = BulkAct::Cancel.within("kind:noop".parse().unwrap()).unwrap();
+    let (by, reason) = ("ada".to_owned(), "wrong year".to_owned());
+    let new = NewOperation {
+        act: BulkAct::Cancel,
+        search,
+        expected: 300,
+        expected_is_exact: true,
+        per_second: 10_000,
+        by,
+        reason,
+    };
+    let id = world.office.store.create_operation(&new).await.unwrap();
+    while operations::perform(&world.office, &world.lead).await.unwrap() {
+        world.clock.advance(chrono::TimeDelta::milliseconds(100));
+    }
+    let row = world.office.store.find_operation(id).await.unwrap().unwrap();
+    assert_eq!((row.state.as_str(), row.applied), ("done", 300));
+    for id in [ids[0], ids[299]] {
+        assert_eq!(world.state(id).await, JobState::Cancelled);
+    }
+    world.assert_counted().await;
+}
