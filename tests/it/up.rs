@@ -37,7 +37,7 @@ async fn the_demo_customer_consents_and_is_followed_and_has_an_anomaly() {
     let (database, home) = (testkit::database().await, tempfile::tempdir().unwrap());
     let store = Store::connect(database.url(), 2, Clock::system()).await.unwrap();
     let (mut first, ui) = up(home.path(), database.url()).await;
-    let found = eventually(LIMIT, "the damaged record to be found", async || {
+    let found = eventually(2 * LIMIT, "the damaged record to be found", async || {
         anomalies(&ui).await.into_iter().find(|anomaly| anomaly.kind == "records_damaged")
     })
     .await;
