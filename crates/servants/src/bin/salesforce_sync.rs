@@ -318,7 +318,7 @@ impl Run<'_> {
         note_usage(self.source.client, self.job, &begun);
         let mut pass = match begun {
             Ok(pass) => pass,
-            Err(SyncError::TooWide { .. }) if may_be_bulk => return self.to_bulk(object, 0).await,
+            Err(SyncError::TooWide { .. }) if may_be_bulk => return self.leave_to_bulk(object, 0).await,
             Err(error) if error.is_of_one_object() => return Ok(Err(error)),
             Err(error) => return Err(self.fail(error)),
         };
@@ -334,7 +334,7 @@ impl Run<'_> {
                 Err(error) => return Err(self.fail(error)),
             };
             if may_be_bulk && pass.is_untouched() && page.window_rows() >= self.config.bulk_records_min {
-                return self.to_bulk(object, page.window_rows()).await;
+                return self.leave_to_bulk(object, page.window_rows()).await;
             }
             let written = match self.write(&pass, &page, object).await {
                 Ok(written) => written,
@@ -357,7 +357,7 @@ impl Run<'_> {
     }
 
     /// A window that turned out to be too much for this job, or too wide for an address.
-    async fn to_bulk(&mut self, object: &str, rows: u64) -> Result<Result<(), SyncError>, JobError> {
+    async fn leave_to_bulk(&mut self, object: &str, rows: u64) -> Result<Result<(), SyncError>, JobError> {
         let Source { store, connection, .. } = self.source;
         let mut tx = self.job.begin().await?;
         if let Some(window) = store.read_in_bulk_in(tx.tx(), connection, object).await? {
