@@ -1,5 +1,7 @@
 //! Owns the proof that judgements of figures hold for any figures, and not only for those that come to mind.
 
+#![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
+
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     DeleteFuse, Nulls, Volume, clocks_apart, counts_differ, hour_of_week, is_late, judge_deletes, judge_volume,

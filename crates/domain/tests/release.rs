@@ -1,5 +1,7 @@
 //! Laws of letting go what was held back: by and by, never everything at once, and in the end without a bound.
 
+#![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
+
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{ConnectionId, Release};
 use proptest::prelude::*;

@@ -1,6 +1,8 @@
 //! Laws of trying again: waits lie within their bounds, each class has its own policy and, where the kind says so, its own
 //! numbers, and no charged class outlives its attempts.
 
+#![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
+
 use chrono::{DateTime, TimeDelta};
 use domain::{Backoff, Catalogue, CatalogueTables, ClassRetry, ErrorClass, Failure, Kind, RetryPolicy, Verdict};
 use proptest::prelude::*;
