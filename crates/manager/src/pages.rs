@@ -2,6 +2,7 @@
 //! becomes a call of the API; numbers and words of a page are made in `view`. Reads and acts through the API's functions.
 
 mod accounts;
+mod acts;
 mod anomalies;
 mod errors;
 mod groups;
@@ -45,7 +46,7 @@ impl NavPage {
 }
 
 /// The navigation.
-pub(crate) const NAV: [NavPage; 10] = [
+pub(crate) const NAV: [NavPage; 11] = [
     NavPage { name: "Overview", path: "/", key: "o" },
     NavPage { name: "Jobs", path: "/jobs", key: "j" },
     NavPage { name: "Errors", path: "/errors", key: "e" },
@@ -56,6 +57,7 @@ pub(crate) const NAV: [NavPage; 10] = [
     NavPage { name: "Limits", path: "/limits", key: "l" },
     NavPage { name: "Anomalies", path: "/anomalies", key: "n" },
     NavPage { name: "Groups", path: "/groups", key: "g" },
+    NavPage { name: "Acts", path: "/acts", key: "d" },
 ];
 
 pub(crate) fn routes() -> Router<App> {
@@ -72,6 +74,7 @@ pub(crate) fn routes() -> Router<App> {
         .merge(limits::routes())
         .merge(anomalies::routes())
         .merge(groups::routes())
+        .merge(acts::routes())
 }
 
 #[derive(Template)]

@@ -240,7 +240,7 @@ impl JobTx<'_> {
     /// # Errors
     /// [`JobError`]; return it. Nothing was committed if the lease is lost.
     pub async fn finish(mut self) -> Result<Done, JobError> {
-        if let Some(progress) = self.job.in_hand.take_unsaved_progress() {
+        if let Some(progress) = self.job.in_hand.last_progress() {
             self.job.store.save_progress_in(&mut self.tx, self.job.in_hand.key, &progress).await?;
         }
         // With the completion goes what was reserved for the job: what it used must be known by then.

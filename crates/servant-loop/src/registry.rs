@@ -129,6 +129,14 @@ impl InHand {
         slot.latest.as_ref().and_then(|progress| serde_json::to_value(progress).ok())
     }
 
+    /// The latest progress, as it is stored, for the end of the attempt: whether the keeper that has taken it has also
+    /// stored it already is not known.
+    pub(crate) fn last_progress(&self) -> Option<serde_json::Value> {
+        let mut slot = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.is_saved = true;
+        slot.latest.as_ref().and_then(|progress| serde_json::to_value(progress).ok())
+    }
+
     /// Keeps a vendor's word until it is stored; of two, the later one.
     pub(crate) fn set_usage(&self, report: UsageReport) {
         let mut slot = self.usage.lock().unwrap_or_else(PoisonError::into_inner);

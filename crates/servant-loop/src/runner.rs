@@ -73,7 +73,7 @@ impl<S: Servant> Runner<S> {
         let has_deadline = job.deadline_at.is_some_and(|deadline| deadline == in_hand.must_end_at);
         let result = self.watch(payload, &context, in_hand, has_deadline).await;
         // How far it came stays with the job.
-        if let Some(progress) = in_hand.take_unsaved_progress() {
+        if let Some(progress) = in_hand.last_progress() {
             // On the heap: most jobs have none, and what a job's task might do is what each of thousands takes up.
             Box::pin(self.save_last_progress(job.key, progress)).await;
         }

@@ -1,6 +1,6 @@
 //! Lists of jobs with tabs, search and what is done to all that it finds; one job's page and what is done to it.
 
-use super::{BY_PAGE, back, field, json_field, pretty, render};
+use super::{BY_PAGE, WhyForm, back, field, json_field, pretty, render};
 use crate::{
     App,
     api::{cancel_job, detail_of, jobs as api, retry_job, summary_of, why_of},
@@ -31,6 +31,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/jobs/{id}/retry", post(retry))
         .route("/jobs/{id}/cancel", post(cancel))
         .route("/jobs/{id}/again", post(again))
+        .route("/jobs/{id}/run-now", post(run_now))
 }
 
 /// A state to choose, with how many jobs are in it, where a counter says.
@@ -70,6 +71,8 @@ struct JobPage {
     payload: String,
     checkpoint: Option<String>,
     can_retry: bool,
+    /// It waits for its time.
+    can_run_now: bool,
     can_cancel: bool,
 }
 
@@ -197,6 +200,7 @@ async fn job(State(app): State<App>, Path(id): Path<i64>) -> Result<Response, Ap
         why,
         payload: pretty(&detail.payload),
         checkpoint: detail.checkpoint.as_ref().map(pretty),
+        can_run_now: state == JobState::Scheduled,
         can_retry: state.is_finished() && state != JobState::Succeeded,
         can_cancel: !state.is_finished() && !detail.job.cancel_requested,
         detail,
@@ -214,6 +218,16 @@ async fn cancel(State(app): State<App>, Path(id): Path<i64>, headers: HeaderMap)
 }
 
 /// To the new job.
+async fn run_now(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    headers: HeaderMap,
+    Form(form): Form<WhyForm>,
+) -> Result<Redirect, ApiError> {
+    let Json(_) = api::run_now(State(app), Path(id), Json(form.into())).await?;
+    Ok(back(&headers, &format!("/jobs/{id}")))
+}
+
 async fn again(
     State(app): State<App>,
     request_id: Extension<RequestId>,

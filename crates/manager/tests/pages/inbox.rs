@@ -94,7 +94,7 @@ async fn every_page_has_the_navigation_and_the_keys() {
         let text = world.page(path, 200).await;
         assert!(text.contains(&format!(r#"aria-current="page">{name}</a>"#)), "{path}:\n{text}");
         assert_eq!(text.matches(r#"aria-current="page""#).count(), 1, "{path}");
-        assert_eq!(text.matches("data-key=").count(), 10, "{path}");
+        assert_eq!(text.matches("data-key=").count(), 11, "{path}");
         for forbidden in ["<style", " style=", "onclick", "<script>"] {
             assert!(!text.contains(forbidden), "{path} has {forbidden}, which the policy refuses");
         }

@@ -40,7 +40,7 @@ async fn pauses_limits_and_breakers_are_set_and_taken_back() {
     world.holds("/limits", &["na1.example.com", "held open by ada", "Let go"]).await;
     world.holds("/", &["Needs attention", "na1.example.com"]).await;
     world.submit("/limits", "/breakers/na1.example.com/clear", &why).await;
-    world.lacks("/limits", &["held open"]).await;
+    world.lacks("/limits", &["held open by"]).await;
 }
 
 async fn connection(world: &World) -> ConnectionId {

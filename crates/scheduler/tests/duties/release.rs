@@ -107,7 +107,9 @@ async fn what_ends_makes_room_for_the_next_without_a_queue_too() {
         world.office.store.succeed(&taken).await.unwrap();
     }
     world.pass_ms(1_500).await;
-    assert_eq!(other.claim(&world, servant, 100).await.len(), 8);
+    // What has ended since it last looked is found once there is no room.
+    let first = other.claim(&world, servant, 100).await.len();
+    assert_eq!(first + other.claim(&world, servant, 100).await.len(), 8);
     world.pass_ms(3_500).await;
     assert_eq!(one.claim(&world, servant, 100).await.len(), 37, "the rest");
 }

@@ -115,7 +115,7 @@ impl<'a> Gate<'a> {
         };
         if gate.flows.keys().any(|flow| gate.counts(*flow)) {
             adopt_in_flight(tx, &mut outset, store.now()).await?;
-            tally.follow(tx, &outset, store.now()).await?;
+            tally.follow(tx, &outset).await?;
         }
         gate.reckon(tally, store);
         Ok(gate)

@@ -12,8 +12,6 @@ use std::collections::{BTreeMap, HashMap};
 
 /// How long after a change of limits what is in flight is looked at once more: longer than a claim takes.
 const REPEAT_AFTER: TimeDelta = TimeDelta::seconds(1);
-/// How old a count is that is not taken again while what it leaves room for is as much as can be taken.
-const COUNT_KEPT: TimeDelta = TimeDelta::milliseconds(50);
 
 /// Jobs that limits count and that are let through together, by flow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -70,7 +68,6 @@ pub struct Tally {
     jobs: BTreeMap<(String, Flow), i64>,
     /// Vendors and services of the connections in it.
     connections: BTreeMap<i64, OfConnection>,
-    counted_at: Option<DateTime<Utc>>,
 }
 
 impl Tally {
@@ -112,11 +109,6 @@ impl Tally {
         usize::try_from(all).is_ok_and(|all| all > self.attempts.len())
     }
 
-    /// Whether it was counted a moment ago.
-    pub(super) fn is_fresh(&self, now: DateTime<Utc>) -> bool {
-        self.counted_at.is_some_and(|at| now - at < COUNT_KEPT)
-    }
-
     pub(crate) fn rows(&self) -> impl Iterator<Item = InFlightOf> {
         self.jobs.iter().filter(|(_, jobs)| **jobs > 0).map(|((kind, flow), jobs)| {
             let (vendor, service) = self.connections.get(&flow.connection_key()).cloned().unwrap_or_default();
@@ -126,8 +118,8 @@ impl Tally {
 
     /// Takes in the permits since the last look. Within the lock of [`Store::begin_dispatch`] only, under which alone
     /// permits are written: so none is missed.
-    pub(super) async fn follow(&mut self, tx: &mut Tx, outset: &Outset, now: DateTime<Utc>) -> Result<(), StoreError> {
-        let Some(after) = self.to_permit else { return self.count(tx, now).await };
+    pub(super) async fn follow(&mut self, tx: &mut Tx, outset: &Outset) -> Result<(), StoreError> {
+        let Some(after) = self.to_permit else { return self.count(tx).await };
         if outset.last_permit <= after {
             return Ok(());
         }
@@ -142,11 +134,11 @@ impl Tally {
             let (Some(kind), Some(accounts), Some(connections), Some(jobs)) =
                 (row.kind, row.accounts, row.connections, row.jobs)
             else {
-                return self.count(tx, now).await;
+                return self.count(tx).await;
             };
             for ((account, connection), jobs) in accounts.into_iter().zip(connections).zip(jobs) {
                 if connection != 0 && !self.connections.contains_key(&connection) {
-                    return self.count(tx, now).await;
+                    return self.count(tx).await;
                 }
                 *self.jobs.entry((kind.clone(), flow_of(account, connection))).or_default() += i64::from(jobs);
             }
@@ -157,9 +149,8 @@ impl Tally {
 
     /// Counts anew. Permits of which no job is in flight any more are dropped on the way, since they alone would make
     /// the next count dearer.
-    pub(super) async fn count(&mut self, tx: &mut Tx, now: DateTime<Utc>) -> Result<(), StoreError> {
+    pub(super) async fn count(&mut self, tx: &mut Tx) -> Result<(), StoreError> {
         let permits = self.read(tx).await?;
-        self.counted_at = Some(now);
         sqlx::query!(
             "-- drop_ended_permits\nDELETE FROM permits WHERE id <= $1 AND id <> ALL($2)",
             self.to_permit,

@@ -105,10 +105,8 @@ impl Line {
     ) -> Result<(Gate<'a>, Vec<Visit>, Vec<Flow>), StoreError> {
         let mut gate = Gate::open(store, tx, terms, of, self.flows.values(), (tally, &mut self.limits)).await?;
         let (mut visits, mut urgent_only) = self.visits(&mut gate, limit);
-        let in_all = visits.iter().fold(0, |sum: i64, visit| sum.saturating_add(visit.quantum));
-        let is_enough = in_all >= limit && tally.is_fresh(store.now());
-        if gate.has_refused() && tally.may_be_less() && !is_enough {
-            tally.count(tx, store.now()).await?;
+        if gate.has_refused() && tally.may_be_less() {
+            tally.count(tx).await?;
             gate.reckon(tally, store);
             (visits, urgent_only) = self.visits(&mut gate, limit);
         }

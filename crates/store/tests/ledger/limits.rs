@@ -122,6 +122,9 @@ async fn what_a_dispatch_remembers_the_next_one_reads() {
     // Anew, and only then committed.
     world.store.save_limit_states_in(&mut tx, &states).await.unwrap();
     tx.commit().await.unwrap();
+    // Without one that has something to remember, nothing is looked for.
+    let rate = Limit { per_second: Some(5), ..Limit::default() };
+    world.store.set_limit(&Scope::Kind(kind("noop")), &rate, "ada", "a test").await.unwrap();
 
     let concerned = Concerned {
         kinds: vec![kind("noop")],
@@ -202,6 +205,9 @@ async fn limits_are_read_by_indexes() {
     ] {
         sqlx::query(fill).execute(&world.sql).await.unwrap();
     }
+    // Without one that has something to remember, nothing is looked for.
+    let rate = Limit { per_second: Some(5), ..Limit::default() };
+    world.store.set_limit(&Scope::Kind(kind("noop")), &rate, "ada", "a test").await.unwrap();
     world.store.close().await;
     let before = world.rows_read().await;
     let store = world.reopened().await;
