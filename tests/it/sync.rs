@@ -51,7 +51,12 @@ async fn what_goes_wrong_at_salesforce_costs_no_record() {
     }
     let _servant = world.servant().await;
     let job = world.enqueue().await;
-    world.until(job, JobState::Succeeded).await;
+    // Seven tries, the waits between them doubled each time: with bad luck minutes.
+    eventually(4 * LIMIT, "the sync to succeed", async || {
+        let row = world.fleet.store.find_job(job).await.ok()??;
+        (row.state == JobState::Succeeded).then_some(())
+    })
+    .await;
     world.assert_equal().await;
     assert!(world.fake.pending_faults().is_empty(), "{:?}", world.fake.pending_faults());
     // What changes afterwards comes with the next sync, and the token that was rotated meanwhile is good for it.
