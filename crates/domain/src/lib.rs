@@ -1,6 +1,7 @@
 //! What the words mean: jobs, their states, retries, schedules, ids and time.
 //! Owns no I/O, no async and no ambient time: everything here is a function of its arguments.
 
+mod access;
 mod anomaly;
 mod breaker;
 mod catalogue;
@@ -26,6 +27,7 @@ mod state;
 mod time_left;
 mod why;
 
+pub use access::{Origin, Principal, PrincipalKind, Role};
 pub use anomaly::{AnomalyAct, AnomalyKind, AnomalyState, Severity};
 pub use breaker::{Breaker, BreakerSettings, BreakerState, Forced, Outcomes, Room, Tally, Window};
 pub use catalogue::{Catalogue, CatalogueError, CatalogueTables, KindDefinition};

@@ -3,6 +3,7 @@
 
 mod api;
 mod assets;
+mod caller;
 mod chart;
 mod connect;
 mod error;
