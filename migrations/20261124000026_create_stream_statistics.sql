@@ -7,8 +7,6 @@ CREATE TABLE stream_tallies (
     connection_id bigint NOT NULL,
     object text NOT NULL,
     rows bigint NOT NULL,
-    -- The oldest of the versions that were new.
-    oldest_at timestamptz,
     -- New versions by the hour that they are of: {"<hours since 1970>": [versions, deleted ones]}
     hours jsonb NOT NULL,
     -- Rows without a value, by field: {"name": rows}

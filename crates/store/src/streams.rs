@@ -85,6 +85,8 @@ pub struct WindowClosed {
     pub object: String,
     /// How late the latest change was, if any was late.
     pub lateness: Option<TimeDelta>,
+    /// How far the window reached back; none for the first of a stream.
+    pub reached_back: Option<TimeDelta>,
     /// How far the next window reaches back.
     pub overlap: TimeDelta,
 }
@@ -288,7 +290,7 @@ impl Store {
         .execute(&mut *tx.inner)
         .await?;
         let overlap = overlap.or(base).unwrap_or_default();
-        Ok(Some(WindowClosed { object: closed.object, lateness, overlap }))
+        Ok(Some(WindowClosed { object: closed.object, lateness, reached_back: current, overlap }))
     }
 
     /// Moves the watermarks of streams in which nothing happened, in one statement; not of those with an open window.

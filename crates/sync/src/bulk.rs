@@ -158,8 +158,7 @@ pub async fn close(source: Source<'_>, tx: &mut Tx, window: &BulkWindow) -> Resu
     // How far a window reaches back is made less by those that are read often.
     let Some(closed) = store.close_window(tx, window.id, window.fence, None).await? else { return Ok(Outcome::Stale) };
     lateness::note(store, tx, window.connection, &closed).await?;
-    // By its beginning nothing of a window in bulk is judged: it is the window's own, and may be none.
-    watch::window_closed(source, tx, &window.object, (None, window.hi)).await?;
+    watch::window_closed(source, tx, &window.object, window.hi).await?;
     Ok(Outcome::Applied)
 }
 

@@ -168,7 +168,7 @@ impl<'a> Pass<'a> {
             let base = Some(self.source.overlap);
             let closed = store.close_window(tx, window.id, window.fence, base).await?.ok_or_else(overtaken)?;
             lateness::note(store, tx, connection, &closed).await?;
-            watch::window_closed(self.source, tx, &self.object, (window.lo, window.hi)).await?;
+            watch::window_closed(self.source, tx, &self.object, window.hi).await?;
         }
         Ok(Written { window, changed, quarantined: damaged.len(), is_last })
     }

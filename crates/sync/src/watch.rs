@@ -1,12 +1,12 @@
-//! What is out of the ordinary in a stream's changes, once a window is closed: volume, empty fields, lateness, and what is
-//! over. Owns how the tallies of pages are folded into what is usual, and the words of the anomalies. The judgements are
+//! What is out of the ordinary in a stream's changes, once a window is closed: volume, empty fields, and what is
+//! over; lateness is told in `lateness`. Owns how the tallies of pages are folded into what is usual, and the words of the anomalies. The judgements are
 //! `domain`'s, the numbers `store`'s.
 
 use crate::{Source, SyncError};
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 use domain::{
-    AnomalyKind, ConnectionId, NULLS_SAMPLE_ROWS, Nulls, Severity, Volume, clocks_apart, hour_of_week, is_late,
-    judge_deletes, judge_volume, quota_lasts_hours, remember,
+    AnomalyKind, ConnectionId, NULLS_SAMPLE_ROWS, Nulls, Severity, Volume, clocks_apart, hour_of_week, judge_deletes,
+    judge_volume, quota_lasts_hours, remember,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -20,9 +20,6 @@ const HOUR_SECS: i64 = 3_600;
 /// The anomaly of an hour's deletes, beside that of all changes.
 const DELETES: &str = "deletes";
 
-/// The anomaly of lateness that is about to be more than windows reach back, beside that of any lateness.
-const OVERLAP: &str = "overlap";
-
 /// Which stream is looked at.
 struct Look<'a> {
     store: &'a Store,
@@ -32,22 +29,14 @@ struct Look<'a> {
     open: Vec<OpenAnomaly>,
 }
 
-/// Sees what a window from `lo` until before `hi` brought, in the transaction that closes it.
+/// Sees what a window that ends before `hi` brought, in the transaction that closes it.
 ///
 /// # Errors
 /// [`SyncError`].
-pub async fn window_closed(
-    source: Source<'_>,
-    tx: &mut Tx,
-    object: &str,
-    (lo, hi): (Option<DateTime<Utc>>, DateTime<Utc>),
-) -> Result<(), SyncError> {
-    let Source { store, connection, client, overlap, .. } = source;
+pub async fn window_closed(source: Source<'_>, tx: &mut Tx, object: &str, hi: DateTime<Utc>) -> Result<(), SyncError> {
+    let Source { store, connection, client, .. } = source;
     let look = Look::new(store, connection, object).await?;
-    let tally = look.fold(tx, hi).await?;
-    if let Some(lo) = lo {
-        look.lateness(tx, &tally, lo, overlap).await?;
-    }
+    look.fold(tx, hi).await?;
     look.settle(tx, AnomalyKind::ObjectLost, "", "the object is shown again").await?;
     if let Some(theirs) = client.server_time()
         && clocks_apart(theirs, store.now()).is_none()
@@ -115,7 +104,7 @@ impl<'a> Look<'a> {
     }
 
     /// Folds what was written of the stream, every change of which before `until` has been read, into what is usual.
-    async fn fold(&self, tx: &mut Tx, until: DateTime<Utc>) -> Result<StreamTally, SyncError> {
+    async fn fold(&self, tx: &mut Tx, until: DateTime<Utc>) -> Result<(), SyncError> {
         let Self { store, connection, object, .. } = *self;
         let tally = store.take_tally(tx, connection, object).await?;
         let stream = store.stream_schema(connection, object).await?.stream;
@@ -137,7 +126,7 @@ impl<'a> Look<'a> {
         if is_new || judged || tally.rows > 0 {
             store.keep_statistics(tx, stream, &statistics).await?;
         }
-        Ok(tally)
+        Ok(())
     }
 
     /// Judges the hours that are over. Says whether there were any.
@@ -211,35 +200,6 @@ impl<'a> Look<'a> {
             *counts = NullCounts { usual_rows, usual_nulls, rows: 0, nulls: 0 };
         }
         Ok(())
-    }
-
-    /// A version that was new to us although it is of before the window's true beginning was shown late.
-    async fn lateness(
-        &self,
-        tx: &mut Tx,
-        tally: &StreamTally,
-        lo: DateTime<Utc>,
-        overlap: TimeDelta,
-    ) -> Result<(), SyncError> {
-        let true_beginning = lo + overlap;
-        // What is older than the window came by another way.
-        let oldest = tally.oldest_at.filter(|oldest| *oldest >= lo && *oldest < true_beginning);
-        match oldest.map(|oldest| (oldest, true_beginning - oldest)) {
-            Some((oldest, late)) if is_late(late, overlap) => {
-                let summary = format!("changes of {} show up so late that windows are about to miss some", self.object);
-                let evidence = json!({
-                    "stamp": oldest, "late_secs": late.num_seconds(), "overlap_secs": overlap.num_seconds(),
-                });
-                self.note(tx, (AnomalyKind::ChangesLate, OVERLAP), &summary, &evidence).await
-            }
-            late => {
-                let reason = "changes show up in time again";
-                if late.is_none() {
-                    self.settle(tx, AnomalyKind::ChangesLate, "", reason).await?;
-                }
-                self.settle(tx, AnomalyKind::ChangesLate, OVERLAP, reason).await
-            }
-        }
     }
 
     /// Whether the customer's quota will last, by what the last hour used of it.

@@ -33,9 +33,10 @@ pub(crate) async fn retry(
             RETURNING f.*
         ), again AS (
             INSERT INTO jobs (id, account_id, due_at, created_at, ready_at, state, priority, attempts_max, kind,
-                request_id, payload, connection_id, unique_key, deadline_at, traceparent, checkpoint, progress, group_id)
+                request_id, payload, connection_id, schedule_id, unique_key, deadline_at, traceparent, checkpoint, progress,
+                group_id)
             SELECT id, account_id, $2, created_at, $2, 1, priority, attempts_max, kind,
-                request_id, payload, connection_id, unique_key, NULL, traceparent, checkpoint, progress, group_id
+                request_id, payload, connection_id, schedule_id, unique_key, NULL, traceparent, checkpoint, progress, group_id
             FROM taken
         ), counted AS (
             INSERT INTO job_count_deltas (kind, state, delta, group_id, done, total)

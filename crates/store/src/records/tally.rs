@@ -27,8 +27,6 @@ pub struct HourCounts {
 pub struct StreamTally {
     /// Rows of pages that changed something.
     pub rows: u64,
-    /// The oldest of the versions that were new.
-    pub oldest_at: Option<DateTime<Utc>>,
     /// By hour, counted from 1970.
     pub hours: BTreeMap<i64, HourCounts>,
     /// Rows without a value, by the field's name in lower case.
@@ -61,10 +59,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         let now = self.clock.now().timestamp().div_euclid(HOUR_SECS);
         let mut hours: BTreeMap<i64, HourCounts> = BTreeMap::new();
-        let mut oldest_at: Option<DateTime<Utc>> = None;
         for (version_at, is_deleted) in batch.fresh() {
             let Some(at) = version_at else { continue };
-            oldest_at = Some(oldest_at.map_or(at, |oldest| oldest.min(at)));
             let hour = at.timestamp().div_euclid(HOUR_SECS);
             if (now - HOURS_BACK..=now + 1).contains(&hour) {
                 let counts = hours.entry(hour).or_default();
@@ -80,12 +76,11 @@ impl Store {
             .collect();
         sqlx::query!(
             "-- tally
-            INSERT INTO stream_tallies (connection_id, object, rows, oldest_at, hours, nulls)
-            VALUES ($1, $2, $3, $4, $5, $6)",
+            INSERT INTO stream_tallies (connection_id, object, rows, hours, nulls)
+            VALUES ($1, $2, $3, $4, $5)",
             connection.0,
             table.object(),
             i64::try_from(rows).unwrap_or(i64::MAX),
-            oldest_at,
             hours_json(&hours),
             serde_json::Value::Object(nulls),
         )
@@ -106,7 +101,7 @@ impl Store {
     ) -> Result<StreamTally, StoreError> {
         let rows = sqlx::query!(
             "-- take_tally
-            DELETE FROM stream_tallies WHERE connection_id = $1 AND object = $2 RETURNING rows, oldest_at, hours, nulls",
+            DELETE FROM stream_tallies WHERE connection_id = $1 AND object = $2 RETURNING rows, hours, nulls",
             connection.0,
             object,
         )
@@ -115,7 +110,6 @@ impl Store {
         let mut tally = StreamTally::default();
         for row in rows {
             tally.rows += row.rows.unsigned_abs();
-            tally.oldest_at = tally.oldest_at.into_iter().chain(row.oldest_at).min();
             for (hour, counts) in hours_of(&row.hours) {
                 let sum = tally.hours.entry(hour).or_default();
                 sum.changes += counts.changes;

@@ -46,6 +46,7 @@ async fn a_failed_job_that_was_retried_is_still_the_schedules() {
     let key = world.claim(&kind("noop"), 1).await[0].key;
     assert!(world.settle(key, Fate::Fail(crate::world::failure())).await);
     assert_eq!(world.retry_jobs(&[job]).await.unwrap(), [job]);
+    assert_eq!(world.store.find_job(job).await.unwrap().unwrap().schedule_id, Some(id));
     assert_eq!(world.store.run_schedule(id, Uuid::new_v4()).await.unwrap(), RanNow::Busy(Some(job)));
 }
 

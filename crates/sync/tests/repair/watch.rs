@@ -118,7 +118,7 @@ async fn lateness_that_uses_up_the_overlap_is_noticed() {
     };
     world.mutate(late(100, "a little"));
     world.sync().await;
-    assert!(world.anomaly(AnomalyKind::ChangesLate, "overlap").await.is_none());
+    assert!(world.anomaly(AnomalyKind::ChangesLate, "").await.is_none());
     world.mutate(late(80, "in between"));
     world.sync().await;
     // A record of its own, since the stamp of one never goes back.
@@ -128,10 +128,10 @@ async fn lateness_that_uses_up_the_overlap_is_noticed() {
         ..Mutation::default()
     });
     assert_eq!(world.sync().await, 1);
-    let row = world.assert_anomaly(AnomalyKind::ChangesLate, "overlap", AnomalyState::Open).await;
+    let row = world.assert_anomaly(AnomalyKind::ChangesLate, "", AnomalyState::Open).await;
     assert!(row.evidence["late_secs"].as_i64().unwrap() > 600, "{}", row.evidence);
     world.sync().await;
-    world.assert_anomaly(AnomalyKind::ChangesLate, "overlap", AnomalyState::Resolved).await;
+    world.assert_anomaly(AnomalyKind::ChangesLate, "", AnomalyState::Resolved).await;
 }
 
 #[tokio::test]
