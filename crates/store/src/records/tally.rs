@@ -4,7 +4,6 @@
 
 use super::{RecordBatch, RecordTable};
 use crate::{Store, StoreError, Tx};
-use chrono::{DateTime, Utc};
 use domain::ConnectionId;
 use serde_json::json;
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 
 use crate::world::{OBJECT, World};
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
-use domain::{AnomalyKind, AnomalyState};
+use domain::{AnomalyKind, AnomalyState, Severity};
 use fakes::salesforce::{Mutation, UsageChange};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -118,7 +118,8 @@ async fn lateness_that_uses_up_the_overlap_is_noticed() {
     };
     world.mutate(late(100, "a little"));
     world.sync().await;
-    assert!(world.anomaly(AnomalyKind::ChangesLate, "").await.is_none());
+    let row = world.assert_anomaly(AnomalyKind::ChangesLate, "", AnomalyState::Open).await;
+    assert_eq!(row.severity, Severity::Info, "it is far within reach: {}", row.evidence);
     world.mutate(late(80, "in between"));
     world.sync().await;
     // A record of its own, since the stamp of one never goes back.
@@ -130,6 +131,7 @@ async fn lateness_that_uses_up_the_overlap_is_noticed() {
     assert_eq!(world.sync().await, 1);
     let row = world.assert_anomaly(AnomalyKind::ChangesLate, "", AnomalyState::Open).await;
     assert!(row.evidence["late_secs"].as_i64().unwrap() > 600, "{}", row.evidence);
+    assert_eq!(row.severity, Severity::Warning);
     world.sync().await;
     world.assert_anomaly(AnomalyKind::ChangesLate, "", AnomalyState::Resolved).await;
 }
