@@ -13,8 +13,11 @@ use store::{Quarantined, RecordBatch, RecordHead, RecordTable};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 1024 * 1024;
-/// Bytes of rows in a piece: PostgreSQL keeps a temporary table of this size in memory (`temp_buffers`, 8 MB).
-const PIECE_BYTES: usize = 6 * 1024 * 1024;
+/// Bytes of rows in a piece: PostgreSQL keeps a temporary table of this size in memory (`temp_buffers`, 8 MB), and of each
+/// page that is written three are in ours: one that is read, one that waits, one that is written.
+const PIECE_BYTES: usize = 4 * 1024 * 1024;
+/// What the last record of a piece may add to it without its having to grow.
+const RECORD_ROOM_BYTES: usize = 64 * 1024;
 /// UTF-8's mark of byte order, which some proxies put in front.
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
@@ -64,12 +67,13 @@ impl<'p> CsvPage<'p> {
         Self { layout, table, from, bytes, at: 0, known: 0, is_end: false, spans: Vec::new(), plan: None }
     }
 
-    /// The next rows; `None` after the last.
+    /// The next rows, in `used` where there is one, emptied: pages are many, and so is what they need. `None` after the last.
     ///
     /// # Errors
     /// `Spool` when the page cannot be read on, `Page` when its header is not what was asked for.
-    pub(crate) fn next_piece(&mut self) -> Result<Option<Piece>, SyncError> {
-        let mut piece = Piece { batch: RecordBatch::new(self.table), damaged: Vec::new() };
+    pub(crate) fn next_piece(&mut self, used: Option<RecordBatch>) -> Result<Option<Piece>, SyncError> {
+        let fresh = || RecordBatch::with_capacity(self.table, PIECE_BYTES + RECORD_ROOM_BYTES);
+        let mut piece = Piece { batch: used.map_or_else(fresh, RecordBatch::emptied), damaged: Vec::new() };
         let mut damaged_bytes = 0;
         while piece.batch.bytes() + damaged_bytes < PIECE_BYTES {
             let values = self.plan.as_ref().map(|plan| plan.values);
@@ -80,10 +84,9 @@ impl<'p> CsvPage<'p> {
                     match &self.plan {
                         None => self.plan = Some(self.header(raw)?),
                         Some(plan) => {
-                            let record = Record { bytes: &self.bytes[..self.known], spans: &self.spans };
-                            if let Err((record_id, reason)) =
-                                record.read(self.layout, plan, raw.clone(), &mut piece.batch)
-                            {
+                            let read = Record::of(&self.bytes, raw.clone(), &self.spans, plan.id)
+                                .and_then(|record| record.read(self.layout, plan, &mut piece.batch));
+                            if let Err((record_id, reason)) = read {
                                 damaged_bytes += raw.len();
                                 let body = self.bytes[raw].to_vec();
                                 piece.damaged.push(Quarantined { record_id, reason, body });
@@ -133,9 +136,8 @@ impl<'p> CsvPage<'p> {
 
     /// Every field that was asked for has to be there; what was not is passed over.
     fn header(&self, raw: std::ops::Range<usize>) -> Result<Plan, SyncError> {
-        let not_text = || self.refuse("its header is no UTF-8".to_owned());
-        str::from_utf8(&self.bytes[raw]).map_err(|_| not_text())?;
-        let record = Record { bytes: &self.bytes[..self.known], spans: &self.spans };
+        let not_text = |_| self.refuse("its header is no UTF-8".to_owned());
+        let record = Record::of(&self.bytes, raw, &self.spans, 0).map_err(not_text)?;
         let names: Vec<Cow<'_, str>> = (0..self.spans.len()).map(|place| record.value(place)).collect();
         let places: HashMap<&str, usize> = names.iter().enumerate().map(|(place, name)| (&**name, place)).collect();
         let place_of = |field: usize| {
@@ -167,32 +169,35 @@ impl<'p> CsvPage<'p> {
     }
 }
 
-/// The places of one record.
+/// One record, which is text as a whole, and where its values stand.
 struct Record<'b> {
-    bytes: &'b [u8],
+    text: &'b str,
+    /// Where it begins, by what the places are counted.
+    start: usize,
     spans: &'b [Span],
 }
 
+/// Whose record cannot be stored, as far as that can be read, and why.
+type Refused = (Option<String>, String);
+
 impl<'b> Record<'b> {
-    /// A value of a record that is known to be UTF-8.
+    /// The record at `raw`, its id's value at the place `id`.
+    fn of(bytes: &'b [u8], raw: std::ops::Range<usize>, spans: &'b [Span], id: usize) -> Result<Self, Refused> {
+        let start = raw.start;
+        str::from_utf8(&bytes[raw]).map(|text| Self { text, start, spans }).map_err(|error| {
+            let id = spans.get(id).and_then(|span| str::from_utf8(&bytes[span.start..span.end]).ok());
+            (id.and_then(salesforce::id18), format!("the record is no UTF-8: {error}"))
+        })
+    }
+
     fn value(&self, place: usize) -> Cow<'b, str> {
         let Some(span) = self.spans.get(place) else { return Cow::Borrowed("") };
-        let text = str::from_utf8(&self.bytes[span.start..span.end]).unwrap_or_default();
+        let text = self.text.get(span.start - self.start..span.end - self.start).unwrap_or_default();
         if span.is_doubled { Cow::Owned(text.replace("\"\"", "\"")) } else { Cow::Borrowed(text) }
     }
 
-    /// Adds it to `batch`, or says whose it is, as far as that can be read, and why it cannot be stored.
-    fn read(
-        &self,
-        layout: &Layout,
-        plan: &Plan,
-        raw: std::ops::Range<usize>,
-        batch: &mut RecordBatch,
-    ) -> Result<(), (Option<String>, String)> {
-        if let Err(error) = str::from_utf8(&self.bytes[raw]) {
-            let id = self.spans.get(plan.id).and_then(|span| str::from_utf8(&self.bytes[span.start..span.end]).ok());
-            return Err((id.and_then(salesforce::id18), format!("the record is no UTF-8: {error}")));
-        }
+    /// Adds it to `batch`.
+    fn read(&self, layout: &Layout, plan: &Plan, batch: &mut RecordBatch) -> Result<(), Refused> {
         let raw_id = self.value(plan.id);
         let id = match Reading::Id.text(raw_id.clone()) {
             Ok(Some(id)) if id.len() == 18 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()) => id,

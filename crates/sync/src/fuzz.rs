@@ -98,7 +98,7 @@ fn read(bytes: &[u8], step: usize) -> Option<(usize, Vec<store::Quarantined>)> {
     let mut page = CsvPage::new(&layout, &table, &mut slowly);
     let (mut records, mut damaged) = (0, Vec::new());
     loop {
-        match page.next_piece() {
+        match page.next_piece(None) {
             Ok(Some(piece)) => {
                 records += piece.batch.len();
                 damaged.extend(piece.damaged);

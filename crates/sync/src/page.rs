@@ -73,10 +73,11 @@ impl PageWriter {
         mut page: impl Read + Send + 'static,
     ) -> Result<PageWritten, SyncError> {
         let (to, mut pieces) = mpsc::channel(PIECES_AHEAD);
+        let (give_back, mut used) = mpsc::unbounded_channel();
         let Self { layout, table } = self.clone();
         let reading = tokio::task::spawn_blocking(move || {
             let mut page = CsvPage::new(&layout, &table, &mut page);
-            while let Some(piece) = page.next_piece().transpose() {
+            while let Some(piece) = page.next_piece(used.try_recv().ok()).transpose() {
                 let is_over = piece.is_err();
                 // The writer has stopped, and says why.
                 if to.blocking_send(piece).is_err() || is_over {
@@ -97,6 +98,8 @@ impl PageWriter {
                     [written.oldest_change, piece.batch.oldest_version()].into_iter().flatten().min();
             }
             damage::keep(store, tx, origin, self.table.object(), &piece.damaged).await?;
+            // Who has read all of the page needs it no more.
+            let _ = give_back.send(piece.batch);
         }
         reading.await.map_err(std::io::Error::other)?;
         Ok(written)

@@ -237,7 +237,7 @@ impl<'a> Snapshot<'a> {
         let (layout, narrow) = (self.layout.clone(), self.narrow.clone());
         let read = move || {
             let mut page = CsvPage::new(&layout, &narrow, &mut file);
-            std::iter::from_fn(|| page.next_piece().transpose()).collect::<Result<Vec<_>, _>>()
+            std::iter::from_fn(|| page.next_piece(None).transpose()).collect::<Result<Vec<_>, _>>()
         };
         let pieces = tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other)??;
         let rows = pieces.iter().map(|piece| count(piece.batch.len() + piece.damaged.len())).sum();
