@@ -36,6 +36,9 @@ impl Queue {
     }
 }
 
+/// How glibc's allocator is set where servants are shipped (`deploy/supervisord.conf`).
+pub(crate) const ALLOCATOR: [(&str, &str); 2] = [("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "1048576")];
+
 /// Longest start of the servants.
 const START_MAX: Duration = Duration::from_secs(30);
 /// Who does by hand what it does.
@@ -207,6 +210,7 @@ impl Fleet {
         let mut command = Command::new(self.programs.join(program));
         command
             .args(["--config", config])
+            .envs(ALLOCATOR)
             .env("DATABASE_URL", &self.database_url)
             .env("SERVANT_QUEUE__BACKEND", self.queue.as_str())
             .env("SERVANT_MANAGER__URL", "")
@@ -259,4 +263,17 @@ pub(crate) async fn listening(program: &std::path::Path, arguments: &[&str]) -> 
         }
     }
     bail!("{} ended before it listened", program.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_measured_is_set_as_it_is_shipped() {
+        let shipped = include_str!("../../../deploy/supervisord.conf");
+        for (name, value) in ALLOCATOR {
+            assert!(shipped.contains(&format!("{name}=\"{value}\"")), "{name}");
+        }
+    }
 }

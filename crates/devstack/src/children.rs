@@ -21,6 +21,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+/// How glibc's allocator is set where servants are shipped (`deploy/supervisord.conf` says why).
+const ALLOCATOR: [(&str, &str); 2] = [("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "1048576")];
 /// Deaths in a row, each soon after the start, after which the stack gives up.
 const DEATHS_MAX: u32 = 5;
 /// A child that lived for so long has recovered.
@@ -60,6 +62,7 @@ impl Spec {
         let mut command = Command::new(&self.program);
         command
             .args(&self.arguments)
+            .envs(ALLOCATOR)
             .envs(self.environment.iter().map(|(key, value)| (key, value)))
             .current_dir(&self.directory)
             .stdin(Stdio::null())

@@ -3,7 +3,7 @@
 //! Owns how a sync is set off and when it is over. Does not own what is compared with it.
 
 use crate::{
-    fleet::listening,
+    fleet::{ALLOCATOR, listening},
     measure::{cpu_secs, rss_mb},
 };
 use anyhow::Context as _;
@@ -223,7 +223,7 @@ impl<'a> System<'a> {
 
 fn spawn(program: &str, config: &str, url: &str, jobs: &Path) -> anyhow::Result<Child> {
     let mut command = Command::new(programs()?.join(program));
-    command.args(["--config", config]).env("DATABASE_URL", url).env("SERVANT_JOBS_FILE", jobs);
+    command.args(["--config", config]).envs(ALLOCATOR).env("DATABASE_URL", url).env("SERVANT_JOBS_FILE", jobs);
     command.env("SERVANT_QUEUE__BACKEND", "postgres").env("SERVANT_PROCESS__LOG_FILTER", "warn");
     command.env("SERVANT_SALESFORCE_HOSTS", "development").stdout(Stdio::null()).kill_on_drop(true);
     if program != "scheduler" {
