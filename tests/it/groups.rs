@@ -21,15 +21,10 @@ fn effects() -> Kind {
 async fn make(fleet: &Fleet, payloads: &[Value], request_id: Uuid) -> (GroupId, Vec<JobId>) {
     let when = FinishWhen::AllDone;
     let finishing = Finishing { kind: effects(), payload: json!({"pages": 2}), priority: 1, connection: None, when };
-    let group = NewGroup {
-        name: "back-fill".to_owned(),
-        account: AccountId::SYSTEM,
-        finishing: Some(finishing),
-        created_by: "ada".to_owned(),
-        request_id,
-    };
+    let group =
+        NewGroup { name: "back-fill".to_owned(), account: AccountId::SYSTEM, finishing: Some(finishing), request_id };
     let members: Vec<NewJob> = payloads.iter().map(|payload| NewJob::new(effects(), payload.clone())).collect();
-    let (id, inserted) = fleet.store.create_group(&group, &members, true).await.unwrap();
+    let (id, inserted) = fleet.store.create_group(&testkit::granted(), &group, &members, true).await.unwrap();
     let new = |inserted| if let Inserted::New(id) = inserted { id } else { panic!("a duplicate") };
     (id, inserted.into_iter().map(new).collect())
 }
@@ -106,7 +101,7 @@ async fn a_cancelled_group_stops_what_runs_and_ends_what_waits() {
     fleet.until(JobState::Running, 4).await;
     // Nobody leads when it is ordered: the order stands in the ledger.
     scheduler.kill();
-    fleet.store.cancel_group(group, "ada", "wrong year").await.unwrap();
+    fleet.store.cancel_group(&testkit::granted_to("ada", "wrong year"), group).await.unwrap();
     let _scheduler = fleet.scheduler().await;
     let row = until_state(&fleet, group, GroupState::Cancelled).await;
     assert_eq!(row.counts.of(JobState::Cancelled), 60);

@@ -205,11 +205,11 @@ async fn jobs_are_enqueued_listed_shown_retried_and_cancelled() {
     desk.run(&format!("jobs run {waits} --reason x")).await.refused(1, &["only one that waits for its time"]);
     desk.run(&format!("jobs cancel {waits} --by bob --reason wrong~year")).await.done();
     let shown = desk.run(&format!("jobs show {waits}")).await.done();
-    assert!(shown.contains("run_now by ada, ") && shown.contains(": they wait"), "{shown}");
-    assert!(shown.contains("cancelled by bob, ") && shown.contains(": wrong year"), "{shown}");
-    let acts = desk.run(&format!("acts --subject job --key {waits}")).await.done();
-    assert!(acts.starts_with("AT") && acts.lines().count() == 3 && acts.contains("wrong year"), "{acts}");
-    assert_eq!(desk.run("acts --subject job").await.code, 64);
+    assert!(shown.contains("run_job_now by ada, ") && shown.contains(": they wait"), "{shown}");
+    assert!(shown.contains("cancel_job by bob, ") && shown.contains(": wrong year"), "{shown}");
+    let acts = desk.run(&format!("audit list --subject job --key {waits}")).await.done();
+    assert!(acts.starts_with("SEQ") && acts.lines().count() == 5 && acts.contains("wrong year"), "{acts}");
+    assert_eq!(desk.run("audit list --key 7").await.code, 64);
 
     let stats = desk.run("stats --json").await.json();
     let cancelled = stats["counts"].as_array().unwrap().iter().find(|count| count["state"] == "cancelled");
@@ -251,10 +251,10 @@ async fn jobs_are_paused_and_resumed_and_say_why_they_wait() {
     for target in ["kind noop", "account 7", "connection 9", "group 3", "everything"] {
         let resumed = desk.run(&format!("resume {target} --by bob --reason it~is~over")).await.done();
         assert!(resumed.contains(&format!("{target} is no longer paused")), "{resumed}");
-        let acts = desk.run(&format!("acts --subject pause --key {} --json", target.replace(' ', "~"))).await.json();
-        let last = &acts["acts"][0];
-        let said = (&last["what"], &last["by"], &last["reason"]);
-        assert_eq!(said, (&"resumed".into(), &"bob".into(), &"it is over".into()), "{acts}");
+        let acts = desk.run(&format!("audit list --subject pause --key {} --json", target.replace(' ', "~"))).await.json();
+        let last = &acts["entries"][0];
+        let said = (&last["action"], &last["actor"], &last["reason"]);
+        assert_eq!(said, (&"resume".into(), &"bob".into(), &"it is over".into()), "{acts}");
         desk.run(&format!("resume {target}")).await.refused(1, &[&format!("{target} is not paused")]);
     }
     assert_eq!(desk.run(&format!("jobs why {id} --json")).await.json()["why"]["cause"], "slot");

@@ -4,7 +4,6 @@ use crate::fleet::{Fleet, LIMIT};
 use domain::{JobState, ServantId};
 use manager_api::{ByWhom, ManagerClient, Order, Servant};
 use serde_json::json;
-use store::Who;
 use testkit::eventually;
 
 /// From an order to a servant that says that it obeys, at the most, in milliseconds; its heartbeats are further apart.
@@ -67,8 +66,8 @@ async fn orders_reach_a_running_servant() {
     fleet.until_tried(&interrupted, 1).await;
     let address = fleet.deployment.manager_url.trim_start_matches("http://").to_owned();
     manager.kill();
-    let who = Who { by: "bob", reason: "a new version" };
-    assert!(fleet.store.order_servant(ServantId(servant.id), "drain", who).await.unwrap());
+    let granted = testkit::granted_to("bob", "a new version");
+    assert!(fleet.store.order_servant(&granted, ServantId(servant.id), "drain").await.unwrap());
     let _manager = fleet.deployment.start("manager", &[("SERVANT_MANAGER__LISTEN", &address)]).await;
     let draining = servant_when(&client, "the order", |servant| servant.ordered.as_deref() == Some("drain")).await;
     assert_eq!(draining.ordered_by.as_deref(), Some("bob"));

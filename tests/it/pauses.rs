@@ -5,7 +5,6 @@ use crate::fleet::{Backend, Fleet, LIMIT};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{Cause, JobId, JobState, Kind, PauseTarget, why};
 use sqlx::PgPool;
-use store::Who;
 use testkit::eventually;
 
 /// From the pause to the last start of a job, at the most, in milliseconds.
@@ -32,7 +31,7 @@ async fn a_kind_is_paused_under_load(backend: Backend) {
     fleet.until(JobState::Succeeded, 100).await;
 
     let target = PauseTarget::Kind(Kind::new("noop").unwrap());
-    let paused = fleet.store.pause(&target, "ada", "a test").await.unwrap();
+    let paused = fleet.store.pause(&testkit::granted(), &target).await.unwrap();
     eventually(LIMIT, "what runs to end, and what is on the queue to come back", async || {
         (fleet.count(JobState::Running).await + fleet.count(JobState::Queued).await == 0).then_some(())
     })
@@ -54,7 +53,7 @@ async fn a_kind_is_paused_under_load(backend: Backend) {
     assert!(matches!(cause(&fleet, last).await, Cause::Paused { by, .. } if by == "ada"));
 
     let resumed_at = fleet.store.now();
-    assert!(fleet.store.resume(&target, Who { by: "bob", reason: "it was a test" }).await.unwrap());
+    assert!(fleet.store.resume(&testkit::granted_to("bob", "it was a test"), &target).await.unwrap());
     let first_start = eventually(LIMIT, "a job starts", async || {
         let at = last_start(&sql).await;
         (at > resumed_at).then_some(at)

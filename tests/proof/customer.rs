@@ -100,10 +100,8 @@ impl Customer {
             settings: &json!({ "instance_host": grant.instance_host().unwrap() }),
             secret_ref: SECRET_REF,
             sealed: SealedSecrets { key_version: key.version, credential: Some(credential), session: None },
-            by: "customer",
-            reason: "consented",
         };
-        world.store.authorise_connection(&authorised).await.unwrap();
+        world.store.authorise_connection(&testkit::granted_to("customer", "consented"), &authorised).await.unwrap();
     }
 
     /// One job of a kind.

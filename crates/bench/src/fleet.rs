@@ -12,7 +12,7 @@ use std::{
     process::Stdio,
     time::{Duration, Instant},
 };
-use store::{Store, Who};
+use store::Store;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -41,8 +41,6 @@ pub(crate) const ALLOCATOR: [(&str, &str); 2] = [("MALLOC_ARENA_MAX", "2"), ("MA
 
 /// Longest start of the servants.
 const START_MAX: Duration = Duration::from_secs(30);
-/// Who does by hand what it does.
-const BENCH: Who<'_> = Who { by: "bench", reason: "a measurement" };
 /// How often it is asked whether they are there.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// What the simulated SQS is given as keys: it does not check them. Real ones come from the environment.
@@ -151,11 +149,11 @@ impl Fleet {
         concurrency: u32,
     ) -> anyhow::Result<DateTime<Utc>> {
         let kind = PauseTarget::Kind(Kind::new("noop")?);
-        self.store.pause(&kind, "bench", "servants start").await?;
+        self.store.pause(&testkit::granted_to("bench", "servants start"), &kind).await?;
         self.start_servants(servants, concurrency)?;
         self.wait_for_servants(servants).await?;
         let go_at = self.store.now();
-        self.store.resume(&kind, BENCH).await?;
+        self.store.resume(&testkit::granted_to("bench", "a measurement"), &kind).await?;
         Ok(go_at)
     }
 

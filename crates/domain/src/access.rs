@@ -1,6 +1,12 @@
 //! Who asks: people, tokens, servants, the system itself, and the roles that people and tokens have. How it is known who
 //! asks is the manager's; what a role may do is the matrix beside this file.
 
+mod granted;
+mod matrix;
+
+pub use granted::{Capability, Denied, Granted, Why as WhyDenied, authorize};
+pub use matrix::{Action, action};
+
 use crate::AccountId;
 use std::{fmt, net::IpAddr, str::FromStr};
 use uuid::Uuid;
@@ -64,6 +70,9 @@ pub enum PrincipalKind {
 }
 
 impl PrincipalKind {
+    /// All kinds.
+    pub const ALL: [Self; 5] = [Self::User, Self::Token, Self::Servant, Self::System, Self::Open];
+
     /// Its name, as stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -73,6 +82,15 @@ impl PrincipalKind {
             Self::System => "system",
             Self::Open => "open",
         }
+    }
+}
+
+impl FromStr for PrincipalKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
+        found.ok_or_else(|| format!("'{text}' is no kind of a principal"))
     }
 }
 

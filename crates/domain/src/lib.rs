@@ -27,7 +27,9 @@ mod state;
 mod time_left;
 mod why;
 
-pub use access::{Origin, Principal, PrincipalKind, Role};
+pub use access::{
+    Action, Capability, Denied, Granted, Origin, Principal, PrincipalKind, Role, WhyDenied, action, authorize,
+};
 pub use anomaly::{AnomalyAct, AnomalyKind, AnomalyState, Severity};
 pub use breaker::{Breaker, BreakerSettings, BreakerState, Forced, Outcomes, Room, Tally, Window};
 pub use catalogue::{Catalogue, CatalogueError, CatalogueTables, KindDefinition};

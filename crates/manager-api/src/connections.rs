@@ -82,8 +82,9 @@ pub struct ConnectionDetail {
 pub struct OverrideRequest {
     /// Why; everybody who wonders reads it.
     pub reason: String,
-    /// Who does it.
-    pub by: String,
+    /// Who, where nobody signs on; anybody else is known by the sign-on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 /// Which connection is to be authorised in a browser.

@@ -37,8 +37,9 @@ pub struct CreateGroup {
     /// Whose it is, and its members unless they say; the system's unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account_id: Option<i64>,
-    /// Who makes it.
-    pub by: String,
+    /// Who, where nobody signs on; anybody else is known by the sign-on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     /// Its first members, 1,000 at the most; more can be added until it is sealed.
     #[serde(default)]
     pub jobs: Vec<EnqueueRequest>,
@@ -188,8 +189,9 @@ pub struct GroupQuery {
 pub struct CancelGroup {
     /// Why; everybody who wonders reads it.
     pub reason: String,
-    /// Who does it.
-    pub by: String,
+    /// Who, where nobody signs on; anybody else is known by the sign-on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 impl ManagerClient {

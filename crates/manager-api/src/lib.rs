@@ -2,8 +2,8 @@
 //! Owns no rule about jobs (`domain`) and no storage; the manager serves exactly these types.
 
 mod accounts;
-mod acts;
 mod anomalies;
+mod audit;
 mod client;
 mod connections;
 mod error;
@@ -19,8 +19,10 @@ mod schedules;
 mod servants;
 
 pub use accounts::{AccountDetail, Stream, StreamPage, StreamQuery};
-pub use acts::{Act, ActPage, ActQuery, ByWhom};
 pub use anomalies::{Anomaly, AnomalyPage, AnomalyQuery};
+pub use audit::{
+    Act, AuditEntry, AuditExport, AuditExportQuery, AuditPage, AuditQuery, AuditVerified, AuditVerifyQuery, ByWhom,
+};
 pub use client::{ClientError, ManagerClient};
 pub use connections::{
     AuthoriseReply, AuthoriseRequest, Breaker, BreakerDetail, BreakerPage, BreakerQuery, Connection, ConnectionDetail,

@@ -78,8 +78,9 @@ pub struct LimitPage {
 pub struct LimitRequest {
     /// What it says: all of it, not what changes.
     pub bounds: Bounds,
-    /// Who sets it.
-    pub by: String,
+    /// Who, where nobody signs on; anybody else is known by the sign-on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     /// Why.
     pub reason: String,
 }
@@ -195,8 +196,9 @@ pub struct ShareRequest {
     pub share_pct: u8,
     /// Per cent of the customer's quota, within our share, that no job uses.
     pub health_pct: u8,
-    /// Who sets it.
-    pub by: String,
+    /// Who, where nobody signs on; anybody else is known by the sign-on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     /// Why.
     pub reason: String,
 }

@@ -84,8 +84,9 @@ pub struct CreateOperation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 10000)]
     pub per_second: Option<u32>,
-    /// Who orders it.
-    pub by: String,
+    /// Who, where nobody signs on; anybody else is known by the sign-on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     /// Why.
     pub reason: String,
 }
@@ -94,8 +95,9 @@ pub struct CreateOperation {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CancelOperation {
-    /// Who.
-    pub by: String,
+    /// Who, where nobody signs on; anybody else is known by the sign-on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 /// Which of an operation's jobs.

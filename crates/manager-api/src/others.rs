@@ -40,8 +40,9 @@ pub struct WeightRequest {
     pub weight: i16,
     /// Why.
     pub reason: String,
-    /// Who.
-    pub by: String,
+    /// Who, where nobody signs on; anybody else is known by the sign-on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 /// A page of accounts, newest first.

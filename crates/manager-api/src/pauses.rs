@@ -33,8 +33,9 @@ pub struct PauseList {
 pub struct PauseRequest {
     /// Why; everybody who wonders reads it.
     pub reason: String,
-    /// Who does it.
-    pub by: String,
+    /// Who, where nobody signs on; anybody else is known by the sign-on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 /// A pause that has ended.

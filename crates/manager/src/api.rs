@@ -1,8 +1,8 @@
 //! The HTTP API under `/api/v1` and its description at `/api/openapi.json`.
 
 pub(crate) mod accounts;
-pub(crate) mod acts;
 pub(crate) mod anomalies;
+pub(crate) mod audit;
 pub(crate) mod authorise;
 pub(crate) mod breakers;
 pub(crate) mod budgets;
@@ -25,7 +25,6 @@ use axum::{
 };
 use utoipa::OpenApi;
 
-pub(crate) use acts::who_of;
 pub(crate) use jobs::{cancel_job, detail_of, retry_job, summary_of, why_of};
 pub(crate) use servants::servant_of;
 
@@ -105,7 +104,9 @@ pub(crate) use servants::servant_of;
         anomalies::acknowledge,
         anomalies::resolve,
         anomalies::mute,
-        acts::list,
+        audit::list,
+        audit::export,
+        audit::verify,
         others::accounts,
         accounts::show,
         accounts::streams,
@@ -125,7 +126,9 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/jobs/{id}/retry", post(jobs::retry))
         .route("/api/v1/jobs/{id}/cancel", post(jobs::cancel))
         .route("/api/v1/jobs/{id}/run-now", post(jobs::run_now))
-        .route("/api/v1/acts", get(acts::list))
+        .route("/api/v1/audit", get(audit::list))
+        .route("/api/v1/audit/export", get(audit::export))
+        .route("/api/v1/audit/verify", get(audit::verify))
         .route("/api/v1/jobs/{id}/again", post(jobs::again))
         .route("/api/v1/operations", get(operations::list).post(operations::create))
         .route("/api/v1/operations/preview", get(operations::preview))

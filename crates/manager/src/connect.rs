@@ -16,7 +16,7 @@ use axum::{
 };
 use chrono::TimeDelta;
 use daemon::{ExposeSecret as _, SecretsFile};
-use domain::{AccountId, ConnectionId, WrappedKey, chain};
+use domain::{AccountId, ConnectionId, Principal, PrincipalKind, Role, WrappedKey, authorize, chain};
 use salesforce::{ConnectedApp, Grant, Hosts, OAuth, Options, SalesforceError, SecretString, new_secret};
 use serde::Deserialize;
 use serde_json::json;
@@ -298,10 +298,12 @@ async fn keep(
             credential: Some(sealed.map_err(|error| of_vault(&error))?),
             session: None,
         },
-        by: grant.user.as_deref().unwrap_or("customer"),
-        reason: "consented at Salesforce",
     };
-    app.store.authorise_connection(&authorised).await?;
+    // The customer who consents has no name here but the one that the vendor knows them by.
+    let customer =
+        Principal::new(PrincipalKind::System, "consent", grant.user.as_deref().unwrap_or("customer"), Role::Admin);
+    let granted = authorize(&customer, "consented at Salesforce")?;
+    app.store.authorise_connection(&granted, &authorised).await?;
     Ok(connection)
 }
 

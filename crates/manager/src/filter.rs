@@ -74,12 +74,6 @@ pub(crate) fn words<'a>(name: &str, text: &'a str) -> Result<&'a str, ApiError> 
     Ok(text)
 }
 
-/// Who overrides and why; both are needed.
-pub(crate) fn who_and_why<'a>(by: &'a str, reason: &'a str) -> Result<(&'a str, &'a str), ApiError> {
-    let hint = |error: ApiError| error.hint("say who does it and why: others will wonder");
-    Ok((words("by", by).map_err(hint)?, words("reason", reason).map_err(hint)?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
 //! What every request passes: its id in and out, the refusal of cross-site writes, the error envelope, one log line,
 //! the security headers. Does not know what any route does.
 
-use crate::{caller::Caller, error::ApiError, pages};
+use crate::{error::ApiError, pages};
 use axum::{
     Json,
     body::to_bytes,
@@ -10,7 +10,6 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use domain::Principal;
 use manager_api::{ErrorBody, ErrorEnvelope};
 use std::time::Instant;
 use tracing::Instrument as _;
@@ -32,7 +31,6 @@ pub(crate) async fn pass(mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = id_of(request.headers());
     request.extensions_mut().insert(RequestId(id));
-    request.extensions_mut().insert(Caller(Principal::open("anybody")));
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let wants_page = !path.starts_with("/api/") && accepts_html(request.headers());

@@ -1,6 +1,7 @@
 //! Shows jobs, servants and whatever needs a person's attention: the HTTP API, the pages, heartbeats.
 //! Owns no state besides the ledger's: any number of managers may run, and none has to.
 
+mod allowed;
 mod api;
 mod assets;
 mod caller;
@@ -16,7 +17,7 @@ pub use connect::{Connect, ConnectConfig, SalesforceConfig};
 
 use anyhow::Context as _;
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{DefaultBodyLimit, State},
     http::{StatusCode, header},
     middleware,
@@ -24,7 +25,7 @@ use axum::{
     routing::get,
 };
 use daemon::{ConfigError, ExposeSecret as _, Health};
-use domain::Clock;
+use domain::{Clock, Principal};
 use salesforce::Hosts;
 use serde::Deserialize;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -107,15 +108,21 @@ pub async fn serve(context: daemon::Context<Config>) -> anyhow::Result<()> {
     let connect = Connect::new(&context.config.connect, &format!("http://{address}"), hosts()?, vault)?;
     let app = App { store: store.clone(), health: context.health, connect: connect.map(Arc::new) };
     let soft = context.stopper.soft().clone();
-    axum::serve(listener, router(app, context.config.manager.body_bytes_max))
+    let served = router(app, context.config.manager.body_bytes_max);
+    axum::serve(listener, served.into_make_service_with_connect_info::<SocketAddr>())
         .with_graceful_shutdown(async move { soft.cancelled().await })
         .await?;
     store.close().await;
     Ok(())
 }
 
-/// All routes.
+/// All routes, for anybody who asks: where nobody signs on.
 pub fn router(app: App, body_bytes_max: usize) -> Router {
+    router_for(app, body_bytes_max, Principal::open("anybody"))
+}
+
+/// All routes, for that one who asks.
+pub fn router_for(app: App, body_bytes_max: usize, principal: Principal) -> Router {
     let probes = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -127,6 +134,8 @@ pub fn router(app: App, body_bytes_max: usize) -> Router {
         .merge(assets::routes())
         .fallback(|| async { error::ApiError::not_found("there is nothing at this address") })
         .layer(DefaultBodyLimit::max(body_bytes_max))
+        .layer(middleware::from_fn_with_state(app.clone(), allowed::note_failures))
+        .layer(Extension(caller::Caller(principal)))
         .layer(middleware::from_fn(gate::pass))
         .with_state(app);
     served.merge(probes)

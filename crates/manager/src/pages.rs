@@ -2,8 +2,8 @@
 //! becomes a call of the API; numbers and words of a page are made in `view`. Reads and acts through the API's functions.
 
 mod accounts;
-mod acts;
 mod anomalies;
+mod audit;
 mod errors;
 mod groups;
 mod jobs;
@@ -23,10 +23,9 @@ use axum::{
     routing::get,
 };
 use domain::{AccountId, ConnectionId};
-use manager_api::{ByWhom, ErrorBody, OverrideRequest};
+use manager_api::{ErrorBody, OverrideRequest};
 use serde::Deserialize;
 use std::{fmt::Display, str::FromStr};
-use store::Who;
 
 /// Rows of a list on a page.
 const ROWS: i64 = 50;
@@ -57,7 +56,7 @@ pub(crate) const NAV: [NavPage; 11] = [
     NavPage { name: "Limits", path: "/limits", key: "l" },
     NavPage { name: "Anomalies", path: "/anomalies", key: "n" },
     NavPage { name: "Groups", path: "/groups", key: "g" },
-    NavPage { name: "Acts", path: "/acts", key: "d" },
+    NavPage { name: "Audit", path: "/audit", key: "d" },
 ];
 
 pub(crate) fn routes() -> Router<App> {
@@ -74,7 +73,7 @@ pub(crate) fn routes() -> Router<App> {
         .merge(limits::routes())
         .merge(anomalies::routes())
         .merge(groups::routes())
-        .merge(acts::routes())
+        .merge(audit::routes())
 }
 
 #[derive(Template)]
@@ -122,25 +121,25 @@ fn pretty(value: &serde_json::Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default()
 }
 
-/// Who acts and why, as every form that overrides something asks.
+/// Why, as every form that overrides something asks.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WhyForm {
+    /// Asked for only where nobody signs on.
+    #[serde(default)]
     by: String,
     reason: String,
 }
 
 impl From<WhyForm> for OverrideRequest {
     fn from(form: WhyForm) -> Self {
-        Self { reason: form.reason, by: form.by }
+        Self { by: name(&form.by), reason: form.reason }
     }
 }
 
-/// Who acts where a page's button asks for no name: the manager does not know its users.
-const BY_PAGE: Who<'_> = Who { by: "a page", reason: "" };
-
-fn by_page() -> ByWhom {
-    ByWhom { by: Some(BY_PAGE.by.to_owned()), reason: None }
+/// A name as a form sends it: an empty one is none.
+fn name(by: &str) -> Option<String> {
+    Some(by.trim().to_owned()).filter(|by| !by.is_empty())
 }
 
 /// Back to the page with the form, with its filter; else to `otherwise`. Only to an address of our own.

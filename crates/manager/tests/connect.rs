@@ -140,7 +140,7 @@ async fn a_customer_consents_and_consents_again() {
     assert!(!first.is_empty());
 
     // The grant is gone, a servant finds out, and the customer consents again: the same connection, in use again.
-    let act = |act| world.store.change_connection(id, act, "ada", "a test");
+    let act = |act| testkit::change_connection(&world.store, id, act);
     assert!(act(ConnectionAct::Park).await.unwrap());
     assert_eq!(world.authorise(Some(row.id)).await.0, StatusCode::OK);
     let rows = world.connections().await;

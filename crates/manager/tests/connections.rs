@@ -16,7 +16,7 @@ async fn manager(store: Store) -> ManagerClient {
 }
 
 fn request(reason: &str) -> OverrideRequest {
-    OverrideRequest { reason: reason.to_owned(), by: "ada".to_owned() }
+    OverrideRequest { reason: reason.to_owned(), by: Some("ada".to_owned()) }
 }
 
 fn status<T: std::fmt::Debug>(result: Result<T, ClientError>) -> u16 {

@@ -24,7 +24,7 @@ fn noop() -> EnqueueRequest {
 }
 
 fn group(jobs: Vec<EnqueueRequest>) -> CreateGroup {
-    let (name, by) = ("onboarding of 7".to_owned(), "ada".to_owned());
+    let (name, by) = ("onboarding of 7".to_owned(), Some("ada".to_owned()));
     CreateGroup { name, by, account_id: Some(7), jobs, ..CreateGroup::default() }
 }
 
@@ -102,14 +102,14 @@ async fn a_group_is_cancelled_paused_and_its_members_are_not_retried() {
     let made = client.create_group(&group(vec![noop()])).await.unwrap();
     let (id, member) = (made.group.id, made.jobs[0].id.unwrap());
     let target = domain::PauseTarget::Group(domain::GroupId(id));
-    let pause = PauseRequest { reason: "a look first".to_owned(), by: "ada".to_owned() };
+    let pause = PauseRequest { reason: "a look first".to_owned(), by: Some("ada".to_owned()) };
     client.pause(&target, &pause).await.unwrap();
     let why = client.why(member).await.unwrap();
     assert!(why.says.contains(&format!("group {id} is paused by ada")), "{}", why.says);
     assert_eq!(why.cleared_by, Some(format!("servantctl resume group {id}")));
     client.resume(&target, &ByWhom::default()).await.unwrap();
 
-    let cancel = CancelGroup { reason: "wrong year".to_owned(), by: "ada".to_owned() };
+    let cancel = CancelGroup { reason: "wrong year".to_owned(), by: Some("ada".to_owned()) };
     let cancelled = client.cancel_group(id, &cancel).await.unwrap();
     assert_eq!((cancelled.state, cancelled.cancelled_by.as_deref()), (GroupState::Cancelling, Some("ada")));
     refused(client.cancel_group(id, &cancel).await, 409, "is cancelling; only an open or sealed group");
@@ -153,7 +153,6 @@ async fn nonsense_is_refused_with_its_place() {
     let store = database.store().await;
     let client = manager(store.clone()).await;
     refused(client.create_group(&CreateGroup { name: " ".into(), ..group(vec![]) }).await, 400, "name is empty");
-    refused(client.create_group(&CreateGroup { by: String::new(), ..group(vec![]) }).await, 400, "by is empty");
     let bad = EnqueueRequest { kind: "No".to_owned(), ..noop() };
     refused(client.create_group(&group(vec![noop(), bad])).await, 400, "jobs[1]: kind: 'No' is not a kind");
     refused(client.create_group(&group(vec![noop(); 1_001])).await, 400, "1001 jobs are more than 1000");
@@ -168,7 +167,7 @@ async fn nonsense_is_refused_with_its_place() {
     refused(client.seal_group(9).await, 404, "there is no group 9");
     refused(client.add_jobs(9, &AddJobs { jobs: vec![noop()] }).await, 404, "there is no group 9");
     refused(client.group_jobs(9, &JobQuery::default()).await, 404, "there is no group 9");
-    let cancel = CancelGroup { reason: String::new(), by: "ada".to_owned() };
+    let cancel = CancelGroup { reason: String::new(), by: Some("ada".to_owned()) };
     refused(client.cancel_group(9, &cancel).await, 400, "reason is empty");
     let query = GroupQuery { state: Some("done".into()), ..GroupQuery::default() };
     refused(client.groups(&query).await, 400, "'done' is not a group's state");

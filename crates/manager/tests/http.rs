@@ -5,7 +5,7 @@
 use daemon::{Health, Stopper};
 use domain::{AccountId, Cause, ConnectionId, JobState, Kind, PauseTarget};
 use manager_api::{
-    Act, ActQuery, ByWhom, ClientError, EnqueueRequest, Heartbeat, JobQuery, ManagerClient, Order, OverrideRequest,
+    Act, AuditQuery, ByWhom, ClientError, EnqueueRequest, Heartbeat, JobQuery, ManagerClient, Order, OverrideRequest,
     PauseRequest,
 };
 use store::{NewServant, Store};
@@ -101,7 +101,7 @@ async fn pauses_are_made_listed_and_ended_and_a_job_says_that_it_is_paused() {
     let id = client.enqueue(&noop(None)).await.unwrap().id.unwrap();
     let why = client.why(id).await.unwrap();
     assert!(matches!(why.why, Cause::NoServant { .. }) && why.state == JobState::Ready, "{why:?}");
-    let request = PauseRequest { reason: " the vendor is down ".to_owned(), by: "ada".to_owned() };
+    let request = PauseRequest { reason: " the vendor is down ".to_owned(), by: Some("ada".to_owned()) };
     let targets = [
         PauseTarget::Everything,
         PauseTarget::Kind(Kind::new("noop").unwrap()),
@@ -148,7 +148,7 @@ async fn overrides_by_hand_are_kept_with_who_and_why() {
     let client = ManagerClient::new(&url).unwrap();
     let later = EnqueueRequest { run_at: Some(store.now() + chrono::TimeDelta::hours(1)), ..noop(None) };
     let id = client.enqueue(&later).await.unwrap().id.unwrap();
-    let request = OverrideRequest { by: "ada".to_owned(), reason: " they wait for it ".to_owned() };
+    let request = OverrideRequest { by: Some("ada".to_owned()), reason: " they wait for it ".to_owned() };
     let silent = OverrideRequest { reason: String::new(), ..request.clone() };
     assert!(matches!(client.run_now(id, &silent).await, Err(ClientError::Refused { status: 400, .. })));
     assert_eq!(client.run_now(id, &request).await.unwrap().state, JobState::Ready);
@@ -160,26 +160,37 @@ async fn overrides_by_hand_are_kept_with_who_and_why() {
     let http = reqwest::Client::new();
     assert_eq!(http.post(format!("{url}/api/v1/jobs/{id}/retry")).send().await.unwrap().status(), 200);
     let told = |acts: &[Act]| -> Vec<String> {
-        acts.iter().map(|act| format!("{} by {}: {}", act.what, act.by, act.reason)).collect()
+        acts.iter().map(|act| format!("{} by {}: {}", act.action, act.by, act.reason)).collect()
     };
-    let expected = ["retried by unknown: ", "cancelled by bob: wrong year", "run_now by ada: they wait for it"];
+    let expected = [
+        "retry_job by anybody: ",
+        "cancel_job by bob: wrong year",
+        "run_job_now by ada: they wait for it",
+        "enqueue_job by anybody: ",
+    ];
     assert_eq!(told(&client.job(id).await.unwrap().acts), expected);
 
     let target = PauseTarget::Kind(Kind::new("noop").unwrap());
-    let pause = PauseRequest { by: "ada".to_owned(), reason: "the vendor is down".to_owned() };
+    let pause = PauseRequest { by: Some("ada".to_owned()), reason: "the vendor is down".to_owned() };
     client.pause(&target, &pause).await.unwrap();
     client.resume(&target, &ByWhom { reason: None, ..bob.clone() }).await.unwrap();
     let of = async |subject: &str, key: &str| {
-        let query = ActQuery { subject: Some(subject.into()), key: Some(key.into()), ..ActQuery::default() };
-        told(&client.acts(&query).await.unwrap().acts)
+        let query = AuditQuery { subject: Some(subject.into()), key: Some(key.into()), ..AuditQuery::default() };
+        let page = client.audit(&query).await.unwrap();
+        let entries = page.entries.into_iter();
+        entries.map(|entry| format!("{} by {}: {}", entry.action, entry.actor, entry.reason)).collect::<Vec<_>>()
     };
-    assert_eq!(of("pause", "kind noop").await, ["resumed by bob: ", "paused by ada: the vendor is down"]);
-    let page = client.acts(&ActQuery { limit: Some(2), ..ActQuery::default() }).await.unwrap();
-    assert_eq!(page.acts.len(), 2);
-    let rest = client.acts(&ActQuery { before: page.next_before, ..ActQuery::default() }).await.unwrap();
-    assert_eq!((rest.acts.len(), rest.next_before), (3, None));
-    for query in ["subject=job", "limit=0", "colour=red"] {
-        let got = http.get(format!("{url}/api/v1/acts?{query}")).send().await.unwrap();
+    assert_eq!(of("pause", "kind noop").await, ["resume by bob: ", "pause by ada: the vendor is down"]);
+    // What was refused once it was allowed is there, too.
+    let failed = client.audit(&AuditQuery { subject: Some("request".into()), ..AuditQuery::default() }).await.unwrap();
+    let failed: Vec<_> = failed.entries.iter().map(|row| (row.action.as_str(), row.outcome.as_str())).collect();
+    assert_eq!(failed, [("run_job_now", "failed"); 3]);
+    let page = client.audit(&AuditQuery { limit: Some(2), ..AuditQuery::default() }).await.unwrap();
+    assert_eq!(page.entries.len(), 2);
+    let rest = client.audit(&AuditQuery { before: page.next_before, ..AuditQuery::default() }).await.unwrap();
+    assert_eq!((rest.entries.len(), rest.next_before), (7, None));
+    for query in ["account=x", "since=x", "limit=0", "colour=red"] {
+        let got = http.get(format!("{url}/api/v1/audit?{query}")).send().await.unwrap();
         assert_eq!(got.status(), 400, "{query}");
     }
 }

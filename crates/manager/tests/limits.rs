@@ -21,7 +21,7 @@ async fn manager(store: Store) -> String {
 
 fn request(concurrency: u32) -> LimitRequest {
     let bounds = Bounds { concurrency: Some(concurrency), ..Bounds::default() };
-    LimitRequest { bounds, by: "ada".to_owned(), reason: " their sandbox is slow ".to_owned() }
+    LimitRequest { bounds, by: Some("ada".to_owned()), reason: " their sandbox is slow ".to_owned() }
 }
 
 fn is_refused<T: std::fmt::Debug>(answer: &Result<T, ClientError>, with: u16) -> bool {
@@ -84,7 +84,6 @@ async fn limits_that_make_no_sense_are_refused() {
     for wrong in [
         LimitRequest { bounds: Bounds::default(), ..request(1) },
         LimitRequest { bounds: Bounds { burst: Some(1), ..request(1).bounds }, ..request(1) },
-        LimitRequest { by: " ".to_owned(), ..request(1) },
         LimitRequest { reason: String::new(), ..request(1) },
     ] {
         let answer = client.set_limit(&Scope::EachAccount, &wrong).await;
@@ -114,12 +113,12 @@ async fn an_account_has_a_share_that_an_operator_sets() {
     let account = store.create_account("acme").await.unwrap().0;
     let url = manager(store).await;
     let client = ManagerClient::new(&url).unwrap();
-    let request = |weight| WeightRequest { weight, reason: "they pay for it".to_owned(), by: "ada".to_owned() };
+    let request = |weight| WeightRequest { weight, reason: "they pay for it".to_owned(), by: Some("ada".to_owned()) };
     assert_eq!(client.set_weight(account, &request(3)).await.unwrap().weight, 3);
     let page = client.accounts(&PageQuery::default()).await.unwrap();
     assert_eq!(page.accounts.iter().map(|account| account.weight).collect::<Vec<_>>(), [3, 1]);
     assert!(is_refused(&client.set_weight(999, &request(3)).await, 404));
-    for wrong in [request(0), request(101), WeightRequest { by: String::new(), ..request(1) }] {
+    for wrong in [request(0), request(101), WeightRequest { reason: String::new(), ..request(1) }] {
         assert!(is_refused(&client.set_weight(account, &wrong).await, 400), "{wrong:?}");
     }
 }

@@ -89,7 +89,7 @@ async fn a_schedule_is_made_shown_changed_and_deleted() {
 async fn it_is_paused_resumed_run_and_back_filled() {
     let Counter { client, clock, .. } = &counter().await;
     let id = client.create_schedule(&nightly()).await.unwrap().id;
-    let pause = PauseSchedule { by: "ada".to_owned(), reason: "the vendor is down".to_owned() };
+    let pause = PauseSchedule { by: Some("ada".to_owned()), reason: "the vendor is down".to_owned() };
     let paused = client.pause_schedule(id, &pause).await.unwrap();
     assert_eq!(paused.paused_by.zip(paused.paused_reason), Some((pause.by, pause.reason)));
     assert_eq!(paused.paused_at, Some(clock.now()));
@@ -168,8 +168,8 @@ async fn what_makes_no_sense_is_refused_with_words() {
     ] {
         refused(client.create_schedule(&schedule).await, status, words);
     }
-    let empty = PauseSchedule { by: "ada".to_owned(), reason: " ".to_owned() };
-    refused(client.pause_schedule(id, &empty).await, 400, "reason has 1 to 500");
+    let empty = PauseSchedule { by: Some("ada".to_owned()), reason: " ".to_owned() };
+    refused(client.pause_schedule(id, &empty).await, 400, "reason is empty");
     for status in [
         client.update_schedule(99, &UpdateSchedule::default()).await.map(drop),
         client.resume_schedule(99, &ByWhom::default()).await.map(drop),

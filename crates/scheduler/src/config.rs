@@ -70,6 +70,8 @@ pub struct Duties {
     pub operations_ms: u64,
     /// What waits, and dead letters that are to go back.
     pub queues_ms: u64,
+    /// The audit's chain.
+    pub seal_audit_ms: u64,
     /// Partitions.
     pub prune_ms: u64,
     /// Rows that one statement of a duty changes at the most.

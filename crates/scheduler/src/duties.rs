@@ -12,6 +12,7 @@ pub mod prune;
 pub mod queues;
 pub mod relay;
 pub mod rescue;
+pub mod seal_audit;
 pub mod sweep_unclaimed;
 pub mod tick;
 
@@ -33,6 +34,7 @@ pub(crate) enum Duty {
     Groups,
     Operations,
     Queues,
+    SealAudit,
     Prune,
 }
 
@@ -50,6 +52,7 @@ impl Duty {
             Self::Groups,
             Self::Operations,
             Self::Queues,
+            Self::SealAudit,
             Self::Prune,
         ];
         if office.has_queue() {
@@ -71,6 +74,7 @@ impl Duty {
             Self::Groups => "groups",
             Self::Operations => "operations",
             Self::Queues => "queues",
+            Self::SealAudit => "seal_audit",
             Self::Prune => "prune",
         }
     }
@@ -88,6 +92,7 @@ impl Duty {
             Self::Groups => duties.groups_ms,
             Self::Operations => duties.operations_ms,
             Self::Queues => duties.queues_ms,
+            Self::SealAudit => duties.seal_audit_ms,
             Self::Prune => duties.prune_ms,
         })
     }
@@ -106,6 +111,7 @@ impl Duty {
             Self::Groups => groups::perform(office, leadership).await,
             Self::Operations => operations::perform(office, leadership).await,
             Self::Queues => queues::perform(office, leadership).await,
+            Self::SealAudit => seal_audit::perform(office, leadership).await,
             Self::Prune => prune::perform(office, leadership).await,
         }
     }

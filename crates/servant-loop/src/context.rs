@@ -196,12 +196,12 @@ impl JobTx<'_> {
     }
 
     /// Makes a sealed group with this job, which is nobody's member, as its first one: what it inserts from now on may
-    /// join. It is the job's group once the effects are committed.
+    /// join; `by` says who made it. It is the job's group once the effects are committed.
     ///
     /// # Errors
     /// [`JobError`]; return it. Nothing is committed if the lease is lost.
-    pub async fn found_group(&mut self, group: &NewGroup) -> Result<GroupId, JobError> {
-        let id = self.job.store.found_group_in(&mut self.tx, group).await?;
+    pub async fn found_group(&mut self, group: &NewGroup, by: &str) -> Result<GroupId, JobError> {
+        let id = self.job.store.found_group_in(&mut self.tx, group, by).await?;
         match self.job.store.join_group_in(&mut self.tx, self.job.in_hand.key, id).await? {
             Outcome::Applied => {
                 self.founded = Some(id);

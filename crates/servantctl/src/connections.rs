@@ -68,9 +68,9 @@ pub(crate) struct Why {
     /// Why; everybody who wonders reads it.
     #[arg(long)]
     reason: String,
-    /// Who does it.
-    #[arg(long, env = "USER", default_value = "unknown")]
-    by: String,
+    /// Who, where nobody signs on.
+    #[arg(long)]
+    by: Option<String>,
 }
 
 impl Why {

@@ -15,9 +15,9 @@ pub(crate) enum Verb {
     Create {
         /// The file; - reads standard input.
         file: String,
-        /// Who makes it.
-        #[arg(long, env = "USER", default_value = "unknown")]
-        by: String,
+        /// Who, where nobody signs on.
+        #[arg(long)]
+        by: Option<String>,
     },
     /// Adds members to an open group, as a JSON file with a list of jobs says.
     Add {
@@ -72,9 +72,9 @@ pub(crate) enum Verb {
         /// Why; everybody who wonders reads it.
         #[arg(long, default_value = "")]
         reason: String,
-        /// Who does it.
-        #[arg(long, env = "USER", default_value = "unknown")]
-        by: String,
+        /// Who, where nobody signs on.
+        #[arg(long)]
+        by: Option<String>,
     },
 }
 
@@ -86,7 +86,9 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
                 let what = format!("{file} is no group: it holds an object with name, jobs, finishing and seal");
                 return Err(Refusal::usage(what, None).into());
             };
-            group.entry("by").or_insert_with(|| by.as_str().into());
+            if let Some(by) = by {
+                group.entry("by").or_insert_with(|| by.as_str().into());
+            }
             let group: CreateGroup = shaped(file, value)?;
             added(&client.create_group(&group).await.map_err(Refusal::from)?, json)
         }

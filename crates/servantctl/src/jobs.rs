@@ -1,6 +1,6 @@
 //! `enqueue` and `jobs`.
 
-use crate::{acts::Whom, connections::Why, output, refusal::Refusal, show};
+use crate::{audit::Whom, connections::Why, output, refusal::Refusal, show};
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use domain::JobState;

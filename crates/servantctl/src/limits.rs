@@ -1,6 +1,6 @@
 //! `limits` and `budgets`.
 
-use crate::{acts::Whom, output, refusal::Refusal};
+use crate::{audit::Whom, output, refusal::Refusal};
 use clap::{Args, Subcommand};
 use domain::Scope;
 use manager_api::{Bounds, BudgetQuery, LimitQuery, LimitRequest, ManagerClient, MinuteQuery, ShareRequest};
@@ -64,9 +64,9 @@ pub(crate) struct Word {
     /// Why; everybody who wonders reads it.
     #[arg(long, default_value = "")]
     reason: String,
-    /// Who does it.
-    #[arg(long, env = "USER", default_value = "unknown")]
-    by: String,
+    /// Who, where nobody signs on.
+    #[arg(long)]
+    by: Option<String>,
 }
 
 /// What to do with customers' quotas.

@@ -2,8 +2,8 @@
 //! Jobs, groups, servants and schedules go through the manager's API; migrate, queues and doctor go straight to the thing.
 
 mod accounts;
-mod acts;
 mod anomalies;
+mod audit;
 mod breakers;
 mod connections;
 mod doctor;
@@ -102,8 +102,9 @@ enum Verb {
     /// Lists what is out of the ordinary in customers' data, shows one, acknowledges, resolves and mutes it.
     #[command(subcommand)]
     Anomalies(anomalies::Verb),
-    /// Lists what operators did by hand: who and why.
-    Acts(acts::Acts),
+    /// Lists, exports and verifies what anybody did, was denied or failed at.
+    #[command(subcommand)]
+    Audit(audit::Verb),
     /// Counts of jobs by kind and state.
     Stats,
     /// How many jobs ended over time, how long they waited and ran.
@@ -171,7 +172,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         Verb::Breakers(verb) => breakers::run(&client()?, verb, json).await,
         Verb::Anomalies(verb) => anomalies::run(&client()?, verb, json).await,
-        Verb::Acts(query) => acts::run(&client()?, query, json).await,
+        Verb::Audit(audit::Verb::List(list)) => audit::list(&client()?, list, json).await,
+        Verb::Audit(verb) => audit::run(&open(arguments.database_url.as_deref()).await?, verb, json).await,
         Verb::Stats => {
             let stats = client()?.stats().await.map_err(Refusal::from)?;
             let rows = stats.counts.iter().map(|c| vec![c.kind.clone(), c.state.to_string(), c.jobs.to_string()]);

@@ -50,9 +50,9 @@ pub(crate) enum Verb {
     Cancel {
         /// The operation.
         id: i64,
-        /// Who does it.
-        #[arg(long, env = "USER", default_value = "unknown")]
-        by: String,
+        /// Who, where nobody signs on.
+        #[arg(long)]
+        by: Option<String>,
     },
 }
 

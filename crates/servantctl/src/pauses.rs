@@ -40,9 +40,9 @@ pub(crate) struct Pause {
     /// Why; everybody who wonders reads it.
     #[arg(long, global = true, default_value = "")]
     reason: String,
-    /// Who does it.
-    #[arg(long, global = true, env = "USER", default_value = "unknown")]
-    by: String,
+    /// Who, where nobody signs on.
+    #[arg(long, global = true)]
+    by: Option<String>,
 }
 
 /// A pause to end.
@@ -53,9 +53,9 @@ pub(crate) struct Resume {
     /// Why.
     #[arg(long, global = true, default_value = "")]
     reason: String,
-    /// Who does it.
-    #[arg(long, global = true, env = "USER", default_value = "unknown")]
-    by: String,
+    /// Who, where nobody signs on.
+    #[arg(long, global = true)]
+    by: Option<String>,
 }
 
 impl Target {
@@ -84,7 +84,7 @@ pub(crate) async fn pause(client: &ManagerClient, pause: &Pause, json: bool) -> 
 pub(crate) async fn resume(client: &ManagerClient, resume: &Resume, json: bool) -> anyhow::Result<()> {
     let target = resume.target.checked()?;
     let reason = Some(resume.reason.clone()).filter(|reason| !reason.is_empty());
-    let whom = ByWhom { by: Some(resume.by.clone()), reason };
+    let whom = ByWhom { by: resume.by.clone(), reason };
     client.resume(&target, &whom).await.map_err(Refusal::from)?;
     output::done(json, &format!("{target} is no longer paused"))
 }

@@ -34,9 +34,9 @@ pub(crate) enum Verb {
     OrderRedrive {
         /// The kind.
         kind: String,
-        /// Who orders it.
-        #[arg(long, env = "USER", default_value = "unknown")]
-        by: String,
+        /// Who, where nobody signs on.
+        #[arg(long)]
+        by: Option<String>,
     },
     /// Moves a kind's dead letters back to its queue.
     Redrive {

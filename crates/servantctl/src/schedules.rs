@@ -1,7 +1,7 @@
 //! `schedules`.
 
 use crate::{
-    acts::Whom,
+    audit::Whom,
     jobs::parse_json,
     output::{self, time},
     refusal::Refusal,
@@ -43,9 +43,9 @@ pub(crate) enum Verb {
         /// Why.
         #[arg(long)]
         reason: String,
-        /// Who.
-        #[arg(long, env = "USER", default_value = "servantctl")]
-        by: String,
+        /// Who, where nobody signs on.
+        #[arg(long)]
+        by: Option<String>,
     },
     /// Lets a schedule fire again; what it missed meanwhile is not made good.
     Resume {

@@ -1,7 +1,7 @@
 //! `servants`.
 
 use crate::{
-    acts::{self, Whom},
+    audit::{self, Whom},
     output,
     refusal::Refusal,
 };
@@ -71,7 +71,7 @@ pub(crate) async fn run(client: &ManagerClient, servants: &Servants, json: bool)
                     busy,
                     or_dash(&s.ordered),
                     or_dash(&s.ordered_by),
-                    acts::words(s.ordered_reason.as_deref().unwrap_or_default()),
+                    audit::words(s.ordered_reason.as_deref().unwrap_or_default()),
                 ]
             });
             let head = ["ID", "KIND", "HOST", "STATE", "LIVENESS", "HEARD", "BUSY", "ORDERED", "BY", "REASON"];

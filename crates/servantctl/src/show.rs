@@ -39,7 +39,7 @@ pub(crate) fn text(detail: &JobDetail) -> Result<String, std::fmt::Error> {
     }
     for act in &detail.acts {
         let reason = if act.reason.is_empty() { String::new() } else { format!(": {}", act.reason) };
-        write!(text, "\n\n{} by {}, {}{reason}", act.what, act.by, time(Some(act.at)))?;
+        write!(text, "\n\n{} by {}, {}{reason}", act.action, act.by, time(Some(act.at)))?;
     }
     for attempt in &detail.attempts {
         let servant = attempt.servant_id.map(|id| format!(" on servant {id}")).unwrap_or_default();

@@ -1,8 +1,11 @@
 //! Customers. Their connections to vendors are in `connections`.
 
-use crate::{PAGE_ROWS_MAX, Store, StoreError, Who, operator_acts::note_acts};
+use crate::{
+    PAGE_ROWS_MAX, Store, StoreError,
+    audit::{Subject, note, snapshot},
+};
 use chrono::{DateTime, Utc};
-use domain::AccountId;
+use domain::{AccountId, Granted, action};
 
 /// A customer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,11 +43,13 @@ impl Store {
     /// [`StoreError`]; `Rejected` for another share.
     pub async fn set_account_weight(
         &self,
+        granted: &Granted<action::SetWeight>,
         id: AccountId,
         weight: i16,
-        who: Who<'_>,
     ) -> Result<Option<AccountRow>, StoreError> {
+        let of = Subject::Account(id);
         let mut tx = self.pool.begin().await?;
+        let before = snapshot(&mut tx, &of).await?;
         let row = sqlx::query_as!(
             AccountRow,
             "-- set_account_weight
@@ -55,8 +60,8 @@ impl Store {
         .fetch_optional(&mut *tx)
         .await?;
         if row.is_some() {
-            let what = format!("weight {weight}");
-            note_acts(&mut tx, ("account", &[id.to_string()]), &what, who, self.clock.now()).await?;
+            let after = snapshot(&mut tx, &of).await?;
+            note(&mut tx, granted, &of, (before, after), self.clock.now()).await?;
         }
         tx.commit().await?;
         Ok(row)

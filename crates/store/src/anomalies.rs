@@ -1,13 +1,34 @@
 //! Anomalies as rows: one for each thing that is out of the ordinary, however often it is seen. What seeing one again or a
 //! person's act does to it is `domain`'s to say.
 
-use crate::{PAGE_ROWS_MAX, Store, StoreError, Tx};
+use crate::{
+    PAGE_ROWS_MAX, Store, StoreError, Tx,
+    audit::{Subject, note, snapshot},
+};
 use chrono::{DateTime, Utc};
-use domain::{AccountId, AnomalyAct, AnomalyKind, AnomalyState, ConnectionId, Severity};
+use domain::{AccountId, AnomalyAct, AnomalyKind, AnomalyState, Capability, ConnectionId, Granted, Severity, action};
 use serde_json::Value;
 
 /// Who a sighting is by, and who resolves what is over by itself.
 const BY_ITSELF: &str = "servant";
+
+/// An action that is done with an anomaly.
+pub trait ChangesAnomaly: Capability {
+    /// What it does.
+    const ACT: AnomalyAct;
+}
+
+impl ChangesAnomaly for action::AcknowledgeAnomaly {
+    const ACT: AnomalyAct = AnomalyAct::Acknowledge;
+}
+
+impl ChangesAnomaly for action::ResolveAnomaly {
+    const ACT: AnomalyAct = AnomalyAct::Resolve;
+}
+
+impl ChangesAnomaly for action::MuteAnomaly {
+    const ACT: AnomalyAct = AnomalyAct::Mute;
+}
 
 /// Something out of the ordinary, seen once.
 #[derive(Debug, Clone)]
@@ -214,13 +235,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn change_anomaly(
+    pub async fn change_anomaly<A: ChangesAnomaly>(
         &self,
+        granted: &Granted<A>,
         id: i64,
-        act: AnomalyAct,
-        by: &str,
-        reason: &str,
     ) -> Result<AnomalyChange, StoreError> {
+        let (act, by, reason) = (A::ACT, granted.by(), granted.reason());
+        let of = Subject::Anomaly(id);
         let mut tx = self.begin().await?;
         let raw = sqlx::query_as!(
             RawAnomaly,
@@ -234,7 +255,10 @@ impl Store {
         .await?;
         let Some(row) = raw.map(RawAnomaly::check).transpose()? else { return Ok(AnomalyChange::Missing) };
         let Some(state) = act.of(row.state) else { return Ok(AnomalyChange::Senseless(row.state)) };
+        let before = snapshot(&mut tx.inner, &of).await?;
         let at = self.set_anomaly_state(&mut tx, id, state, by, reason).await?;
+        let after = snapshot(&mut tx.inner, &of).await?;
+        note(&mut tx.inner, granted, &of, (before, after), at).await?;
         tx.commit().await?;
         let (state_by, state_reason) = (by.to_owned(), reason.to_owned());
         Ok(AnomalyChange::Done(Box::new(AnomalyRow { state, state_by, state_reason, state_since: at, ..row })))

@@ -3,10 +3,11 @@
 
 use crate::{
     SealedSecrets, Store, StoreError,
+    audit::{Subject, note, snapshot},
     connections::{Event, Of, note_event},
 };
 use chrono::{DateTime, Utc};
-use domain::{AccountId, ConnectionId};
+use domain::{AccountId, ConnectionId, Granted, action};
 use serde_json::Value;
 
 /// Authorisations that may be open at a time; each is gone after minutes.
@@ -44,10 +45,6 @@ pub struct Authorised<'a> {
     pub secret_ref: &'a str,
     /// What was granted, sealed for that connection.
     pub sealed: SealedSecrets,
-    /// Who did it.
-    pub by: &'a str,
-    /// What is noted.
-    pub reason: &'a str,
 }
 
 impl Store {
@@ -151,10 +148,16 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn authorise_connection(&self, authorised: &Authorised<'_>) -> Result<(), StoreError> {
+    pub async fn authorise_connection(
+        &self,
+        granted: &Granted<action::AuthoriseConnection>,
+        authorised: &Authorised<'_>,
+    ) -> Result<(), StoreError> {
+        let of = Subject::Connection(authorised.connection);
         let now = self.clock.now();
         let id = authorised.connection;
         let mut tx = self.begin().await?;
+        let before = snapshot(&mut tx.inner, &of).await?;
         sqlx::query!(
             "-- authorise_connection
             INSERT INTO connections (id, account_id, vendor, settings, secret_ref, state_since, created_at)
@@ -193,8 +196,10 @@ impl Store {
         )
         .execute(&mut *tx.inner)
         .await?;
-        let event = Event { of: Of::Connection(id), what: "authorised", by: authorised.by, reason: authorised.reason };
+        let event = Event { of: Of::Connection(id), what: "authorised", by: granted.by(), reason: granted.reason() };
         note_event(&mut tx.inner, &event, now).await?;
+        let after = snapshot(&mut tx.inner, &of).await?;
+        note(&mut tx.inner, granted, &of, (before, after), now).await?;
         // Schedules that were put off because of it are due at once.
         sqlx::query!(
             "-- end_hold_of_authorised

@@ -3,11 +3,14 @@
 
 use crate::{
     Leadership, PAGE_ROWS_MAX, Store, StoreError, Tx,
+    audit::{Subject, note, snapshot},
     connections::{Event, Of, note_event},
     partitions::leads,
 };
 use chrono::{DateTime, Utc};
-use domain::{Breaker, BreakerSettings, BreakerState, ConnectionId, Forced, Outcomes, Tally, Window};
+use domain::{
+    Breaker, BreakerSettings, BreakerState, Capability, ConnectionId, Forced, Granted, Outcomes, Tally, Window, action,
+};
 use std::collections::BTreeMap;
 
 /// A service's breaker, and who holds it open or closed.
@@ -94,6 +97,24 @@ impl RawBreaker {
         let forced = by.map(|((by, reason), at)| ForcedBy { by, reason, at });
         Ok(BreakerRow { service: self.service, breaker, forced })
     }
+}
+
+/// An action that is done with a breaker.
+pub trait ForcesBreaker: Capability {
+    /// What it is held at; none: it is let go.
+    const FORCED: Option<Forced>;
+}
+
+impl ForcesBreaker for action::OpenBreaker {
+    const FORCED: Option<Forced> = Some(Forced::Open);
+}
+
+impl ForcesBreaker for action::CloseBreaker {
+    const FORCED: Option<Forced> = Some(Forced::Closed);
+}
+
+impl ForcesBreaker for action::ClearBreaker {
+    const FORCED: Option<Forced> = None;
 }
 
 impl Store {
@@ -215,20 +236,20 @@ impl Store {
         .await?)
     }
 
-    /// Holds a service's breaker open or closed, whatever its outcomes say, until it is cleared; `None` clears it, and
-    /// wakes whom it held back. Answers with the breaker; none when there was nothing to clear.
+    /// Holds a service's breaker open or closed, whatever its outcomes say, until it is cleared; or clears it, and wakes
+    /// whom it held back. Answers with the breaker; none when there was nothing to clear.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn force_breaker(
+    pub async fn force_breaker<A: ForcesBreaker>(
         &self,
+        granted: &Granted<A>,
         service: &str,
-        forced: Option<Forced>,
-        by: &str,
-        reason: &str,
     ) -> Result<Option<BreakerRow>, StoreError> {
-        let now = self.clock.now();
+        let (forced, by, reason) = (A::FORCED, granted.by(), granted.reason());
+        let (of, now) = (Subject::Breaker(service), self.clock.now());
         let mut tx = self.begin().await?;
+        let before = snapshot(&mut tx.inner, &of).await?;
         let known = self.lock_breakers(&mut tx, &[service.to_owned()]).await?.remove(service);
         let new = || BreakerRow { service: service.to_owned(), breaker: Breaker::closed(now), forced: None };
         let mut row = known.unwrap_or_else(new);
@@ -247,6 +268,8 @@ impl Store {
         };
         save_breaker(&mut tx.inner, &row).await?;
         note_event(&mut tx.inner, &Event { of: Of::Service(service), what, by, reason }, now).await?;
+        let after = snapshot(&mut tx.inner, &of).await?;
+        note(&mut tx.inner, granted, &of, (before, after), now).await?;
         tx.commit().await?;
         if forced != Some(Forced::Open) {
             self.wake_every_kind().await;

@@ -1,9 +1,12 @@
 //! What vendors say of customers' own quotas: the latest word on each connection, its history by the minute, and our
 //! share of it. What is free and how it is spread is `domain::Spending`'s to say.
 
-use crate::{PAGE_ROWS_MAX, Store, StoreError, Tx, Who, operator_acts::note_acts};
+use crate::{
+    PAGE_ROWS_MAX, Store, StoreError, Tx,
+    audit::{Subject, note, snapshot},
+};
 use chrono::{DateTime, Utc};
-use domain::{AccountId, BudgetSettings, ConnectionId, VendorBudget};
+use domain::{AccountId, BudgetSettings, ConnectionId, Granted, VendorBudget, action};
 use sqlx::PgConnection;
 
 /// A vendor's word, as a job brings it.
@@ -187,13 +190,13 @@ impl Store {
     /// [`StoreError`].
     pub async fn set_budget_settings(
         &self,
+        granted: &Granted<action::SetShare>,
         connection: ConnectionId,
         settings: BudgetSettings,
-        by: &str,
-        reason: &str,
     ) -> Result<bool, StoreError> {
-        let now = self.clock.now();
+        let (of, now) = (Subject::Share(connection), self.clock.now());
         let mut tx = self.pool.begin().await?;
+        let before = snapshot(&mut tx, &of).await?;
         let set = sqlx::query!(
             "-- set_budget_settings
             INSERT INTO budget_settings (connection_id, share_pct, health_pct, set_by, reason, set_at)
@@ -204,8 +207,8 @@ impl Store {
             connection.0,
             i16::from(settings.share_pct),
             i16::from(settings.health_pct),
-            by,
-            reason,
+            granted.by(),
+            granted.reason(),
             now,
         )
         .execute(&mut *tx)
@@ -213,7 +216,8 @@ impl Store {
         if set.rows_affected() == 0 {
             return Ok(false);
         }
-        note_acts(&mut tx, ("budget", &[connection.to_string()]), "set", Who { by, reason }, now).await?;
+        let after = snapshot(&mut tx, &of).await?;
+        note(&mut tx, granted, &of, (before, after), now).await?;
         tx.commit().await?;
         self.wake_every_kind().await;
         Ok(true)
@@ -223,8 +227,14 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn remove_budget_settings(&self, connection: ConnectionId, who: Who<'_>) -> Result<bool, StoreError> {
+    pub async fn remove_budget_settings(
+        &self,
+        granted: &Granted<action::RemoveShare>,
+        connection: ConnectionId,
+    ) -> Result<bool, StoreError> {
+        let of = Subject::Share(connection);
         let mut tx = self.pool.begin().await?;
+        let before = snapshot(&mut tx, &of).await?;
         let removed = sqlx::query!(
             "-- remove_budget_settings
             DELETE FROM budget_settings WHERE connection_id = $1 AND connection_id <> 0",
@@ -235,7 +245,7 @@ impl Store {
         if removed.rows_affected() == 0 {
             return Ok(false);
         }
-        note_acts(&mut tx, ("budget", &[connection.to_string()]), "reset", who, self.clock.now()).await?;
+        note(&mut tx, granted, &of, (before, None), self.clock.now()).await?;
         tx.commit().await?;
         self.wake_every_kind().await;
         Ok(true)

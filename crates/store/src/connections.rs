@@ -2,9 +2,12 @@
 //! connection names where they are kept. That a failed attempt parks its connection is in `jobs::transition`, since both
 //! are one commit.
 
-use crate::{Leadership, PAGE_ROWS_MAX, Store, StoreError};
+use crate::{
+    Leadership, PAGE_ROWS_MAX, Store, StoreError,
+    audit::{Subject, note, snapshot},
+};
 use chrono::{DateTime, Utc};
-use domain::{AccountId, CircuitFacts, ConnectionFacts, ConnectionId, ForcedFacts};
+use domain::{AccountId, Capability, CircuitFacts, ConnectionFacts, ConnectionId, ForcedFacts, Granted, action};
 use serde_json::Value;
 
 /// A customer's connection to one vendor.
@@ -67,6 +70,28 @@ impl ConnectionAct {
             Self::Enable => (&["disabled"], "active", "enabled"),
         }
     }
+}
+
+/// An action that is done with a connection.
+pub trait ChangesConnection: Capability {
+    /// What it does.
+    const ACT: ConnectionAct;
+}
+
+impl ChangesConnection for action::Reauthorised {
+    const ACT: ConnectionAct = ConnectionAct::Reauthorised;
+}
+
+impl ChangesConnection for action::ParkConnection {
+    const ACT: ConnectionAct = ConnectionAct::Park;
+}
+
+impl ChangesConnection for action::DisableConnection {
+    const ACT: ConnectionAct = ConnectionAct::Disable;
+}
+
+impl ChangesConnection for action::EnableConnection {
+    const ACT: ConnectionAct = ConnectionAct::Enable;
 }
 
 /// What happened to a connection or to a service's breaker.
@@ -205,17 +230,17 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn change_connection(
+    pub async fn change_connection<A: ChangesConnection>(
         &self,
+        granted: &Granted<A>,
         connection: ConnectionId,
-        act: ConnectionAct,
-        by: &str,
-        reason: &str,
     ) -> Result<bool, StoreError> {
-        let (from, to, what) = act.change();
+        let (from, to, what) = A::ACT.change();
+        let (by, reason) = (granted.by(), granted.reason());
         let from: Vec<String> = from.iter().map(|state| (*state).to_owned()).collect();
-        let now = self.clock.now();
+        let (of, now) = (Subject::Connection(connection), self.clock.now());
         let mut tx = self.begin().await?;
+        let before = snapshot(&mut tx.inner, &of).await?;
         let changed = sqlx::query!(
             "-- change_connection
             UPDATE connections
@@ -233,6 +258,8 @@ impl Store {
             return Ok(false);
         }
         note_event(&mut tx.inner, &Event { of: Of::Connection(connection), what, by, reason }, now).await?;
+        let after = snapshot(&mut tx.inner, &of).await?;
+        note(&mut tx.inner, granted, &of, (before, after), now).await?;
         if to == "active" {
             // Schedules that were put off because of it are due at once.
             sqlx::query!(

@@ -2,9 +2,14 @@
 //! holds the group's row against its end until the commit. What the leader does with groups is in `groups_lead`; reading
 //! them in `groups_read`; how members are counted, in `counters`.
 
-use crate::{Inserted, NewJob, Store, StoreError, Tx, groups_read::checked_state};
+use crate::{
+    Inserted, NewJob, Store, StoreError, Tx,
+    audit::{Subject, new_jobs, note, note_each, snapshot},
+    groups_read::checked_state,
+    jobs::new_of,
+};
 use chrono::{DateTime, Utc};
-use domain::{AccountId, Finishing, GroupId, GroupState};
+use domain::{AccountId, Capability, Finishing, Granted, GroupId, GroupState, action};
 use sqlx::PgConnection;
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -18,8 +23,6 @@ pub struct NewGroup {
     pub account: AccountId,
     /// What runs once it has ended.
     pub finishing: Option<Finishing>,
-    /// Who made it.
-    pub created_by: String,
     /// Which request asked for it.
     pub request_id: Uuid,
 }
@@ -42,16 +45,22 @@ impl Store {
     /// [`StoreError`]; then there is neither the group nor a member.
     pub async fn create_group(
         &self,
+        granted: &Granted<action::CreateGroup>,
         group: &NewGroup,
         members: &[NewJob],
         is_sealed: bool,
     ) -> Result<(GroupId, Vec<Inserted>), StoreError> {
+        let now = self.clock.now();
         let mut tx = self.begin().await?;
-        let id = insert_group(&mut tx.inner, group, self.clock.now()).await?;
+        let id = insert_group(&mut tx.inner, group, granted.by(), now).await?;
         let inserted = self.join(&mut tx, id, members).await?;
         if is_sealed {
-            seal(&mut tx.inner, id, self.clock.now()).await?;
+            seal(&mut tx.inner, id, now).await?;
         }
+        let of = Subject::Group(id);
+        let after = snapshot(&mut tx.inner, &of).await?;
+        note(&mut tx.inner, granted, &of, (None, after), now).await?;
+        note_members(&mut tx, granted, &inserted, now).await?;
         tx.commit().await?;
         self.wake_kinds_of(members).await;
         Ok((id, inserted))
@@ -61,21 +70,27 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; [`StoreError::NotAdmitted`] when it takes none.
-    pub async fn add_members(&self, group: GroupId, members: &[NewJob]) -> Result<Vec<Inserted>, StoreError> {
+    pub async fn add_members(
+        &self,
+        granted: &Granted<action::AddToGroup>,
+        group: GroupId,
+        members: &[NewJob],
+    ) -> Result<Vec<Inserted>, StoreError> {
         let mut tx = self.begin().await?;
         let inserted = self.join(&mut tx, group, members).await?;
+        note_members(&mut tx, granted, &inserted, self.clock.now()).await?;
         tx.commit().await?;
         self.wake_kinds_of(members).await;
         Ok(inserted)
     }
 
-    /// Makes a sealed group within the transaction that gives it its first member.
+    /// Makes a sealed group within the transaction that gives it its first member, a job's; `by` is the job's kind.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn found_group_in(&self, tx: &mut Tx, group: &NewGroup) -> Result<GroupId, StoreError> {
+    pub async fn found_group_in(&self, tx: &mut Tx, group: &NewGroup, by: &str) -> Result<GroupId, StoreError> {
         let now = self.clock.now();
-        let id = insert_group(&mut tx.inner, group, now).await?;
+        let id = insert_group(&mut tx.inner, group, by, now).await?;
         seal(&mut tx.inner, id, now).await?;
         Ok(id)
     }
@@ -85,7 +100,7 @@ impl Store {
         self.insert_jobs_in(tx, &members).await
     }
 
-    async fn wake_kinds_of(&self, jobs: &[NewJob]) {
+    pub(crate) async fn wake_kinds_of(&self, jobs: &[NewJob]) {
         for kind in jobs.iter().map(|job| &job.kind).collect::<BTreeSet<_>>() {
             self.wake(kind).await;
         }
@@ -95,9 +110,19 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn seal_group(&self, id: GroupId) -> Result<GroupChange, StoreError> {
+    pub async fn seal_group(
+        &self,
+        granted: &Granted<action::SealGroup>,
+        id: GroupId,
+    ) -> Result<GroupChange, StoreError> {
+        let (of, now) = (Subject::Group(id), self.clock.now());
         let mut tx = self.pool.begin().await?;
-        let is_done = seal(&mut tx, id, self.clock.now()).await?;
+        let before = snapshot(&mut tx, &of).await?;
+        let is_done = seal(&mut tx, id, now).await?;
+        if is_done {
+            let after = snapshot(&mut tx, &of).await?;
+            note(&mut tx, granted, &of, (before, after), now).await?;
+        }
         tx.commit().await?;
         self.changed(id, is_done).await
     }
@@ -106,7 +131,14 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn cancel_group(&self, id: GroupId, by: &str, reason: &str) -> Result<GroupChange, StoreError> {
+    pub async fn cancel_group(
+        &self,
+        granted: &Granted<action::CancelGroup>,
+        id: GroupId,
+    ) -> Result<GroupChange, StoreError> {
+        let (of, now) = (Subject::Group(id), self.clock.now());
+        let mut tx = self.pool.begin().await?;
+        let before = snapshot(&mut tx, &of).await?;
         let cancelled = sqlx::query_scalar!(
             r#"-- cancel_group
             WITH cancelled AS (
@@ -118,12 +150,17 @@ impl Store {
             )
             SELECT count(*) AS "cancelled!" FROM cancelled"#,
             id.0,
-            self.clock.now(),
-            by,
-            reason,
+            now,
+            granted.by(),
+            granted.reason(),
         )
-        .fetch_one(&self.pool)
+        .fetch_one(&mut *tx)
         .await?;
+        if cancelled > 0 {
+            let after = snapshot(&mut tx, &of).await?;
+            note(&mut tx, granted, &of, (before, after), now).await?;
+        }
+        tx.commit().await?;
         self.changed(id, cancelled > 0).await
     }
 
@@ -141,7 +178,22 @@ impl Store {
     }
 }
 
-async fn insert_group(conn: &mut PgConnection, group: &NewGroup, now: DateTime<Utc>) -> Result<GroupId, StoreError> {
+async fn note_members<A: Capability>(
+    tx: &mut Tx,
+    granted: &Granted<A>,
+    inserted: &[Inserted],
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let deeds = new_jobs(&mut tx.inner, &new_of(inserted)).await?;
+    note_each(&mut tx.inner, granted, "job", deeds, now).await
+}
+
+async fn insert_group(
+    conn: &mut PgConnection,
+    group: &NewGroup,
+    by: &str,
+    now: DateTime<Utc>,
+) -> Result<GroupId, StoreError> {
     let finishing = group.finishing.as_ref().and_then(|finishing| serde_json::to_value(finishing).ok());
     let id = sqlx::query_scalar!(
         r#"-- insert_group
@@ -153,7 +205,7 @@ async fn insert_group(conn: &mut PgConnection, group: &NewGroup, now: DateTime<U
         group.name,
         group.account.0,
         now,
-        group.created_by,
+        by,
         group.request_id,
         finishing,
     )

@@ -25,7 +25,8 @@ mod why;
 mod tests;
 
 pub use attempt::Held;
-pub use by_hand::JobAct;
+pub use by_hand::{ActsOnJobs, JobAct, MakesJobs};
+pub(crate) use by_hand::{act_on_jobs, new_of};
 pub use claimed::{AttemptKey, ClaimedJob, Delivered, Outcome};
 pub use dispatch::{Upcoming, WaitingFlow};
 pub use fate::{FailedAttempt, Fate, Rescued, Settled};
@@ -36,5 +37,4 @@ pub use insert::{Inserted, NewJob, Unique};
 pub use line::{ClaimedInTurn, LetThrough, Line};
 pub use list::{JobFilter, PAGE_ROWS_MAX};
 pub use read::JobRow;
-pub(crate) use retry::retry;
 pub(crate) use transition::cancel;

@@ -1,9 +1,13 @@
 //! Limits as rows: declared by a deployment's file, set and removed by operators, listed. What is remembered of their
 //! use is in `limit_states`; whether a job has room is `domain::Rooms`'s to say.
 
-use crate::{Leadership, PAGE_ROWS_MAX, Store, StoreError, Who, operator_acts::note_acts, partitions::leads};
+use crate::{
+    Leadership, PAGE_ROWS_MAX, Store, StoreError,
+    audit::{Subject, note, snapshot},
+    partitions::leads,
+};
 use chrono::{DateTime, Utc};
-use domain::{BudgetSettings, Limit, Limits, Scope};
+use domain::{BudgetSettings, Granted, Limit, Limits, Scope, action};
 use sqlx::PgConnection;
 
 /// A limit as it was set.
@@ -148,15 +152,17 @@ impl Store {
     /// [`StoreError`].
     pub async fn set_limit(
         &self,
+        granted: &Granted<action::SetLimit>,
         scope: &Scope,
         limit: &Limit,
-        by: &str,
-        reason: &str,
     ) -> Result<LimitRow, StoreError> {
-        let now = self.clock.now();
+        let (of, now) = (Subject::Limit(scope), self.clock.now());
+        let (by, reason) = (granted.by(), granted.reason());
         let mut tx = self.pool.begin().await?;
+        let before = snapshot(&mut tx, &of).await?;
         upsert(&mut tx, scope, limit, false, by, reason, now).await?;
-        note_acts(&mut tx, ("limit", &[words(scope)]), "set", Who { by, reason }, now).await?;
+        let after = snapshot(&mut tx, &of).await?;
+        note(&mut tx, granted, &of, (before, after), now).await?;
         tx.commit().await?;
         self.wake_every_kind().await;
         Ok(LimitRow {
@@ -174,8 +180,14 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn remove_limit(&self, scope: &Scope, who: Who<'_>) -> Result<LimitRemoved, StoreError> {
+    pub async fn remove_limit(
+        &self,
+        granted: &Granted<action::RemoveLimit>,
+        scope: &Scope,
+    ) -> Result<LimitRemoved, StoreError> {
+        let of = Subject::Limit(scope);
         let mut tx = self.pool.begin().await?;
+        let before = snapshot(&mut tx, &of).await?;
         let found = sqlx::query!(
             r#"-- remove_limit
             WITH gone AS (
@@ -190,7 +202,7 @@ impl Store {
         .fetch_one(&mut *tx)
         .await?;
         if found.is_gone {
-            note_acts(&mut tx, ("limit", &[words(scope)]), "removed", who, self.clock.now()).await?;
+            note(&mut tx, granted, &of, (before, None), self.clock.now()).await?;
             tx.commit().await?;
             self.wake_every_kind().await;
             return Ok(LimitRemoved::Done);
@@ -260,11 +272,6 @@ pub(crate) async fn limits_in_force(
     .fetch_all(conn)
     .await?;
     rows.into_iter().map(Raw::check).collect()
-}
-
-/// A limit's key among what operators do: its scope and, after a space, its key.
-fn words(scope: &Scope) -> String {
-    format!("{} {}", scope.scope(), scope.key()).trim_end().to_owned()
 }
 
 async fn upsert(

@@ -2,9 +2,14 @@
 //! leads carries it out page by page, each page's changes, its items and the mark in one commit, so that after a crash the
 //! next leader goes on at the mark and no job is done twice or left out.
 
-use crate::{JobFilter, Leadership, PAGE_ROWS_MAX, Store, StoreError, jobs::cancel, jobs::retry};
+use crate::{
+    JobFilter, Leadership, PAGE_ROWS_MAX, Store, StoreError,
+    audit::{Subject, kept, kept_principal, note, snapshot},
+    jobs::{ActsOnJobs, act_on_jobs},
+};
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{BulkAct, JobId, Search};
+use domain::{BulkAct, Granted, JobId, Principal, Search, action, authorize};
+use sqlx::PgConnection;
 use std::collections::HashSet;
 
 /// An operation to be.
@@ -20,10 +25,6 @@ pub struct NewOperation {
     pub expected_is_exact: bool,
     /// Jobs a second at the most.
     pub per_second: u32,
-    /// Who orders it.
-    pub by: String,
-    /// Why.
-    pub reason: String,
 }
 
 /// An operation.
@@ -88,7 +89,28 @@ struct Due {
     below_id: i64,
     per_second: i32,
     next_at: DateTime<Utc>,
+    created_by: String,
+    reason: String,
     created_at: DateTime<Utc>,
+    principal: Option<serde_json::Value>,
+}
+
+impl Due {
+    /// Does it to these jobs in the name of who ordered it, with the role that they had then.
+    async fn act<A: ActsOnJobs>(
+        &self,
+        conn: &mut PgConnection,
+        jobs: &[JobId],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<JobId>, StoreError> {
+        let corrupt = || StoreError::Corrupt { table: "operations", column: "principal", row: self.id.to_string() };
+        let principal = match &self.principal {
+            Some(kept) => kept_principal(kept).ok_or_else(corrupt)?,
+            None => Principal::open(&self.created_by),
+        };
+        let granted = authorize::<A>(&principal, &self.reason).map_err(|_| corrupt())?;
+        act_on_jobs(conn, &granted, jobs, Some(self.id), now).await
+    }
 }
 
 impl Store {
@@ -96,28 +118,40 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn create_operation(&self, new: &NewOperation) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar!(
+    pub async fn create_operation(
+        &self,
+        granted: &Granted<action::CreateOperation>,
+        new: &NewOperation,
+    ) -> Result<i64, StoreError> {
+        let now = self.clock.now();
+        let mut tx = self.pool.begin().await?;
+        let id = sqlx::query_scalar!(
             "-- create_operation
             INSERT INTO operations (act, search, state, below_id, expected, expected_is_exact, per_second, next_at,
-                                    created_by, reason, created_at)
+                                    created_by, reason, created_at, principal)
             SELECT $1, $2, 'running',
                    greatest((SELECT coalesce(max(id), 0) FROM (SELECT id FROM jobs ORDER BY id DESC LIMIT 1) AS j),
                             (SELECT coalesce(max(id), 0)
                              FROM (SELECT id FROM finished_jobs ORDER BY id DESC LIMIT 1) AS f)) + 1,
-                   $3, $4, $5, $8, $6, $7, $8
+                   $3, $4, $5, $8, $6, $7, $8, $9
             RETURNING id",
             new.act.as_str(),
             new.search.to_string(),
             new.expected,
             new.expected_is_exact,
             i32::try_from(new.per_second).unwrap_or(i32::MAX),
-            new.by,
-            new.reason,
-            self.clock.now(),
+            granted.by(),
+            granted.reason(),
+            now,
+            kept(granted.principal()),
         )
-        .fetch_one(&self.pool)
-        .await?)
+        .fetch_one(&mut *tx)
+        .await?;
+        let of = Subject::Operation(id);
+        let after = snapshot(&mut tx, &of).await?;
+        note(&mut tx, granted, &of, (None, after), now).await?;
+        tx.commit().await?;
+        Ok(id)
     }
 
     /// Operations, newest first; `before` is the last id of the page before.
@@ -174,18 +208,31 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn cancel_operation(&self, id: i64, by: &str) -> Result<bool, StoreError> {
+    pub async fn cancel_operation(
+        &self,
+        granted: &Granted<action::CancelOperation>,
+        id: i64,
+    ) -> Result<bool, StoreError> {
+        let (of, now) = (Subject::Operation(id), self.clock.now());
+        let mut tx = self.pool.begin().await?;
+        let before = snapshot(&mut tx, &of).await?;
         let stopped = sqlx::query!(
             "-- cancel_operation
             UPDATE operations SET state = 'cancelled', cancelled_by = $2, ended_at = $3
             WHERE id = $1 AND state = 'running'",
             id,
-            by,
-            self.clock.now(),
+            granted.by(),
+            now,
         )
-        .execute(&self.pool)
+        .execute(&mut *tx)
         .await?;
-        Ok(stopped.rows_affected() == 1)
+        if stopped.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let after = snapshot(&mut tx, &of).await?;
+        note(&mut tx, granted, &of, (before, after), now).await?;
+        tx.commit().await?;
+        Ok(true)
     }
 
     /// Does the next page of the operation that has waited longest, if one may go on by now.
@@ -198,7 +245,7 @@ impl Store {
         let due = sqlx::query_as!(
             Due,
             "-- work_operation
-            SELECT id, act, search, below_id, per_second, next_at, created_at FROM operations
+            SELECT id, act, search, below_id, per_second, next_at, created_by, reason, created_at, principal FROM operations
             WHERE state = 'running' AND next_at <= $1 ORDER BY next_at LIMIT 1 FOR UPDATE SKIP LOCKED",
             now,
         )
@@ -212,8 +259,8 @@ impl Store {
         let jobs = self.list_jobs(&filter, PAGE_ROWS_MAX).await?;
         let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
         let done: HashSet<JobId> = match act {
-            BulkAct::Retry => retry(&mut tx.inner, &ids, now).await?.into_iter().collect(),
-            BulkAct::Cancel => cancel(&mut tx.inner, &ids, now).await?.into_iter().collect(),
+            BulkAct::Retry => due.act::<action::RetryJob>(&mut tx.inner, &ids, now).await?.into_iter().collect(),
+            BulkAct::Cancel => due.act::<action::CancelJob>(&mut tx.inner, &ids, now).await?.into_iter().collect(),
         };
         let step = OperationStep {
             id: due.id,

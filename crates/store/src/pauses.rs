@@ -1,9 +1,12 @@
 //! What operators hold back: pausing, resuming, listing. The statements that honour it are in `jobs/transition`
 //! (dispatch) and `jobs/claim`; they read the view `pauses_in_force`.
 
-use crate::{PAGE_ROWS_MAX, Store, StoreError, Who, operator_acts::note_acts};
+use crate::{
+    PAGE_ROWS_MAX, Store, StoreError,
+    audit::{Subject, note, snapshot},
+};
 use chrono::{DateTime, Utc};
-use domain::{Kind, PauseTarget};
+use domain::{Granted, Kind, PauseTarget, action};
 
 /// A pause in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,9 +48,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn pause(&self, target: &PauseTarget, by: &str, reason: &str) -> Result<PauseRow, StoreError> {
+    pub async fn pause(&self, granted: &Granted<action::Pause>, target: &PauseTarget) -> Result<PauseRow, StoreError> {
         let now = self.clock.now();
+        let of = Subject::Pause(target);
         let mut tx = self.pool.begin().await?;
+        let before = snapshot(&mut tx, &of).await?;
         let row = sqlx::query_as!(
             RawPause,
             "-- pause
@@ -56,14 +61,15 @@ impl Store {
             RETURNING scope, key, paused_by, reason, paused_at",
             target.scope(),
             target.key(),
-            by,
-            reason,
+            granted.by(),
+            granted.reason(),
             now,
         )
         .fetch_one(&mut *tx)
         .await?
         .check()?;
-        note_acts(&mut tx, ("pause", &[target.to_string()]), "paused", Who { by, reason }, now).await?;
+        let after = snapshot(&mut tx, &of).await?;
+        note(&mut tx, granted, &of, (before, after), now).await?;
         tx.commit().await?;
         Ok(row)
     }
@@ -73,9 +79,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn resume(&self, target: &PauseTarget, who: Who<'_>) -> Result<bool, StoreError> {
+    pub async fn resume(&self, granted: &Granted<action::Resume>, target: &PauseTarget) -> Result<bool, StoreError> {
         let now = self.clock.now();
+        let of = Subject::Pause(target);
         let mut tx = self.pool.begin().await?;
+        let before = snapshot(&mut tx, &of).await?;
         let resumed =
             sqlx::query!("-- resume\nDELETE FROM pauses WHERE scope = $1 AND key = $2", target.scope(), target.key())
                 .execute(&mut *tx)
@@ -83,7 +91,7 @@ impl Store {
         if resumed.rows_affected() == 0 {
             return Ok(false);
         }
-        note_acts(&mut tx, ("pause", &[target.to_string()]), "resumed", who, now).await?;
+        note(&mut tx, granted, &of, (before, None), now).await?;
         tx.commit().await?;
         match target {
             PauseTarget::Kind(kind) => self.wake(kind).await,

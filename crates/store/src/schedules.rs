@@ -2,9 +2,14 @@
 //! compare-and-swap on the persisted due time, then the overlap policy, then the jobs. When a rule is due is
 //! `domain::Plan`'s to say; rows of schedules are read in `schedules_read` and edited in `schedules_edit`.
 
-use crate::{Leadership, Store, StoreError, jobs::cancel};
+use crate::{
+    Leadership, Store, StoreError,
+    audit::{Deed, Subject, note_each},
+    jobs::cancel,
+};
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{JobId, Kind, ScheduleId};
+use domain::{Granted, JobId, Kind, ScheduleId, action};
+use serde_json::json;
 use sqlx::PgConnection;
 use std::collections::BTreeSet;
 use uuid::Uuid;
@@ -126,7 +131,12 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn run_schedule(&self, id: ScheduleId, request_id: Uuid) -> Result<RanNow, StoreError> {
+    pub async fn run_schedule(
+        &self,
+        granted: &Granted<action::RunSchedule>,
+        id: ScheduleId,
+        request_id: Uuid,
+    ) -> Result<RanNow, StoreError> {
         let now = self.clock.now();
         let mut tx = self.pool.begin().await?;
         if !lock_schedule(&mut tx, id).await? {
@@ -139,6 +149,12 @@ impl Store {
             None if was_buffered.is_none() && buffered_of(&mut tx, id).await?.is_some() => RanNow::Buffered,
             None => RanNow::Busy(unfinished_of(&mut tx, id).await?),
         };
+        if !matches!(outcome, RanNow::Busy(_)) {
+            let of = Subject::Schedule(id);
+            let job = fired.jobs.first().map(|job| json!({ "job": job.0 }));
+            let deed = Deed { key: of.key(), before: None, after: job.or_else(|| Some(json!({ "buffered": true }))) };
+            note_each(&mut tx, granted, of.name(), vec![deed], now).await?;
+        }
         tx.commit().await?;
         for kind in &fired.kinds {
             self.wake(kind).await;
@@ -157,11 +173,13 @@ impl Store {
     /// [`StoreError`].
     pub async fn backfill_schedule(
         &self,
+        granted: &Granted<action::BackfillSchedule>,
         id: ScheduleId,
         due: &[DateTime<Utc>],
         request_id: Uuid,
     ) -> Result<u64, StoreError> {
         let now = self.clock.now();
+        let mut tx = self.pool.begin().await?;
         let kinds = sqlx::query!(
             r#"-- backfill_schedule
             WITH given AS (
@@ -191,9 +209,14 @@ impl Store {
             now + TimeDelta::days(BACKFILL_KEPT_DAYS),
             request_id,
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(&mut *tx)
         .await?;
         let Some(made) = kinds else { return Ok(0) };
+        let of = Subject::Schedule(id);
+        let span = json!({ "jobs": made.jobs, "first": due.first(), "last": due.last() });
+        let deed = Deed { key: of.key(), before: None, after: Some(span) };
+        note_each(&mut tx, granted, of.name(), vec![deed], now).await?;
+        tx.commit().await?;
         self.wake(&kind_of(made.kind)?).await;
         Ok(made.jobs.unsigned_abs())
     }

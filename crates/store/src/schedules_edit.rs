@@ -2,11 +2,13 @@
 //! Makes no jobs; that is `schedules`.
 
 use crate::{
-    ScheduleRow, Store, StoreError, Who, operator_acts::note_acts, schedules::lock_schedule,
+    ScheduleRow, Store, StoreError,
+    audit::{Subject, note, snapshot},
+    schedules::lock_schedule,
     schedules_read::find_schedule,
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{AccountId, CatchUp, ConnectionId, Kind, Overlap, Plan, Policy, Schedule, ScheduleId};
+use domain::{AccountId, CatchUp, ConnectionId, Granted, Kind, Overlap, Plan, Policy, Schedule, ScheduleId, action};
 use serde_json::Value;
 use sqlx::PgConnection;
 
@@ -127,7 +129,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn create_schedule(&self, schedule: &NewSchedule) -> Result<Created, StoreError> {
+    pub async fn create_schedule(
+        &self,
+        granted: &Granted<action::CreateSchedule>,
+        schedule: &NewSchedule,
+    ) -> Result<Created, StoreError> {
         let mut tx = self.pool.begin().await?;
         let owner = sqlx::query!(
             r#"-- owner_of_schedule
@@ -146,15 +152,25 @@ impl Store {
             return Ok(Created::NoConnection);
         }
         let created = insert_schedules(&mut tx, std::slice::from_ref(schedule)).await?;
+        let Some(id) = created.first().map(|id| ScheduleId(*id)) else { return Ok(Created::NameTaken) };
+        let of = Subject::Schedule(id);
+        let after = snapshot(&mut tx, &of).await?;
+        note(&mut tx, granted, &of, (None, after), self.clock.now()).await?;
         tx.commit().await?;
-        Ok(created.first().map_or(Created::NameTaken, |id| Created::New(ScheduleId(*id))))
+        Ok(Created::New(id))
     }
 
     /// Changes a schedule. Its next due time changes only with what decides it.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn edit_schedule(&self, id: ScheduleId, edit: &ScheduleEdit) -> Result<Edited, StoreError> {
+    pub async fn edit_schedule(
+        &self,
+        granted: &Granted<action::EditSchedule>,
+        id: ScheduleId,
+        edit: &ScheduleEdit,
+    ) -> Result<Edited, StoreError> {
+        let of = Subject::Schedule(id);
         let mut tx = self.pool.begin().await?;
         if !lock_schedule(&mut tx, id).await? {
             return Ok(Edited::Missing);
@@ -176,8 +192,11 @@ impl Store {
             }
         };
         let payload = edit.payload.as_ref().unwrap_or(&row.payload);
+        let old = snapshot(&mut tx, &of).await?;
         write_schedule(&mut tx, id, &rule, &policy, next, payload, edit.priority.unwrap_or(row.priority)).await?;
         let row = find_schedule(&mut tx, id).await?;
+        let new = snapshot(&mut tx, &of).await?;
+        note(&mut tx, granted, &of, (old, new), now).await?;
         tx.commit().await?;
         Ok(row.map_or(Edited::Missing, |row| Edited::Done(Box::new(row))))
     }
@@ -188,25 +207,26 @@ impl Store {
     /// [`StoreError`].
     pub async fn pause_schedule(
         &self,
+        granted: &Granted<action::PauseSchedule>,
         id: ScheduleId,
-        by: &str,
-        reason: &str,
     ) -> Result<Option<ScheduleRow>, StoreError> {
-        let now = self.clock.now();
+        let (of, now) = (Subject::Schedule(id), self.clock.now());
         let mut tx = self.pool.begin().await?;
+        let before = snapshot(&mut tx, &of).await?;
         sqlx::query!(
             "-- pause_schedule
             UPDATE schedules SET paused_by = $2, paused_reason = $3, paused_at = $4 WHERE id = $1",
             id.0,
-            by,
-            reason,
+            granted.by(),
+            granted.reason(),
             now,
         )
         .execute(&mut *tx)
         .await?;
         let row = find_schedule(&mut tx, id).await?;
         if row.is_some() {
-            note_acts(&mut tx, ("schedule", &[id.to_string()]), "paused", Who { by, reason }, now).await?;
+            let after = snapshot(&mut tx, &of).await?;
+            note(&mut tx, granted, &of, (before, after), now).await?;
         }
         tx.commit().await?;
         Ok(row)
@@ -216,13 +236,18 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn resume_schedule(&self, id: ScheduleId, who: Who<'_>) -> Result<Option<ScheduleRow>, StoreError> {
-        let now = self.clock.now();
+    pub async fn resume_schedule(
+        &self,
+        granted: &Granted<action::ResumeSchedule>,
+        id: ScheduleId,
+    ) -> Result<Option<ScheduleRow>, StoreError> {
+        let (of, now) = (Subject::Schedule(id), self.clock.now());
         let mut tx = self.pool.begin().await?;
         if !lock_schedule(&mut tx, id).await? {
             return Ok(None);
         }
         let Some(row) = find_schedule(&mut tx, id).await? else { return Ok(None) };
+        let before = snapshot(&mut tx, &of).await?;
         let next = match (row.next_due_at, row.plan()) {
             (Some(due), Ok(plan)) if row.paused_by.is_some() && due <= now => match plan.rule {
                 Schedule::Once(_) => Some(due),
@@ -241,7 +266,8 @@ impl Store {
         .execute(&mut *tx)
         .await?;
         if row.paused_by.is_some() {
-            note_acts(&mut tx, ("schedule", &[id.to_string()]), "resumed", who, now).await?;
+            let after = snapshot(&mut tx, &of).await?;
+            note(&mut tx, granted, &of, (before, after), now).await?;
         }
         let row = find_schedule(&mut tx, id).await?;
         tx.commit().await?;
@@ -252,7 +278,15 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn delete_schedule(&self, id: ScheduleId, even_declared: bool) -> Result<Deleted, StoreError> {
+    pub async fn delete_schedule(
+        &self,
+        granted: &Granted<action::DeleteSchedule>,
+        id: ScheduleId,
+        even_declared: bool,
+    ) -> Result<Deleted, StoreError> {
+        let of = Subject::Schedule(id);
+        let mut tx = self.pool.begin().await?;
+        let before = snapshot(&mut tx, &of).await?;
         let deleted = sqlx::query_scalar!(
             r#"-- delete_schedule
             WITH found AS (SELECT id, declared FROM schedules WHERE id = $1),
@@ -262,8 +296,12 @@ impl Store {
             id.0,
             even_declared,
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(&mut *tx)
         .await?;
+        if deleted == Some(true) {
+            note(&mut tx, granted, &of, (before, None), self.clock.now()).await?;
+            tx.commit().await?;
+        }
         Ok(match deleted {
             None => Deleted::Missing,
             Some(true) => Deleted::Done,

@@ -1,9 +1,12 @@
 //! Servants as the manager knows them: heartbeats stored, lists, orders. What servants write of themselves without
 //! the manager is in `fleet`.
 
-use crate::{PAGE_ROWS_MAX, Store, StoreError, Who, operator_acts::note_acts};
+use crate::{
+    PAGE_ROWS_MAX, Store, StoreError,
+    audit::{Subject, note, snapshot},
+};
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{JobId, ServantId};
+use domain::{Granted, JobId, ServantId, action};
 use serde_json::Value;
 
 /// Hours after which a silent servant is no longer listed.
@@ -71,11 +74,17 @@ pub struct ServantRow {
 }
 
 impl Store {
-    /// Stores a heartbeat and answers what to order; `None` when no such servant is known.
+    /// Stores a heartbeat and answers what to order; `None` when no such servant is known. Not audited: it is what a
+    /// servant is there to do, every few seconds.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn record_heartbeat(&self, id: ServantId, facts: &HeartbeatFacts) -> Result<Option<Orders>, StoreError> {
+    pub async fn record_heartbeat(
+        &self,
+        _granted: &Granted<action::Heartbeat>,
+        id: ServantId,
+        facts: &HeartbeatFacts,
+    ) -> Result<Option<Orders>, StoreError> {
         let jobs: Vec<i64> = facts
             .current_jobs
             .as_array()
@@ -110,8 +119,15 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; any other order is refused by the database.
-    pub async fn order_servant(&self, id: ServantId, order: &str, who: Who<'_>) -> Result<bool, StoreError> {
+    pub async fn order_servant(
+        &self,
+        granted: &Granted<action::OrderServant>,
+        id: ServantId,
+        order: &str,
+    ) -> Result<bool, StoreError> {
+        let of = Subject::Servant(id);
         let mut tx = self.pool.begin().await?;
+        let before = snapshot(&mut tx, &of).await?;
         let ordered = sqlx::query!(
             "-- order_servant
             UPDATE servants SET ordered = $2 WHERE id = $1 AND state <> 'stopped'",
@@ -123,7 +139,8 @@ impl Store {
         if ordered.rows_affected() == 0 {
             return Ok(false);
         }
-        note_acts(&mut tx, ("servant", &[id.to_string()]), order, who, self.clock.now()).await?;
+        let after = snapshot(&mut tx, &of).await?;
+        note(&mut tx, granted, &of, (before, after), self.clock.now()).await?;
         tx.commit().await?;
         self.call_servant(id).await;
         Ok(true)
@@ -142,8 +159,8 @@ impl Store {
                    rss_bytes, current_jobs, ordered, act.by AS "ordered_by?", act.reason AS "ordered_reason?",
                    act.at AS "ordered_at?"
             FROM servants LEFT JOIN LATERAL (
-                SELECT by, reason, at FROM operator_acts
-                WHERE ordered IS NOT NULL AND subject = 'servant' AND key = servants.id::text ORDER BY id DESC LIMIT 1
+                SELECT actor AS by, reason, at FROM audit
+                WHERE ordered IS NOT NULL AND subject = 'servant' AND key = servants.id::text ORDER BY seq DESC LIMIT 1
             ) AS act ON true
             WHERE state <> 'stopped' AND seen_at >= $1
               AND (kind, servants.id) > (coalesce((SELECT kind FROM servants WHERE id = $2), ''), $2)
@@ -168,8 +185,8 @@ impl Store {
                    rss_bytes, current_jobs, ordered, act.by AS "ordered_by?", act.reason AS "ordered_reason?",
                    act.at AS "ordered_at?"
             FROM servants LEFT JOIN LATERAL (
-                SELECT by, reason, at FROM operator_acts
-                WHERE ordered IS NOT NULL AND subject = 'servant' AND key = servants.id::text ORDER BY id DESC LIMIT 1
+                SELECT actor AS by, reason, at FROM audit
+                WHERE ordered IS NOT NULL AND subject = 'servant' AND key = servants.id::text ORDER BY seq DESC LIMIT 1
             ) AS act ON true
             WHERE servants.id = $1"#,
             id.0,

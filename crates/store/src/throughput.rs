@@ -1,9 +1,12 @@
 //! How many jobs ended by minute, quarter and hour, how long they waited and ran: folded with the counters, read for
 //! charts. Also what waits, as the leading scheduler saw it last, and the order to move dead letters back.
 
-use crate::{Leadership, Store, StoreError};
+use crate::{
+    Leadership, Store, StoreError,
+    audit::{Subject, note, snapshot},
+};
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::Kind;
+use domain::{Granted, Kind, action};
 
 /// Points of one answer at the most: seven days of hours, a day of quarters, some hours of minutes.
 const POINTS_MAX: i64 = 200;
@@ -201,17 +204,26 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn order_redrive(&self, kind: &Kind, by: &str) -> Result<bool, StoreError> {
+    pub async fn order_redrive(&self, granted: &Granted<action::Redrive>, kind: &Kind) -> Result<bool, StoreError> {
+        let (of, now) = (Subject::Queue(kind), self.clock.now());
+        let mut tx = self.pool.begin().await?;
+        let before = snapshot(&mut tx, &of).await?;
         let ordered = sqlx::query!(
             "-- order_redrive
             UPDATE queue_states SET redrive_by = $2, redrive_ordered_at = $3 WHERE kind = $1 AND visible IS NOT NULL",
             kind.as_str(),
-            by,
-            self.clock.now(),
+            granted.by(),
+            now,
         )
-        .execute(&self.pool)
+        .execute(&mut *tx)
         .await?;
-        Ok(ordered.rows_affected() == 1)
+        if ordered.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let after = snapshot(&mut tx, &of).await?;
+        note(&mut tx, granted, &of, (before, after), now).await?;
+        tx.commit().await?;
+        Ok(true)
     }
 
     /// Kinds whose dead letters are ordered to be moved back.

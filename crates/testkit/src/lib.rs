@@ -6,6 +6,7 @@ mod database;
 mod deployment;
 mod effects;
 mod eventually;
+mod granted;
 mod process;
 mod proxy;
 mod records;
@@ -19,6 +20,7 @@ pub use effects::{
     CALLS_SINCE, INSERT_CALL, INSERT_EFFECT, INSERT_TRY, IS_DOWN, audit, create_effects_tables, tries_of, until_at_rest,
 };
 pub use eventually::eventually;
+pub use granted::{change_connection, granted, granted_to};
 pub use process::{Process, build_binaries};
 pub use proxy::Proxy;
 pub use records::{assert_records_equal, stored_records};

@@ -3,7 +3,7 @@
 
 use crate::fleet::Queue;
 use anyhow::Context as _;
-use domain::{Clock, JobId, Kind};
+use domain::{Clock, JobId, Kind, action};
 use fakes::sqs::{FakeSqs, Fault, Faults, Options, Rule};
 use rand::{RngExt as _, rngs::StdRng};
 use serde_json::json;
@@ -11,13 +11,11 @@ use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
-use store::{Inserted, JobAct, JobCount, JobFilter, NewJob, Store, Who};
+use store::{Inserted, JobCount, JobFilter, NewJob, Store};
 use testkit::{Deployment, OwnServer, Process, Proxy};
 
 /// Connections of the server: every program's, and the looks from outside.
 const CONNECTIONS_MAX: u32 = 200;
-/// Who does by hand what it does.
-const CHAOS: Who<'_> = Who { by: "chaos", reason: "a measurement" };
 /// A start that failed (the ledger was away) is tried again after this.
 const START_AGAIN: Duration = Duration::from_millis(700);
 const MANAGER_STARTS_SECS: u64 = 60;
@@ -233,10 +231,18 @@ impl World {
     async fn cancel_and_retry(&self, dice: &mut StdRng) -> String {
         let page = self.store.list_jobs(&JobFilter::default(), 200).await.unwrap_or_default();
         let chosen = page.iter().filter(|_| dice.random_bool(0.1)).map(|job| job.id).collect::<Vec<_>>();
-        let cancelled = self.store.act_on_jobs(&chosen, JobAct::Cancel, CHAOS).await.map(|ids| ids.len());
+        let cancelled = self
+            .store
+            .act_on_jobs(&testkit::granted_to::<action::CancelJob>("chaos", "a measurement"), &chosen)
+            .await
+            .map(|ids| ids.len());
         let failures = self.store.recent_failures(50).await.unwrap_or_default();
         let again = failures.iter().filter(|_| dice.random_bool(0.1)).map(|job| JobId(job.id)).collect::<Vec<_>>();
-        let retried = self.store.act_on_jobs(&again, JobAct::Retry, CHAOS).await.map(|ids| ids.len());
+        let retried = self
+            .store
+            .act_on_jobs(&testkit::granted_to::<action::RetryJob>("chaos", "a measurement"), &again)
+            .await
+            .map(|ids| ids.len());
         format!("{cancelled:?} {retried:?}")
     }
 

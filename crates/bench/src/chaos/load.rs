@@ -59,7 +59,7 @@ pub(super) fn start(store: Store, rules: Arc<Rules>, seed: u64) -> Load {
             let mut inserted = store.insert_jobs(&jobs).await.unwrap_or_default();
             if turn % GROUP_EVERY == 1 {
                 let (group, members) = kinds.group(&mut dice);
-                let made = store.create_group(&group, &members, true).await;
+                let made = store.create_group(&testkit::granted(), &group, &members, true).await;
                 inserted.extend(made.map(|(_, inserted)| inserted).unwrap_or_default());
             }
             committed.extend(inserted.iter().filter_map(|i| if let Inserted::New(id) = i { Some(*id) } else { None }));
@@ -128,7 +128,6 @@ impl Kinds {
             name: "chaos".to_owned(),
             account: GROUPED,
             finishing: Some(finishing),
-            created_by: "bench".to_owned(),
             request_id: Uuid::new_v4(),
         };
         let members = (0..MEMBERS).map(|n| {

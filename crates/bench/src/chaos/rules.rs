@@ -111,7 +111,7 @@ impl Rules {
             concurrency.push(rule("each_account", EACH_ACCOUNT_AT_ONCE, of_each, "account_id"));
         }
         for (scope, limit) in &limits {
-            store.set_limit(scope, limit, "bench", "the chaos run").await?;
+            store.set_limit(&testkit::granted_to("bench", "the chaos run"), scope, limit).await?;
         }
         Ok(Self { connected, crm, mail, concurrency })
     }

@@ -138,7 +138,7 @@ async fn a_refusal_parks_the_connection_once_and_nobody_asks_again_until_it_is_a
     assert_eq!(vendor.calls(), 1);
 
     // An operator's word lets it be tried, and the vendor's word counts.
-    assert!(world.store.change_connection(connection, ConnectionAct::Reauthorised, "ada", "try").await.unwrap());
+    assert!(testkit::change_connection(&world.store, connection, ConnectionAct::Reauthorised).await.unwrap());
     assert!(processes[0].session(connection, 0, asking(&vendor)).await.is_err());
     assert_eq!(vendor.calls(), 2);
 

@@ -63,10 +63,8 @@ impl World {
             settings: &serde_json::json!({}),
             secret_ref: "acme",
             sealed: SealedSecrets { key_version: key.version, credential: Some(credential), session: None },
-            by: "ada",
-            reason: "a test",
         };
-        self.store.authorise_connection(&authorised).await.unwrap();
+        self.store.authorise_connection(&testkit::granted(), &authorised).await.unwrap();
     }
 
     /// Takes every master key but the last out of the file.

@@ -2,14 +2,14 @@
 //! and their weights are in `others`.
 
 use super::{anomalies::anomaly_of, connections::connection_of, others::account_of};
-use crate::{App, error::ApiError, filter::limit_of, gate::RequestId};
+use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of, gate::RequestId};
 use axum::{
     Extension, Json,
     extract::{Path, Query, State},
     http::StatusCode,
 };
 use chrono::{DateTime, Utc};
-use domain::{AccountId, ConnectionId, Kind};
+use domain::{AccountId, ConnectionId, Kind, action};
 use manager_api::{AccountDetail, EnqueueReply, ErrorEnvelope, Stream, StreamPage, StreamQuery};
 use store::{Inserted, NewJob, StreamOfAccount, Unique};
 
@@ -19,8 +19,13 @@ const ANOMALIES_MAX: i64 = 20;
 
 /// Shows one customer with its connections and what is open.
 #[utoipa::path(get, path = "/api/v1/accounts/{id}", tag = "accounts", params(("id" = i64, Path, description = "The account")),
-    responses((status = 200, body = AccountDetail), (status = 404, body = ErrorEnvelope)))]
-pub(crate) async fn show(State(app): State<App>, Path(id): Path<i64>) -> Result<Json<AccountDetail>, ApiError> {
+    responses((status = 200, body = AccountDetail), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
+pub(crate) async fn show(
+    _: Allowed<action::ReadAccounts>,
+    State(app): State<App>,
+    Path(id): Path<i64>,
+) -> Result<Json<AccountDetail>, ApiError> {
     let account = AccountId(id);
     let row = app.store.find_account(account).await?.ok_or_else(|| missing(id))?;
     Ok(Json(AccountDetail {
@@ -33,8 +38,10 @@ pub(crate) async fn show(State(app): State<App>, Path(id): Path<i64>) -> Result<
 /// Lists how far a customer's objects are followed, by connection and object.
 #[utoipa::path(get, path = "/api/v1/accounts/{id}/streams", tag = "accounts",
     params(("id" = i64, Path, description = "The account"), StreamQuery),
-    responses((status = 200, body = StreamPage), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope)))]
+    responses((status = 200, body = StreamPage), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn streams(
+    _: Allowed<action::ReadAccounts>,
     State(app): State<App>,
     Path(id): Path<i64>,
     Query(query): Query<StreamQuery>,
@@ -62,8 +69,10 @@ pub(crate) async fn streams(
 #[utoipa::path(post, path = "/api/v1/connections/{id}/sync", tag = "connections",
     params(("id" = i64, Path, description = "The connection")),
     responses((status = 201, body = EnqueueReply), (status = 200, body = EnqueueReply, description = "One is on its way"),
-              (status = 404, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope)))]
+              (status = 404, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn sync(
+    allowed: Allowed<action::SyncConnection>,
     State(app): State<App>,
     Extension(request_id): Extension<RequestId>,
     Path(id): Path<i64>,
@@ -84,13 +93,14 @@ pub(crate) async fn sync(
         request_id: request_id.0,
         ..NewJob::new(kind, serde_json::json!({}))
     };
-    let inserted = app.store.insert_jobs(&[job]).await?.into_iter().next();
+    let inserted = app.store.enqueue(allowed.granted(), &[job]).await?.into_iter().next();
     let (status, job_id, duplicate) = match inserted {
         Some(Inserted::New(job)) => (StatusCode::CREATED, Some(job.0), false),
         Some(Inserted::Duplicate(holder)) => (StatusCode::OK, holder.map(|job| job.0), true),
         None => (StatusCode::OK, None, true),
     };
-    tracing::info!(RequestId = %request_id.0, ConnectionId = id, JobId = job_id, "a sync was asked for by an operator");
+    let by = allowed.granted().by();
+    tracing::info!(RequestId = %request_id.0, ConnectionId = id, JobId = job_id, by, "a sync was asked for by an operator");
     Ok((status, Json(EnqueueReply { id: job_id, duplicate, request_id: request_id.0.to_string() })))
 }
 

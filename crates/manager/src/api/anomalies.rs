@@ -1,23 +1,21 @@
 //! Anomalies over HTTP: list, show, acknowledge, resolve, mute.
 
-use crate::{
-    App,
-    error::ApiError,
-    filter::{limit_of, who_and_why},
-};
+use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of};
 use axum::{
     Json,
     extract::{Path, Query, State},
 };
-use domain::{AccountId, AnomalyAct, ConnectionId};
+use domain::{AccountId, ConnectionId, action};
 use manager_api::{Anomaly, AnomalyPage, AnomalyQuery, ErrorEnvelope, OverrideRequest};
 use std::str::FromStr;
-use store::{AnomalyChange, AnomalyFilter, AnomalyRow};
+use store::{AnomalyChange, AnomalyFilter, AnomalyRow, ChangesAnomaly};
 
 /// Lists anomalies, newest first.
 #[utoipa::path(get, path = "/api/v1/anomalies", tag = "anomalies", params(AnomalyQuery),
-    responses((status = 200, body = AnomalyPage), (status = 400, body = ErrorEnvelope)))]
+    responses((status = 200, body = AnomalyPage), (status = 400, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn list(
+    _: Allowed<action::ReadAnomalies>,
     State(app): State<App>,
     Query(query): Query<AnomalyQuery>,
 ) -> Result<Json<AnomalyPage>, ApiError> {
@@ -38,8 +36,13 @@ pub(crate) async fn list(
 /// Shows one anomaly and what it was seen by.
 #[utoipa::path(get, path = "/api/v1/anomalies/{id}", tag = "anomalies",
     params(("id" = i64, Path, description = "The anomaly")),
-    responses((status = 200, body = Anomaly), (status = 404, body = ErrorEnvelope)))]
-pub(crate) async fn show(State(app): State<App>, Path(id): Path<i64>) -> Result<Json<Anomaly>, ApiError> {
+    responses((status = 200, body = Anomaly), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
+pub(crate) async fn show(
+    _: Allowed<action::ReadAnomalies>,
+    State(app): State<App>,
+    Path(id): Path<i64>,
+) -> Result<Json<Anomaly>, ApiError> {
     let row = app.store.find_anomaly(id).await?.ok_or_else(|| missing(id))?;
     Ok(Json(anomaly_of(row)))
 }
@@ -47,43 +50,56 @@ pub(crate) async fn show(State(app): State<App>, Path(id): Path<i64>) -> Result<
 /// Says that somebody is at it. It is open again once it is seen graver than it is.
 #[utoipa::path(post, path = "/api/v1/anomalies/{id}/acknowledge", tag = "anomalies", request_body = OverrideRequest,
     params(("id" = i64, Path, description = "The anomaly")),
-    responses((status = 200, body = Anomaly), (status = 404, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope)))]
+    responses((status = 200, body = Anomaly), (status = 404, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn acknowledge(
+    allowed: Allowed<action::AcknowledgeAnomaly>,
     State(app): State<App>,
     Path(id): Path<i64>,
     Json(request): Json<OverrideRequest>,
 ) -> Result<Json<Anomaly>, ApiError> {
-    change(&app, id, AnomalyAct::Acknowledge, &request).await
+    change(&app, &allowed, id, &request).await
 }
 
 /// Says that it is over. It is open again once it is seen again.
 #[utoipa::path(post, path = "/api/v1/anomalies/{id}/resolve", tag = "anomalies", request_body = OverrideRequest,
     params(("id" = i64, Path, description = "The anomaly")),
-    responses((status = 200, body = Anomaly), (status = 404, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope)))]
+    responses((status = 200, body = Anomaly), (status = 404, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn resolve(
+    allowed: Allowed<action::ResolveAnomaly>,
     State(app): State<App>,
     Path(id): Path<i64>,
     Json(request): Json<OverrideRequest>,
 ) -> Result<Json<Anomaly>, ApiError> {
-    change(&app, id, AnomalyAct::Resolve, &request).await
+    change(&app, &allowed, id, &request).await
 }
 
 /// Says that nobody wants to hear more of it, however often it is seen.
 #[utoipa::path(post, path = "/api/v1/anomalies/{id}/mute", tag = "anomalies", request_body = OverrideRequest,
     params(("id" = i64, Path, description = "The anomaly")),
-    responses((status = 200, body = Anomaly), (status = 404, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope)))]
+    responses((status = 200, body = Anomaly), (status = 404, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn mute(
+    allowed: Allowed<action::MuteAnomaly>,
     State(app): State<App>,
     Path(id): Path<i64>,
     Json(request): Json<OverrideRequest>,
 ) -> Result<Json<Anomaly>, ApiError> {
-    change(&app, id, AnomalyAct::Mute, &request).await
+    change(&app, &allowed, id, &request).await
 }
 
-async fn change(app: &App, id: i64, act: AnomalyAct, request: &OverrideRequest) -> Result<Json<Anomaly>, ApiError> {
-    let (by, reason) = who_and_why(&request.by, &request.reason)?;
-    match app.store.change_anomaly(id, act, by, reason).await? {
+async fn change<A: ChangesAnomaly>(
+    app: &App,
+    allowed: &Allowed<A>,
+    id: i64,
+    request: &OverrideRequest,
+) -> Result<Json<Anomaly>, ApiError> {
+    let granted = allowed.because(request.by.as_deref(), &request.reason)?;
+    let act = A::ACT;
+    match app.store.change_anomaly(&granted, id).await? {
         AnomalyChange::Done(row) => {
+            let by = granted.by();
             tracing::info!(anomaly_id = id, act = act.as_str(), by, "an anomaly was looked at by an operator");
             Ok(Json(anomaly_of(*row)))
         }

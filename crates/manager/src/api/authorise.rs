@@ -1,19 +1,23 @@
-//! Where a customer's browser begins to authorise a connection. Changes nothing.
+//! Where a customer's browser begins to authorise a connection. Changes nothing; what the customer then consents to is
+//! noted when they do.
 
 use crate::{
     App,
+    allowed::Allowed,
     connect::{VENDOR, check, connect_of},
     error::ApiError,
 };
 use axum::{Json, extract::State};
-use domain::{AccountId, ConnectionId};
+use domain::{AccountId, ConnectionId, action};
 use manager_api::{AuthoriseReply, AuthoriseRequest, ErrorEnvelope};
 
 /// Answers with the address at which a browser authorises a connection: a new one of the account, or one again.
 #[utoipa::path(post, path = "/api/v1/connections/authorise", tag = "connections", request_body = AuthoriseRequest,
     responses((status = 200, body = AuthoriseReply), (status = 400, body = ErrorEnvelope),
-              (status = 404, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope)))]
+              (status = 404, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn authorise(
+    _: Allowed<action::AuthoriseConnection>,
     State(app): State<App>,
     Json(request): Json<AuthoriseRequest>,
 ) -> Result<Json<AuthoriseReply>, ApiError> {

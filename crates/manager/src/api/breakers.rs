@@ -1,23 +1,21 @@
 //! Circuit breakers over HTTP: list, show, hold open or closed, let go.
 
 use super::connections::{EVENTS_MAX, event_of};
-use crate::{
-    App,
-    error::ApiError,
-    filter::{limit_of, who_and_why},
-};
+use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of};
 use axum::{
     Json,
     extract::{Path, Query, State},
 };
-use domain::{BreakerState, Forced};
+use domain::{BreakerState, Forced, action};
 use manager_api::{Breaker, BreakerDetail, BreakerPage, BreakerQuery, ErrorEnvelope, OverrideRequest};
-use store::BreakerRow;
+use store::{BreakerRow, ForcesBreaker};
 
 /// Lists the services' breakers by name.
 #[utoipa::path(get, path = "/api/v1/breakers", tag = "breakers", params(BreakerQuery),
-    responses((status = 200, body = BreakerPage), (status = 400, body = ErrorEnvelope)))]
+    responses((status = 200, body = BreakerPage), (status = 400, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn list(
+    _: Allowed<action::ReadLimits>,
     State(app): State<App>,
     Query(query): Query<BreakerQuery>,
 ) -> Result<Json<BreakerPage>, ApiError> {
@@ -31,8 +29,13 @@ pub(crate) async fn list(
 /// Shows one service's breaker and what happened to it.
 #[utoipa::path(get, path = "/api/v1/breakers/{service}", tag = "breakers",
     params(("service" = String, Path, description = "The service")),
-    responses((status = 200, body = BreakerDetail), (status = 404, body = ErrorEnvelope)))]
-pub(crate) async fn show(State(app): State<App>, Path(service): Path<String>) -> Result<Json<BreakerDetail>, ApiError> {
+    responses((status = 200, body = BreakerDetail), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
+pub(crate) async fn show(
+    _: Allowed<action::ReadLimits>,
+    State(app): State<App>,
+    Path(service): Path<String>,
+) -> Result<Json<BreakerDetail>, ApiError> {
     let row = app.store.find_breaker(&service).await?;
     let row = row.ok_or_else(|| ApiError::not_found(format!("no attempt on '{service}' was ever seen")))?;
     Ok(Json(detail_of(&app, &row).await?))
@@ -41,57 +44,63 @@ pub(crate) async fn show(State(app): State<App>, Path(service): Path<String>) ->
 /// Holds it open: no job of the service starts, whatever its outcomes say.
 #[utoipa::path(post, path = "/api/v1/breakers/{service}/open", tag = "breakers", request_body = OverrideRequest,
     params(("service" = String, Path, description = "The service")),
-    responses((status = 200, body = BreakerDetail), (status = 404, body = ErrorEnvelope)))]
+    responses((status = 200, body = BreakerDetail), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn open(
+    allowed: Allowed<action::OpenBreaker>,
     State(app): State<App>,
     Path(service): Path<String>,
     Json(request): Json<OverrideRequest>,
 ) -> Result<Json<BreakerDetail>, ApiError> {
-    force(&app, &service, Some(Forced::Open), &request).await
+    force(&app, &allowed, &service, &request).await
 }
 
 /// Holds it closed: the jobs of the service start, whatever its outcomes say.
 #[utoipa::path(post, path = "/api/v1/breakers/{service}/close", tag = "breakers", request_body = OverrideRequest,
     params(("service" = String, Path, description = "The service")),
-    responses((status = 200, body = BreakerDetail), (status = 404, body = ErrorEnvelope)))]
+    responses((status = 200, body = BreakerDetail), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn close(
+    allowed: Allowed<action::CloseBreaker>,
     State(app): State<App>,
     Path(service): Path<String>,
     Json(request): Json<OverrideRequest>,
 ) -> Result<Json<BreakerDetail>, ApiError> {
-    force(&app, &service, Some(Forced::Closed), &request).await
+    force(&app, &allowed, &service, &request).await
 }
 
 /// Lets its outcomes decide again: one that was held open recovers little by little.
 #[utoipa::path(post, path = "/api/v1/breakers/{service}/clear", tag = "breakers", request_body = OverrideRequest,
     params(("service" = String, Path, description = "The service")),
-    responses((status = 200, body = BreakerDetail), (status = 404, body = ErrorEnvelope)))]
+    responses((status = 200, body = BreakerDetail), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn clear(
+    allowed: Allowed<action::ClearBreaker>,
     State(app): State<App>,
     Path(service): Path<String>,
     Json(request): Json<OverrideRequest>,
 ) -> Result<Json<BreakerDetail>, ApiError> {
-    force(&app, &service, None, &request).await
+    force(&app, &allowed, &service, &request).await
 }
 
-async fn force(
+async fn force<A: ForcesBreaker>(
     app: &App,
+    allowed: &Allowed<A>,
     service: &str,
-    forced: Option<Forced>,
     request: &OverrideRequest,
 ) -> Result<Json<BreakerDetail>, ApiError> {
-    let (by, reason) = who_and_why(&request.by, &request.reason)?;
+    let granted = allowed.because(request.by.as_deref(), &request.reason)?;
     if !app.store.knows_service(service).await? {
         return Err(ApiError::not_found(format!("no connection works on '{service}'"))
             .hint("`servantctl connections list` shows which service each works on"));
     }
-    let row = app.store.force_breaker(service, forced, by, reason).await?;
+    let row = app.store.force_breaker(&granted, service).await?;
     let row = row.ok_or_else(|| {
         ApiError::not_found(format!("nobody holds the breaker of '{service}'"))
             .hint("`servantctl breakers list` shows which are held")
     })?;
-    let act = forced.map_or("clear", Forced::as_str);
-    tracing::info!(service, act, by, "a circuit breaker was overridden by an operator");
+    let act = A::FORCED.map_or("clear", Forced::as_str);
+    tracing::info!(service, act, by = granted.by(), "a circuit breaker was overridden by an operator");
     Ok(Json(detail_of(app, &row).await?))
 }
 

@@ -1,16 +1,11 @@
 //! Customers' quotas over HTTP: list, show with history, and our share of one of them.
 
-use super::who_of;
-use crate::{
-    App,
-    error::ApiError,
-    filter::{limit_of, who_and_why},
-};
+use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of};
 use axum::{
     Json,
     extract::{Path, Query, State},
 };
-use domain::{BudgetSettings, ConnectionId, Spending};
+use domain::{BudgetSettings, ConnectionId, Spending, action};
 use manager_api::{
     Budget, BudgetDetail, BudgetMinute, BudgetPage, BudgetQuery, ByWhom, ErrorEnvelope, MinuteQuery, ShareReply,
     ShareRequest,
@@ -19,8 +14,10 @@ use store::BudgetRow;
 
 /// Lists the quotas on which a vendor has spoken, by connection.
 #[utoipa::path(get, path = "/api/v1/budgets", tag = "budgets", params(BudgetQuery),
-    responses((status = 200, body = BudgetPage), (status = 400, body = ErrorEnvelope)))]
+    responses((status = 200, body = BudgetPage), (status = 400, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn list(
+    _: Allowed<action::ReadLimits>,
     State(app): State<App>,
     Query(query): Query<BudgetQuery>,
 ) -> Result<Json<BudgetPage>, ApiError> {
@@ -34,8 +31,10 @@ pub(crate) async fn list(
 /// Shows a connection's quota and its history by the minute, the latest first.
 #[utoipa::path(get, path = "/api/v1/budgets/{connection}", tag = "budgets",
     params(("connection" = i64, Path, description = "The connection"), MinuteQuery),
-    responses((status = 200, body = BudgetDetail), (status = 404, body = ErrorEnvelope)))]
+    responses((status = 200, body = BudgetDetail), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn show(
+    _: Allowed<action::ReadLimits>,
     State(app): State<App>,
     Path(connection): Path<i64>,
     Query(query): Query<MinuteQuery>,
@@ -63,37 +62,41 @@ pub(crate) async fn show(
 #[utoipa::path(put, path = "/api/v1/budgets/{connection}/share", tag = "budgets", request_body = ShareRequest,
     params(("connection" = i64, Path, description = "The connection")),
     responses((status = 200, body = ShareReply), (status = 400, body = ErrorEnvelope),
-              (status = 404, body = ErrorEnvelope)))]
+              (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn set_share(
+    allowed: Allowed<action::SetShare>,
     State(app): State<App>,
     Path(connection_id): Path<i64>,
     Json(request): Json<ShareRequest>,
 ) -> Result<Json<ShareReply>, ApiError> {
-    let (by, reason) = who_and_why(&request.by, &request.reason)?;
+    let granted = allowed.because(request.by.as_deref(), &request.reason)?;
     let settings = BudgetSettings { share_pct: request.share_pct, health_pct: request.health_pct };
     settings.check().map_err(ApiError::bad_request)?;
-    if !app.store.set_budget_settings(ConnectionId(connection_id), settings, by, reason).await? {
+    if !app.store.set_budget_settings(&granted, ConnectionId(connection_id), settings).await? {
         return Err(ApiError::not_found(format!("there is no connection {connection_id}")));
     }
-    tracing::info!(ConnectionId = connection_id, by, "our share of a quota was set by an operator");
+    tracing::info!(ConnectionId = connection_id, by = granted.by(), "our share of a quota was set by an operator");
     Ok(Json(ShareReply { connection_id }))
 }
 
 /// Takes a connection's own share back: the deployment's counts again.
 #[utoipa::path(delete, path = "/api/v1/budgets/{connection}/share", tag = "budgets",
     params(("connection" = i64, Path, description = "The connection"), ByWhom),
-    responses((status = 200, body = ShareReply), (status = 404, body = ErrorEnvelope)))]
+    responses((status = 200, body = ShareReply), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn remove_share(
+    allowed: Allowed<action::RemoveShare>,
     State(app): State<App>,
     Path(connection_id): Path<i64>,
     Query(whom): Query<ByWhom>,
 ) -> Result<Json<ShareReply>, ApiError> {
-    let who = who_of(&whom)?;
-    if !app.store.remove_budget_settings(ConnectionId(connection_id), who).await? {
+    let granted = allowed.said(&whom)?;
+    if !app.store.remove_budget_settings(&granted, ConnectionId(connection_id)).await? {
         return Err(ApiError::not_found(format!("connection {connection_id} has no share of its own"))
             .hint("the deployment's is in config/jobs.toml, [limits.budget]"));
     }
-    tracing::info!(ConnectionId = connection_id, by = who.by, "our share of a quota is the deployment's again");
+    tracing::info!(ConnectionId = connection_id, by = granted.by(), "our share of a quota is the deployment's again");
     Ok(Json(ShareReply { connection_id }))
 }
 

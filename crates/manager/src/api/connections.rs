@@ -1,20 +1,16 @@
 //! Connections over HTTP: list, show, and what an operator does with one.
 
 use super::breakers::breaker_of;
-use crate::{
-    App,
-    error::ApiError,
-    filter::{limit_of, who_and_why},
-};
+use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of};
 use axum::{
     Json,
     extract::{Path, Query, State},
 };
-use domain::ConnectionId;
+use domain::{ConnectionId, action};
 use manager_api::{
     Connection, ConnectionDetail, ConnectionEvent, ConnectionPage, ConnectionQuery, ErrorEnvelope, OverrideRequest,
 };
-use store::{ConnectionAct, ConnectionRow};
+use store::{ChangesConnection, ConnectionRow};
 
 /// What a connection can be.
 const STATES: [&str; 4] = ["active", "needs_reauth", "parked", "disabled"];
@@ -23,8 +19,10 @@ pub(super) const EVENTS_MAX: i64 = 50;
 
 /// Lists connections, newest first.
 #[utoipa::path(get, path = "/api/v1/connections", tag = "connections", params(ConnectionQuery),
-    responses((status = 200, body = ConnectionPage), (status = 400, body = ErrorEnvelope)))]
+    responses((status = 200, body = ConnectionPage), (status = 400, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn list(
+    _: Allowed<action::ReadAccounts>,
     State(app): State<App>,
     Query(query): Query<ConnectionQuery>,
 ) -> Result<Json<ConnectionPage>, ApiError> {
@@ -43,8 +41,13 @@ pub(crate) async fn list(
 /// Shows one connection, its service's breaker and what happened to it.
 #[utoipa::path(get, path = "/api/v1/connections/{id}", tag = "connections",
     params(("id" = i64, Path, description = "The connection")),
-    responses((status = 200, body = ConnectionDetail), (status = 404, body = ErrorEnvelope)))]
-pub(crate) async fn show(State(app): State<App>, Path(id): Path<i64>) -> Result<Json<ConnectionDetail>, ApiError> {
+    responses((status = 200, body = ConnectionDetail), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
+pub(crate) async fn show(
+    _: Allowed<action::ReadAccounts>,
+    State(app): State<App>,
+    Path(id): Path<i64>,
+) -> Result<Json<ConnectionDetail>, ApiError> {
     Ok(Json(detail_of(&app, ConnectionId(id)).await?))
 }
 
@@ -52,63 +55,71 @@ pub(crate) async fn show(State(app): State<App>, Path(id): Path<i64>) -> Result<
 #[utoipa::path(post, path = "/api/v1/connections/{id}/reauthorised", tag = "connections",
     request_body = OverrideRequest, params(("id" = i64, Path, description = "The connection")),
     responses((status = 200, body = ConnectionDetail), (status = 404, body = ErrorEnvelope),
-              (status = 409, body = ErrorEnvelope)))]
+              (status = 409, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn reauthorised(
+    allowed: Allowed<action::Reauthorised>,
     State(app): State<App>,
     Path(id): Path<i64>,
     Json(request): Json<OverrideRequest>,
 ) -> Result<Json<ConnectionDetail>, ApiError> {
-    change(&app, id, ConnectionAct::Reauthorised, &request).await
+    change(&app, &allowed, id, &request).await
 }
 
 /// Lets its jobs wait; those that run go on.
 #[utoipa::path(post, path = "/api/v1/connections/{id}/park", tag = "connections",
     request_body = OverrideRequest, params(("id" = i64, Path, description = "The connection")),
     responses((status = 200, body = ConnectionDetail), (status = 404, body = ErrorEnvelope),
-              (status = 409, body = ErrorEnvelope)))]
+              (status = 409, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn park(
+    allowed: Allowed<action::ParkConnection>,
     State(app): State<App>,
     Path(id): Path<i64>,
     Json(request): Json<OverrideRequest>,
 ) -> Result<Json<ConnectionDetail>, ApiError> {
-    change(&app, id, ConnectionAct::Park, &request).await
+    change(&app, &allowed, id, &request).await
 }
 
 /// Takes it out of use; its jobs wait, those that run go on.
 #[utoipa::path(post, path = "/api/v1/connections/{id}/disable", tag = "connections",
     request_body = OverrideRequest, params(("id" = i64, Path, description = "The connection")),
     responses((status = 200, body = ConnectionDetail), (status = 404, body = ErrorEnvelope),
-              (status = 409, body = ErrorEnvelope)))]
+              (status = 409, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn disable(
+    allowed: Allowed<action::DisableConnection>,
     State(app): State<App>,
     Path(id): Path<i64>,
     Json(request): Json<OverrideRequest>,
 ) -> Result<Json<ConnectionDetail>, ApiError> {
-    change(&app, id, ConnectionAct::Disable, &request).await
+    change(&app, &allowed, id, &request).await
 }
 
 /// Takes a disabled connection into use again.
 #[utoipa::path(post, path = "/api/v1/connections/{id}/enable", tag = "connections",
     request_body = OverrideRequest, params(("id" = i64, Path, description = "The connection")),
     responses((status = 200, body = ConnectionDetail), (status = 404, body = ErrorEnvelope),
-              (status = 409, body = ErrorEnvelope)))]
+              (status = 409, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn enable(
+    allowed: Allowed<action::EnableConnection>,
     State(app): State<App>,
     Path(id): Path<i64>,
     Json(request): Json<OverrideRequest>,
 ) -> Result<Json<ConnectionDetail>, ApiError> {
-    change(&app, id, ConnectionAct::Enable, &request).await
+    change(&app, &allowed, id, &request).await
 }
 
-async fn change(
+async fn change<A: ChangesConnection>(
     app: &App,
+    allowed: &Allowed<A>,
     id: i64,
-    act: ConnectionAct,
     request: &OverrideRequest,
 ) -> Result<Json<ConnectionDetail>, ApiError> {
-    let (by, reason) = who_and_why(&request.by, &request.reason)?;
-    let id = ConnectionId(id);
-    if !app.store.change_connection(id, act, by, reason).await? {
+    let granted = allowed.because(request.by.as_deref(), &request.reason)?;
+    let (id, act) = (ConnectionId(id), A::ACT);
+    if !app.store.change_connection(&granted, id).await? {
         let detail = detail_of(app, id).await?;
         let message =
             format!("connection {id} is {}, which '{}' does not change", detail.connection.state, act.as_str());
@@ -116,6 +127,7 @@ async fn change(
             "reauthorised: from needs_reauth or parked; park: from active; enable: from disabled; disable: else",
         ));
     }
+    let by = granted.by();
     tracing::info!(ConnectionId = id.0, act = act.as_str(), by, "a connection was changed by an operator");
     Ok(Json(detail_of(app, id).await?))
 }

@@ -1,19 +1,24 @@
 //! Groups of errors over HTTP: list, show. Their jobs are found by `error:<fingerprint>`, and retried by a bulk operation.
 
-use crate::{App, error::ApiError};
+use crate::{App, allowed::Allowed, error::ApiError};
 use axum::{
     Json,
     extract::{Path, Query, State},
 };
 use chrono::DateTime;
-use domain::Fingerprint;
+use domain::{Fingerprint, action};
 use manager_api::{ErrorEnvelope, ErrorGroup, ErrorPage, ErrorQuery};
 use store::{ERROR_GROUPS_MAX, ErrorFilter, ErrorGroupRow};
 
 /// Lists groups of errors, those seen last first.
 #[utoipa::path(get, path = "/api/v1/errors", tag = "errors", params(ErrorQuery),
-    responses((status = 200, body = ErrorPage), (status = 400, body = ErrorEnvelope)))]
-pub(crate) async fn list(State(app): State<App>, Query(query): Query<ErrorQuery>) -> Result<Json<ErrorPage>, ApiError> {
+    responses((status = 200, body = ErrorPage), (status = 400, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
+pub(crate) async fn list(
+    _: Allowed<action::ReadErrors>,
+    State(app): State<App>,
+    Query(query): Query<ErrorQuery>,
+) -> Result<Json<ErrorPage>, ApiError> {
     let limit = query.limit.unwrap_or(ERROR_GROUPS_MAX);
     if !(1..=ERROR_GROUPS_MAX).contains(&limit) {
         return Err(ApiError::bad_request(format!("limit is {limit}, not between 1 and {ERROR_GROUPS_MAX}")));
@@ -33,8 +38,10 @@ pub(crate) async fn list(State(app): State<App>, Query(query): Query<ErrorQuery>
 /// Shows one group of errors.
 #[utoipa::path(get, path = "/api/v1/errors/{fingerprint}", tag = "errors",
     params(("fingerprint" = String, Path, description = "The group")),
-    responses((status = 200, body = ErrorGroup), (status = 404, body = ErrorEnvelope)))]
+    responses((status = 200, body = ErrorGroup), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn show(
+    _: Allowed<action::ReadErrors>,
     State(app): State<App>,
     Path(fingerprint): Path<String>,
 ) -> Result<Json<ErrorGroup>, ApiError> {

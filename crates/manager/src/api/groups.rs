@@ -1,16 +1,16 @@
 //! Groups of jobs over HTTP: make, add members, seal, cancel, list, show.
 
 use super::jobs;
-use crate::{App, error::ApiError, filter, gate::RequestId};
+use crate::{App, allowed::Allowed, error::ApiError, filter, gate::RequestId};
 use axum::{
     Extension, Json,
     extract::{Path, Query, State},
     http::StatusCode,
 };
-use domain::{AccountId, ConnectionId, Finishing, GroupId, GroupState, JobState, Kind};
+use domain::{AccountId, Capability, ConnectionId, Finishing, GroupId, GroupState, JobState, Kind, action};
 use manager_api::{
-    AddJobs, AddedJob, CancelGroup, CreateGroup, EnqueueRequest, ErrorEnvelope, FinishingJob, Group, GroupDetail,
-    GroupPage, GroupProgress, GroupQuery, GroupReply, JobPage, JobQuery, MemberCounts,
+    AddJobs, AddedJob, ByWhom, CancelGroup, CreateGroup, EnqueueRequest, ErrorEnvelope, FinishingJob, Group,
+    GroupDetail, GroupPage, GroupProgress, GroupQuery, GroupReply, JobPage, JobQuery, MemberCounts,
 };
 use store::{GroupChange, GroupFilter, GroupRow, Inserted, NewGroup, NewJob};
 
@@ -19,8 +19,13 @@ const JOBS_MAX: usize = 1_000;
 
 /// Lists groups, newest first.
 #[utoipa::path(get, path = "/api/v1/groups", tag = "groups", params(GroupQuery),
-    responses((status = 200, body = GroupPage), (status = 400, body = ErrorEnvelope)))]
-pub(crate) async fn list(State(app): State<App>, Query(query): Query<GroupQuery>) -> Result<Json<GroupPage>, ApiError> {
+    responses((status = 200, body = GroupPage), (status = 400, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
+pub(crate) async fn list(
+    allowed: Allowed<action::ReadGroups>,
+    State(app): State<App>,
+    Query(query): Query<GroupQuery>,
+) -> Result<Json<GroupPage>, ApiError> {
     let wrong = |error| ApiError::bad_request(format!("state: {error}"));
     let filter = GroupFilter {
         state: query.state.as_deref().map(str::parse::<GroupState>).transpose().map_err(wrong)?,
@@ -31,14 +36,19 @@ pub(crate) async fn list(State(app): State<App>, Query(query): Query<GroupQuery>
     let rows = app.store.list_groups(&filter, limit).await?;
     let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
     let next_before = rows.last().filter(|_| is_full).map(|row| row.id.0);
-    Ok(Json(GroupPage { groups: rows.into_iter().map(group_of).collect(), next_before }))
+    Ok(Json(GroupPage { groups: rows.into_iter().map(|row| seen_by(&allowed, group_of(row))).collect(), next_before }))
 }
 
 /// Shows one group with its members by state and its progress.
 #[utoipa::path(get, path = "/api/v1/groups/{id}", tag = "groups",
     params(("id" = i64, Path, description = "The group")),
-    responses((status = 200, body = GroupDetail), (status = 404, body = ErrorEnvelope)))]
-pub(crate) async fn show(State(app): State<App>, Path(id): Path<i64>) -> Result<Json<GroupDetail>, ApiError> {
+    responses((status = 200, body = GroupDetail), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
+pub(crate) async fn show(
+    allowed: Allowed<action::ReadGroups>,
+    State(app): State<App>,
+    Path(id): Path<i64>,
+) -> Result<Json<GroupDetail>, ApiError> {
     let row = find(&app, id).await?;
     let progress = app.store.group_progress(&row).await?;
     let progress = GroupProgress {
@@ -47,28 +57,30 @@ pub(crate) async fn show(State(app): State<App>, Path(id): Path<i64>) -> Result<
         is_partial: progress.is_partial,
         secs_left: progress.left.map(|left| left.num_seconds()),
     };
-    Ok(Json(GroupDetail { group: group_of(row), progress }))
+    Ok(Json(GroupDetail { group: seen_by(&allowed, group_of(row)), progress }))
 }
 
 /// Makes a group with its first members, and seals it if those are all: all of it or nothing.
 #[utoipa::path(post, path = "/api/v1/groups", tag = "groups", request_body = CreateGroup,
-    responses((status = 201, body = GroupReply), (status = 400, body = ErrorEnvelope)))]
+    responses((status = 201, body = GroupReply), (status = 400, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn create(
+    allowed: Allowed<action::CreateGroup>,
     State(app): State<App>,
     Extension(request_id): Extension<RequestId>,
     Json(request): Json<CreateGroup>,
 ) -> Result<(StatusCode, Json<GroupReply>), ApiError> {
     let account = AccountId(request.account_id.unwrap_or(0));
+    let granted = allowed.said(&ByWhom { by: request.by, reason: None })?;
     let group = NewGroup {
         name: filter::words("name", &request.name)?.to_owned(),
         account,
         finishing: request.finishing.map(finishing_of).transpose()?,
-        created_by: filter::words("by", &request.by)?.to_owned(),
         request_id: request_id.0,
     };
     let members = members_of(&app, request.jobs, account, request_id).await?;
-    let (id, inserted) = app.store.create_group(&group, &members, request.seal).await?;
-    tracing::info!(RequestId = %request_id.0, GroupId = id.0, jobs = members.len(), "group made");
+    let (id, inserted) = app.store.create_group(&granted, &group, &members, request.seal).await?;
+    tracing::info!(RequestId = %request_id.0, GroupId = id.0, jobs = members.len(), by = granted.by(), "group made");
     Ok((StatusCode::CREATED, Json(reply(&app, id.0, inserted, request_id).await?)))
 }
 
@@ -76,8 +88,10 @@ pub(crate) async fn create(
 #[utoipa::path(post, path = "/api/v1/groups/{id}/jobs", tag = "groups", request_body = AddJobs,
     params(("id" = i64, Path, description = "The group")),
     responses((status = 201, body = GroupReply), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope),
-              (status = 409, body = ErrorEnvelope, description = "It takes no members any more")))]
+              (status = 409, body = ErrorEnvelope, description = "It takes no members any more"),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn add(
+    allowed: Allowed<action::AddToGroup>,
     State(app): State<App>,
     Extension(request_id): Extension<RequestId>,
     Path(id): Path<i64>,
@@ -85,7 +99,7 @@ pub(crate) async fn add(
 ) -> Result<(StatusCode, Json<GroupReply>), ApiError> {
     let row = find(&app, id).await?;
     let members = members_of(&app, request.jobs, row.account, request_id).await?;
-    let inserted = app.store.add_members(row.id, &members).await?;
+    let inserted = app.store.add_members(allowed.granted(), row.id, &members).await?;
     tracing::info!(RequestId = %request_id.0, GroupId = id, jobs = members.len(), "members added to a group");
     Ok((StatusCode::CREATED, Json(reply(&app, id, inserted, request_id).await?)))
 }
@@ -93,23 +107,30 @@ pub(crate) async fn add(
 /// Lists a group's members, newest first.
 #[utoipa::path(get, path = "/api/v1/groups/{id}/jobs", tag = "groups",
     params(("id" = i64, Path, description = "The group"), JobQuery),
-    responses((status = 200, body = JobPage), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope)))]
+    responses((status = 200, body = JobPage), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn members(
+    allowed: Allowed<action::ReadJobs>,
     State(app): State<App>,
     Path(id): Path<i64>,
     Query(mut query): Query<JobQuery>,
 ) -> Result<Json<JobPage>, ApiError> {
     find(&app, id).await?;
     query.group = Some(id.to_string());
-    jobs::list(State(app), Query(query)).await
+    jobs::list(allowed, State(app), Query(query)).await
 }
 
 /// Says that all members are known: the group ends with the last of them. Its running members may still add some.
 #[utoipa::path(post, path = "/api/v1/groups/{id}/seal", tag = "groups",
     params(("id" = i64, Path, description = "The group")),
-    responses((status = 200, body = Group), (status = 404, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope)))]
-pub(crate) async fn seal(State(app): State<App>, Path(id): Path<i64>) -> Result<Json<Group>, ApiError> {
-    let change = app.store.seal_group(GroupId(id)).await?;
+    responses((status = 200, body = Group), (status = 404, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
+pub(crate) async fn seal(
+    allowed: Allowed<action::SealGroup>,
+    State(app): State<App>,
+    Path(id): Path<i64>,
+) -> Result<Json<Group>, ApiError> {
+    let change = app.store.seal_group(allowed.granted(), GroupId(id)).await?;
     changed(id, change, "only an open group is sealed")?;
     tracing::info!(GroupId = id, "group sealed by an operator");
     Ok(Json(group_of(find(&app, id).await?)))
@@ -120,16 +141,18 @@ pub(crate) async fn seal(State(app): State<App>, Path(id): Path<i64>) -> Result<
 #[utoipa::path(post, path = "/api/v1/groups/{id}/cancel", tag = "groups", request_body = CancelGroup,
     params(("id" = i64, Path, description = "The group")),
     responses((status = 200, body = Group), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope),
-              (status = 409, body = ErrorEnvelope)))]
+              (status = 409, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn cancel(
+    allowed: Allowed<action::CancelGroup>,
     State(app): State<App>,
     Path(id): Path<i64>,
     Json(request): Json<CancelGroup>,
 ) -> Result<Json<Group>, ApiError> {
-    let (by, reason) = filter::who_and_why(&request.by, &request.reason)?;
-    let change = app.store.cancel_group(GroupId(id), by, reason).await?;
+    let granted = allowed.because(request.by.as_deref(), &request.reason)?;
+    let change = app.store.cancel_group(&granted, GroupId(id)).await?;
     changed(id, change, "only an open or sealed group is cancelled")?;
-    tracing::info!(GroupId = id, by, "group cancelled by an operator");
+    tracing::info!(GroupId = id, by = granted.by(), "group cancelled by an operator");
     Ok(Json(group_of(find(&app, id).await?)))
 }
 
@@ -190,6 +213,14 @@ fn finishing_of(job: FinishingJob) -> Result<Finishing, ApiError> {
         connection: job.connection_id.map(ConnectionId),
         when: job.when,
     })
+}
+
+/// A group without what whoever asks may not see of it.
+fn seen_by<A: Capability>(allowed: &Allowed<A>, mut group: Group) -> Group {
+    if let Some(job) = &mut group.finishing {
+        job.payload = job.payload.take().map(|payload| jobs::shown(allowed, payload));
+    }
+    group
 }
 
 /// A row of the ledger as the API shows it.

@@ -1,29 +1,32 @@
 //! Jobs over HTTP: list, show, enqueue, retry, cancel, run before their time.
 
-use super::acts::{ACTS_MAX, act_of, who_of};
-use crate::{
-    App,
-    error::ApiError,
-    filter::{self, who_and_why},
-    gate::RequestId,
-};
+use super::audit::{ACTS_MAX, act_of};
+use crate::{App, allowed::Allowed, error::ApiError, filter, gate::RequestId};
 use axum::{
     Extension, Json,
     extract::{Path, Query, State},
     http::StatusCode,
 };
-use domain::{AccountId, ConnectionId, JobId, JobState, Kind};
+use domain::{AccountId, Capability, ConnectionId, Granted, JobId, JobState, Kind, action};
 use manager_api::{
     Attempt, ByWhom, CancelReply, EnqueueReply, EnqueueRequest, ErrorEnvelope, Job, JobDetail, JobPage, JobQuery,
     OverrideRequest, RetryReply, TimelineStep, Why,
 };
 use std::collections::BTreeMap;
-use store::{AttemptRow, Inserted, JobAct, JobRow, NewJob, Unique, Who};
+use store::{ActsOnJobs, AttemptRow, AuditFilter, Inserted, JobRow, NewJob, Unique};
+
+/// What stands in the place of what somebody may not read.
+pub(super) const MASKED: &str = "•••";
 
 /// Lists jobs, newest first.
 #[utoipa::path(get, path = "/api/v1/jobs", tag = "jobs", params(JobQuery),
-    responses((status = 200, body = JobPage), (status = 400, body = ErrorEnvelope)))]
-pub(crate) async fn list(State(app): State<App>, Query(query): Query<JobQuery>) -> Result<Json<JobPage>, ApiError> {
+    responses((status = 200, body = JobPage), (status = 400, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
+pub(crate) async fn list(
+    _: Allowed<action::ReadJobs>,
+    State(app): State<App>,
+    Query(query): Query<JobQuery>,
+) -> Result<Json<JobPage>, ApiError> {
     let (filter, limit) = filter::of_query(&query, app.store.now())?;
     let rows = app.store.list_jobs(&filter, limit).await?;
     let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
@@ -33,15 +36,25 @@ pub(crate) async fn list(State(app): State<App>, Query(query): Query<JobQuery>) 
 
 /// Shows one job with its timeline and its attempts.
 #[utoipa::path(get, path = "/api/v1/jobs/{id}", tag = "jobs", params(("id" = i64, Path, description = "The job")),
-    responses((status = 200, body = JobDetail), (status = 404, body = ErrorEnvelope)))]
-pub(crate) async fn show(State(app): State<App>, Path(id): Path<i64>) -> Result<Json<JobDetail>, ApiError> {
-    Ok(Json(detail_of(&app, JobId(id)).await?))
+    responses((status = 200, body = JobDetail), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
+pub(crate) async fn show(
+    allowed: Allowed<action::ReadJobs>,
+    State(app): State<App>,
+    Path(id): Path<i64>,
+) -> Result<Json<JobDetail>, ApiError> {
+    Ok(Json(detail_of(&app, &allowed, JobId(id)).await?))
 }
 
 /// Says why a job does not run: the first cause that binds, and what would clear it.
 #[utoipa::path(get, path = "/api/v1/jobs/{id}/why", tag = "jobs", params(("id" = i64, Path, description = "The job")),
-    responses((status = 200, body = Why), (status = 404, body = ErrorEnvelope)))]
-pub(crate) async fn why(State(app): State<App>, Path(id): Path<i64>) -> Result<Json<Why>, ApiError> {
+    responses((status = 200, body = Why), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
+pub(crate) async fn why(
+    _: Allowed<action::ReadJobs>,
+    State(app): State<App>,
+    Path(id): Path<i64>,
+) -> Result<Json<Why>, ApiError> {
     Ok(Json(why_of(&app, JobId(id)).await?))
 }
 
@@ -49,8 +62,10 @@ pub(crate) async fn why(State(app): State<App>, Path(id): Path<i64>) -> Result<J
 #[utoipa::path(post, path = "/api/v1/jobs", tag = "jobs", request_body = EnqueueRequest,
     responses((status = 201, body = EnqueueReply, description = "Inserted"),
               (status = 200, body = EnqueueReply, description = "Its unique key was taken"),
-              (status = 400, body = ErrorEnvelope)))]
+              (status = 400, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn enqueue(
+    allowed: Allowed<action::EnqueueJob>,
     State(app): State<App>,
     Extension(request_id): Extension<RequestId>,
     Json(mut request): Json<EnqueueRequest>,
@@ -58,7 +73,7 @@ pub(crate) async fn enqueue(
     fill_attempts(&app, std::slice::from_mut(&mut request)).await?;
     let job = job_of(request, request_id)?;
     let kind = job.kind.clone();
-    let inserted = app.store.insert_jobs(&[job]).await?.into_iter().next();
+    let inserted = app.store.enqueue(allowed.granted(), &[job]).await?.into_iter().next();
     let (status, id, duplicate) = match inserted {
         Some(Inserted::New(id)) => (StatusCode::CREATED, Some(id.0), false),
         Some(Inserted::Duplicate(holder)) => (StatusCode::OK, holder.map(|id| id.0), true),
@@ -112,41 +127,47 @@ pub(super) fn job_of(request: EnqueueRequest, request_id: RequestId) -> Result<N
 /// Starts a failed or cancelled job anew.
 #[utoipa::path(post, path = "/api/v1/jobs/{id}/retry", tag = "jobs", request_body = Option<ByWhom>,
     params(("id" = i64, Path, description = "The job")),
-    responses((status = 200, body = RetryReply), (status = 404, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope)))]
+    responses((status = 200, body = RetryReply), (status = 404, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn retry(
+    allowed: Allowed<action::RetryJob>,
     State(app): State<App>,
     Path(id): Path<i64>,
     whom: Option<Json<ByWhom>>,
 ) -> Result<Json<RetryReply>, ApiError> {
     let whom = whom.map(|Json(whom)| whom).unwrap_or_default();
-    Ok(Json(RetryReply { id, state: retry_job(&app, JobId(id), who_of(&whom)?).await? }))
+    Ok(Json(RetryReply { id, state: retry_job(&app, JobId(id), &allowed.said(&whom)?).await? }))
 }
 
 /// Ends an unfinished job; a running one as soon as its servant obeys.
 #[utoipa::path(post, path = "/api/v1/jobs/{id}/cancel", tag = "jobs", request_body = Option<ByWhom>,
     params(("id" = i64, Path, description = "The job")),
-    responses((status = 200, body = CancelReply), (status = 404, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope)))]
+    responses((status = 200, body = CancelReply), (status = 404, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn cancel(
+    allowed: Allowed<action::CancelJob>,
     State(app): State<App>,
     Path(id): Path<i64>,
     whom: Option<Json<ByWhom>>,
 ) -> Result<Json<CancelReply>, ApiError> {
     let whom = whom.map(|Json(whom)| whom).unwrap_or_default();
-    Ok(Json(CancelReply { id, state: cancel_job(&app, JobId(id), who_of(&whom)?).await? }))
+    Ok(Json(CancelReply { id, state: cancel_job(&app, JobId(id), &allowed.said(&whom)?).await? }))
 }
 
 /// Lets a job go at once that waits for its retry, or for the time for which it was asked.
 #[utoipa::path(post, path = "/api/v1/jobs/{id}/run-now", tag = "jobs", request_body = OverrideRequest,
     params(("id" = i64, Path, description = "The job")),
     responses((status = 200, body = RetryReply), (status = 400, body = ErrorEnvelope),
-              (status = 404, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope)))]
+              (status = 404, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn run_now(
+    allowed: Allowed<action::RunJobNow>,
     State(app): State<App>,
     Path(id): Path<i64>,
     Json(request): Json<OverrideRequest>,
 ) -> Result<Json<RetryReply>, ApiError> {
-    let (by, reason) = who_and_why(&request.by, &request.reason)?;
-    let (job, has_changed) = act_on(&app, JobId(id), JobAct::RunNow, Who { by, reason }).await?;
+    let granted = allowed.because(request.by.as_deref(), &request.reason)?;
+    let (job, has_changed) = act_on(&app, JobId(id), &granted).await?;
     if !has_changed {
         return Err(ApiError::conflict(format!(
             "job {id} is {}; only one that waits for its time goes before it",
@@ -160,8 +181,10 @@ pub(crate) async fn run_now(
 
 /// Inserts a job like one that there is: the same work for the same account and connection, now, as a job of its own.
 #[utoipa::path(post, path = "/api/v1/jobs/{id}/again", tag = "jobs", params(("id" = i64, Path, description = "The job")),
-    responses((status = 201, body = EnqueueReply), (status = 404, body = ErrorEnvelope)))]
+    responses((status = 201, body = EnqueueReply), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn again(
+    allowed: Allowed<action::RepeatJob>,
     State(app): State<App>,
     Extension(request_id): Extension<RequestId>,
     Path(id): Path<i64>,
@@ -175,7 +198,7 @@ pub(crate) async fn again(
         request_id: request_id.0,
         ..NewJob::new(row.kind, row.payload)
     };
-    let new = app.store.insert_jobs(&[job]).await?.into_iter().find_map(|inserted| match inserted {
+    let new = app.store.enqueue(allowed.granted(), &[job]).await?.into_iter().find_map(|inserted| match inserted {
         Inserted::New(id) => Some(id.0),
         Inserted::Duplicate(_) => None,
     });
@@ -185,8 +208,8 @@ pub(crate) async fn again(
 }
 
 /// What both the API and the page do to retry.
-pub(crate) async fn retry_job(app: &App, id: JobId, who: Who<'_>) -> Result<JobState, ApiError> {
-    let (job, has_changed) = act_on(app, id, JobAct::Retry, who).await?;
+pub(crate) async fn retry_job(app: &App, id: JobId, granted: &Granted<action::RetryJob>) -> Result<JobState, ApiError> {
+    let (job, has_changed) = act_on(app, id, granted).await?;
     if !has_changed {
         return Err(ApiError::conflict(format!(
             "job {id} is {}; only a failed or cancelled job is retried",
@@ -199,8 +222,12 @@ pub(crate) async fn retry_job(app: &App, id: JobId, who: Who<'_>) -> Result<JobS
 }
 
 /// What both the API and the page do to cancel.
-pub(crate) async fn cancel_job(app: &App, id: JobId, who: Who<'_>) -> Result<JobState, ApiError> {
-    let (job, has_changed) = act_on(app, id, JobAct::Cancel, who).await?;
+pub(crate) async fn cancel_job(
+    app: &App,
+    id: JobId,
+    granted: &Granted<action::CancelJob>,
+) -> Result<JobState, ApiError> {
+    let (job, has_changed) = act_on(app, id, granted).await?;
     if !has_changed {
         return Err(ApiError::conflict(format!("job {id} is {} already", job.state)));
     }
@@ -208,11 +235,11 @@ pub(crate) async fn cancel_job(app: &App, id: JobId, who: Who<'_>) -> Result<Job
 }
 
 /// Does it, and answers with the job as it is then and whether it applied.
-async fn act_on(app: &App, id: JobId, act: JobAct, who: Who<'_>) -> Result<(JobRow, bool), ApiError> {
-    let has_changed = !app.store.act_on_jobs(&[id], act, who).await?.is_empty();
+async fn act_on<A: ActsOnJobs>(app: &App, id: JobId, granted: &Granted<A>) -> Result<(JobRow, bool), ApiError> {
+    let has_changed = !app.store.act_on_jobs(granted, &[id]).await?.is_empty();
     let job = find(app, id).await?;
     if has_changed {
-        let (by, act) = (who.by, act.what());
+        let (by, act) = (granted.by(), A::ACTION.as_str());
         tracing::info!(JobId = id.0, AccountId = job.account_id.0, act, by, "an operator acted on the job");
     }
     Ok((job, has_changed))
@@ -260,17 +287,27 @@ pub(crate) fn summary_of(row: &JobRow) -> Job {
     }
 }
 
+/// What jobs carry, as far as whoever asks may see it.
+pub(super) fn shown<A: Capability>(allowed: &Allowed<A>, payload: serde_json::Value) -> serde_json::Value {
+    if allowed.may::<action::ReadPayload>() { payload } else { serde_json::json!(MASKED) }
+}
+
 /// Everything known of one job.
-pub(crate) async fn detail_of(app: &App, id: JobId) -> Result<JobDetail, ApiError> {
+pub(crate) async fn detail_of(
+    app: &App,
+    allowed: &Allowed<action::ReadJobs>,
+    id: JobId,
+) -> Result<JobDetail, ApiError> {
     let row = find(app, id).await?;
     let attempts = app.store.attempts_of(id).await?;
-    let acts = app.store.operator_acts(Some(("job", &id.to_string())), None, ACTS_MAX).await?;
+    let of_job = AuditFilter { subject: Some("job".to_owned()), key: Some(id.to_string()), ..AuditFilter::default() };
+    let acts = app.store.list_audit(&of_job, ACTS_MAX).await?;
     Ok(JobDetail {
         job: summary_of(&row),
         timeline: timeline_of(&row),
         request_id: row.request_id.to_string(),
-        payload: row.payload,
-        checkpoint: row.checkpoint,
+        payload: shown(allowed, row.payload),
+        checkpoint: row.checkpoint.map(|checkpoint| shown(allowed, checkpoint)),
         connection_id: row.connection_id.map(|id| id.0),
         schedule_id: row.schedule_id.map(|id| id.0),
         unique_key: row.unique_key,

@@ -1,23 +1,23 @@
 //! Limits over HTTP: list, set, remove. Those for each account, and for each connection of any vendor, have no key.
 
-use super::who_of;
-use crate::{
-    App,
-    error::ApiError,
-    filter::{limit_of, who_and_why},
-};
+use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of};
 use axum::{
     Json,
     extract::{Path, Query, State},
 };
-use domain::Scope;
+use domain::{Scope, action};
 use manager_api::{Bounds, ByWhom, ErrorEnvelope, Limit, LimitPage, LimitQuery, LimitRemoved, LimitRequest};
 use store::{LimitRow, LimitsAfter};
 
 /// Lists limits, those that do not count included, by scope and key.
 #[utoipa::path(get, path = "/api/v1/limits", tag = "limits", params(LimitQuery),
-    responses((status = 200, body = LimitPage), (status = 400, body = ErrorEnvelope)))]
-pub(crate) async fn list(State(app): State<App>, Query(query): Query<LimitQuery>) -> Result<Json<LimitPage>, ApiError> {
+    responses((status = 200, body = LimitPage), (status = 400, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
+pub(crate) async fn list(
+    _: Allowed<action::ReadLimits>,
+    State(app): State<App>,
+    Query(query): Query<LimitQuery>,
+) -> Result<Json<LimitPage>, ApiError> {
     let limit = limit_of(query.limit)?;
     let after = query.after.as_deref().map(after_of).transpose()?;
     let rows = app.store.list_limits(after.as_ref(), limit).await?;
@@ -30,25 +30,29 @@ pub(crate) async fn list(State(app): State<App>, Query(query): Query<LimitQuery>
 #[utoipa::path(put, path = "/api/v1/limits/{scope}/{key}", tag = "limits", request_body = LimitRequest,
     params(("scope" = String, Path, description = "kind, account, connection, vendor or each_connection"),
            ("key" = String, Path, description = "The kind's or vendor's name, or the id")),
-    responses((status = 200, body = Limit), (status = 400, body = ErrorEnvelope)))]
+    responses((status = 200, body = Limit), (status = 400, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn set(
+    allowed: Allowed<action::SetLimit>,
     State(app): State<App>,
     Path((scope, key)): Path<(String, String)>,
     Json(request): Json<LimitRequest>,
 ) -> Result<Json<Limit>, ApiError> {
-    Ok(Json(set_limit(&app, &scope_of(&scope, &key)?, &request).await?))
+    Ok(Json(set_limit(&app, &allowed, &scope_of(&scope, &key)?, &request).await?))
 }
 
 /// Sets an operator's limit on each account, or on each connection of any vendor.
 #[utoipa::path(put, path = "/api/v1/limits/{scope}", tag = "limits", request_body = LimitRequest,
     params(("scope" = String, Path, description = "each_account or each_connection")),
-    responses((status = 200, body = Limit), (status = 400, body = ErrorEnvelope)))]
+    responses((status = 200, body = Limit), (status = 400, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn set_each(
+    allowed: Allowed<action::SetLimit>,
     State(app): State<App>,
     Path(scope): Path<String>,
     Json(request): Json<LimitRequest>,
 ) -> Result<Json<Limit>, ApiError> {
-    Ok(Json(set_limit(&app, &scope_of(&scope, "")?, &request).await?))
+    Ok(Json(set_limit(&app, &allowed, &scope_of(&scope, "")?, &request).await?))
 }
 
 /// Removes an operator's limit; one that is declared counts again.
@@ -56,45 +60,59 @@ pub(crate) async fn set_each(
     params(("scope" = String, Path, description = "kind, account, connection, vendor or each_connection"),
            ("key" = String, Path, description = "The kind's or vendor's name, or the id"), ByWhom),
     responses((status = 200, body = LimitRemoved), (status = 404, body = ErrorEnvelope),
-              (status = 409, body = ErrorEnvelope)))]
+              (status = 409, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn remove(
+    allowed: Allowed<action::RemoveLimit>,
     State(app): State<App>,
     Path((scope, key)): Path<(String, String)>,
     Query(whom): Query<ByWhom>,
 ) -> Result<Json<LimitRemoved>, ApiError> {
-    Ok(Json(remove_limit(&app, &scope_of(&scope, &key)?, &whom).await?))
+    Ok(Json(remove_limit(&app, &allowed, &scope_of(&scope, &key)?, &whom).await?))
 }
 
 /// Removes an operator's limit on each account, or on each connection of any vendor.
 #[utoipa::path(delete, path = "/api/v1/limits/{scope}", tag = "limits",
     params(("scope" = String, Path, description = "each_account or each_connection"), ByWhom),
     responses((status = 200, body = LimitRemoved), (status = 404, body = ErrorEnvelope),
-              (status = 409, body = ErrorEnvelope)))]
+              (status = 409, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn remove_each(
+    allowed: Allowed<action::RemoveLimit>,
     State(app): State<App>,
     Path(scope): Path<String>,
     Query(whom): Query<ByWhom>,
 ) -> Result<Json<LimitRemoved>, ApiError> {
-    Ok(Json(remove_limit(&app, &scope_of(&scope, "")?, &whom).await?))
+    Ok(Json(remove_limit(&app, &allowed, &scope_of(&scope, "")?, &whom).await?))
 }
 
 fn scope_of(scope: &str, key: &str) -> Result<Scope, ApiError> {
     Scope::new(scope, key).map_err(ApiError::bad_request)
 }
 
-async fn set_limit(app: &App, scope: &Scope, request: &LimitRequest) -> Result<Limit, ApiError> {
-    let (by, reason) = who_and_why(&request.by, &request.reason)?;
+async fn set_limit(
+    app: &App,
+    allowed: &Allowed<action::SetLimit>,
+    scope: &Scope,
+    request: &LimitRequest,
+) -> Result<Limit, ApiError> {
+    let granted = allowed.because(request.by.as_deref(), &request.reason)?;
     let Bounds { concurrency, per_second, per_minute, burst, per_day, reserve_pct } = request.bounds;
     let limit = domain::Limit { concurrency, per_second, per_minute, burst, per_day, reserve_pct };
     limit.check().map_err(ApiError::bad_request)?;
-    let row = app.store.set_limit(scope, &limit, by, reason).await?;
-    tracing::info!(scope = scope.scope(), key = scope.key(), by, "a limit was set by an operator");
+    let row = app.store.set_limit(&granted, scope, &limit).await?;
+    tracing::info!(scope = scope.scope(), key = scope.key(), by = granted.by(), "a limit was set by an operator");
     Ok(limit_row(&row))
 }
 
-async fn remove_limit(app: &App, scope: &Scope, whom: &ByWhom) -> Result<LimitRemoved, ApiError> {
-    let who = who_of(whom)?;
-    match app.store.remove_limit(scope, who).await? {
+async fn remove_limit(
+    app: &App,
+    allowed: &Allowed<action::RemoveLimit>,
+    scope: &Scope,
+    whom: &ByWhom,
+) -> Result<LimitRemoved, ApiError> {
+    let granted = allowed.said(whom)?;
+    match app.store.remove_limit(&granted, scope).await? {
         store::LimitRemoved::Done => {}
         store::LimitRemoved::Declared => {
             return Err(ApiError::conflict(format!("the limit on {scope} is declared"))
@@ -105,7 +123,7 @@ async fn remove_limit(app: &App, scope: &Scope, whom: &ByWhom) -> Result<LimitRe
                 .hint("GET /api/v1/limits lists those that there are"));
         }
     }
-    tracing::info!(scope = scope.scope(), key = scope.key(), by = who.by, "a limit was removed by an operator");
+    tracing::info!(scope = scope.scope(), key = scope.key(), by = granted.by(), "a limit was removed by an operator");
     Ok(LimitRemoved { scope: scope.scope().to_owned(), key: scope.key() })
 }
 

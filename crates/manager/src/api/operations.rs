@@ -1,19 +1,15 @@
 //! Bulk operations over HTTP: preview, order, list, show, stop. They are carried out by the leading scheduler.
 
-use crate::{
-    App,
-    error::ApiError,
-    filter::{limit_of, who_and_why, words},
-};
+use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of};
 use axum::{
     Json,
     extract::{Path, Query, State},
     http::StatusCode,
 };
-use domain::{BulkAct, JobId, JobState, Search};
+use domain::{BulkAct, JobId, JobState, Search, action};
 use manager_api::{
-    CancelOperation, CreateOperation, ErrorEnvelope, ItemPage, ItemQuery, Operation, OperationItem, OperationPage,
-    OperationPreview, PageQuery, PreviewOperationQuery,
+    ByWhom, CancelOperation, CreateOperation, ErrorEnvelope, ItemPage, ItemQuery, Operation, OperationItem,
+    OperationPage, OperationPreview, PageQuery, PreviewOperationQuery,
 };
 use store::{JobFilter, NewOperation, OperationRow};
 
@@ -25,8 +21,10 @@ const COUNTED_MAX: i64 = 800;
 
 /// Lists operations, newest first.
 #[utoipa::path(get, path = "/api/v1/operations", tag = "operations", params(PageQuery),
-    responses((status = 200, body = OperationPage), (status = 400, body = ErrorEnvelope)))]
+    responses((status = 200, body = OperationPage), (status = 400, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn list(
+    _: Allowed<action::ReadOperations>,
     State(app): State<App>,
     Query(page): Query<PageQuery>,
 ) -> Result<Json<OperationPage>, ApiError> {
@@ -40,15 +38,22 @@ pub(crate) async fn list(
 /// Shows one operation.
 #[utoipa::path(get, path = "/api/v1/operations/{id}", tag = "operations",
     params(("id" = i64, Path, description = "The operation")),
-    responses((status = 200, body = Operation), (status = 404, body = ErrorEnvelope)))]
-pub(crate) async fn show(State(app): State<App>, Path(id): Path<i64>) -> Result<Json<Operation>, ApiError> {
+    responses((status = 200, body = Operation), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
+pub(crate) async fn show(
+    _: Allowed<action::ReadOperations>,
+    State(app): State<App>,
+    Path(id): Path<i64>,
+) -> Result<Json<Operation>, ApiError> {
     Ok(Json(operation_of(find(&app, id).await?)))
 }
 
 /// Says what an operation would be done to; changes nothing.
 #[utoipa::path(get, path = "/api/v1/operations/preview", tag = "operations", params(PreviewOperationQuery),
-    responses((status = 200, body = OperationPreview), (status = 400, body = ErrorEnvelope)))]
+    responses((status = 200, body = OperationPreview), (status = 400, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn preview(
+    _: Allowed<action::ReadOperations>,
     State(app): State<App>,
     Query(query): Query<PreviewOperationQuery>,
 ) -> Result<Json<OperationPreview>, ApiError> {
@@ -59,28 +64,23 @@ pub(crate) async fn preview(
 
 /// Orders that every job which a search finds is retried or cancelled. Jobs that come later are not concerned.
 #[utoipa::path(post, path = "/api/v1/operations", tag = "operations", request_body = CreateOperation,
-    responses((status = 201, body = Operation), (status = 400, body = ErrorEnvelope)))]
+    responses((status = 201, body = Operation), (status = 400, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn create(
+    allowed: Allowed<action::CreateOperation>,
     State(app): State<App>,
     Json(request): Json<CreateOperation>,
 ) -> Result<(StatusCode, Json<Operation>), ApiError> {
     let (act, search) = meant(&request.act, &request.q)?;
-    let (by, reason) = who_and_why(&request.by, &request.reason)?;
+    let granted = allowed.because(request.by.as_deref(), &request.reason)?;
     let per_second = request.per_second.unwrap_or(PER_SECOND);
     if !(1..=PER_SECOND_MAX).contains(&per_second) {
         return Err(ApiError::bad_request(format!("per_second is not between 1 and {PER_SECOND_MAX}")));
     }
     let (expected, expected_is_exact) = count(&app, &search).await?;
-    let new = NewOperation {
-        act,
-        search,
-        expected,
-        expected_is_exact,
-        per_second,
-        by: by.to_owned(),
-        reason: reason.to_owned(),
-    };
-    let id = app.store.create_operation(&new).await?;
+    let new = NewOperation { act, search, expected, expected_is_exact, per_second };
+    let id = app.store.create_operation(&granted, &new).await?;
+    let by = granted.by();
     tracing::info!(operation_id = id, act = act.as_str(), jobs = expected, by, "a bulk operation was ordered");
     Ok((StatusCode::CREATED, Json(operation_of(find(&app, id).await?))))
 }
@@ -89,27 +89,31 @@ pub(crate) async fn create(
 #[utoipa::path(post, path = "/api/v1/operations/{id}/cancel", tag = "operations", request_body = CancelOperation,
     params(("id" = i64, Path, description = "The operation")),
     responses((status = 200, body = Operation), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope),
-              (status = 409, body = ErrorEnvelope, description = "It has ended")))]
+              (status = 409, body = ErrorEnvelope, description = "It has ended"),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn cancel(
+    allowed: Allowed<action::CancelOperation>,
     State(app): State<App>,
     Path(id): Path<i64>,
     Json(request): Json<CancelOperation>,
 ) -> Result<Json<Operation>, ApiError> {
-    let by = words("by", &request.by)?;
-    let is_stopped = app.store.cancel_operation(id, by).await?;
+    let granted = allowed.said(&ByWhom { by: request.by, reason: None })?;
+    let is_stopped = app.store.cancel_operation(&granted, id).await?;
     let row = find(&app, id).await?;
     if !is_stopped {
         return Err(ApiError::conflict(format!("operation {id} is {} already", row.state)));
     }
-    tracing::info!(operation_id = id, by, "a bulk operation was stopped");
+    tracing::info!(operation_id = id, by = granted.by(), "a bulk operation was stopped");
     Ok(Json(operation_of(row)))
 }
 
 /// Lists what became of an operation's jobs, newest first.
 #[utoipa::path(get, path = "/api/v1/operations/{id}/items", tag = "operations",
     params(("id" = i64, Path, description = "The operation"), ItemQuery),
-    responses((status = 200, body = ItemPage), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope)))]
+    responses((status = 200, body = ItemPage), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn items(
+    _: Allowed<action::ReadOperations>,
     State(app): State<App>,
     Path(id): Path<i64>,
     Query(query): Query<ItemQuery>,

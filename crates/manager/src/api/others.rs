@@ -1,25 +1,23 @@
 //! Accounts and statistics over HTTP.
 
-use crate::{
-    App,
-    error::ApiError,
-    filter::{limit_of, who_and_why},
-};
+use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of};
 use axum::{
     Json,
     extract::{Path, Query, State},
 };
-use domain::{AccountId, Liveness, liveness};
+use domain::{AccountId, Liveness, action, liveness};
 use manager_api::{Account, AccountPage, ErrorEnvelope, Failure, JobCount, PageQuery, Stats, WeightRequest};
-use store::{AccountRow, Who};
+use store::AccountRow;
 
 /// Failures shown with the statistics.
 const FAILURES_MAX: i64 = 10;
 
 /// Lists accounts, newest first.
 #[utoipa::path(get, path = "/api/v1/accounts", tag = "accounts", params(PageQuery),
-    responses((status = 200, body = AccountPage), (status = 400, body = ErrorEnvelope)))]
+    responses((status = 200, body = AccountPage), (status = 400, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn accounts(
+    _: Allowed<action::ReadAccounts>,
     State(app): State<App>,
     Query(page): Query<PageQuery>,
 ) -> Result<Json<AccountPage>, ApiError> {
@@ -33,8 +31,10 @@ pub(crate) async fn accounts(
 /// Sets an account's share of what is dispatched, beside others that wait for the same kind of work.
 #[utoipa::path(put, path = "/api/v1/accounts/{id}/weight", tag = "accounts", request_body = WeightRequest,
     params(("id" = i64, Path, description = "The account")),
-    responses((status = 200, body = Account), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope)))]
+    responses((status = 200, body = Account), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn set_weight(
+    allowed: Allowed<action::SetWeight>,
     State(app): State<App>,
     Path(id): Path<i64>,
     Json(request): Json<WeightRequest>,
@@ -42,9 +42,10 @@ pub(crate) async fn set_weight(
     if !(1..=100).contains(&request.weight) {
         return Err(ApiError::bad_request("weight is 1 to 100").hint("to hold an account back, pause it"));
     }
-    let (by, reason) = who_and_why(&request.by, &request.reason)?;
-    let row = app.store.set_account_weight(AccountId(id), request.weight, Who { by, reason }).await?;
+    let granted = allowed.because(request.by.as_deref(), &request.reason)?;
+    let row = app.store.set_account_weight(&granted, AccountId(id), request.weight).await?;
     let row = row.ok_or_else(|| ApiError::not_found(format!("there is no account {id}")))?;
+    let (by, reason) = (granted.by(), granted.reason());
     tracing::info!(AccountId = id, weight = request.weight, by, reason, "an operator set the account's share");
     Ok(Json(account_of(row)))
 }
@@ -54,8 +55,9 @@ pub(super) fn account_of(row: AccountRow) -> Account {
 }
 
 /// The whole at a glance.
-#[utoipa::path(get, path = "/api/v1/stats", tag = "stats", responses((status = 200, body = Stats)))]
-pub(crate) async fn stats(State(app): State<App>) -> Result<Json<Stats>, ApiError> {
+#[utoipa::path(get, path = "/api/v1/stats", tag = "stats", responses((status = 200, body = Stats),
+              (status = 403, body = ErrorEnvelope)))]
+pub(crate) async fn stats(_: Allowed<action::ReadStats>, State(app): State<App>) -> Result<Json<Stats>, ApiError> {
     let now = app.store.now();
     let counts = app.store.job_counts().await?;
     let servants = app.store.all_servants().await?;

@@ -1,45 +1,56 @@
 //! What waits, and how many jobs ended, over HTTP; and the order to move dead letters back.
 
-use crate::{App, error::ApiError, filter::words};
+use crate::{App, allowed::Allowed, error::ApiError};
 use axum::{
     Json,
     extract::{Path, Query, State},
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::Kind;
-use manager_api::{ErrorEnvelope, Queue, QueueList, RedriveRequest, Throughput, ThroughputPoint, ThroughputQuery};
+use domain::{Kind, action};
+use manager_api::{
+    ByWhom, ErrorEnvelope, Queue, QueueList, RedriveRequest, Throughput, ThroughputPoint, ThroughputQuery,
+};
 use store::{QueueStateRow, StatPoint};
 
 /// Lists what waits by kind, as the leading scheduler saw it last.
-#[utoipa::path(get, path = "/api/v1/queues", tag = "queues", responses((status = 200, body = QueueList)))]
-pub(crate) async fn list(State(app): State<App>) -> Result<Json<QueueList>, ApiError> {
+#[utoipa::path(get, path = "/api/v1/queues", tag = "queues", responses((status = 200, body = QueueList),
+              (status = 403, body = ErrorEnvelope)))]
+pub(crate) async fn list(_: Allowed<action::ReadQueues>, State(app): State<App>) -> Result<Json<QueueList>, ApiError> {
+    Ok(Json(queues_of(&app).await?))
+}
+
+async fn queues_of(app: &App) -> Result<QueueList, ApiError> {
     let rows = app.store.queue_states().await?;
-    Ok(Json(QueueList { queues: rows.into_iter().map(queue_of).collect() }))
+    Ok(QueueList { queues: rows.into_iter().map(queue_of).collect() })
 }
 
 /// Orders a kind's dead letters to be moved back; the leading scheduler does it.
 #[utoipa::path(post, path = "/api/v1/queues/{kind}/redrive", tag = "queues", request_body = RedriveRequest,
     params(("kind" = String, Path, description = "The kind")),
-    responses((status = 200, body = QueueList), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope)))]
+    responses((status = 200, body = QueueList), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn redrive(
+    allowed: Allowed<action::Redrive>,
     State(app): State<App>,
     Path(kind): Path<String>,
     Json(request): Json<RedriveRequest>,
 ) -> Result<Json<QueueList>, ApiError> {
-    let by = words("by", &request.by)?;
+    let granted = allowed.said(&ByWhom { by: request.by, reason: None })?;
     let kind = kind_of(&kind)?;
-    if !app.store.order_redrive(&kind, by).await? {
+    if !app.store.order_redrive(&granted, &kind).await? {
         return Err(ApiError::not_found(format!("no queue of kind {kind} was seen"))
             .hint("without a broker there are no dead letters; with one, a scheduler has to lead"));
     }
-    tracing::info!(kind = kind.as_str(), by, "dead letters are to be moved back");
-    list(State(app)).await
+    tracing::info!(kind = kind.as_str(), by = granted.by(), "dead letters are to be moved back");
+    Ok(Json(queues_of(&app).await?))
 }
 
 /// Says how many jobs ended over time, and how long they waited and ran.
 #[utoipa::path(get, path = "/api/v1/throughput", tag = "stats", params(ThroughputQuery),
-    responses((status = 200, body = Throughput), (status = 400, body = ErrorEnvelope)))]
+    responses((status = 200, body = Throughput), (status = 400, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn throughput(
+    _: Allowed<action::ReadStats>,
     State(app): State<App>,
     Query(query): Query<ThroughputQuery>,
 ) -> Result<Json<Throughput>, ApiError> {

@@ -1,14 +1,14 @@
 //! Schedules over HTTP: list, show, make, change, pause, run, back-fill, preview, delete.
 
-use super::who_of;
-use crate::{App, error::ApiError, filter::limit_of, gate::RequestId};
+use super::jobs::shown;
+use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of, gate::RequestId};
 use axum::{
     Extension, Json,
     extract::{Path, Query, State},
     http::StatusCode,
 };
 use chrono::DateTime;
-use domain::{AccountId, ConnectionId, Kind, Policy, RetryPolicy, ScheduleId};
+use domain::{AccountId, Capability, ConnectionId, Kind, Policy, RetryPolicy, ScheduleId, action};
 use manager_api::{
     BackfillReply, BackfillRequest, ByWhom, CreateSchedule, DeleteQuery, DeleteReply, ErrorEnvelope, PageQuery,
     PauseSchedule, PreviewQuery, PreviewedFire, RunReply, Schedule, SchedulePage, SchedulePreview, ScheduleSettings,
@@ -22,14 +22,15 @@ const BACKFILL_MAX: usize = 10_000;
 /// Fires of a preview, unless said and at the most.
 const PREVIEW: usize = 50;
 const PREVIEW_MAX: usize = 500;
-/// Characters of a name, and of who pauses and why.
+/// Characters of a name.
 const NAME_CHARS_MAX: usize = 200;
-const REASON_CHARS_MAX: usize = 500;
 
 /// Lists schedules, newest first.
 #[utoipa::path(get, path = "/api/v1/schedules", tag = "schedules", params(PageQuery),
-    responses((status = 200, body = SchedulePage), (status = 400, body = ErrorEnvelope)))]
+    responses((status = 200, body = SchedulePage), (status = 400, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn list(
+    allowed: Allowed<action::ReadSchedules>,
     State(app): State<App>,
     Query(page): Query<PageQuery>,
 ) -> Result<Json<SchedulePage>, ApiError> {
@@ -37,22 +38,32 @@ pub(crate) async fn list(
     let rows = app.store.list_schedules(page.before.map(ScheduleId), limit).await?;
     let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
     let next_before = rows.last().filter(|_| is_full).map(|row| row.id);
-    Ok(Json(SchedulePage { schedules: rows.into_iter().map(schedule_of).collect(), next_before }))
+    Ok(Json(SchedulePage {
+        schedules: rows.into_iter().map(|row| seen_by(&allowed, schedule_of(row))).collect(),
+        next_before,
+    }))
 }
 
 /// Shows one schedule.
 #[utoipa::path(get, path = "/api/v1/schedules/{id}", tag = "schedules", params(("id" = i64, Path, description = "The schedule")),
-    responses((status = 200, body = Schedule), (status = 404, body = ErrorEnvelope)))]
-pub(crate) async fn show(State(app): State<App>, Path(id): Path<i64>) -> Result<Json<Schedule>, ApiError> {
-    Ok(Json(schedule_of(find(&app, id).await?)))
+    responses((status = 200, body = Schedule), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
+pub(crate) async fn show(
+    allowed: Allowed<action::ReadSchedules>,
+    State(app): State<App>,
+    Path(id): Path<i64>,
+) -> Result<Json<Schedule>, ApiError> {
+    Ok(Json(seen_by(&allowed, schedule_of(find(&app, id).await?))))
 }
 
 /// Makes a schedule.
 #[utoipa::path(post, path = "/api/v1/schedules", tag = "schedules", request_body = CreateSchedule,
     responses((status = 201, body = Schedule), (status = 400, body = ErrorEnvelope),
               (status = 404, body = ErrorEnvelope, description = "There is no such account or connection"),
-              (status = 409, body = ErrorEnvelope, description = "The name is taken")))]
+              (status = 409, body = ErrorEnvelope, description = "The name is taken"),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn create(
+    allowed: Allowed<action::CreateSchedule>,
     State(app): State<App>,
     Json(request): Json<CreateSchedule>,
 ) -> Result<(StatusCode, Json<Schedule>), ApiError> {
@@ -81,7 +92,7 @@ pub(crate) async fn create(
         declared: false,
         name: request.name,
     };
-    let id = match app.store.create_schedule(&schedule).await? {
+    let id = match app.store.create_schedule(allowed.granted(), &schedule).await? {
         Created::New(id) => id,
         Created::NameTaken => {
             return Err(ApiError::conflict(format!("there is a schedule named '{}' already", schedule.name)));
@@ -98,14 +109,16 @@ pub(crate) async fn create(
 /// Changes a schedule; what is not said stays.
 #[utoipa::path(patch, path = "/api/v1/schedules/{id}", tag = "schedules", request_body = UpdateSchedule,
     params(("id" = i64, Path, description = "The schedule")),
-    responses((status = 200, body = Schedule), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope)))]
+    responses((status = 200, body = Schedule), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn update(
+    allowed: Allowed<action::EditSchedule>,
     State(app): State<App>,
     Path(id): Path<i64>,
     Json(request): Json<UpdateSchedule>,
 ) -> Result<Json<Schedule>, ApiError> {
     let edit = edit_of(request.rule, request.settings)?;
-    match app.store.edit_schedule(ScheduleId(id), &edit).await? {
+    match app.store.edit_schedule(allowed.granted(), ScheduleId(id), &edit).await? {
         Edited::Missing => Err(missing(id)),
         Edited::Refused(problem) => Err(ApiError::bad_request(problem)),
         Edited::Done(row) => {
@@ -119,13 +132,15 @@ pub(crate) async fn update(
 #[utoipa::path(delete, path = "/api/v1/schedules/{id}", tag = "schedules",
     params(("id" = i64, Path, description = "The schedule"), DeleteQuery),
     responses((status = 200, body = DeleteReply), (status = 404, body = ErrorEnvelope),
-              (status = 409, body = ErrorEnvelope, description = "The catalogue declares it")))]
+              (status = 409, body = ErrorEnvelope, description = "The catalogue declares it"),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn delete(
+    allowed: Allowed<action::DeleteSchedule>,
     State(app): State<App>,
     Path(id): Path<i64>,
     Query(query): Query<DeleteQuery>,
 ) -> Result<Json<DeleteReply>, ApiError> {
-    match app.store.delete_schedule(ScheduleId(id), query.force.unwrap_or(false)).await? {
+    match app.store.delete_schedule(allowed.granted(), ScheduleId(id), query.force.unwrap_or(false)).await? {
         Deleted::Missing => Err(missing(id)),
         Deleted::Declared => Err(ApiError::conflict(format!("schedule {id} is declared in the catalogue of jobs"))
             .hint("pause it; or take it out of config/jobs.toml first, and delete it with force")),
@@ -139,32 +154,35 @@ pub(crate) async fn delete(
 /// Keeps a schedule from firing.
 #[utoipa::path(post, path = "/api/v1/schedules/{id}/pause", tag = "schedules", request_body = PauseSchedule,
     params(("id" = i64, Path, description = "The schedule")),
-    responses((status = 200, body = Schedule), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope)))]
+    responses((status = 200, body = Schedule), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn pause(
+    allowed: Allowed<action::PauseSchedule>,
     State(app): State<App>,
     Path(id): Path<i64>,
     Json(request): Json<PauseSchedule>,
 ) -> Result<Json<Schedule>, ApiError> {
-    words("by", &request.by, NAME_CHARS_MAX)?;
-    words("reason", &request.reason, REASON_CHARS_MAX)?;
-    let row = app.store.pause_schedule(ScheduleId(id), request.by.trim(), request.reason.trim()).await?;
-    tracing::info!(schedule_id = id, "schedule paused by an operator");
+    let granted = allowed.because(request.by.as_deref(), &request.reason)?;
+    let row = app.store.pause_schedule(&granted, ScheduleId(id)).await?;
+    tracing::info!(schedule_id = id, by = granted.by(), "schedule paused by an operator");
     row.map(|row| Json(schedule_of(row))).ok_or_else(|| missing(id))
 }
 
 /// Lets a schedule fire again; what it missed meanwhile is not made good.
 #[utoipa::path(post, path = "/api/v1/schedules/{id}/resume", tag = "schedules", request_body = Option<ByWhom>,
     params(("id" = i64, Path, description = "The schedule")),
-    responses((status = 200, body = Schedule), (status = 404, body = ErrorEnvelope)))]
+    responses((status = 200, body = Schedule), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn resume(
+    allowed: Allowed<action::ResumeSchedule>,
     State(app): State<App>,
     Path(id): Path<i64>,
     whom: Option<Json<ByWhom>>,
 ) -> Result<Json<Schedule>, ApiError> {
     let whom = whom.map(|Json(whom)| whom).unwrap_or_default();
-    let who = who_of(&whom)?;
-    let row = app.store.resume_schedule(ScheduleId(id), who).await?;
-    tracing::info!(schedule_id = id, by = who.by, "schedule resumed by an operator");
+    let granted = allowed.said(&whom)?;
+    let row = app.store.resume_schedule(&granted, ScheduleId(id)).await?;
+    tracing::info!(schedule_id = id, by = granted.by(), "schedule resumed by an operator");
     row.map(|row| Json(schedule_of(row))).ok_or_else(|| missing(id))
 }
 
@@ -172,13 +190,15 @@ pub(crate) async fn resume(
 #[utoipa::path(post, path = "/api/v1/schedules/{id}/run", tag = "schedules",
     params(("id" = i64, Path, description = "The schedule")),
     responses((status = 200, body = RunReply), (status = 404, body = ErrorEnvelope),
-              (status = 409, body = ErrorEnvelope, description = "Its last job is unfinished, and its policy makes no second one")))]
+              (status = 409, body = ErrorEnvelope, description = "Its last job is unfinished, and its policy makes no second one"),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn run(
+    allowed: Allowed<action::RunSchedule>,
     State(app): State<App>,
     Extension(request_id): Extension<RequestId>,
     Path(id): Path<i64>,
 ) -> Result<Json<RunReply>, ApiError> {
-    let job_id = match app.store.run_schedule(ScheduleId(id), request_id.0).await? {
+    let job_id = match app.store.run_schedule(allowed.granted(), ScheduleId(id), request_id.0).await? {
         RanNow::Missing => return Err(missing(id)),
         RanNow::Inserted(job) => Some(job.0),
         RanNow::Buffered => None,
@@ -195,8 +215,10 @@ pub(crate) async fn run(
 /// Makes one job for each due time of a range in the past, at the lowest priority; the same due time once.
 #[utoipa::path(post, path = "/api/v1/schedules/{id}/backfill", tag = "schedules", request_body = BackfillRequest,
     params(("id" = i64, Path, description = "The schedule")),
-    responses((status = 200, body = BackfillReply), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope)))]
+    responses((status = 200, body = BackfillReply), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn backfill(
+    allowed: Allowed<action::BackfillSchedule>,
     State(app): State<App>,
     Extension(request_id): Extension<RequestId>,
     Path(id): Path<i64>,
@@ -215,7 +237,7 @@ pub(crate) async fn backfill(
         return Err(ApiError::bad_request(format!("the range has more than {BACKFILL_MAX} due times"))
             .hint("back-fill it in pieces"));
     }
-    let inserted = app.store.backfill_schedule(ScheduleId(id), &due, request_id.0).await?;
+    let inserted = app.store.backfill_schedule(allowed.granted(), ScheduleId(id), &due, request_id.0).await?;
     tracing::info!(RequestId = %request_id.0, schedule_id = id, inserted, "schedule back-filled by an operator");
     let due_times = u64::try_from(due.len()).unwrap_or(u64::MAX);
     Ok(Json(BackfillReply { due_times, inserted, request_id: request_id.0.to_string() }))
@@ -224,8 +246,10 @@ pub(crate) async fn backfill(
 /// Shows the next fires, and which of them a change of the zone's clock touches.
 #[utoipa::path(get, path = "/api/v1/schedules/{id}/preview", tag = "schedules",
     params(("id" = i64, Path, description = "The schedule"), PreviewQuery),
-    responses((status = 200, body = SchedulePreview), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope)))]
+    responses((status = 200, body = SchedulePreview), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn preview(
+    _: Allowed<action::ReadSchedules>,
     State(app): State<App>,
     Path(id): Path<i64>,
     Query(query): Query<PreviewQuery>,
@@ -280,6 +304,11 @@ fn edit_of(rule: Option<Value>, settings: ScheduleSettings) -> Result<ScheduleEd
         payload: settings.payload,
         priority: settings.priority,
     })
+}
+
+/// A schedule without what whoever asks may not see of it.
+pub(crate) fn seen_by<A: Capability>(allowed: &Allowed<A>, schedule: Schedule) -> Schedule {
+    Schedule { payload: shown(allowed, schedule.payload), ..schedule }
 }
 
 /// A row of the ledger as the API shows it.

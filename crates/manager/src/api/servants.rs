@@ -1,13 +1,12 @@
 //! Servants over HTTP: list, order, heartbeats.
 
-use super::who_of;
-use crate::{App, error::ApiError};
+use crate::{App, allowed::Allowed, error::ApiError};
 use axum::{
     Json,
     extract::{Path, Query, State},
 };
 use chrono::{DateTime, Utc};
-use domain::{ServantId, liveness};
+use domain::{ServantId, action, liveness};
 use manager_api::{ByWhom, ErrorEnvelope, Heartbeat, HeartbeatReply, OrderRequest, Servant, ServantList, ServantQuery};
 use store::{HeartbeatFacts, ServantRow};
 
@@ -18,8 +17,10 @@ const STATES: [&str; 4] = ["running", "paused", "draining", "stopped"];
 
 /// Lists the servants heard of lately.
 #[utoipa::path(get, path = "/api/v1/servants", tag = "servants", params(ServantQuery),
-    responses((status = 200, body = ServantList), (status = 400, body = ErrorEnvelope)))]
+    responses((status = 200, body = ServantList), (status = 400, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn list(
+    _: Allowed<action::ReadServants>,
     State(app): State<App>,
     Query(query): Query<ServantQuery>,
 ) -> Result<Json<ServantList>, ApiError> {
@@ -34,8 +35,13 @@ pub(crate) async fn list(
 /// Shows one servant, whenever it was heard of.
 #[utoipa::path(get, path = "/api/v1/servants/{id}", tag = "servants",
     params(("id" = i64, Path, description = "The servant")),
-    responses((status = 200, body = Servant), (status = 404, body = ErrorEnvelope)))]
-pub(crate) async fn show(State(app): State<App>, Path(id): Path<i64>) -> Result<Json<Servant>, ApiError> {
+    responses((status = 200, body = Servant), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
+pub(crate) async fn show(
+    _: Allowed<action::ReadServants>,
+    State(app): State<App>,
+    Path(id): Path<i64>,
+) -> Result<Json<Servant>, ApiError> {
     let row = app.store.find_servant(ServantId(id)).await?;
     let row = row.ok_or_else(|| ApiError::not_found(format!("there is no servant {id}")))?;
     Ok(Json(servant_of(row, app.store.now())))
@@ -44,26 +50,35 @@ pub(crate) async fn show(State(app): State<App>, Path(id): Path<i64>) -> Result<
 /// Orders a servant to pause, resume or drain; it obeys with its next heartbeat.
 #[utoipa::path(post, path = "/api/v1/servants/{id}/order", tag = "servants", request_body = OrderRequest,
     params(("id" = i64, Path, description = "The servant")),
-    responses((status = 200, body = OrderRequest), (status = 404, body = ErrorEnvelope)))]
+    responses((status = 200, body = OrderRequest), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn order(
+    allowed: Allowed<action::OrderServant>,
     State(app): State<App>,
     Path(id): Path<i64>,
     Json(request): Json<OrderRequest>,
 ) -> Result<Json<OrderRequest>, ApiError> {
     let whom = ByWhom { by: request.by.clone(), reason: request.reason.clone() };
-    let who = who_of(&whom)?;
-    if !app.store.order_servant(ServantId(id), request.order.as_str(), who).await? {
+    let granted = allowed.said(&whom)?;
+    if !app.store.order_servant(&granted, ServantId(id), request.order.as_str()).await? {
         return Err(ApiError::not_found(format!("there is no servant {id} that runs"))
             .hint("GET /api/v1/servants lists those that do"));
     }
-    tracing::info!(servant_id = id, order = request.order.as_str(), by = who.by, "servant ordered by an operator");
+    tracing::info!(
+        servant_id = id,
+        order = request.order.as_str(),
+        by = granted.by(),
+        "servant ordered by an operator"
+    );
     Ok(Json(request))
 }
 
 /// Takes a servant's word on how it is, and answers with its orders.
 #[utoipa::path(post, path = "/api/v1/heartbeats", tag = "servants", request_body = Heartbeat,
-    responses((status = 200, body = HeartbeatReply), (status = 404, body = ErrorEnvelope)))]
+    responses((status = 200, body = HeartbeatReply), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn heartbeat(
+    allowed: Allowed<action::Heartbeat>,
     State(app): State<App>,
     Json(mut beat): Json<Heartbeat>,
 ) -> Result<Json<HeartbeatReply>, ApiError> {
@@ -77,7 +92,7 @@ pub(crate) async fn heartbeat(
         running: i32::try_from(beat.running).unwrap_or(i32::MAX),
         current_jobs: serde_json::to_value(&beat.jobs).unwrap_or_else(|_| serde_json::json!([])),
     };
-    let Some(orders) = app.store.record_heartbeat(ServantId(beat.servant_id), &facts).await? else {
+    let Some(orders) = app.store.record_heartbeat(allowed.granted(), ServantId(beat.servant_id), &facts).await? else {
         return Err(ApiError::not_found(format!("there is no servant {}", beat.servant_id))
             .hint("a servant registers in the database before its first heartbeat"));
     };

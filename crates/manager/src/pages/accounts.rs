@@ -6,7 +6,12 @@ use super::{
 };
 use crate::{
     App,
-    api::{accounts as api, authorise, budgets, connections, groups, others, schedules::schedule_of, summary_of},
+    allowed::{Allowed, Asker},
+    api::{
+        accounts as api, authorise, budgets, connections, groups, others,
+        schedules::{schedule_of, seen_by},
+        summary_of,
+    },
     chart::{Bar, day},
     error::ApiError,
     gate::RequestId,
@@ -21,7 +26,7 @@ use axum::{
     routing::{get, post},
 };
 use chrono::{DateTime, Utc};
-use domain::{AccountId, ConnectionId, PauseTarget};
+use domain::{AccountId, ConnectionId, PauseTarget, action};
 use manager_api::{
     Account, AuthoriseRequest, Connection, ConnectionEvent, GroupQuery, MinuteQuery, PageQuery, Stream, StreamQuery,
     WeightRequest,
@@ -127,13 +132,13 @@ struct ListQuery {
     id: Option<String>,
 }
 
-async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Result<Response, ApiError> {
+async fn list(asker: Asker, State(app): State<App>, Query(query): Query<ListQuery>) -> Result<Response, ApiError> {
     if let Some(id) = super::field::<i64>("id", query.id.as_deref().unwrap_or_default())? {
         return Ok(Redirect::to(&format!("/accounts/{id}")).into_response());
     }
     let now = app.store.now();
     let page = PageQuery { before: query.before, limit: Some(ROWS) };
-    let Json(page) = others::accounts(State(app), Query(page)).await?;
+    let Json(page) = others::accounts(asker.allow(&app).await?, State(app), Query(page)).await?;
     let view = |row: Account| AccountView { created: when(row.created_at, now), row };
     render(&AccountsPage {
         accounts: page.accounts.into_iter().map(view).collect(),
@@ -147,25 +152,35 @@ struct OneQuery {
     streams_after: Option<String>,
 }
 
-async fn one(State(app): State<App>, Path(id): Path<i64>, Query(query): Query<OneQuery>) -> Result<Response, ApiError> {
+async fn one(
+    asker: Asker,
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Query(query): Query<OneQuery>,
+) -> Result<Response, ApiError> {
     let now = app.store.now();
     let account = AccountId(id);
-    let Json(detail) = api::show(State(app.clone()), Path(id)).await?;
+    let Json(detail) = api::show(asker.allow(&app).await?, State(app.clone()), Path(id)).await?;
     let asked = StreamQuery { after: query.streams_after, limit: Some(ROWS) };
-    let Json(streams) = api::streams(State(app.clone()), Path(id), Query(asked)).await?;
+    let Json(streams) = api::streams(asker.allow(&app).await?, State(app.clone()), Path(id), Query(asked)).await?;
     let asked = GroupQuery { account: Some(id), limit: Some(GROUPS_MAX), ..GroupQuery::default() };
     // Account 0 is the system: its groups are in no account's list.
-    let groups = if id == 0 { Vec::new() } else { groups::list(State(app.clone()), Query(asked)).await?.0.groups };
-    let mut happened: Vec<(DateTime<Utc>, Happening)> = jobs_of(&app, account, now).await?;
+    let groups = if id == 0 {
+        Vec::new()
+    } else {
+        groups::list(asker.allow(&app).await?, State(app.clone()), Query(asked)).await?.0.groups
+    };
+    let mut happened: Vec<(DateTime<Utc>, Happening)> = jobs_of(&asker, &app, account, now).await?;
     let mut views = Vec::new();
     for (at, row) in detail.connections.into_iter().enumerate() {
         let mut view = ConnectionView { since: when(row.state_since, now), budget: None, bars: Vec::new(), row };
         if at < CONNECTIONS_MAX {
             let connection = view.row.id;
-            happened.extend(events_of(&app, &view.row, now).await?);
+            happened.extend(events_of(&asker, &app, &view.row, now).await?);
             if app.store.find_budget(ConnectionId(connection)).await?.is_some() {
                 let query = MinuteQuery { before: None, limit: Some(MINUTES_MAX) };
-                let Json(budget) = budgets::show(State(app.clone()), Path(connection), Query(query)).await?;
+                let Json(budget) =
+                    budgets::show(asker.allow(&app).await?, State(app.clone()), Path(connection), Query(query)).await?;
                 let minutes: Vec<_> = budget.minutes.iter().map(|m| (m.minute, m.used, m.maximum)).collect();
                 view.bars = day(&minutes, now);
                 view.budget = Some(BudgetView::new(budget.budget, now));
@@ -174,6 +189,8 @@ async fn one(State(app): State<App>, Path(id): Path<i64>, Query(query): Query<On
         views.push(view);
     }
     happened.sort_by_key(|(at, _)| Reverse(*at));
+    let _: Allowed<action::ReadLimits> = asker.allow(&app).await?;
+    let sees_schedules: Allowed<action::ReadSchedules> = asker.allow(&app).await?;
     let pauses = app.store.list_pauses().await?;
     let paused = pauses.iter().find(|row| row.target == PauseTarget::Account(account));
     render(&AccountPage {
@@ -192,7 +209,7 @@ async fn one(State(app): State<App>, Path(id): Path<i64>, Query(query): Query<On
             .schedules_of(account, SCHEDULES_MAX)
             .await?
             .into_iter()
-            .map(|row| ScheduleView::new(schedule_of(row), now))
+            .map(|row| ScheduleView::new(seen_by(&sees_schedules, schedule_of(row)), now))
             .collect(),
         timeline: happened.into_iter().map(|(_, happening)| happening).collect(),
         row: detail.account,
@@ -218,10 +235,12 @@ fn stream_view(row: Stream, now: DateTime<Utc>) -> StreamView {
 
 /// The account's latest jobs as things that happened.
 async fn jobs_of(
+    asker: &Asker,
     app: &App,
     account: AccountId,
     now: DateTime<Utc>,
 ) -> Result<Vec<(DateTime<Utc>, Happening)>, ApiError> {
+    let _: Allowed<action::ReadJobs> = asker.allow(app).await?;
     let filter = JobFilter { account: Some(account), ..JobFilter::default() };
     let rows = app.store.list_jobs(&filter, JOBS_MAX).await?;
     let happening = |row: &store::JobRow| {
@@ -236,11 +255,12 @@ async fn jobs_of(
 
 /// What happened to a connection.
 async fn events_of(
+    asker: &Asker,
     app: &App,
     connection: &Connection,
     now: DateTime<Utc>,
 ) -> Result<Vec<(DateTime<Utc>, Happening)>, ApiError> {
-    let Json(detail) = connections::show(State(app.clone()), Path(connection.id)).await?;
+    let Json(detail) = connections::show(asker.allow(app).await?, State(app.clone()), Path(connection.id)).await?;
     let happening = |event: ConnectionEvent| {
         let what = format!("connection {}: {}", connection.id, event.what);
         let text = if event.reason.is_empty() { event.by } else { format!("{}: {}", event.by, event.reason) };
@@ -250,13 +270,24 @@ async fn events_of(
     Ok(detail.events.into_iter().take(most).map(happening).collect())
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WeightForm {
+    weight: i16,
+    #[serde(default)]
+    by: String,
+    reason: String,
+}
+
 async fn weight(
+    asker: Asker,
     State(app): State<App>,
     Path(id): Path<i64>,
     headers: HeaderMap,
-    Form(request): Form<WeightRequest>,
+    Form(form): Form<WeightForm>,
 ) -> Result<Redirect, ApiError> {
-    let Json(_) = others::set_weight(State(app), Path(id), Json(request)).await?;
+    let request = WeightRequest { weight: form.weight, reason: form.reason, by: super::name(&form.by) };
+    let Json(_) = others::set_weight(asker.allow(&app).await?, State(app), Path(id), Json(request)).await?;
     Ok(back(&headers, &format!("/accounts/{id}")))
 }
 
@@ -269,39 +300,42 @@ struct ConnectForm {
 
 /// To where the browser begins to consent.
 async fn connect(
+    asker: Asker,
     State(app): State<App>,
     Path(id): Path<i64>,
     Form(form): Form<ConnectForm>,
 ) -> Result<Redirect, ApiError> {
     let connection_id = super::field("connection", &form.connection)?;
     let request = AuthoriseRequest { account_id: id, vendor: crate::connect::VENDOR.to_owned(), connection_id };
-    let Json(reply) = authorise::authorise(State(app), Json(request)).await?;
+    let Json(reply) = authorise::authorise(asker.allow(&app).await?, State(app), Json(request)).await?;
     Ok(Redirect::to(&reply.url))
 }
 
 /// To the job that syncs.
 async fn sync(
+    asker: Asker,
     State(app): State<App>,
     request_id: Extension<RequestId>,
     Path(id): Path<i64>,
     headers: HeaderMap,
 ) -> Result<Redirect, ApiError> {
-    let (_, Json(reply)) = api::sync(State(app), request_id, Path(id)).await?;
+    let (_, Json(reply)) = api::sync(asker.allow(&app).await?, State(app), request_id, Path(id)).await?;
     Ok(reply.id.map_or_else(|| back(&headers, "/accounts"), |job| Redirect::to(&format!("/jobs/{job}"))))
 }
 
 async fn change(
+    asker: Asker,
     State(app): State<App>,
     Path((id, act)): Path<(i64, String)>,
     headers: HeaderMap,
     Form(form): Form<WhyForm>,
 ) -> Result<Redirect, ApiError> {
-    let (app, id, request) = (State(app), Path(id), Json(form.into()));
+    let (at, id, request) = (State(app.clone()), Path(id), Json(form.into()));
     let Json(detail) = match act.as_str() {
-        "reauthorised" => connections::reauthorised(app, id, request).await?,
-        "park" => connections::park(app, id, request).await?,
-        "disable" => connections::disable(app, id, request).await?,
-        "enable" => connections::enable(app, id, request).await?,
+        "reauthorised" => connections::reauthorised(asker.allow(&app).await?, at, id, request).await?,
+        "park" => connections::park(asker.allow(&app).await?, at, id, request).await?,
+        "disable" => connections::disable(asker.allow(&app).await?, at, id, request).await?,
+        "enable" => connections::enable(asker.allow(&app).await?, at, id, request).await?,
         other => return Err(ApiError::not_found(format!("'{other}' is nothing that is done with a connection"))),
     };
     Ok(back(&headers, &format!("/accounts/{}", detail.connection.account_id)))

@@ -3,6 +3,7 @@
 use super::{ROWS, WhyForm, back, pretty, render};
 use crate::{
     App,
+    allowed::Asker,
     api::anomalies as api,
     error::ApiError,
     view::{Link, When, url_of, when},
@@ -93,7 +94,11 @@ fn address(query: &AnomalyQuery) -> String {
     )
 }
 
-async fn list(State(app): State<App>, Query(mut query): Query<AnomalyQuery>) -> Result<Response, ApiError> {
+async fn list(
+    asker: Asker,
+    State(app): State<App>,
+    Query(mut query): Query<AnomalyQuery>,
+) -> Result<Response, ApiError> {
     let now = app.store.now();
     query.limit = Some(ROWS);
     // Without a word it is the inbox: what is open.
@@ -119,7 +124,7 @@ async fn list(State(app): State<App>, Query(mut query): Query<AnomalyQuery>) -> 
         link(&text, given, Some(name), severity == Some(name))
     }));
     let asked = AnomalyQuery { state: Some(shown.clone()).filter(|state| state != "all"), ..query.clone() };
-    let Json(page) = api::list(State(app), Query(asked)).await?;
+    let Json(page) = api::list(asker.allow(&app).await?, State(app), Query(asked)).await?;
     let next = page.next_before.map(|before| {
         address(&AnomalyQuery { state: Some(shown), before: Some(before), limit: None, ..query.clone() })
     });
@@ -127,23 +132,24 @@ async fn list(State(app): State<App>, Query(mut query): Query<AnomalyQuery>) -> 
     render(&AnomaliesPage { states, severities, anomalies, next })
 }
 
-async fn one(State(app): State<App>, Path(id): Path<i64>) -> Result<Response, ApiError> {
+async fn one(asker: Asker, State(app): State<App>, Path(id): Path<i64>) -> Result<Response, ApiError> {
     let now = app.store.now();
-    let Json(row) = api::show(State(app), Path(id)).await?;
+    let Json(row) = api::show(asker.allow(&app).await?, State(app), Path(id)).await?;
     render(&AnomalyPage { evidence: pretty(&row.evidence), view: AnomalyView::new(row, now) })
 }
 
 async fn act(
+    asker: Asker,
     State(app): State<App>,
     Path((id, act)): Path<(i64, String)>,
     headers: HeaderMap,
     Form(form): Form<WhyForm>,
 ) -> Result<Redirect, ApiError> {
-    let (app, of, request) = (State(app), Path(id), Json(form.into()));
+    let (at, of, request) = (State(app.clone()), Path(id), Json(form.into()));
     let Json(_) = match act.as_str() {
-        "acknowledge" => api::acknowledge(app, of, request).await?,
-        "resolve" => api::resolve(app, of, request).await?,
-        "mute" => api::mute(app, of, request).await?,
+        "acknowledge" => api::acknowledge(asker.allow(&app).await?, at, of, request).await?,
+        "resolve" => api::resolve(asker.allow(&app).await?, at, of, request).await?,
+        "mute" => api::mute(asker.allow(&app).await?, at, of, request).await?,
         other => return Err(ApiError::not_found(format!("'{other}' is nothing that is done with an anomaly"))),
     };
     Ok(back(&headers, &format!("/anomalies/{id}")))

@@ -3,6 +3,7 @@
 use super::render;
 use crate::{
     App,
+    allowed::{Allowed, Asker},
     api::{errors as api, summary_of},
     chart::{Bar, spark},
     error::ApiError,
@@ -16,7 +17,7 @@ use axum::{
     routing::get,
 };
 use chrono::{DateTime, Utc};
-use domain::{ErrorClass, Fingerprint};
+use domain::{ErrorClass, Fingerprint, action};
 use manager_api::{ErrorGroup, ErrorQuery};
 use store::JobFilter;
 
@@ -106,7 +107,7 @@ fn address(query: &ErrorQuery) -> String {
     url_of("/errors", &[("kind", query.kind.clone()), ("class", query.class.clone()), ("before", query.before.clone())])
 }
 
-async fn list(State(app): State<App>, Query(query): Query<ErrorQuery>) -> Result<Response, ApiError> {
+async fn list(asker: Asker, State(app): State<App>, Query(query): Query<ErrorQuery>) -> Result<Response, ApiError> {
     let now = app.store.now();
     let class = query.class.as_deref().filter(|class| !class.is_empty());
     let link = |text: &str, name: Option<&str>| Link {
@@ -116,7 +117,8 @@ async fn list(State(app): State<App>, Query(query): Query<ErrorQuery>) -> Result
     };
     let mut classes = vec![link("all", None)];
     classes.extend(ErrorClass::ALL.map(ErrorClass::as_str).map(|name| link(name, Some(name))));
-    let Json(page) = api::list(State(app), Query(ErrorQuery { limit: None, ..query.clone() })).await?;
+    let Json(page) =
+        api::list(asker.allow(&app).await?, State(app), Query(ErrorQuery { limit: None, ..query.clone() })).await?;
     let kind = query.kind.clone().filter(|kind| !kind.is_empty());
     render(&ErrorsPage {
         classes,
@@ -126,10 +128,11 @@ async fn list(State(app): State<App>, Query(query): Query<ErrorQuery>) -> Result
     })
 }
 
-async fn one(State(app): State<App>, Path(fingerprint): Path<String>) -> Result<Response, ApiError> {
+async fn one(asker: Asker, State(app): State<App>, Path(fingerprint): Path<String>) -> Result<Response, ApiError> {
     let now = app.store.now();
-    let Json(row) = api::show(State(app.clone()), Path(fingerprint)).await?;
+    let Json(row) = api::show(asker.allow(&app).await?, State(app.clone()), Path(fingerprint)).await?;
     let error: Fingerprint = row.fingerprint.parse().map_err(|error: String| ApiError::bad_request(error))?;
+    let _: Allowed<action::ReadJobs> = asker.allow(&app).await?;
     let filter = JobFilter { error: Some(error), ..JobFilter::default() };
     let jobs = app.store.list_jobs(&filter, JOBS_MAX).await?;
     let q = encode(&format!("error:{}", row.fingerprint));

@@ -3,6 +3,7 @@
 use super::{ROWS, WhyForm, back, pretty, render};
 use crate::{
     App,
+    allowed::Asker,
     api::groups as api,
     error::ApiError,
     gate::RequestId,
@@ -109,7 +110,7 @@ fn address(query: &GroupQuery) -> String {
     )
 }
 
-async fn list(State(app): State<App>, Query(mut query): Query<GroupQuery>) -> Result<Response, ApiError> {
+async fn list(asker: Asker, State(app): State<App>, Query(mut query): Query<GroupQuery>) -> Result<Response, ApiError> {
     let now = app.store.now();
     query.limit = Some(ROWS);
     query.state = query.state.filter(|state| !state.is_empty());
@@ -120,15 +121,15 @@ async fn list(State(app): State<App>, Query(mut query): Query<GroupQuery>) -> Re
     };
     let mut states = vec![link("all", None)];
     states.extend(STATES.into_iter().map(|state| link(state, Some(state))));
-    let Json(page) = api::list(State(app), Query(query.clone())).await?;
+    let Json(page) = api::list(asker.allow(&app).await?, State(app), Query(query.clone())).await?;
     let next = page.next_before.map(|before| address(&GroupQuery { before: Some(before), ..query }));
     let groups = page.groups.into_iter().map(|row| GroupView::new(row, now)).collect();
     render(&GroupsPage { states, groups, next })
 }
 
-async fn one(State(app): State<App>, Path(id): Path<i64>) -> Result<Response, ApiError> {
+async fn one(asker: Asker, State(app): State<App>, Path(id): Path<i64>) -> Result<Response, ApiError> {
     let now = app.store.now();
-    let Json(detail) = api::show(State(app), Path(id)).await?;
+    let Json(detail) = api::show(asker.allow(&app).await?, State(app), Path(id)).await?;
     let number = |units: i64| u64::try_from(units).unwrap_or(0);
     let (done, total) = (detail.progress.done, detail.progress.total);
     let view = GroupView::new(detail.group, now);
@@ -163,35 +164,49 @@ impl JsonForm {
 }
 
 async fn create(
+    asker: Asker,
     State(app): State<App>,
     request_id: Extension<RequestId>,
     Form(form): Form<JsonForm>,
 ) -> Result<Redirect, ApiError> {
-    let (_, Json(reply)) = api::create(State(app), request_id, Json(form.read()?)).await?;
+    let (_, Json(reply)) = api::create(asker.allow(&app).await?, State(app), request_id, Json(form.read()?)).await?;
     Ok(Redirect::to(&format!("/groups/{}", reply.group.id)))
 }
 
 async fn add(
+    asker: Asker,
     State(app): State<App>,
     request_id: Extension<RequestId>,
     Path(id): Path<i64>,
     Form(form): Form<JsonForm>,
 ) -> Result<Redirect, ApiError> {
-    let (_, Json(_)) = api::add(State(app), request_id, Path(id), Json(form.read()?)).await?;
+    let (_, Json(_)) = api::add(asker.allow(&app).await?, State(app), request_id, Path(id), Json(form.read()?)).await?;
     Ok(Redirect::to(&format!("/groups/{id}")))
 }
 
-async fn seal(State(app): State<App>, Path(id): Path<i64>, headers: HeaderMap) -> Result<Redirect, ApiError> {
-    let Json(_) = api::seal(State(app), Path(id)).await?;
+async fn seal(
+    asker: Asker,
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    headers: HeaderMap,
+) -> Result<Redirect, ApiError> {
+    let Json(_) = api::seal(asker.allow(&app).await?, State(app), Path(id)).await?;
     Ok(back(&headers, &format!("/groups/{id}")))
 }
 
 async fn cancel(
+    asker: Asker,
     State(app): State<App>,
     Path(id): Path<i64>,
     headers: HeaderMap,
     Form(form): Form<WhyForm>,
 ) -> Result<Redirect, ApiError> {
-    let Json(_) = api::cancel(State(app), Path(id), Json(CancelGroup { reason: form.reason, by: form.by })).await?;
+    let Json(_) = api::cancel(
+        asker.allow(&app).await?,
+        State(app),
+        Path(id),
+        Json(CancelGroup { by: super::name(&form.by), reason: form.reason }),
+    )
+    .await?;
     Ok(back(&headers, &format!("/groups/{id}")))
 }

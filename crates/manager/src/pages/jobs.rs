@@ -1,8 +1,9 @@
 //! Lists of jobs with tabs, search and what is done to all that it finds; one job's page and what is done to it.
 
-use super::{BY_PAGE, WhyForm, back, field, json_field, pretty, render};
+use super::{WhyForm, back, field, json_field, pretty, render};
 use crate::{
     App,
+    allowed::{Allowed, Asker},
     api::{cancel_job, detail_of, jobs as api, retry_job, summary_of, why_of},
     error::ApiError,
     filter,
@@ -17,7 +18,7 @@ use axum::{
     response::{IntoResponse as _, Redirect, Response},
     routing::{get, post},
 };
-use domain::{BulkAct, JobId, JobState, Search};
+use domain::{BulkAct, JobId, JobState, Search, action};
 use manager_api::{EnqueueRequest, JobDetail, JobQuery, Why};
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -82,7 +83,11 @@ pub(crate) fn search_url(search: &Search) -> String {
     jobs_url(&JobQuery { q: Some(q).filter(|q| !q.is_empty()), ..JobQuery::default() })
 }
 
-async fn jobs(State(app): State<App>, Query(query): Query<JobQuery>) -> Result<Response, ApiError> {
+async fn jobs(
+    _: Allowed<action::ReadJobs>,
+    State(app): State<App>,
+    Query(query): Query<JobQuery>,
+) -> Result<Response, ApiError> {
     // A number is a job.
     if let Some(id) = query.q.as_deref().and_then(|q| q.trim().parse::<i64>().ok()) {
         return Ok(Redirect::to(&format!("/jobs/{id}")).into_response());
@@ -147,7 +152,7 @@ fn suggestions(search: &Search, counts: &[JobCount]) -> Vec<String> {
     words.into_iter().map(|word| format!("{text} {word}").trim().to_owned()).collect()
 }
 
-async fn new(State(app): State<App>) -> Result<Response, ApiError> {
+async fn new(_: Allowed<action::EnqueueJob>, State(app): State<App>) -> Result<Response, ApiError> {
     let counts = app.store.job_counts().await?;
     let servants = app.store.all_servants().await?;
     let kinds = counts.into_iter().map(|row| row.kind).chain(servants.into_iter().map(|row| row.kind));
@@ -169,6 +174,7 @@ struct JobForm {
 
 /// To the new job, or to the one that has its key.
 async fn enqueue(
+    asker: Asker,
     State(app): State<App>,
     request_id: Extension<RequestId>,
     Form(form): Form<JobForm>,
@@ -183,13 +189,14 @@ async fn enqueue(
         unique_key: Some(form.unique_key).filter(|key| !key.is_empty()),
         ..EnqueueRequest::default()
     };
-    let (_, Json(reply)) = api::enqueue(State(app), request_id, Json(request)).await?;
+    let (_, Json(reply)) = api::enqueue(asker.allow(&app).await?, State(app), request_id, Json(request)).await?;
     Ok(Redirect::to(&reply.id.map_or_else(|| "/jobs".to_owned(), |id| format!("/jobs/{id}"))))
 }
 
-async fn job(State(app): State<App>, Path(id): Path<i64>) -> Result<Response, ApiError> {
+async fn job(asker: Asker, State(app): State<App>, Path(id): Path<i64>) -> Result<Response, ApiError> {
     let now = app.store.now();
-    let detail = detail_of(&app, JobId(id)).await?;
+    let allowed = asker.allow(&app).await?;
+    let detail = detail_of(&app, &allowed, JobId(id)).await?;
     let state = detail.job.state;
     let why = if state.is_pending() { Some(why_of(&app, JobId(id)).await?) } else { None };
     render(&JobPage {
@@ -207,32 +214,44 @@ async fn job(State(app): State<App>, Path(id): Path<i64>) -> Result<Response, Ap
     })
 }
 
-async fn retry(State(app): State<App>, Path(id): Path<i64>, headers: HeaderMap) -> Result<Redirect, ApiError> {
-    retry_job(&app, JobId(id), BY_PAGE).await?;
+async fn retry(
+    allowed: Allowed<action::RetryJob>,
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    headers: HeaderMap,
+) -> Result<Redirect, ApiError> {
+    retry_job(&app, JobId(id), allowed.granted()).await?;
     Ok(back(&headers, &format!("/jobs/{id}")))
 }
 
-async fn cancel(State(app): State<App>, Path(id): Path<i64>, headers: HeaderMap) -> Result<Redirect, ApiError> {
-    cancel_job(&app, JobId(id), BY_PAGE).await?;
+async fn cancel(
+    allowed: Allowed<action::CancelJob>,
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    headers: HeaderMap,
+) -> Result<Redirect, ApiError> {
+    cancel_job(&app, JobId(id), allowed.granted()).await?;
     Ok(back(&headers, &format!("/jobs/{id}")))
 }
 
 /// To the new job.
 async fn run_now(
+    asker: Asker,
     State(app): State<App>,
     Path(id): Path<i64>,
     headers: HeaderMap,
     Form(form): Form<WhyForm>,
 ) -> Result<Redirect, ApiError> {
-    let Json(_) = api::run_now(State(app), Path(id), Json(form.into())).await?;
+    let Json(_) = api::run_now(asker.allow(&app).await?, State(app), Path(id), Json(form.into())).await?;
     Ok(back(&headers, &format!("/jobs/{id}")))
 }
 
 async fn again(
+    asker: Asker,
     State(app): State<App>,
     request_id: Extension<RequestId>,
     Path(id): Path<i64>,
 ) -> Result<Redirect, ApiError> {
-    let (_, Json(reply)) = api::again(State(app), request_id, Path(id)).await?;
+    let (_, Json(reply)) = api::again(asker.allow(&app).await?, State(app), request_id, Path(id)).await?;
     Ok(Redirect::to(&format!("/jobs/{}", reply.id.unwrap_or(id))))
 }

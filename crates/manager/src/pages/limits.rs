@@ -1,8 +1,9 @@
 //! What holds jobs back: pauses, limits, customers' quotas, circuit breakers; and every act on them.
 
-use super::{ROWS, WhyForm, back, by_page, field, render};
+use super::{ROWS, WhyForm, back, field, name, render};
 use crate::{
     App,
+    allowed::Asker,
     api::{breakers, budgets, limits, pauses},
     error::ApiError,
     view::{BarView, When, encode, grouped, when},
@@ -18,7 +19,7 @@ use axum::{
 use chrono::{DateTime, Utc};
 use domain::JobState;
 use manager_api::{
-    Bounds, Breaker, BreakerQuery, Budget, BudgetQuery, Limit, LimitQuery, LimitRequest, Pause, PauseRequest,
+    Bounds, Breaker, BreakerQuery, Budget, BudgetQuery, ByWhom, Limit, LimitQuery, LimitRequest, Pause, PauseRequest,
     ShareRequest,
 };
 use serde::Deserialize;
@@ -150,15 +151,15 @@ fn holders_of(limit: &Limit) -> Option<String> {
     Some(format!("/jobs?q={}", encode(&filter)))
 }
 
-async fn show(State(app): State<App>, Query(page): Query<PageOf>) -> Result<Response, ApiError> {
+async fn show(asker: Asker, State(app): State<App>, Query(page): Query<PageOf>) -> Result<Response, ApiError> {
     let now = app.store.now();
-    let Json(paused) = pauses::list(State(app.clone())).await?;
+    let Json(paused) = pauses::list(asker.allow(&app).await?, State(app.clone())).await?;
     let query = LimitQuery { after: page.limits_after, limit: Some(ROWS) };
-    let Json(listed) = limits::list(State(app.clone()), Query(query)).await?;
+    let Json(listed) = limits::list(asker.allow(&app).await?, State(app.clone()), Query(query)).await?;
     let query = BudgetQuery { after: page.budgets_after, limit: Some(ROWS) };
-    let Json(quotas) = budgets::list(State(app.clone()), Query(query)).await?;
+    let Json(quotas) = budgets::list(asker.allow(&app).await?, State(app.clone()), Query(query)).await?;
     let query = BreakerQuery { after: page.breakers_after, limit: Some(ROWS) };
-    let Json(circuits) = breakers::list(State(app.clone()), Query(query)).await?;
+    let Json(circuits) = breakers::list(asker.allow(&app).await?, State(app.clone()), Query(query)).await?;
     let counts = app.store.job_counts().await?;
     let limit_row = |row: Limit| {
         let used = row.bounds.concurrency.filter(|_| row.in_force).and_then(|most| {
@@ -205,11 +206,17 @@ struct LimitForm {
     per_day: String,
     #[serde(default)]
     reserve_pct: String,
+    #[serde(default)]
     by: String,
     reason: String,
 }
 
-async fn set(State(app): State<App>, headers: HeaderMap, Form(form): Form<LimitForm>) -> Result<Redirect, ApiError> {
+async fn set(
+    asker: Asker,
+    State(app): State<App>,
+    headers: HeaderMap,
+    Form(form): Form<LimitForm>,
+) -> Result<Redirect, ApiError> {
     let bounds = Bounds {
         concurrency: field("concurrency", &form.concurrency)?,
         per_second: field("per_second", &form.per_second)?,
@@ -218,12 +225,12 @@ async fn set(State(app): State<App>, headers: HeaderMap, Form(form): Form<LimitF
         per_day: field("per_day", &form.per_day)?,
         reserve_pct: field("reserve_pct", &form.reserve_pct)?,
     };
-    let request = Json(LimitRequest { bounds, by: form.by, reason: form.reason });
+    let request = Json(LimitRequest { bounds, by: name(&form.by), reason: form.reason });
     let (scope, key) = (form.scope, form.key.trim().to_owned());
     if key.is_empty() {
-        let Json(_) = limits::set_each(State(app), Path(scope), request).await?;
+        let Json(_) = limits::set_each(asker.allow(&app).await?, State(app), Path(scope), request).await?;
     } else {
-        let Json(_) = limits::set(State(app), Path((scope, key)), request).await?;
+        let Json(_) = limits::set(asker.allow(&app).await?, State(app), Path((scope, key)), request).await?;
     }
     Ok(back(&headers, PAGE))
 }
@@ -236,11 +243,24 @@ struct Scoped {
     key: String,
 }
 
-async fn remove(State(app): State<App>, headers: HeaderMap, Form(form): Form<Scoped>) -> Result<Redirect, ApiError> {
+async fn remove(
+    asker: Asker,
+    State(app): State<App>,
+    headers: HeaderMap,
+    Form(form): Form<Scoped>,
+) -> Result<Redirect, ApiError> {
     if form.key.is_empty() {
-        let Json(_) = limits::remove_each(State(app), Path(form.scope), Query(by_page())).await?;
+        let Json(_) =
+            limits::remove_each(asker.allow(&app).await?, State(app), Path(form.scope), Query(ByWhom::default()))
+                .await?;
     } else {
-        let Json(_) = limits::remove(State(app), Path((form.scope, form.key)), Query(by_page())).await?;
+        let Json(_) = limits::remove(
+            asker.allow(&app).await?,
+            State(app),
+            Path((form.scope, form.key)),
+            Query(ByWhom::default()),
+        )
+        .await?;
     }
     Ok(back(&headers, PAGE))
 }
@@ -251,18 +271,25 @@ struct ShareForm {
     connection: i64,
     share_pct: u8,
     health_pct: u8,
+    #[serde(default)]
     by: String,
     reason: String,
 }
 
 async fn set_share(
+    asker: Asker,
     State(app): State<App>,
     headers: HeaderMap,
     Form(form): Form<ShareForm>,
 ) -> Result<Redirect, ApiError> {
-    let request =
-        ShareRequest { share_pct: form.share_pct, health_pct: form.health_pct, by: form.by, reason: form.reason };
-    let Json(_) = budgets::set_share(State(app), Path(form.connection), Json(request)).await?;
+    let request = ShareRequest {
+        share_pct: form.share_pct,
+        health_pct: form.health_pct,
+        by: name(&form.by),
+        reason: form.reason,
+    };
+    let Json(_) =
+        budgets::set_share(asker.allow(&app).await?, State(app), Path(form.connection), Json(request)).await?;
     Ok(back(&headers, PAGE))
 }
 
@@ -273,11 +300,14 @@ struct OfConnection {
 }
 
 async fn remove_share(
+    asker: Asker,
     State(app): State<App>,
     headers: HeaderMap,
     Form(form): Form<OfConnection>,
 ) -> Result<Redirect, ApiError> {
-    let Json(_) = budgets::remove_share(State(app), Path(form.connection), Query(by_page())).await?;
+    let Json(_) =
+        budgets::remove_share(asker.allow(&app).await?, State(app), Path(form.connection), Query(ByWhom::default()))
+            .await?;
     Ok(back(&headers, PAGE))
 }
 
@@ -287,40 +317,64 @@ struct PauseForm {
     scope: String,
     #[serde(default)]
     key: String,
+    #[serde(default)]
     by: String,
     reason: String,
 }
 
-async fn pause(State(app): State<App>, headers: HeaderMap, Form(form): Form<PauseForm>) -> Result<Redirect, ApiError> {
-    let request = Json(PauseRequest { reason: form.reason, by: form.by });
+async fn pause(
+    asker: Asker,
+    State(app): State<App>,
+    headers: HeaderMap,
+    Form(form): Form<PauseForm>,
+) -> Result<Redirect, ApiError> {
+    let request = Json(PauseRequest { by: name(&form.by), reason: form.reason });
     if form.scope == "everything" {
-        let Json(_) = pauses::pause_everything(State(app), request).await?;
+        let Json(_) = pauses::pause_everything(asker.allow(&app).await?, State(app), request).await?;
     } else {
-        let Json(_) = pauses::pause(State(app), Path((form.scope, form.key.trim().to_owned())), request).await?;
+        let Json(_) = pauses::pause(
+            asker.allow(&app).await?,
+            State(app),
+            Path((form.scope, form.key.trim().to_owned())),
+            request,
+        )
+        .await?;
     }
     Ok(back(&headers, PAGE))
 }
 
-async fn resume(State(app): State<App>, headers: HeaderMap, Form(form): Form<Scoped>) -> Result<Redirect, ApiError> {
+async fn resume(
+    asker: Asker,
+    State(app): State<App>,
+    headers: HeaderMap,
+    Form(form): Form<Scoped>,
+) -> Result<Redirect, ApiError> {
     if form.scope == "everything" {
-        let Json(_) = pauses::resume_everything(State(app), Query(by_page())).await?;
+        let Json(_) = pauses::resume_everything(asker.allow(&app).await?, State(app), Query(ByWhom::default())).await?;
     } else {
-        let Json(_) = pauses::resume(State(app), Path((form.scope, form.key)), Query(by_page())).await?;
+        let Json(_) = pauses::resume(
+            asker.allow(&app).await?,
+            State(app),
+            Path((form.scope, form.key)),
+            Query(ByWhom::default()),
+        )
+        .await?;
     }
     Ok(back(&headers, PAGE))
 }
 
 async fn force(
+    asker: Asker,
     State(app): State<App>,
     Path((service, act)): Path<(String, String)>,
     headers: HeaderMap,
     Form(form): Form<WhyForm>,
 ) -> Result<Redirect, ApiError> {
-    let (app, service, request) = (State(app), Path(service), Json(form.into()));
+    let (at, service, request) = (State(app.clone()), Path(service), Json(form.into()));
     let Json(_) = match act.as_str() {
-        "open" => breakers::open(app, service, request).await?,
-        "close" => breakers::close(app, service, request).await?,
-        "clear" => breakers::clear(app, service, request).await?,
+        "open" => breakers::open(asker.allow(&app).await?, at, service, request).await?,
+        "close" => breakers::close(asker.allow(&app).await?, at, service, request).await?,
+        "clear" => breakers::clear(asker.allow(&app).await?, at, service, request).await?,
         other => return Err(ApiError::not_found(format!("'{other}' is nothing that is done with a breaker"))),
     };
     Ok(back(&headers, PAGE))

@@ -1,8 +1,9 @@
 //! Bulk operations: the look before one is ordered, the order, its progress, what became of each job, the stop.
 
-use super::{ROWS, field, render};
+use super::{ROWS, field, name, render};
 use crate::{
     App,
+    allowed::Asker,
     api::operations as api,
     error::ApiError,
     view::{BarView, When, encode, grouped, when},
@@ -88,18 +89,22 @@ struct OperationPage {
     next: Option<String>,
 }
 
-async fn list(State(app): State<App>, Query(mut page): Query<PageQuery>) -> Result<Response, ApiError> {
+async fn list(asker: Asker, State(app): State<App>, Query(mut page): Query<PageQuery>) -> Result<Response, ApiError> {
     let now = app.store.now();
     page.limit = Some(ROWS);
-    let Json(page) = api::list(State(app), Query(page)).await?;
+    let Json(page) = api::list(asker.allow(&app).await?, State(app), Query(page)).await?;
     render(&OperationsPage {
         operations: page.operations.into_iter().map(|row| OperationView::new(row, now)).collect(),
         next: page.next_before.map(|before| format!("/operations?before={before}")),
     })
 }
 
-async fn preview(State(app): State<App>, Query(query): Query<PreviewOperationQuery>) -> Result<Response, ApiError> {
-    let Json(preview) = api::preview(State(app), Query(query)).await?;
+async fn preview(
+    asker: Asker,
+    State(app): State<App>,
+    Query(query): Query<PreviewOperationQuery>,
+) -> Result<Response, ApiError> {
+    let Json(preview) = api::preview(asker.allow(&app).await?, State(app), Query(query)).await?;
     let more = if preview.is_exact { "" } else { " or more" };
     render(&PreviewPage {
         jobs: format!("{}{more}", grouped(preview.jobs)),
@@ -115,26 +120,28 @@ struct OrderForm {
     q: String,
     #[serde(default)]
     per_second: String,
+    #[serde(default)]
     by: String,
     reason: String,
 }
 
-async fn order(State(app): State<App>, Form(form): Form<OrderForm>) -> Result<Redirect, ApiError> {
+async fn order(asker: Asker, State(app): State<App>, Form(form): Form<OrderForm>) -> Result<Redirect, ApiError> {
     let per_second = field("per_second", &form.per_second)?;
-    let request = CreateOperation { act: form.act, q: form.q, per_second, by: form.by, reason: form.reason };
-    let (_, Json(operation)) = api::create(State(app), Json(request)).await?;
+    let request = CreateOperation { act: form.act, q: form.q, per_second, by: name(&form.by), reason: form.reason };
+    let (_, Json(operation)) = api::create(asker.allow(&app).await?, State(app), Json(request)).await?;
     Ok(Redirect::to(&format!("/operations/{}", operation.id)))
 }
 
 async fn one(
+    asker: Asker,
     State(app): State<App>,
     Path(id): Path<i64>,
     Query(mut query): Query<ItemQuery>,
 ) -> Result<Response, ApiError> {
     let now = app.store.now();
     query.limit = Some(ROWS);
-    let Json(row) = api::show(State(app.clone()), Path(id)).await?;
-    let Json(page) = api::items(State(app), Path(id), Query(query)).await?;
+    let Json(row) = api::show(asker.allow(&app).await?, State(app.clone()), Path(id)).await?;
+    let Json(page) = api::items(asker.allow(&app).await?, State(app), Path(id), Query(query)).await?;
     render(&OperationPage {
         applied: grouped(row.applied),
         skipped: grouped(row.skipped),
@@ -145,10 +152,11 @@ async fn one(
 }
 
 async fn cancel(
+    asker: Asker,
     State(app): State<App>,
     Path(id): Path<i64>,
     Form(form): Form<CancelOperation>,
 ) -> Result<Redirect, ApiError> {
-    let Json(_) = api::cancel(State(app), Path(id), Json(form)).await?;
+    let Json(_) = api::cancel(asker.allow(&app).await?, State(app), Path(id), Json(form)).await?;
     Ok(Redirect::to(&format!("/operations/{id}")))
 }

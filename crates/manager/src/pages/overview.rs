@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     App,
+    allowed::{Allowed, Asker},
     api::{anomalies, breakers, connections, queues, servant_of, summary_of},
     chart::{Chart, Timeline},
     error::ApiError,
@@ -22,7 +23,7 @@ use axum::{
     routing::get,
 };
 use chrono::{DateTime, Utc};
-use domain::{JobState, Kind};
+use domain::{JobState, Kind, action};
 use manager_api::{AnomalyQuery, BreakerQuery, ConnectionQuery, Servant, ThroughputQuery};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -73,8 +74,15 @@ struct OverviewQuery {
     span: Option<String>,
 }
 
-async fn overview(State(app): State<App>, Query(query): Query<OverviewQuery>) -> Result<Response, ApiError> {
+async fn overview(
+    asker: Asker,
+    State(app): State<App>,
+    Query(query): Query<OverviewQuery>,
+) -> Result<Response, ApiError> {
     let now = app.store.now();
+    let _: Allowed<action::ReadJobs> = asker.allow(&app).await?;
+    let _: Allowed<action::ReadServants> = asker.allow(&app).await?;
+    let _: Allowed<action::ReadLimits> = asker.allow(&app).await?;
     let onboardings = match Kind::new(ONBOARDING_KIND) {
         Ok(kind) => app.store.latest_of_kind(&kind, ONBOARDINGS_MAX).await?,
         Err(_) => Vec::new(),
@@ -84,8 +92,8 @@ async fn overview(State(app): State<App>, Query(query): Query<OverviewQuery>) ->
     let counts = app.store.job_counts().await?;
     let shown = query.span.clone().filter(|span| !span.is_empty()).unwrap_or_else(|| "1h".to_owned());
     let over = |span: &str| Query(ThroughputQuery { span: Some(span.to_owned()), kind: None });
-    let Json(hour) = queues::throughput(State(app.clone()), over("1h")).await?;
-    let Json(throughput) = queues::throughput(State(app.clone()), over(&shown)).await?;
+    let Json(hour) = queues::throughput(asker.allow(&app).await?, State(app.clone()), over("1h")).await?;
+    let Json(throughput) = queues::throughput(asker.allow(&app).await?, State(app.clone()), over(&shown)).await?;
     let kinds = by_kind(&servants, &pending_of(&counts));
     let marks = first_seen(&servants);
     let timeline = Timeline::new(&throughput);
@@ -101,9 +109,9 @@ async fn overview(State(app): State<App>, Query(query): Query<OverviewQuery>) ->
         waited: timeline.waited(&marks),
         counts: count_rows(&counts, &pauses),
         kinds,
-        connections: broken_connections(&app, now).await?,
-        breakers: open_breakers(&app, now).await?,
-        anomalies: grave_anomalies(&app, now).await?,
+        connections: broken_connections(&asker, &app, now).await?,
+        breakers: open_breakers(&asker, &app, now).await?,
+        anomalies: grave_anomalies(&asker, &app, now).await?,
         failures: app
             .store
             .recent_failures(FAILURES_MAX)
@@ -149,31 +157,31 @@ fn first_seen(servants: &[Servant]) -> Vec<(DateTime<Utc>, String)> {
     builds.into_iter().map(|(version, at)| (at, format!("build {version}"))).collect()
 }
 
-async fn broken_connections(app: &App, now: DateTime<Utc>) -> Result<Vec<ConnectionRow>, ApiError> {
+async fn broken_connections(asker: &Asker, app: &App, now: DateTime<Utc>) -> Result<Vec<ConnectionRow>, ApiError> {
     let mut rows = Vec::new();
     for state in CONNECTION_STATES_BAD {
         let query =
             ConnectionQuery { state: Some(state.to_owned()), limit: Some(TROUBLES_MAX), ..ConnectionQuery::default() };
-        let Json(page) = connections::list(State(app.clone()), Query(query)).await?;
+        let Json(page) = connections::list(asker.allow(app).await?, State(app.clone()), Query(query)).await?;
         rows.extend(page.connections.into_iter().map(|row| ConnectionRow::new(row, now)));
     }
     Ok(rows)
 }
 
-async fn open_breakers(app: &App, now: DateTime<Utc>) -> Result<Vec<BreakerView>, ApiError> {
+async fn open_breakers(asker: &Asker, app: &App, now: DateTime<Utc>) -> Result<Vec<BreakerView>, ApiError> {
     let query = BreakerQuery { after: None, limit: Some(BREAKERS_MAX) };
-    let Json(page) = breakers::list(State(app.clone()), Query(query)).await?;
+    let Json(page) = breakers::list(asker.allow(app).await?, State(app.clone()), Query(query)).await?;
     let open = page.breakers.into_iter().filter(|row| row.state != "closed" || row.forced.is_some());
     Ok(open.map(|row| BreakerView::new(row, now)).collect())
 }
 
-async fn grave_anomalies(app: &App, now: DateTime<Utc>) -> Result<Vec<AnomalyView>, ApiError> {
+async fn grave_anomalies(asker: &Asker, app: &App, now: DateTime<Utc>) -> Result<Vec<AnomalyView>, ApiError> {
     let query = AnomalyQuery {
         state: Some("open".to_owned()),
         severity: Some("warning".to_owned()),
         limit: Some(TROUBLES_MAX),
         ..AnomalyQuery::default()
     };
-    let Json(page) = anomalies::list(State(app.clone()), Query(query)).await?;
+    let Json(page) = anomalies::list(asker.allow(app).await?, State(app.clone()), Query(query)).await?;
     Ok(page.anomalies.into_iter().map(|row| AnomalyView::new(row, now)).collect())
 }

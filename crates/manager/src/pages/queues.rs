@@ -3,6 +3,7 @@
 use super::{back, render};
 use crate::{
     App,
+    allowed::Asker,
     api::queues as api,
     error::ApiError,
     view::{When, grouped, span, when},
@@ -55,9 +56,9 @@ struct QueuesPage {
     per_million: String,
 }
 
-async fn list(State(app): State<App>) -> Result<Response, ApiError> {
+async fn list(asker: Asker, State(app): State<App>) -> Result<Response, ApiError> {
     let now = app.store.now();
-    let Json(list) = api::list(State(app.clone())).await?;
+    let Json(list) = api::list(asker.allow(&app).await?, State(app.clone())).await?;
     let mut counts: BTreeMap<String, (i64, i64)> = BTreeMap::new();
     for count in app.store.job_counts().await? {
         let of_kind = counts.entry(count.kind).or_default();
@@ -68,7 +69,7 @@ async fn list(State(app): State<App>) -> Result<Response, ApiError> {
         }
     }
     let query = ThroughputQuery { span: Some("24h".to_owned()), kind: None };
-    let Json(day) = api::throughput(State(app.clone()), Query(query)).await?;
+    let Json(day) = api::throughput(asker.allow(&app).await?, State(app.clone()), Query(query)).await?;
     let jobs: i64 = day.points.iter().map(|point| point.succeeded + point.failed + point.cancelled).sum();
     let servants = app.store.all_servants().await?;
     let alive = servants.iter().filter(|row| liveness(row.seen_at, now) != Liveness::Lost).count();
@@ -115,12 +116,13 @@ fn cost_of(jobs_a_day: i64, servants: usize) -> String {
 }
 
 async fn redrive(
+    asker: Asker,
     State(app): State<App>,
     Path(kind): Path<String>,
     headers: HeaderMap,
     Form(form): Form<RedriveRequest>,
 ) -> Result<Redirect, ApiError> {
-    let Json(_) = api::redrive(State(app), Path(kind), Json(form)).await?;
+    let Json(_) = api::redrive(asker.allow(&app).await?, State(app), Path(kind), Json(form)).await?;
     Ok(back(&headers, "/queues"))
 }
 

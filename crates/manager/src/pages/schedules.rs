@@ -1,8 +1,9 @@
 //! What fires by itself: the list, one schedule with its next fires and last jobs, and every act on it.
 
-use super::{ROWS, WhyForm, back, by_page, field, json_field, pretty, render};
+use super::{ROWS, WhyForm, back, field, json_field, pretty, render};
 use crate::{
     App,
+    allowed::{Allowed, Asker},
     api::{schedules as api, summary_of},
     error::ApiError,
     gate::RequestId,
@@ -17,7 +18,7 @@ use axum::{
     routing::{get, post},
 };
 use chrono::{DateTime, Utc};
-use domain::ScheduleId;
+use domain::{ScheduleId, action};
 use manager_api::{
     BackfillRequest, CreateSchedule, DeleteQuery, PageQuery, PauseSchedule, PreviewQuery, PreviewedFire, Schedule,
     ScheduleSettings, UpdateSchedule,
@@ -102,21 +103,22 @@ struct SchedulePage {
     overlaps: [&'static str; 4],
 }
 
-async fn list(State(app): State<App>, Query(mut page): Query<PageQuery>) -> Result<Response, ApiError> {
+async fn list(asker: Asker, State(app): State<App>, Query(mut page): Query<PageQuery>) -> Result<Response, ApiError> {
     let now = app.store.now();
     page.limit = Some(ROWS);
-    let Json(page) = api::list(State(app), Query(page)).await?;
+    let Json(page) = api::list(asker.allow(&app).await?, State(app), Query(page)).await?;
     render(&SchedulesPage {
         schedules: page.schedules.into_iter().map(|row| ScheduleView::new(row, now)).collect(),
         next: page.next_before.map(|before| format!("/schedules?before={before}")),
     })
 }
 
-async fn one(State(app): State<App>, Path(id): Path<i64>) -> Result<Response, ApiError> {
+async fn one(asker: Asker, State(app): State<App>, Path(id): Path<i64>) -> Result<Response, ApiError> {
     let now = app.store.now();
-    let Json(row) = api::show(State(app.clone()), Path(id)).await?;
+    let Json(row) = api::show(asker.allow(&app).await?, State(app.clone()), Path(id)).await?;
     let query = PreviewQuery { count: Some(FIRES) };
-    let Json(preview) = api::preview(State(app.clone()), Path(id), Query(query)).await?;
+    let Json(preview) = api::preview(asker.allow(&app).await?, State(app.clone()), Path(id), Query(query)).await?;
+    let _: Allowed<action::ReadJobs> = asker.allow(&app).await?;
     let jobs = app.store.jobs_of_schedule(ScheduleId(id), JOBS_MAX).await?;
     render(&SchedulePage {
         zone: preview.zone,
@@ -161,7 +163,7 @@ impl SettingsForm {
     }
 }
 
-async fn create(State(app): State<App>, Form(form): Form<SettingsForm>) -> Result<Redirect, ApiError> {
+async fn create(asker: Asker, State(app): State<App>, Form(form): Form<SettingsForm>) -> Result<Redirect, ApiError> {
     let rule = json_field("rule", &form.rule)?.ok_or_else(|| ApiError::bad_request("rule is empty"))?;
     let request = CreateSchedule {
         rule,
@@ -172,46 +174,60 @@ async fn create(State(app): State<App>, Form(form): Form<SettingsForm>) -> Resul
         name: form.name.trim().to_owned(),
         kind: form.kind.trim().to_owned(),
     };
-    let (_, Json(schedule)) = api::create(State(app), Json(request)).await?;
+    let (_, Json(schedule)) = api::create(asker.allow(&app).await?, State(app), Json(request)).await?;
     Ok(Redirect::to(&format!("/schedules/{}", schedule.id)))
 }
 
 async fn edit(
+    asker: Asker,
     State(app): State<App>,
     Path(id): Path<i64>,
     Form(form): Form<SettingsForm>,
 ) -> Result<Redirect, ApiError> {
-    let Json(before) = api::show(State(app.clone()), Path(id)).await?;
+    let Json(before) = api::show(asker.allow(&app).await?, State(app.clone()), Path(id)).await?;
     // The same rule again would move the next fire.
     let rule = json_field("rule", &form.rule)?.filter(|rule| *rule != before.rule);
     let request = UpdateSchedule { rule, settings: form.settings()? };
-    let Json(_) = api::update(State(app), Path(id), Json(request)).await?;
+    let Json(_) = api::update(asker.allow(&app).await?, State(app), Path(id), Json(request)).await?;
     Ok(Redirect::to(&format!("/schedules/{id}")))
 }
 
 async fn pause(
+    asker: Asker,
     State(app): State<App>,
     Path(id): Path<i64>,
     headers: HeaderMap,
     Form(form): Form<WhyForm>,
 ) -> Result<Redirect, ApiError> {
-    let Json(_) = api::pause(State(app), Path(id), Json(PauseSchedule { by: form.by, reason: form.reason })).await?;
+    let Json(_) = api::pause(
+        asker.allow(&app).await?,
+        State(app),
+        Path(id),
+        Json(PauseSchedule { by: super::name(&form.by), reason: form.reason }),
+    )
+    .await?;
     Ok(back(&headers, &format!("/schedules/{id}")))
 }
 
-async fn resume(State(app): State<App>, Path(id): Path<i64>, headers: HeaderMap) -> Result<Redirect, ApiError> {
-    let Json(_) = api::resume(State(app), Path(id), Some(Json(by_page()))).await?;
+async fn resume(
+    asker: Asker,
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    headers: HeaderMap,
+) -> Result<Redirect, ApiError> {
+    let Json(_) = api::resume(asker.allow(&app).await?, State(app), Path(id), None).await?;
     Ok(back(&headers, &format!("/schedules/{id}")))
 }
 
 /// To the new job, or back where it is made later.
 async fn run(
+    asker: Asker,
     State(app): State<App>,
     request_id: Extension<RequestId>,
     Path(id): Path<i64>,
     headers: HeaderMap,
 ) -> Result<Redirect, ApiError> {
-    let Json(ran) = api::run(State(app), request_id, Path(id)).await?;
+    let Json(ran) = api::run(asker.allow(&app).await?, State(app), request_id, Path(id)).await?;
     Ok(match ran.job_id {
         Some(job) => Redirect::to(&format!("/jobs/{job}")),
         None => back(&headers, &format!("/schedules/{id}")),
@@ -226,6 +242,7 @@ struct BackfillForm {
 }
 
 async fn backfill(
+    asker: Asker,
     State(app): State<App>,
     request_id: Extension<RequestId>,
     Path(id): Path<i64>,
@@ -236,12 +253,12 @@ async fn backfill(
             .ok_or_else(|| ApiError::bad_request(format!("{name} is empty; write 2030-01-02T03:04:05Z")))
     };
     let range = BackfillRequest { from: needed("from", &form.from)?, to: needed("to", &form.to)? };
-    let Json(_) = api::backfill(State(app), request_id, Path(id), Json(range)).await?;
+    let Json(_) = api::backfill(asker.allow(&app).await?, State(app), request_id, Path(id), Json(range)).await?;
     Ok(Redirect::to(&format!("/schedules/{id}")))
 }
 
-async fn delete(State(app): State<App>, Path(id): Path<i64>) -> Result<Redirect, ApiError> {
-    let Json(_) = api::delete(State(app), Path(id), Query(DeleteQuery::default())).await?;
+async fn delete(asker: Asker, State(app): State<App>, Path(id): Path<i64>) -> Result<Redirect, ApiError> {
+    let Json(_) = api::delete(asker.allow(&app).await?, State(app), Path(id), Query(DeleteQuery::default())).await?;
     Ok(Redirect::to("/schedules"))
 }
 

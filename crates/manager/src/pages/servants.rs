@@ -3,6 +3,7 @@
 use super::{ROWS, back, render};
 use crate::{
     App,
+    allowed::{Allowed, Asker},
     api::{
         servant_of,
         servants::{order, show},
@@ -18,6 +19,7 @@ use axum::{
     response::{Redirect, Response},
     routing::{get, post},
 };
+use domain::action;
 use manager_api::{OrderRequest, Servant};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -114,7 +116,11 @@ struct ListQuery {
     after: Option<i64>,
 }
 
-async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Result<Response, ApiError> {
+async fn list(
+    _: Allowed<action::ReadServants>,
+    State(app): State<App>,
+    Query(query): Query<ListQuery>,
+) -> Result<Response, ApiError> {
     let now = app.store.now();
     let kind = query.kind.as_deref().filter(|kind| !kind.is_empty());
     let all: Vec<Servant> = app.store.all_servants().await?.into_iter().map(|row| servant_of(row, now)).collect();
@@ -142,9 +148,9 @@ async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Result<
     render(&ServantsPage { kinds, filters, servants: page.into_iter().map(ServantView::new).collect(), next })
 }
 
-async fn one(State(app): State<App>, Path(id): Path<i64>) -> Result<Response, ApiError> {
+async fn one(asker: Asker, State(app): State<App>, Path(id): Path<i64>) -> Result<Response, ApiError> {
     let now = app.store.now();
-    let Json(servant) = show(State(app), Path(id)).await?;
+    let Json(servant) = show(asker.allow(&app).await?, State(app), Path(id)).await?;
     render(&ServantPage {
         started: when(servant.started_at, now),
         heartbeat: servant.heartbeat_at.map(|at| when(at, now)),
@@ -154,12 +160,13 @@ async fn one(State(app): State<App>, Path(id): Path<i64>) -> Result<Response, Ap
 }
 
 async fn give(
+    asker: Asker,
     State(app): State<App>,
     Path(id): Path<i64>,
     headers: HeaderMap,
     Form(request): Form<OrderRequest>,
 ) -> Result<Redirect, ApiError> {
-    let Json(_) = order(State(app), Path(id), Json(request)).await?;
+    let Json(_) = order(asker.allow(&app).await?, State(app), Path(id), Json(request)).await?;
     Ok(back(&headers, &format!("/servants/{id}")))
 }
 

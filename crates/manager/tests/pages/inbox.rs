@@ -60,11 +60,10 @@ async fn a_group_shows_its_members_and_is_sealed_and_cancelled() {
         name: "back-fill of <May>".to_owned(),
         account: AccountId::SYSTEM,
         finishing: None,
-        created_by: "ada".to_owned(),
         request_id: NewJob::new(domain::Kind::new("noop").unwrap(), json!({})).request_id,
     };
     let member = NewJob::new(domain::Kind::new("nobodys").unwrap(), json!({}));
-    let (id, _) = world.store.create_group(&group, &[member], false).await.unwrap();
+    let (id, _) = world.store.create_group(&testkit::granted(), &group, &[member], false).await.unwrap();
     world.clock.advance(TimeDelta::seconds(5));
     world.holds("/groups", &["back-fill of &#60;May&#62;", "0 / 1 jobs"]).await;
     world.lacks("/groups?state=sealed", &["back-fill"]).await;

@@ -82,7 +82,7 @@ async fn what_is_paused_is_on_the_overview_and_on_the_jobs_page() {
     world.insert(KIND).await;
     assert!(!world.page("/", 200).await.contains("paused"), "nothing is");
     let client = ManagerClient::new(&world.url).unwrap();
-    let request = PauseRequest { reason: "the <vendor> is down".to_owned(), by: "ada".to_owned() };
+    let request = PauseRequest { reason: "the <vendor> is down".to_owned(), by: Some("ada".to_owned()) };
     client.pause(&PauseTarget::Kind(Kind::new("nobodys").unwrap()), &request).await.unwrap();
     world.clock.advance(chrono::TimeDelta::minutes(3));
     let marked = r#"<a href="/jobs?kind=nobodys">nobodys</a> <span class="state late">paused</span>"#;
@@ -109,11 +109,10 @@ async fn lists_are_filtered_and_refusals_are_pages_with_a_way_out() {
         name: "back-fill".to_owned(),
         account: domain::AccountId::SYSTEM,
         finishing: None,
-        created_by: "ada".to_owned(),
         request_id: world.store.find_job(id).await.unwrap().unwrap().request_id,
     };
     let member = store::NewJob::new(domain::Kind::new("nobodys").unwrap(), json!({}));
-    let (group, jobs) = world.store.create_group(&group, &[member], true).await.unwrap();
+    let (group, jobs) = world.store.create_group(&testkit::granted(), &group, &[member], true).await.unwrap();
     let store::Inserted::New(member) = jobs[0] else { panic!("a duplicate") };
     let of_group = format!(r#"href="/groups/{group}""#);
     world.holds(&format!("/jobs/{member}"), &[&of_group]).await;

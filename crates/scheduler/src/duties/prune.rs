@@ -1,5 +1,5 @@
 //! Makes the coming days' partitions and drops those past retention; forgets unused states of limits, old minutes of
-//! quotas, connections' events and operators' acts as old, groups, operations, errors and statistics.
+//! quotas, connections' events as old, groups, operations, errors and statistics. What people did stays.
 
 use crate::Office;
 use chrono::Days;
@@ -20,7 +20,6 @@ pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result
     office.store.prune_limits(leadership).await?;
     let cutoff = office.store.now() - Days::new(u64::from(retention.days));
     office.store.forget_connection_events(leadership, cutoff).await?;
-    office.store.forget_operator_acts(leadership, cutoff).await?;
     office.store.forget_operations(leadership, cutoff).await?;
     office.store.forget_errors(leadership, cutoff).await?;
     office.store.forget_throughput(leadership).await?;

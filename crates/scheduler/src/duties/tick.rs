@@ -4,6 +4,7 @@
 use super::declare;
 use crate::Office;
 use chrono::TimeDelta;
+use domain::{Principal, authorize};
 use futures::{StreamExt as _, TryStreamExt as _};
 use std::time::Duration;
 use store::{DueSchedule, Fire, Fired, Leadership, StoreError};
@@ -80,7 +81,8 @@ async fn fire(office: &Office, leadership: &Leadership, due: &[DueSchedule]) -> 
             Err(problem) => {
                 tracing::error!(schedule = schedule.name, problem, "a schedule is not understood and was paused");
                 let reason = format!("this scheduler does not understand it: {problem}");
-                office.store.pause_schedule(schedule.id, PAUSED_BY, &reason).await?;
+                let granted = authorize(&Principal::system(PAUSED_BY), &reason)?;
+                office.store.pause_schedule(&granted, schedule.id).await?;
             }
         }
     }

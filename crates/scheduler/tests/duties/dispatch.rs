@@ -4,11 +4,11 @@ use crate::world::{Taker, World, kind};
 use chrono::TimeDelta;
 use domain::{
     AccountId, BreakerState, ConnectionId, ErrorClass, Failure, JobId, JobState, Limit, PauseTarget, Scope, URGENT,
-    VendorBudget,
+    VendorBudget, action,
 };
 use scheduler::duties::{breakers, dispatch, sweep_unclaimed};
 use std::collections::BTreeMap;
-use store::{ConnectionAct, FailedAttempt, Fate, NewJob, UsageReport};
+use store::{FailedAttempt, Fate, NewJob, UsageReport};
 
 pub(crate) fn job(account: AccountId, priority: i16) -> NewJob {
     NewJob { account, priority, ..NewJob::new(kind(), serde_json::json!({})) }
@@ -53,7 +53,7 @@ impl World {
     }
 
     pub(crate) async fn limit(&self, scope: Scope, limit: Limit) {
-        self.office.store.set_limit(&scope, &limit, "ada", "a test").await.unwrap();
+        self.office.store.set_limit(&testkit::granted(), &scope, &limit).await.unwrap();
     }
 }
 
@@ -201,8 +201,8 @@ async fn what_is_parked_or_paused_costs_nothing() {
         }
     }
     world.insert(&vec![job(second, 2); 10]).await;
-    assert!(world.office.store.change_connection(parked, ConnectionAct::Park, "ada", "a test").await.unwrap());
-    world.office.store.pause(&PauseTarget::Connection(paused), "ada", "a test").await.unwrap();
+    assert!(world.office.store.change_connection(&testkit::granted::<action::ParkConnection>(), parked).await.unwrap());
+    world.office.store.pause(&testkit::granted(), &PauseTarget::Connection(paused)).await.unwrap();
     sqlx::query("ANALYZE jobs").execute(&world.sql).await.unwrap();
     world.office.store.close().await;
     let before = world.ready_jobs_read().await;

@@ -2,14 +2,13 @@
 //! the end: dispatches, claims, ends of every sort, lost leases, operators' retries, changes of leader and of limits.
 
 use crate::world::{Taker, World, kind};
-use domain::{AccountId, ConnectionId, ErrorClass, Failure, Kind, Limit, RetryPolicy, Scope};
+use domain::{AccountId, ConnectionId, ErrorClass, Failure, Kind, Limit, RetryPolicy, Scope, action};
 use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
 use scheduler::duties::dispatch;
 use std::collections::BTreeMap;
-use store::{AttemptKey, FailedAttempt, Fate, JobAct, NewJob, Who};
+use store::{AttemptKey, FailedAttempt, Fate, NewJob};
 
 const STEPS: usize = 150;
-const ADA: Who<'_> = Who { by: "ada", reason: "a test" };
 const CATALOGUE: &str = "
 [noop]
 label = \"Nothing\"
@@ -91,7 +90,7 @@ impl Walk {
     async fn set(&mut self, scope: Scope) {
         let jobs = self.random.random_range(1..8);
         let limit = Limit { concurrency: Some(jobs), ..Limit::default() };
-        self.world.office.store.set_limit(&scope, &limit, "ada", "a test").await.unwrap();
+        self.world.office.store.set_limit(&testkit::granted(), &scope, &limit).await.unwrap();
         self.limits.insert((scope.scope(), scope.key()), (scope, jobs));
     }
 
@@ -169,7 +168,7 @@ impl Walk {
             }
             16 => {
                 let failed = std::mem::take(&mut self.failed);
-                self.world.office.store.act_on_jobs(&failed, JobAct::Retry, ADA).await.unwrap();
+                self.world.office.store.act_on_jobs(&testkit::granted::<action::RetryJob>(), &failed).await.unwrap();
                 "an operator's retry"
             }
             17 => {
@@ -191,7 +190,7 @@ impl Walk {
                 let scope = scopes[self.pick(scopes.len())].clone();
                 if self.one_in(3) {
                     self.limits.remove(&(scope.scope(), scope.key()));
-                    self.world.office.store.remove_limit(&scope, ADA).await.unwrap();
+                    self.world.office.store.remove_limit(&testkit::granted(), &scope).await.unwrap();
                 } else {
                     self.set(scope).await;
                 }

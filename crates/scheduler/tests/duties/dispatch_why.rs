@@ -3,8 +3,8 @@
 use crate::dispatch::{job, on};
 use crate::world::World;
 use domain::{
-    AccountId, BreakerSettings, BudgetCause, Cause, CircuitOpen, Forced, JobId, Limit, LimitCause, Scope, VendorBudget,
-    What, why,
+    AccountId, BreakerSettings, BudgetCause, Cause, CircuitOpen, JobId, Limit, LimitCause, Scope, VendorBudget, What,
+    action, why,
 };
 use scheduler::duties::declare_limits;
 use store::UsageReport;
@@ -102,7 +102,12 @@ async fn a_budget_is_named_with_what_is_used_and_when_it_frees() {
 async fn an_open_circuit_is_named_with_who_holds_it() {
     let world = world().await;
     let connection = world.connection_of(AccountId::SYSTEM, "acme").await;
-    world.office.store.force_breaker("acme", Some(Forced::Open), "ada", "they are down").await.unwrap();
+    world
+        .office
+        .store
+        .force_breaker(&testkit::granted_to::<action::OpenBreaker>("ada", "they are down"), "acme")
+        .await
+        .unwrap();
     let id = world.insert(&[on(connection, AccountId::SYSTEM)]).await[0];
     assert_eq!(world.queued().await, 0);
     let said = cause(&world, id).await;

@@ -21,11 +21,10 @@ pub(crate) async fn group(world: &World, jobs: usize) -> (GroupId, Vec<JobId>) {
         name: "back-fill".to_owned(),
         account: AccountId::SYSTEM,
         finishing: Some(finishing),
-        created_by: "ada".to_owned(),
         request_id: NewJob::new(kind(), json!({})).request_id,
     };
     let members = vec![NewJob::new(kind(), json!({})); jobs];
-    let (id, inserted) = world.office.store.create_group(&new, &members, true).await.unwrap();
+    let (id, inserted) = world.office.store.create_group(&testkit::granted(), &new, &members, true).await.unwrap();
     let new = |inserted| if let Inserted::New(id) = inserted { id } else { panic!("a duplicate") };
     (id, inserted.into_iter().map(new).collect())
 }
@@ -68,7 +67,7 @@ async fn a_cancellation_goes_on_under_the_next_leader() {
     world.office.config.duties.batch_max = 4;
     let (id, members) = group(&world, 10).await;
     let running = world.claim(1, 600).await;
-    world.office.store.cancel_group(id, "ada", "a test").await.unwrap();
+    world.office.store.cancel_group(&testkit::granted(), id).await.unwrap();
     assert!(groups::perform(&world.office, &world.lead).await.unwrap(), "there is more to do");
     let old = world.depose().await;
     groups::perform(&world.office, &old).await.unwrap();

@@ -8,7 +8,7 @@ use crate::{
 use domain::{AccountId, BudgetSettings, JobState, Limit, PauseTarget, Scope};
 use queue::Backend;
 use scheduler::duties::{declare_limits, relay, sweep_unclaimed};
-use store::{Delivered, Store, Who};
+use store::{Delivered, Store};
 
 async fn declared(store: &Store) -> Vec<(String, Option<u32>)> {
     let rows = store.list_limits(None, 100).await.unwrap();
@@ -32,8 +32,8 @@ async fn a_reign_declares_what_its_file_says() {
     }
     let both = [("each account".to_owned(), Some(3)), ("vendor salesforce".to_owned(), Some(7))];
     assert_eq!(declared(&world.office.store).await, both);
-    let set = world.office.store.set_limit(&Scope::EachAccount, &world.office.catalogue.limits()[0].1, "ada", "a test");
-    set.await.unwrap();
+    let limit = world.office.catalogue.limits()[0].1;
+    world.office.store.set_limit(&testkit::granted(), &Scope::EachAccount, &limit).await.unwrap();
     world.office.catalogue = catalogue("");
     assert_eq!(world.office.catalogue.budget(), BudgetSettings::default());
     declare_limits::perform(&world.office, &lead).await.unwrap();
@@ -78,11 +78,11 @@ async fn what_is_sent_again_holds_its_room_once() {
 
     // What is delivered during a pause goes back; its room is free, and it takes it once when it goes again.
     let target = PauseTarget::Kind(kind());
-    world.office.store.pause(&target, "ada", "a test").await.unwrap();
+    world.office.store.pause(&testkit::granted(), &target).await.unwrap();
     let held: Vec<_> = world.office.store.unsent(100).await.unwrap().iter().map(|entry| delivered(entry.job)).collect();
     assert!(world.office.store.claim_delivered(servant, &kind(), &held, until).await.unwrap().is_empty());
     assert_eq!(world.number(IN_FLIGHT).await, 0);
-    world.office.store.resume(&target, Who { by: "ada", reason: "" }).await.unwrap();
+    world.office.store.resume(&testkit::granted_to("ada", ""), &target).await.unwrap();
     world.advance_secs(60);
     assert_eq!((world.queued().await, world.number(IN_FLIGHT).await), (3, 3));
 

@@ -10,17 +10,8 @@ async fn an_operation_goes_on_until_it_has_ended() {
     let world = World::new().await;
     let ids = world.insert_many(300).await;
     let search: Search = BulkAct::Cancel.within("kind:noop".parse().unwrap()).unwrap();
-    let (by, reason) = ("ada".to_owned(), "wrong year".to_owned());
-    let new = NewOperation {
-        act: BulkAct::Cancel,
-        search,
-        expected: 300,
-        expected_is_exact: true,
-        per_second: 10_000,
-        by,
-        reason,
-    };
-    let id = world.office.store.create_operation(&new).await.unwrap();
+    let new = NewOperation { act: BulkAct::Cancel, search, expected: 300, expected_is_exact: true, per_second: 10_000 };
+    let id = world.office.store.create_operation(&testkit::granted_to("ada", "wrong year"), &new).await.unwrap();
     while operations::perform(&world.office, &world.lead).await.unwrap() {
         world.clock.advance(chrono::TimeDelta::milliseconds(100));
     }

@@ -24,10 +24,10 @@ async fn what_waits_and_how_deep_the_queues_are_is_noted() {
 #[tokio::test]
 async fn an_order_to_move_dead_letters_back_is_carried_out_once() {
     let world = World::new().await;
-    assert!(!world.office.store.order_redrive(&kind(), "ada").await.unwrap(), "no queue was seen yet");
+    assert!(!world.office.store.order_redrive(&testkit::granted(), &kind()).await.unwrap(), "no queue was seen yet");
     world.sqs.ensure("noop").await.unwrap();
     queues::perform(&world.office, &world.lead).await.unwrap();
-    assert!(world.office.store.order_redrive(&kind(), "ada").await.unwrap());
+    assert!(world.office.store.order_redrive(&testkit::granted(), &kind()).await.unwrap());
     queues::perform(&world.office, &world.lead).await.unwrap();
     let row = world.office.store.queue_states().await.unwrap().remove(0);
     assert_eq!((row.redrive_by, row.redriven_at), (None, Some(world.clock.now())));

@@ -8,9 +8,7 @@ use crate::{
 use chrono::TimeDelta;
 use domain::{AccountId, Cause, ConnectionId, JobId, PauseTarget, URGENT, why};
 use std::collections::BTreeMap;
-use store::{ConnectionAct, NewJob, Who};
-
-const ADA: Who<'_> = Who { by: "ada", reason: "it is over" };
+use store::{AuditFilter, ConnectionAct, NewJob};
 
 impl World {
     /// Time passes, and the leader leads on.
@@ -28,7 +26,7 @@ impl World {
     }
 
     async fn say(&self, connection: ConnectionId, act: ConnectionAct) {
-        assert!(self.office.store.change_connection(connection, act, "ada", "a test").await.unwrap());
+        assert!(testkit::change_connection(&self.office.store, connection, act).await.unwrap());
     }
 
     async fn cause(&self, id: JobId) -> Cause {
@@ -119,7 +117,7 @@ async fn connections_whose_pause_is_lifted_together_do_not_begin_together() {
     let world = world().await;
     let account = world.account("a", 1).await;
     for target in [PauseTarget::Account(account), PauseTarget::Kind(crate::world::kind()), PauseTarget::Everything] {
-        world.office.store.pause(&target, "ada", "a test").await.unwrap();
+        world.office.store.pause(&testkit::granted(), &target).await.unwrap();
         let mut connections = Vec::new();
         for _ in 0..40 {
             let connection = world.connection_of(account, "acme").await;
@@ -129,7 +127,7 @@ async fn connections_whose_pause_is_lifted_together_do_not_begin_together() {
         world.insert(&vec![job(account, 2); 10]).await;
         world.pass_ms(60_000).await;
         assert!(world.go().await.is_empty());
-        assert!(world.office.store.resume(&target, ADA).await.unwrap());
+        assert!(world.office.store.resume(&testkit::granted_to("ada", "it is over"), &target).await.unwrap());
         let mut begun = 0;
         for step in 0..=10 {
             let queued = world.queued_by_connection().await;
@@ -150,7 +148,9 @@ async fn connections_whose_pause_is_lifted_together_do_not_begin_together() {
         assert_eq!(world.number(alone).await, 10, "what calls nobody waits for nothing");
         while !world.finish_queued(500).await.is_empty() {}
     }
-    let acts = world.office.store.operator_acts(Some(("pause", "everything")), None, 10).await.unwrap();
-    let said: Vec<_> = acts.iter().map(|act| (act.what.as_str(), act.by.as_str(), act.reason.as_str())).collect();
-    assert_eq!(said, [("resumed", "ada", "it is over"), ("paused", "ada", "a test")]);
+    let (subject, key) = (Some("pause".to_owned()), Some("everything".to_owned()));
+    let filter = AuditFilter { subject, key, ..AuditFilter::default() };
+    let rows = world.office.store.list_audit(&filter, 10).await.unwrap();
+    let said: Vec<_> = rows.iter().map(|row| (row.action.as_str(), row.actor.as_str(), row.reason.as_str())).collect();
+    assert_eq!(said, [("resume", "ada", "it is over"), ("pause", "ada", "a test")]);
 }

@@ -142,8 +142,8 @@ async fn edits_stay_and_deployments_take_nothing_from_each_other() {
     let id = ScheduleId(rows(&world).await[0].id);
     let edit =
         ScheduleEdit { priority: Some(0), rule: Some(domain::Schedule::EverySecs(7)), ..ScheduleEdit::default() };
-    world.office.store.edit_schedule(id, &edit).await.unwrap();
-    world.office.store.pause_schedule(id, "ada", "a reason").await.unwrap();
+    world.office.store.edit_schedule(&testkit::granted(), id, &edit).await.unwrap();
+    world.office.store.pause_schedule(&testkit::granted_to("ada", "a reason"), id).await.unwrap();
     let before = rows(&world).await;
     let other = office(&world.database, &world.clock, "{ name = \"other\", every_secs = 60 }").await;
     let lead = world.office.store.lead("boot", 3_600).await.unwrap().unwrap();

@@ -270,10 +270,9 @@ impl Run<'_> {
                 name: format!("onboarding of connection {connection}"),
                 account: self.source.account,
                 finishing: None,
-                created_by: MADE_BY.to_owned(),
                 request_id: self.job.request_id(),
             };
-            tx.found_group(&onboarding).await?;
+            tx.found_group(&onboarding, MADE_BY).await?;
         }
         for (object, rows) in &found.large {
             let opened = store.open_bulk_window_in(tx.tx(), connection, object, until, self.source.overlap).await?;

@@ -1,11 +1,16 @@
-//! What operators do with jobs by hand: end them, start ended ones anew, and let one that waits for its time go at once.
-//! Each change of a state is one of `domain::state`; who did it and why is noted in the same commit.
+//! What operators do with jobs by hand: make them, end them, start ended ones anew, and let one that waits for its time go
+//! at once. Each change of a state is one of `domain::state`; who did it and why is noted in the same commit.
 
 use super::{retry::retry, transition::cancel};
-use crate::{Store, StoreError, Who, operator_acts::note_acts};
+use crate::{
+    Inserted, NewJob, Store, StoreError,
+    audit::{Deed, job_states, new_jobs, note_each},
+};
 use chrono::{DateTime, Utc};
-use domain::JobId;
+use domain::{Capability, Granted, JobId, action};
+use serde_json::Value;
 use sqlx::PgConnection;
+use std::collections::BTreeMap;
 
 /// What an operator does with jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,36 +28,100 @@ pub enum JobAct {
     RunNow,
 }
 
-impl JobAct {
-    /// What it is called among operators' acts.
-    #[must_use]
-    pub const fn what(self) -> &'static str {
-        match self {
-            Self::Cancel => "cancelled",
-            Self::Retry => "retried",
-            Self::RunNow => "run_now",
-        }
-    }
+/// An action that is done with jobs.
+pub trait ActsOnJobs: Capability {
+    /// What it does.
+    const ACT: JobAct;
 }
 
+impl ActsOnJobs for action::CancelJob {
+    const ACT: JobAct = JobAct::Cancel;
+}
+
+impl ActsOnJobs for action::RetryJob {
+    const ACT: JobAct = JobAct::Retry;
+}
+
+impl ActsOnJobs for action::RunJobNow {
+    const ACT: JobAct = JobAct::RunNow;
+}
+
+/// An action that makes jobs.
+pub trait MakesJobs: Capability {}
+
+impl MakesJobs for action::EnqueueJob {}
+impl MakesJobs for action::RepeatJob {}
+impl MakesJobs for action::SyncConnection {}
+
 impl Store {
-    /// Does it to all of `jobs` that allow it, and notes who did it and why. Answers with those to which it applied.
+    /// Does it to all of `jobs` that allow it. Answers with those to which it applied.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn act_on_jobs(&self, jobs: &[JobId], act: JobAct, who: Who<'_>) -> Result<Vec<JobId>, StoreError> {
-        let now = self.clock.now();
+    pub async fn act_on_jobs<A: ActsOnJobs>(
+        &self,
+        granted: &Granted<A>,
+        jobs: &[JobId],
+    ) -> Result<Vec<JobId>, StoreError> {
         let mut tx = self.pool.begin().await?;
-        let applied = match act {
-            JobAct::Cancel => cancel(&mut tx, jobs, now).await?,
-            JobAct::Retry => retry(&mut tx, jobs, now).await?,
-            JobAct::RunNow => run_now(&mut tx, jobs, now).await?,
-        };
-        let keys: Vec<String> = applied.iter().map(ToString::to_string).collect();
-        note_acts(&mut tx, ("job", &keys), act.what(), who, now).await?;
+        let applied = act_on_jobs(&mut tx, granted, jobs, None, self.clock.now()).await?;
         tx.commit().await?;
         Ok(applied)
     }
+
+    /// [`Store::insert_jobs`], for somebody.
+    ///
+    /// # Errors
+    /// [`StoreError`], as there.
+    pub async fn enqueue<A: MakesJobs>(
+        &self,
+        granted: &Granted<A>,
+        jobs: &[NewJob],
+    ) -> Result<Vec<Inserted>, StoreError> {
+        let mut tx = self.begin().await?;
+        let inserted = self.insert_jobs_in(&mut tx, jobs).await?;
+        let deeds = new_jobs(&mut tx.inner, &new_of(&inserted)).await?;
+        note_each(&mut tx.inner, granted, "job", deeds, self.clock.now()).await?;
+        tx.commit().await?;
+        self.wake_kinds_of(jobs).await;
+        Ok(inserted)
+    }
+}
+
+/// Those that are new.
+pub(crate) fn new_of(inserted: &[Inserted]) -> Vec<JobId> {
+    let new = inserted.iter().filter_map(|inserted| match inserted {
+        Inserted::New(id) => Some(*id),
+        Inserted::Duplicate(_) => None,
+    });
+    new.collect()
+}
+
+/// Does it in a transaction, for the operation of that number, if it is one.
+pub(crate) async fn act_on_jobs<A: ActsOnJobs>(
+    conn: &mut PgConnection,
+    granted: &Granted<A>,
+    jobs: &[JobId],
+    operation: Option<i64>,
+    now: DateTime<Utc>,
+) -> Result<Vec<JobId>, StoreError> {
+    let mut before = job_states(conn, jobs).await?;
+    let applied = match A::ACT {
+        JobAct::Cancel => cancel(conn, jobs, now).await?,
+        JobAct::Retry => retry(conn, jobs, now).await?,
+        JobAct::RunNow => run_now(conn, jobs, now).await?,
+    };
+    let mut after: BTreeMap<JobId, Value> = job_states(conn, &applied).await?;
+    let deed = |id: &JobId| {
+        let mut after = after.remove(id);
+        if let Some((Value::Object(after), operation)) = after.as_mut().zip(operation) {
+            after.insert("operation".to_owned(), operation.into());
+        }
+        Deed { key: id.to_string(), before: before.remove(id), after }
+    };
+    let deeds = applied.iter().map(deed).collect();
+    note_each(conn, granted, "job", deeds, now).await?;
+    Ok(applied)
 }
 
 async fn run_now(conn: &mut PgConnection, jobs: &[JobId], now: DateTime<Utc>) -> Result<Vec<JobId>, StoreError> {

@@ -101,15 +101,15 @@ impl Store {
             LEFT JOIN LATERAL (
                 SELECT greatest(
                     CASE WHEN connections.state_since > connections.created_at THEN connections.state_since END,
-                    (SELECT at FROM operator_acts WHERE subject = 'pause' AND key = 'connection ' || ring.connection
-                        AND what = 'resumed' ORDER BY id DESC LIMIT 1)) AS own_at,
+                    (SELECT at FROM audit WHERE subject = 'pause' AND key = 'connection ' || ring.connection
+                        AND action = 'resume' ORDER BY seq DESC LIMIT 1)) AS own_at,
                 greatest(
-                    (SELECT at FROM operator_acts WHERE subject = 'pause' AND key = 'account ' || ring.account_id
-                        AND what = 'resumed' ORDER BY id DESC LIMIT 1),
-                    (SELECT at FROM operator_acts WHERE subject = 'pause' AND key = 'kind ' || $1
-                        AND what = 'resumed' ORDER BY id DESC LIMIT 1),
-                    (SELECT at FROM operator_acts WHERE subject = 'pause' AND key = 'everything'
-                        AND what = 'resumed' ORDER BY id DESC LIMIT 1)) AS shared_at
+                    (SELECT at FROM audit WHERE subject = 'pause' AND key = 'account ' || ring.account_id
+                        AND action = 'resume' ORDER BY seq DESC LIMIT 1),
+                    (SELECT at FROM audit WHERE subject = 'pause' AND key = 'kind ' || $1
+                        AND action = 'resume' ORDER BY seq DESC LIMIT 1),
+                    (SELECT at FROM audit WHERE subject = 'pause' AND key = 'everything'
+                        AND action = 'resume' ORDER BY seq DESC LIMIT 1)) AS shared_at
             ) AS released ON connections.id IS NOT NULL"#,
             kind.as_str(),
             last.map_or(-1, |flow| flow.account.0),

@@ -2,7 +2,7 @@
 
 use crate::world::World;
 use chrono::TimeDelta;
-use domain::{AnomalyAct, AnomalyKind, AnomalyState, ConnectionId, Severity};
+use domain::{AnomalyAct, AnomalyKind, AnomalyState, ConnectionId, Severity, action};
 use serde_json::json;
 use store::{AnomalyChange, AnomalyFilter, AnomalyRow, Sighting};
 
@@ -53,13 +53,23 @@ async fn a_persons_word_stands_until_it_is_worse_or_begins_anew() {
     let connection = world.connection("salesforce").await;
     assert_eq!(see(&world, connection, "", Severity::Info).await, (None, AnomalyState::Open));
     let id = list(&world, AnomalyFilter::default()).await[0].id;
-    let act = async |act| match world.store.change_anomaly(id, act, "ada", "known").await.unwrap() {
-        AnomalyChange::Done(row) => {
-            assert_eq!(world.store.find_anomaly(id).await.unwrap(), Some(*row.clone()));
-            Ok(row.state)
+    let store = &world.store;
+    let act = async |act| {
+        let changed = match act {
+            AnomalyAct::Acknowledge => {
+                store.change_anomaly(&testkit::granted::<action::AcknowledgeAnomaly>(), id).await
+            }
+            AnomalyAct::Resolve => store.change_anomaly(&testkit::granted::<action::ResolveAnomaly>(), id).await,
+            AnomalyAct::Mute => store.change_anomaly(&testkit::granted::<action::MuteAnomaly>(), id).await,
+        };
+        match changed.unwrap() {
+            AnomalyChange::Done(row) => {
+                assert_eq!(world.store.find_anomaly(id).await.unwrap(), Some(*row.clone()));
+                Ok(row.state)
+            }
+            AnomalyChange::Senseless(state) => Err(state),
+            AnomalyChange::Missing => panic!("it is gone"),
         }
-        AnomalyChange::Senseless(state) => Err(state),
-        AnomalyChange::Missing => panic!("it is gone"),
     };
     use AnomalyState::{Acknowledged, Muted, Open, Resolved};
     assert_eq!(act(AnomalyAct::Acknowledge).await, Ok(Acknowledged));
@@ -72,7 +82,8 @@ async fn a_persons_word_stands_until_it_is_worse_or_begins_anew() {
     assert_eq!(see(&world, connection, "", Severity::Info).await, (Some(Resolved), Open));
     assert_eq!(act(AnomalyAct::Mute).await, Ok(Muted));
     assert_eq!(see(&world, connection, "", Severity::Critical).await, (Some(Muted), Muted));
-    let missing = world.store.change_anomaly(id + 1, AnomalyAct::Mute, "ada", "x").await.unwrap();
+    let missing =
+        world.store.change_anomaly(&testkit::granted_to::<action::MuteAnomaly>("ada", "x"), id + 1).await.unwrap();
     assert_eq!(missing, AnomalyChange::Missing);
 }
 
@@ -93,6 +104,10 @@ async fn what_is_over_by_itself_is_resolved_unless_muted() {
     assert!(!settle().await, "it is over already");
     let row = list(&world, AnomalyFilter::default()).await.remove(0);
     assert_eq!((row.state, row.state_reason.as_str()), (AnomalyState::Resolved, "the field is back"));
-    world.store.change_anomaly(row.id, AnomalyAct::Mute, "ada", "it comes and goes").await.unwrap();
+    world
+        .store
+        .change_anomaly(&testkit::granted_to::<action::MuteAnomaly>("ada", "it comes and goes"), row.id)
+        .await
+        .unwrap();
     assert!(!settle().await);
 }

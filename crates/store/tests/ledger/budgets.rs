@@ -1,6 +1,6 @@
 //! Quotas as rows: the latest word stands, minutes are kept, and a connection may have a share of its own.
 
-use crate::world::{ADA, World};
+use crate::world::World;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{AccountId, BudgetSettings, ConnectionId, VendorBudget};
 use serde_json::json;
@@ -67,8 +67,8 @@ async fn a_connection_may_have_a_share_of_its_own() {
     let declared = BudgetSettings { share_pct: 60, health_pct: 10 };
     assert_eq!(world.store.declare_limits(&world.lead, "blue", &[], declared).await.unwrap(), 1);
     let own = BudgetSettings { share_pct: 100, health_pct: 0 };
-    assert!(world.store.set_budget_settings(one, own, "ada", "they asked for it").await.unwrap());
-    assert!(!world.store.set_budget_settings(ConnectionId(999), own, "ada", "a test").await.unwrap());
+    assert!(world.store.set_budget_settings(&testkit::granted_to("ada", "they asked for it"), one, own).await.unwrap());
+    assert!(!world.store.set_budget_settings(&testkit::granted(), ConnectionId(999), own).await.unwrap());
     let rows = world.store.list_budgets(None, 10).await.unwrap();
     let told: Vec<_> = rows.iter().map(|r| (r.settings, r.settings_by.is_own, r.settings_by.set_by.as_str())).collect();
     assert_eq!(told, [(own, true, "ada"), (declared, false, "blue")]);
@@ -82,8 +82,11 @@ async fn a_connection_may_have_a_share_of_its_own() {
     world.store.report_usage(&[report(one, 5, world.after_secs(90))]).await.unwrap();
     let ceilings = world.store.budget_minutes(one, None, 10).await.unwrap();
     assert_eq!(ceilings.iter().map(|minute| minute.ceiling).collect::<Vec<_>>(), [15_000, 11_250]);
-    assert!(world.store.remove_budget_settings(one, ADA).await.unwrap());
-    assert!(!world.store.remove_budget_settings(one, ADA).await.unwrap());
-    assert!(!world.store.remove_budget_settings(ConnectionId(0), ADA).await.unwrap(), "the common one stays");
+    assert!(world.store.remove_budget_settings(&testkit::granted(), one).await.unwrap());
+    assert!(!world.store.remove_budget_settings(&testkit::granted(), one).await.unwrap());
+    assert!(
+        !world.store.remove_budget_settings(&testkit::granted(), ConnectionId(0)).await.unwrap(),
+        "the common one stays"
+    );
     assert_eq!(world.store.find_budget(one).await.unwrap().unwrap().settings, declared);
 }

@@ -6,7 +6,7 @@ use crate::world::{LEASE_SECS, World, failure, kind, nobodys, revoked};
 use chrono::TimeDelta;
 use domain::{
     AccountId, BreakerSettings, BreakerState, Cause, ConnectionId, ErrorClass, Failure, Forced, JobId, JobState,
-    Overlap, Room, why,
+    Overlap, Room, action, why,
 };
 use std::collections::BTreeSet;
 use store::{AttemptKey, ConnectionAct, Delivered, FailedAttempt, Fate, NewJob};
@@ -63,9 +63,19 @@ async fn broken_authorisation_costs_one_notice_and_uses_no_job_up() {
     assert!(matches!(&cause, Cause::NeedsReauth { connection, .. } if *connection == broken.0), "{cause:?}");
 
     assert!(
-        world.store.change_connection(broken, ConnectionAct::Reauthorised, "ada", "they renewed it").await.unwrap()
+        world
+            .store
+            .change_connection(&testkit::granted_to::<action::Reauthorised>("ada", "they renewed it"), broken)
+            .await
+            .unwrap()
     );
-    assert!(!world.store.change_connection(broken, ConnectionAct::Reauthorised, "ada", "again").await.unwrap());
+    assert!(
+        !world
+            .store
+            .change_connection(&testkit::granted_to::<action::Reauthorised>("ada", "again"), broken)
+            .await
+            .unwrap()
+    );
     assert_eq!(state_of(&world, broken).await, ("active".to_owned(), None));
     assert_eq!(whats(&world, broken).await[0], ("reauthorised".to_owned(), "ada".to_owned()));
     let again = claimed(&world, "a", 10).await;
@@ -111,7 +121,7 @@ async fn an_operator_parks_disables_and_brings_back_with_a_reason() {
         (Enable, true, "active"),
         (Disable, true, "disabled"),
     ] {
-        let applied = world.store.change_connection(connection, act, "ada", "a test").await.unwrap();
+        let applied = testkit::change_connection(&world.store, connection, act).await.unwrap();
         assert_eq!((applied, state_of(&world, connection).await.0.as_str()), (applies, state), "{act:?}");
     }
     assert!(claimed(&world, "a", 1).await.is_empty());
@@ -136,7 +146,7 @@ async fn what_is_queued_already_goes_back_when_its_connection_is_parked() {
     let connection = world.connection("salesforce").await;
     let jobs = jobs_of(&world, "a", connection, 2).await;
     assert_eq!(testkit::dispatch(&world.store, &world.lead, &kind("a"), 10).await.unwrap(), 2);
-    assert!(world.store.change_connection(connection, ConnectionAct::Park, "ada", "a test").await.unwrap());
+    assert!(world.store.change_connection(&testkit::granted::<action::ParkConnection>(), connection).await.unwrap());
     let delivered: Vec<_> = jobs.iter().map(|id| Delivered { id: *id, sent_at: world.clock.now() }).collect();
     let until = world.after_secs(LEASE_SECS);
     assert!(world.store.claim_delivered(world.servant, &kind("a"), &delivered, until).await.unwrap().is_empty());
@@ -253,8 +263,20 @@ async fn an_operator_holds_a_breaker_open_or_closed_and_lets_go() {
     let world = World::new().await;
     let connection = world.connection("salesforce").await;
     let job = jobs_of(&world, "a", connection, 1).await[0];
-    let force =
-        async |forced| world.store.force_breaker("salesforce", forced, "ada", "they asked us to").await.unwrap();
+    let store = &world.store;
+    let force = async |forced| {
+        let (by, why) = ("ada", "they asked us to");
+        let done = match forced {
+            Some(Forced::Open) => {
+                store.force_breaker(&testkit::granted_to::<action::OpenBreaker>(by, why), "salesforce").await
+            }
+            Some(Forced::Closed) => {
+                store.force_breaker(&testkit::granted_to::<action::CloseBreaker>(by, why), "salesforce").await
+            }
+            None => store.force_breaker(&testkit::granted_to::<action::ClearBreaker>(by, why), "salesforce").await,
+        };
+        done.unwrap()
+    };
     assert_eq!(force(None).await, None, "there is nothing to clear");
     force(Some(Forced::Open)).await.unwrap();
     assert!(claimed(&world, "a", 1).await.is_empty());
@@ -305,16 +327,18 @@ async fn a_connection_in_use_again_makes_its_schedules_due_at_once() {
         let mut schedule = new(&world, name, Overlap::Skip);
         schedule.connection = Some(connection);
         ids.push(world.schedule(&schedule).await);
-        assert!(world.store.change_connection(connection, ConnectionAct::Park, "ada", "a test").await.unwrap());
+        assert!(
+            world.store.change_connection(&testkit::granted::<action::ParkConnection>(), connection).await.unwrap()
+        );
     }
     world.advance_secs(60);
     world.store.hold_schedules(&world.lead, &ids).await.unwrap();
     assert_eq!(world.store.due_schedules(10).await.unwrap(), [], "both wait");
-    assert!(world.store.change_connection(broken, ConnectionAct::Disable, "ada", "a test").await.unwrap());
+    assert!(world.store.change_connection(&testkit::granted::<action::DisableConnection>(), broken).await.unwrap());
     assert_eq!(world.store.due_schedules(10).await.unwrap(), [], "that is no end of it");
-    assert!(world.store.change_connection(renewed, ConnectionAct::Reauthorised, "ada", "a test").await.unwrap());
+    assert!(world.store.change_connection(&testkit::granted::<action::Reauthorised>(), renewed).await.unwrap());
     let due = async || world.store.due_schedules(10).await.unwrap().iter().map(|due| due.id).collect::<Vec<_>>();
     assert_eq!(due().await, ids[..1], "and the other's still wait");
-    assert!(world.store.change_connection(broken, ConnectionAct::Enable, "ada", "a test").await.unwrap());
+    assert!(world.store.change_connection(&testkit::granted::<action::EnableConnection>(), broken).await.unwrap());
     assert_eq!(due().await, ids);
 }

@@ -1,6 +1,6 @@
 //! Who may join a group, how far it is, how it is paused and listed. How it ends is in `groups_end`.
 
-use crate::world::{ADA, World, kind};
+use crate::world::{World, kind};
 use domain::{AccountId, GroupId, GroupState, JobState, PauseTarget};
 use serde_json::json;
 use std::time::Duration;
@@ -25,14 +25,17 @@ async fn a_sealed_group_takes_its_members_children_and_nobody_else() {
     let world = World::new().await;
     let group = world.open_group().await;
     world.insert(&[member(group), noop()]).await;
-    world.store.add_members(group, &[noop(), noop()]).await.unwrap();
+    world.store.add_members(&testkit::granted(), group, &[noop(), noop()]).await.unwrap();
     assert_eq!(world.group_row(group).await.counts.of(JobState::Ready), 3);
-    assert_eq!(world.store.seal_group(group).await.unwrap(), GroupChange::Done);
-    assert_eq!(world.store.seal_group(group).await.unwrap(), GroupChange::Stands(GroupState::Sealed));
-    assert_refused(world.store.add_members(group, &[noop()]).await, "it is sealed");
+    assert_eq!(world.store.seal_group(&testkit::granted(), group).await.unwrap(), GroupChange::Done);
+    assert_eq!(
+        world.store.seal_group(&testkit::granted(), group).await.unwrap(),
+        GroupChange::Stands(GroupState::Sealed)
+    );
+    assert_refused(world.store.add_members(&testkit::granted(), group, &[noop()]).await, "it is sealed");
     assert_refused(world.store.insert_jobs(&[noop(), member(group)]).await, "it is sealed");
     assert_refused(world.store.insert_jobs(&[member(GroupId(99))]).await, "no such group");
-    assert_eq!(world.store.seal_group(GroupId(99)).await.unwrap(), GroupChange::Missing);
+    assert_eq!(world.store.seal_group(&testkit::granted(), GroupId(99)).await.unwrap(), GroupChange::Missing);
     assert_eq!(world.count("SELECT count(*) FROM jobs").await, 4, "a refusal inserts nothing");
 
     let other = world.open_group().await;
@@ -47,7 +50,7 @@ async fn a_sealed_group_takes_its_members_children_and_nobody_else() {
     tx.commit().await.unwrap();
     assert_eq!(world.group_row(group).await.counts.members(), 4, "the child that asked for it");
 
-    assert_eq!(world.store.cancel_group(group, "ada", "a test").await.unwrap(), GroupChange::Done);
+    assert_eq!(world.store.cancel_group(&testkit::granted(), group).await.unwrap(), GroupChange::Done);
     let mut tx = world.store.begin().await.unwrap();
     let child = world.store.insert_children_in(&mut tx, Some(group), &[member(group)]).await;
     assert_refused(child, "it is cancelling");
@@ -62,7 +65,7 @@ async fn sealing_waits_for_members_on_their_way() {
     let mut tx = world.store.begin().await.unwrap();
     world.store.insert_jobs_in(&mut tx, &[member(group)]).await.unwrap();
     let store = world.store.clone();
-    let sealing = tokio::spawn(async move { store.seal_group(group).await.unwrap() });
+    let sealing = tokio::spawn(async move { store.seal_group(&testkit::granted(), group).await.unwrap() });
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '-- seal_group%'
         AND datname = current_database()";
     testkit::eventually(Duration::from_secs(10), "the seal to wait", async || {
@@ -140,7 +143,7 @@ async fn a_paused_groups_members_wait_and_others_do_not() {
     let (_, others) = world.group_with(None, &[noop()], true).await;
     let lone = world.insert(&[noop()]).await;
     let target = PauseTarget::Group(group);
-    world.store.pause(&target, "ada", "a test").await.unwrap();
+    world.store.pause(&testkit::granted(), &target).await.unwrap();
     let claimed: Vec<_> = world.claim(&kind("noop"), 10).await.iter().map(|job| (job.key.id, job.group)).collect();
     assert_eq!(claimed.len(), 2, "{claimed:?}");
     assert!(claimed.iter().all(|(id, of)| (others.contains(id) || lone.contains(id)) && *of != Some(group)));
@@ -149,9 +152,9 @@ async fn a_paused_groups_members_wait_and_others_do_not() {
     let cause = domain::why(&world.store.why_facts(&waits).await.unwrap());
     assert!(cause.says().starts_with(&format!("group {group} is paused by ada")), "{}", cause.says());
 
-    world.store.resume(&target, ADA).await.unwrap();
+    world.store.resume(&testkit::granted(), &target).await.unwrap();
     assert_eq!(testkit::dispatch(&world.store, &world.lead, &kind("noop"), 10).await.unwrap(), 2);
-    world.store.pause(&target, "ada", "again").await.unwrap();
+    world.store.pause(&testkit::granted_to("ada", "again"), &target).await.unwrap();
     let delivered: Vec<_> = members.iter().map(|id| store::Delivered { id: *id, sent_at: world.clock.now() }).collect();
     let until = world.after_secs(60);
     let claimed = world.store.claim_delivered(world.servant, &kind("noop"), &delivered, until).await.unwrap();
@@ -240,11 +243,10 @@ async fn a_running_job_founds_a_group_and_its_children_join() {
         name: "an onboarding".to_owned(),
         account: AccountId::SYSTEM,
         finishing: None,
-        created_by: "a servant".to_owned(),
         request_id: uuid::Uuid::new_v4(),
     };
     let mut tx = world.store.begin().await.unwrap();
-    let group = world.store.found_group_in(&mut tx, &new).await.unwrap();
+    let group = world.store.found_group_in(&mut tx, &new, "a servant").await.unwrap();
     let nobodys = crate::world::nobodys(key.id);
     assert_eq!(world.store.join_group_in(&mut tx, nobodys, group).await.unwrap(), store::Outcome::Stale);
     assert_eq!(world.store.join_group_in(&mut tx, key, group).await.unwrap(), store::Outcome::Applied);

@@ -42,7 +42,7 @@ async fn the_finishing_job_comes_once_when_all_are_done() {
     let last = world.claim(&kind("noop"), 1).await[0].key;
     assert!(world.settle(last, Fate::Fail(failure())).await);
     assert!(end(&world).await.is_empty(), "it is open");
-    world.store.seal_group(group).await.unwrap();
+    world.store.seal_group(&testkit::granted(), group).await.unwrap();
     let deposed = Leadership { term: domain::Term(world.lead.term.0 - 1), ..world.lead.clone() };
     assert!(world.store.end_groups(&deposed, 10).await.unwrap().is_empty(), "one that leads no more ends nothing");
     let ended = end(&world).await;
@@ -188,10 +188,16 @@ async fn cancelling_a_group_ends_its_members_batch_by_batch() {
     let (group, members) = world.group_with(finishing(FinishWhen::AllDone), &vec![noop(); 7], false).await;
     let (other, _) = world.group_with(None, &vec![noop(); 2], true).await;
     let running: Vec<_> = world.claim(&kind("noop"), 2).await.iter().map(|job| job.key).collect();
-    assert_eq!(world.store.cancel_group(group, "ada", "wrong year").await.unwrap(), GroupChange::Done);
-    let twice = world.store.cancel_group(group, "bob", "again").await.unwrap();
+    assert_eq!(
+        world.store.cancel_group(&testkit::granted_to("ada", "wrong year"), group).await.unwrap(),
+        GroupChange::Done
+    );
+    let twice = world.store.cancel_group(&testkit::granted_to("bob", "again"), group).await.unwrap();
     assert_eq!(twice, GroupChange::Stands(GroupState::Cancelling));
-    assert_eq!(world.store.cancel_group(GroupId(99), "ada", "x").await.unwrap(), GroupChange::Missing);
+    assert_eq!(
+        world.store.cancel_group(&testkit::granted_to("ada", "x"), GroupId(99)).await.unwrap(),
+        GroupChange::Missing
+    );
     let deposed = Leadership { term: domain::Term(world.lead.term.0 - 1), ..world.lead.clone() };
     assert_eq!(world.store.cancel_members(&deposed, 3).await.unwrap().jobs, 0);
 
@@ -266,7 +272,7 @@ async fn looking_for_ended_groups_reads_those_alone() {
         SELECT 8, '2030-05-06', '2030-05-06', '2030-05-06', 1, 2, 3, 'noop', gen_random_uuid(), '{}', id FROM made";
     sqlx::query(deep).execute(&world.sql).await.unwrap();
     let (group, _) = world.group_with(None, &vec![noop(); 20], true).await;
-    world.store.cancel_group(group, "ada", "a test").await.unwrap();
+    world.store.cancel_group(&testkit::granted(), group).await.unwrap();
     world.store.close().await;
     let before = world.rows_read().await;
     let store = world.reopened().await;

@@ -1,6 +1,6 @@
 //! Limits as rows: who declares and who overrides, what a dispatch reads of them and what it remembers.
 
-use crate::world::{ADA, World, kind};
+use crate::world::{World, kind};
 use chrono::TimeDelta;
 use domain::{
     AccountId, Bucket, BudgetSettings, Candidate, ConnectionId, DayUse, Gauge, Limit, LimitState, Pace, Per, Rooms,
@@ -53,12 +53,12 @@ async fn a_deployment_takes_away_what_it_declared_and_nothing_else() {
 async fn an_operators_limit_counts_until_it_is_removed() {
     let world = World::new().await;
     let scope = Scope::Kind(kind("noop"));
-    assert_eq!(world.store.remove_limit(&scope, ADA).await.unwrap(), LimitRemoved::Missing);
+    assert_eq!(world.store.remove_limit(&testkit::granted(), &scope).await.unwrap(), LimitRemoved::Missing);
     declare(&world, "blue", &[(scope.clone(), concurrency(5))]).await;
-    assert_eq!(world.store.remove_limit(&scope, ADA).await.unwrap(), LimitRemoved::Declared);
+    assert_eq!(world.store.remove_limit(&testkit::granted(), &scope).await.unwrap(), LimitRemoved::Declared);
     let limit =
         Limit { per_minute: Some(60), burst: Some(2), per_day: Some(9), reserve_pct: Some(10), ..concurrency(1) };
-    let set = world.store.set_limit(&scope, &limit, "ada", "the vendor is slow").await.unwrap();
+    let set = world.store.set_limit(&testkit::granted_to("ada", "the vendor is slow"), &scope, &limit).await.unwrap();
     assert_eq!((set.is_declared, set.is_in_force, set.set_at), (false, true, world.clock.now()));
     declare(&world, "blue", &[(scope.clone(), concurrency(8))]).await;
     let rows = world.store.list_limits(None, 100).await.unwrap();
@@ -69,7 +69,7 @@ async fn an_operators_limit_counts_until_it_is_removed() {
     assert_eq!(rows[1], set);
     let facts = facts(&world, &Concerned::default()).await;
     assert_eq!(facts.limits.of_kind(&kind("noop")).unwrap().1, limit);
-    assert_eq!(world.store.remove_limit(&scope, ADA).await.unwrap(), LimitRemoved::Done);
+    assert_eq!(world.store.remove_limit(&testkit::granted(), &scope).await.unwrap(), LimitRemoved::Done);
     assert_eq!(in_force(&world).await, of(&[("kind noop", 8)]));
 }
 
@@ -77,7 +77,7 @@ async fn an_operators_limit_counts_until_it_is_removed() {
 async fn limits_are_listed_page_after_page() {
     let world = World::new().await;
     for id in 0..25 {
-        world.store.set_limit(&Scope::Account(AccountId(id)), &concurrency(1), "ada", "a test").await.unwrap();
+        world.store.set_limit(&testkit::granted(), &Scope::Account(AccountId(id)), &concurrency(1)).await.unwrap();
     }
     declare(&world, "blue", &[(Scope::Account(AccountId(3)), concurrency(1))]).await;
     let mut all: Vec<LimitRow> = Vec::new();
@@ -124,7 +124,7 @@ async fn what_a_dispatch_remembers_the_next_one_reads() {
     tx.commit().await.unwrap();
     // Without one that has something to remember, nothing is looked for.
     let rate = Limit { per_second: Some(5), ..Limit::default() };
-    world.store.set_limit(&Scope::Kind(kind("noop")), &rate, "ada", "a test").await.unwrap();
+    world.store.set_limit(&testkit::granted(), &Scope::Kind(kind("noop")), &rate).await.unwrap();
 
     let concerned = Concerned {
         kinds: vec![kind("noop")],
@@ -153,7 +153,7 @@ async fn dispatches_from_the_ledger_take_what_the_limit_gives() {
     let scope = Scope::Vendor("salesforce".to_owned());
     let limit =
         Limit { per_minute: Some(90), burst: Some(4), per_day: Some(40), reserve_pct: Some(25), ..Limit::default() };
-    world.store.set_limit(&scope, &limit, "ada", "a test").await.unwrap();
+    world.store.set_limit(&testkit::granted(), &scope, &limit).await.unwrap();
     let noop = kind("noop");
     let concerned = Concerned { vendors: vec!["salesforce".to_owned()], ..Concerned::default() };
     let mut gone = Vec::new();
@@ -207,7 +207,7 @@ async fn limits_are_read_by_indexes() {
     }
     // Without one that has something to remember, nothing is looked for.
     let rate = Limit { per_second: Some(5), ..Limit::default() };
-    world.store.set_limit(&Scope::Kind(kind("noop")), &rate, "ada", "a test").await.unwrap();
+    world.store.set_limit(&testkit::granted(), &Scope::Kind(kind("noop")), &rate).await.unwrap();
     world.store.close().await;
     let before = world.rows_read().await;
     let store = world.reopened().await;

@@ -8,9 +8,8 @@ use store::{NewOperation, StoreError};
 
 async fn order(world: &World, act: BulkAct, q: &str, per_second: u32) -> i64 {
     let search: Search = act.within(q.parse().unwrap()).unwrap();
-    let (by, reason) = ("ada".to_owned(), "the outage is over".to_owned());
-    let new = NewOperation { act, search, expected: 0, expected_is_exact: true, per_second, by, reason };
-    world.store.create_operation(&new).await.unwrap()
+    let new = NewOperation { act, search, expected: 0, expected_is_exact: true, per_second };
+    world.store.create_operation(&testkit::granted_to("ada", "the outage is over"), &new).await.unwrap()
 }
 
 async fn items(world: &World, id: i64) -> BTreeSet<(JobId, bool)> {
@@ -62,7 +61,7 @@ async fn what_cannot_be_done_is_told_and_stops_no_other() {
     let noop = kind("noop");
     let (group, members) =
         world.group_with(None, &[store::NewJob::new(noop.clone(), serde_json::json!({}))], true).await;
-    world.store.cancel_group(group, "ada", "wrong year").await.unwrap();
+    world.store.cancel_group(&testkit::granted_to("ada", "wrong year"), group).await.unwrap();
     world.store.cancel_members(&world.lead, 10).await.unwrap();
     assert_eq!(world.state(members[0]).await, JobState::Cancelled);
     let (free, _) = world.job_in(JobState::Cancelled, &noop, 1).await;
@@ -93,8 +92,8 @@ async fn one_that_is_stopped_does_no_more_and_is_forgotten_in_time() {
     world.insert_many(&kind("noop"), 201).await;
     let id = order(&world, BulkAct::Cancel, "kind:noop", 10_000).await;
     assert!(!world.store.work_operation(&world.lead).await.unwrap().unwrap().is_done);
-    assert!(world.store.cancel_operation(id, "grace").await.unwrap());
-    assert!(!world.store.cancel_operation(id, "grace").await.unwrap(), "it has ended");
+    assert!(world.store.cancel_operation(&testkit::granted_to("grace", ""), id).await.unwrap());
+    assert!(!world.store.cancel_operation(&testkit::granted_to("grace", ""), id).await.unwrap(), "it has ended");
     world.clock.advance(TimeDelta::seconds(5));
     assert_eq!(world.store.work_operation(&world.lead).await.unwrap(), None);
     let row = world.store.find_operation(id).await.unwrap().unwrap();

@@ -29,10 +29,13 @@ async fn skip_makes_none() {
     let world = World::new().await;
     let id = world.schedule(&new(&world, "s", Overlap::Skip)).await;
     assert_eq!(minutes(&world, 3).await, [1, 0, 0]);
-    let busy = world.store.run_schedule(id, Uuid::new_v4()).await.unwrap();
+    let busy = world.store.run_schedule(&testkit::granted(), id, Uuid::new_v4()).await.unwrap();
     assert!(matches!(busy, RanNow::Busy(Some(_))), "{busy:?}");
     finish_all(&world).await;
-    assert!(matches!(world.store.run_schedule(id, Uuid::new_v4()).await.unwrap(), RanNow::Inserted(_)));
+    assert!(matches!(
+        world.store.run_schedule(&testkit::granted(), id, Uuid::new_v4()).await.unwrap(),
+        RanNow::Inserted(_)
+    ));
     assert_eq!(minutes(&world, 1).await, [0], "the one of run now is unfinished");
     finish_all(&world).await;
     assert_eq!(minutes(&world, 1).await, [1]);
@@ -47,7 +50,10 @@ async fn a_failed_job_that_was_retried_is_still_the_schedules() {
     assert!(world.settle(key, Fate::Fail(crate::world::failure())).await);
     assert_eq!(world.retry_jobs(&[job]).await.unwrap(), [job]);
     assert_eq!(world.store.find_job(job).await.unwrap().unwrap().schedule_id, Some(id));
-    assert_eq!(world.store.run_schedule(id, Uuid::new_v4()).await.unwrap(), RanNow::Busy(Some(job)));
+    assert_eq!(
+        world.store.run_schedule(&testkit::granted(), id, Uuid::new_v4()).await.unwrap(),
+        RanNow::Busy(Some(job))
+    );
 }
 
 #[tokio::test]
@@ -58,7 +64,10 @@ async fn buffer_one_keeps_one_waiting_until_the_other_has_finished() {
     assert_eq!(minutes(&world, 3).await, [1, 0, 0]);
     let buffered = world.store.find_schedule(id).await.unwrap().unwrap().buffered_due_at;
     assert_eq!(buffered, Some(second_due), "the first that had to wait");
-    assert!(matches!(world.store.run_schedule(id, Uuid::new_v4()).await.unwrap(), RanNow::Busy(Some(_))));
+    assert!(matches!(
+        world.store.run_schedule(&testkit::granted(), id, Uuid::new_v4()).await.unwrap(),
+        RanNow::Busy(Some(_))
+    ));
     assert_eq!(world.store.release_buffered(&world.lead, 10).await.unwrap().jobs, [], "not yet");
     finish_all(&world).await;
     let released = world.store.release_buffered(&world.lead, 10).await.unwrap();
@@ -66,7 +75,7 @@ async fn buffer_one_keeps_one_waiting_until_the_other_has_finished() {
     let due: chrono::DateTime<chrono::Utc> =
         sqlx::query_scalar("SELECT due_at FROM jobs").fetch_one(&world.sql).await.unwrap();
     assert_eq!(due, second_due);
-    assert_eq!(world.store.run_schedule(id, Uuid::new_v4()).await.unwrap(), RanNow::Buffered);
+    assert_eq!(world.store.run_schedule(&testkit::granted(), id, Uuid::new_v4()).await.unwrap(), RanNow::Buffered);
     assert_eq!(world.store.release_buffered(&world.lead, 10).await.unwrap().jobs, []);
     world.assert_counted("buffering").await;
 }
@@ -87,7 +96,8 @@ async fn cancel_older_ends_what_is_pending_and_asks_what_runs() {
     let held = world.store.renew_leases(world.servant, &[running], world.after_secs(6)).await.unwrap();
     assert!(held[0].cancel_requested, "its servant is told");
     assert_eq!(world.state(third).await, JobState::Ready);
-    let RanNow::Inserted(fourth) = world.store.run_schedule(id, Uuid::new_v4()).await.unwrap() else {
+    let RanNow::Inserted(fourth) = world.store.run_schedule(&testkit::granted(), id, Uuid::new_v4()).await.unwrap()
+    else {
         panic!("it makes its job whatever there is")
     };
     assert_eq!(world.state(third).await, JobState::Cancelled);
@@ -113,10 +123,16 @@ async fn allow_makes_all() {
     let world = World::new().await;
     let id = world.schedule(&new(&world, "a", Overlap::Allow)).await;
     assert_eq!(minutes(&world, 3).await, [1, 1, 1]);
-    assert!(matches!(world.store.run_schedule(id, Uuid::new_v4()).await.unwrap(), RanNow::Inserted(_)));
+    assert!(matches!(
+        world.store.run_schedule(&testkit::granted(), id, Uuid::new_v4()).await.unwrap(),
+        RanNow::Inserted(_)
+    ));
     let next = world.store.find_schedule(id).await.unwrap().unwrap().next_due_at;
     assert_eq!(next, Some(world.clock.now()), "run now moves nothing");
-    assert_eq!(world.store.run_schedule(ScheduleId(999), Uuid::new_v4()).await.unwrap(), RanNow::Missing);
+    assert_eq!(
+        world.store.run_schedule(&testkit::granted(), ScheduleId(999), Uuid::new_v4()).await.unwrap(),
+        RanNow::Missing
+    );
 }
 
 #[tokio::test]

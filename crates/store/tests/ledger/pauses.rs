@@ -1,7 +1,7 @@
 //! Pauses: what each scope holds back from the dispatch and from both claims, that the rest goes on, and that what was
 //! held is taken up again.
 
-use crate::world::{ADA, LEASE_SECS, World, kind};
+use crate::world::{LEASE_SECS, World, kind};
 use domain::{AccountId, ConnectionId, JobId, JobState, PauseTarget};
 use std::collections::BTreeSet;
 use store::{Delivered, NewJob};
@@ -47,18 +47,18 @@ async fn each_scope_holds_back_what_it_names_and_nothing_else() {
         PauseTarget::Connection(ConnectionId(7)),
     ];
     for other in &others {
-        world.store.pause(other, "ada", "somebody else's").await.unwrap();
+        world.store.pause(&testkit::granted_to("ada", "somebody else's"), other).await.unwrap();
     }
     for (at, (_, holds_both)) in targets("x").into_iter().enumerate() {
         // Straight from the table.
         let name = format!("table_{at}");
         let (named, other) = two_jobs(&world, &name).await;
         let target = targets(&name)[at].0.clone();
-        world.store.pause(&target, "ada", "a test").await.unwrap();
+        world.store.pause(&testkit::granted(), &target).await.unwrap();
         let free = if holds_both { BTreeSet::new() } else { BTreeSet::from([other]) };
         assert_eq!(claim_ready(&world, &name).await, free, "{target}");
-        assert!(world.store.resume(&target, ADA).await.unwrap());
-        assert!(!world.store.resume(&target, ADA).await.unwrap(), "there is no pause any more");
+        assert!(world.store.resume(&testkit::granted(), &target).await.unwrap());
+        assert!(!world.store.resume(&testkit::granted(), &target).await.unwrap(), "there is no pause any more");
         let rest: BTreeSet<_> = BTreeSet::from([named, other]).difference(&free).copied().collect();
         assert_eq!(claim_ready(&world, &name).await, rest, "after {target}");
 
@@ -66,20 +66,20 @@ async fn each_scope_holds_back_what_it_names_and_nothing_else() {
         let name = format!("queue_{at}");
         let (named, other) = two_jobs(&world, &name).await;
         let target = targets(&name)[at].0.clone();
-        world.store.pause(&target, "ada", "a test").await.unwrap();
+        world.store.pause(&testkit::granted(), &target).await.unwrap();
         let dispatched = testkit::dispatch(&world.store, &world.lead, &kind(&name), 10).await.unwrap();
         assert_eq!(dispatched, u64::from(!holds_both), "{target}");
         assert_eq!(world.state(named).await, JobState::Ready, "{target}");
-        world.store.resume(&target, ADA).await.unwrap();
+        world.store.resume(&testkit::granted(), &target).await.unwrap();
         assert_eq!(testkit::dispatch(&world.store, &world.lead, &kind(&name), 10).await.unwrap(), 2 - dispatched);
 
-        world.store.pause(&target, "ada", "again").await.unwrap();
+        world.store.pause(&testkit::granted_to("ada", "again"), &target).await.unwrap();
         let free = if holds_both { BTreeSet::new() } else { BTreeSet::from([other]) };
         assert_eq!(claim_delivered(&world, &name, &[named, other, named]).await, free, "{target}");
         assert_eq!(world.state(named).await, JobState::Ready, "it waits for the dispatcher, not on the queue");
         world.assert_counted(&format!("a delivery while {target} is paused")).await;
         assert_eq!(world.store.in_hand_of(&kind(&name)).await.unwrap().queued, 0, "its place in the window is free");
-        world.store.resume(&target, ADA).await.unwrap();
+        world.store.resume(&testkit::granted(), &target).await.unwrap();
         let held: BTreeSet<_> = BTreeSet::from([named, other]).difference(&free).copied().collect();
         let again = testkit::dispatch(&world.store, &world.lead, &kind(&name), 10).await.unwrap();
         assert_eq!(usize::try_from(again).unwrap(), held.len(), "at once, not by the sweep");
@@ -95,14 +95,14 @@ async fn what_runs_goes_on_and_a_stale_dispatch_sends_nothing_twice() {
     let kind = kind("noop");
     let (running, key) = world.job_in(JobState::Running, &kind, 3).await;
     let (queued, _) = world.job_in(JobState::Queued, &kind, 3).await;
-    world.store.pause(&PauseTarget::Everything, "ada", "a test").await.unwrap();
+    world.store.pause(&testkit::granted(), &PauseTarget::Everything).await.unwrap();
     assert!(world.store.succeed(&[key]).await.unwrap().contains(&running));
     assert!(claim_delivered(&world, "noop", &[queued]).await.is_empty());
     // The dispatch that the pause undid is swept: its job is no longer its business.
     world.clock.advance(chrono::TimeDelta::seconds(60));
     assert_eq!(world.store.send_again(&world.lead, &kind, 10, 10).await.unwrap(), 0);
     assert_eq!(world.count("SELECT count(*) FROM dispatches").await, 0);
-    world.store.resume(&PauseTarget::Everything, ADA).await.unwrap();
+    world.store.resume(&testkit::granted(), &PauseTarget::Everything).await.unwrap();
     assert_eq!(testkit::dispatch(&world.store, &world.lead, &kind, 10).await.unwrap(), 1);
     assert_eq!(claim_delivered(&world, "noop", &[queued]).await, BTreeSet::from([queued]));
     world.assert_counted("a pause").await;
@@ -112,10 +112,10 @@ async fn what_runs_goes_on_and_a_stale_dispatch_sends_nothing_twice() {
 async fn a_pause_tells_who_why_and_since_when() {
     let world = World::new().await;
     let target = PauseTarget::Kind(kind("noop"));
-    let first = world.store.pause(&target, "ada", "the vendor is down").await.unwrap();
+    let first = world.store.pause(&testkit::granted_to("ada", "the vendor is down"), &target).await.unwrap();
     assert_eq!(first.paused_at, world.clock.now());
     world.clock.advance(chrono::TimeDelta::seconds(5));
-    let again = world.store.pause(&target, "bob", "and stays so").await.unwrap();
+    let again = world.store.pause(&testkit::granted_to("bob", "and stays so"), &target).await.unwrap();
     assert_eq!((again.paused_by.as_str(), again.reason.as_str()), ("bob", "and stays so"));
     assert_eq!(again.paused_at, first.paused_at, "it has been paused since then");
     assert_eq!(world.store.list_pauses().await.unwrap(), [again]);
@@ -135,7 +135,7 @@ async fn a_claim_finds_its_jobs_by_the_index_whatever_is_paused() {
     for paused in [None, Some(PauseTarget::Account(AccountId(7))), Some(PauseTarget::Kind(kind.clone()))] {
         if let Some(target) = &paused {
             let store = world.reopened().await;
-            store.pause(target, "ada", "a test").await.unwrap();
+            store.pause(&testkit::granted(), target).await.unwrap();
             store.close().await;
         }
         let before = world.rows_read().await;
@@ -160,8 +160,8 @@ async fn the_end_of_a_pause_wakes_those_that_it_held_back() {
         PauseTarget::Account(AccountId(7)),
         PauseTarget::Connection(ConnectionId(70)),
     ] {
-        world.store.pause(&target, "ada", "a test").await.unwrap();
-        assert!(world.store.resume(&target, ADA).await.unwrap());
+        world.store.pause(&testkit::granted(), &target).await.unwrap();
+        assert!(world.store.resume(&testkit::granted(), &target).await.unwrap());
         let heard = tokio::time::timeout(std::time::Duration::from_secs(10), wake_ups.next()).await;
         assert!(heard.expect("a wake-up").unwrap().ready.contains("noop"), "{target}");
     }

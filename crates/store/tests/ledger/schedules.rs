@@ -1,6 +1,6 @@
 //! Schedules' rows: firing by compare-and-swap, back-fills, edits, pauses, declarations for every account.
 
-use crate::world::{ADA, World, kind};
+use crate::world::{World, kind};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{AccountId, CatchUp, Overlap, Policy, Schedule, ScheduleId};
 use serde_json::json;
@@ -24,7 +24,7 @@ pub(crate) fn new(world: &World, name: &str, overlap: Overlap) -> NewSchedule {
 
 impl World {
     pub(crate) async fn schedule(&self, new: &NewSchedule) -> ScheduleId {
-        match self.store.create_schedule(new).await.unwrap() {
+        match self.store.create_schedule(&testkit::granted(), new).await.unwrap() {
             Created::New(id) => id,
             other => panic!("{} was not made: {other:?}", new.name),
         }
@@ -96,12 +96,12 @@ async fn a_leader_of_the_past_and_a_paused_schedule_fire_nothing() {
     let fire = Fire { id, due_at: due, fires: vec![due], dropped: 0, next: Some(due + TimeDelta::seconds(60)) };
     assert_eq!(world.store.fire_schedules(&old, std::slice::from_ref(&fire)).await.unwrap(), Fired::default());
     assert_eq!(world.store.release_buffered(&old, 10).await.unwrap(), Fired::default());
-    world.store.pause_schedule(id, "ada", "maintenance").await.unwrap().unwrap();
-    world.store.pause_schedule(waits, "ada", "maintenance").await.unwrap().unwrap();
+    world.store.pause_schedule(&testkit::granted_to("ada", "maintenance"), id).await.unwrap().unwrap();
+    world.store.pause_schedule(&testkit::granted_to("ada", "maintenance"), waits).await.unwrap().unwrap();
     assert_eq!(world.store.fire_schedules(&new_lead, std::slice::from_ref(&fire)).await.unwrap(), Fired::default());
     assert_eq!(world.store.release_buffered(&new_lead, 10).await.unwrap(), Fired::default());
-    world.store.resume_schedule(id, ADA).await.unwrap().unwrap();
-    world.store.resume_schedule(waits, ADA).await.unwrap().unwrap();
+    world.store.resume_schedule(&testkit::granted(), id).await.unwrap().unwrap();
+    world.store.resume_schedule(&testkit::granted(), waits).await.unwrap().unwrap();
     assert_eq!(world.store.fire_schedules(&new_lead, &[fire]).await.unwrap().jobs.len(), 1);
     assert_eq!(world.store.release_buffered(&new_lead, 10).await.unwrap().jobs.len(), 1);
     world.assert_counted("two leaders").await;
@@ -131,20 +131,24 @@ async fn pausing_says_who_and_why_and_resuming_makes_nothing_good() {
     once.first_due_at = Some(world.after_secs(100));
     let once = world.schedule(&once).await;
     for id in [id, once] {
-        let paused = world.store.pause_schedule(id, "ada", "the vendor is down").await.unwrap().unwrap();
+        let paused =
+            world.store.pause_schedule(&testkit::granted_to("ada", "the vendor is down"), id).await.unwrap().unwrap();
         assert_eq!(paused.paused_by.as_deref(), Some("ada"));
         assert_eq!(paused.paused_reason.as_deref(), Some("the vendor is down"));
         assert_eq!(paused.paused_at, Some(world.clock.now()));
     }
     world.advance_secs(330);
     assert_eq!(world.tick().await.jobs, []);
-    let resumed = world.store.resume_schedule(id, ADA).await.unwrap().unwrap();
+    let resumed = world.store.resume_schedule(&testkit::granted(), id).await.unwrap().unwrap();
     assert_eq!((resumed.paused_by, resumed.next_due_at), (None, Some(world.after_secs(30))), "the grid stays");
-    assert_eq!(world.store.resume_schedule(id, ADA).await.unwrap().unwrap().next_due_at, Some(world.after_secs(30)));
-    world.store.resume_schedule(once, ADA).await.unwrap().unwrap();
+    assert_eq!(
+        world.store.resume_schedule(&testkit::granted(), id).await.unwrap().unwrap().next_due_at,
+        Some(world.after_secs(30))
+    );
+    world.store.resume_schedule(&testkit::granted(), once).await.unwrap().unwrap();
     assert_eq!(world.tick().await.jobs.len(), 1, "the one-off alone");
-    assert_eq!(world.store.pause_schedule(ScheduleId(999), "ada", "x").await.unwrap(), None);
-    assert_eq!(world.store.resume_schedule(ScheduleId(999), ADA).await.unwrap(), None);
+    assert_eq!(world.store.pause_schedule(&testkit::granted_to("ada", "x"), ScheduleId(999)).await.unwrap(), None);
+    assert_eq!(world.store.resume_schedule(&testkit::granted(), ScheduleId(999)).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -153,15 +157,23 @@ async fn a_range_is_back_filled_once_at_low_priority_and_is_in_no_fires_way() {
     let id = world.schedule(&new(&world, "s", Overlap::Skip)).await;
     let due: Vec<_> = (-10..0).map(|n| world.after_secs(n * 60)).collect();
     let request = uuid::Uuid::new_v4();
-    assert_eq!(world.store.backfill_schedule(id, &due[..6], request).await.unwrap(), 6);
-    assert_eq!(world.store.backfill_schedule(id, &due, request).await.unwrap(), 4, "only what is new");
+    assert_eq!(world.store.backfill_schedule(&testkit::granted(), id, &due[..6], request).await.unwrap(), 6);
+    assert_eq!(
+        world.store.backfill_schedule(&testkit::granted(), id, &due, request).await.unwrap(),
+        4,
+        "only what is new"
+    );
     assert_eq!(world.count("SELECT count(*) FROM jobs WHERE priority = 4 AND schedule_id IS NOT NULL").await, 10);
     assert_eq!(world.tick().await.jobs.len(), 1, "back-filled jobs are no overlap");
     for job in world.claim(&kind("noop"), 100).await {
         world.store.succeed(&[job.key]).await.unwrap();
     }
-    assert_eq!(world.store.backfill_schedule(id, &due, request).await.unwrap(), 0, "finished ones neither");
-    assert_eq!(world.store.backfill_schedule(ScheduleId(999), &due, request).await.unwrap(), 0);
+    assert_eq!(
+        world.store.backfill_schedule(&testkit::granted(), id, &due, request).await.unwrap(),
+        0,
+        "finished ones neither"
+    );
+    assert_eq!(world.store.backfill_schedule(&testkit::granted(), ScheduleId(999), &due, request).await.unwrap(), 0);
     world.assert_counted("back-filling").await;
 }
 
@@ -173,7 +185,7 @@ async fn an_edit_moves_the_next_fire_only_with_what_decides_it() {
     world.tick().await;
     let edit = |edit: ScheduleEdit| {
         let store = world.store.clone();
-        async move { store.edit_schedule(id, &edit).await.unwrap() }
+        async move { store.edit_schedule(&testkit::granted(), id, &edit).await.unwrap() }
     };
     let done = |edited| match edited {
         Edited::Done(row) => *row,
@@ -203,7 +215,8 @@ async fn an_edit_moves_the_next_fire_only_with_what_decides_it() {
         ..ScheduleEdit::default()
     };
     assert_eq!(done(edit(rule).await).next_due_at, Some("2030-05-06T18:00:00Z".parse().unwrap()));
-    let missing = world.store.edit_schedule(ScheduleId(999), &ScheduleEdit::default()).await.unwrap();
+    let missing =
+        world.store.edit_schedule(&testkit::granted(), ScheduleId(999), &ScheduleEdit::default()).await.unwrap();
     assert_eq!(missing, Edited::Missing);
 }
 
@@ -212,21 +225,21 @@ async fn names_and_owners_are_checked_and_declared_ones_are_not_deleted_by_mista
     let world = World::new().await;
     let mut schedule = new(&world, "s", Overlap::Skip);
     let id = world.schedule(&schedule).await;
-    assert_eq!(world.store.create_schedule(&schedule).await.unwrap(), Created::NameTaken);
+    assert_eq!(world.store.create_schedule(&testkit::granted(), &schedule).await.unwrap(), Created::NameTaken);
     schedule.name = "t".to_owned();
     schedule.account = AccountId(999);
-    assert_eq!(world.store.create_schedule(&schedule).await.unwrap(), Created::NoAccount);
+    assert_eq!(world.store.create_schedule(&testkit::granted(), &schedule).await.unwrap(), Created::NoAccount);
     schedule.account = AccountId::SYSTEM;
     schedule.connection = Some(domain::ConnectionId(999));
-    assert_eq!(world.store.create_schedule(&schedule).await.unwrap(), Created::NoConnection);
+    assert_eq!(world.store.create_schedule(&testkit::granted(), &schedule).await.unwrap(), Created::NoConnection);
 
     schedule.connection = None;
     schedule.declared = true;
     let declared = world.schedule(&schedule).await;
-    assert_eq!(world.store.delete_schedule(declared, false).await.unwrap(), Deleted::Declared);
-    assert_eq!(world.store.delete_schedule(declared, true).await.unwrap(), Deleted::Done);
-    assert_eq!(world.store.delete_schedule(id, false).await.unwrap(), Deleted::Done);
-    assert_eq!(world.store.delete_schedule(id, false).await.unwrap(), Deleted::Missing);
+    assert_eq!(world.store.delete_schedule(&testkit::granted(), declared, false).await.unwrap(), Deleted::Declared);
+    assert_eq!(world.store.delete_schedule(&testkit::granted(), declared, true).await.unwrap(), Deleted::Done);
+    assert_eq!(world.store.delete_schedule(&testkit::granted(), id, false).await.unwrap(), Deleted::Done);
+    assert_eq!(world.store.delete_schedule(&testkit::granted(), id, false).await.unwrap(), Deleted::Missing);
 }
 
 #[tokio::test]

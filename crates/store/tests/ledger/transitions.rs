@@ -1,6 +1,6 @@
 //! Every state against every event: what the statements do is what the table says, and the counters follow.
 
-use crate::world::{ADA, LEASE_SECS, World, failure, kind, nobodys, revoked};
+use crate::world::{LEASE_SECS, World, failure, kind, nobodys, revoked};
 use chrono::TimeDelta;
 use domain::{JobEvent, JobId, JobState, Kind, PauseTarget, RetryPolicy, next};
 use store::{AttemptKey, Delivered, Fate, Outcome};
@@ -24,11 +24,11 @@ async fn apply(world: &World, event: JobEvent, kind: &Kind, id: JobId, key: Atte
         }
         JobEvent::Hold => {
             let target = PauseTarget::Kind(kind.clone());
-            store.pause(&target, "ada", "a test").await.unwrap();
+            store.pause(&testkit::granted(), &target).await.unwrap();
             let delivered = [Delivered { id, sent_at: clock.now() }];
             let until = world.after_secs(LEASE_SECS);
             assert!(store.claim_delivered(world.servant, kind, &delivered, until).await.unwrap().is_empty());
-            assert!(store.resume(&target, ADA).await.unwrap());
+            assert!(store.resume(&testkit::granted(), &target).await.unwrap());
             // It says nothing of what it held: the row does.
             world.state(id).await != was
         }

@@ -43,7 +43,11 @@ async fn a_pause_binds_before_a_lost_authorisation_and_that_before_the_due_time(
     let expected =
         Cause::NeedsReauth { connection: connection.0, reason: Some("auth_broken: revoked".to_owned()), since: now };
     assert_eq!(cause(&world, id).await, expected);
-    world.store.pause(&PauseTarget::Account(AccountId(1)), "bob", "another account").await.unwrap();
+    world
+        .store
+        .pause(&testkit::granted_to("bob", "another account"), &PauseTarget::Account(AccountId(1)))
+        .await
+        .unwrap();
     assert_eq!(cause(&world, id).await, expected);
     for target in [
         PauseTarget::Connection(connection),
@@ -51,7 +55,7 @@ async fn a_pause_binds_before_a_lost_authorisation_and_that_before_the_due_time(
         PauseTarget::Kind(kind("noop")),
         PauseTarget::Everything,
     ] {
-        world.store.pause(&target, "ada", "a test").await.unwrap();
+        world.store.pause(&testkit::granted(), &target).await.unwrap();
         let paused = Cause::Paused {
             scope: target.scope().to_owned(),
             key: target.key(),
@@ -125,7 +129,7 @@ async fn the_queue_the_order_and_the_window_come_last() {
     urgent.account = AccountId(7);
     let elsewhere = world.insert(&[urgent]).await[0];
     assert_eq!(cause(&world, next).await, behind(1, false, 50), "another account's does not, but takes its share");
-    world.store.pause(&PauseTarget::Account(AccountId(7)), "ada", "a test").await.unwrap();
+    world.store.pause(&testkit::granted(), &PauseTarget::Account(AccountId(7))).await.unwrap();
     assert_eq!(cause(&world, next).await, behind(1, false, 100), "a paused one does not");
     assert!(matches!(cause(&world, elsewhere).await, Cause::Paused { .. }));
     let crowd = world.insert_many(&noop, 600).await;

@@ -3,18 +3,16 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     AccountId, AttemptToken, Clock, ConnectionId, ErrorClass, Failure, Finishing, GroupId, JobId, JobState, Kind,
-    ManualClock, ServantId,
+    ManualClock, ServantId, action,
 };
 use sqlx::PgPool;
 use std::time::Duration;
 use store::{
-    AttemptKey, ClaimedJob, FailedAttempt, Fate, GroupRow, Inserted, JobAct, Leadership, NewGroup, NewJob, NewServant,
-    Store, StoreError, Who,
+    AttemptKey, ClaimedJob, FailedAttempt, Fate, GroupRow, Inserted, Leadership, NewGroup, NewJob, NewServant, Store,
+    StoreError,
 };
 use testkit::TestDatabase;
 
-/// An operator.
-pub(crate) const ADA: Who<'_> = Who { by: "ada", reason: "a test" };
 /// Seconds for which claims in these tests are good.
 pub(crate) const LEASE_SECS: i64 = 6;
 
@@ -87,7 +85,7 @@ impl World {
 
     /// Starts ended jobs anew, as an operator does.
     pub(crate) async fn retry_jobs(&self, jobs: &[JobId]) -> Result<Vec<JobId>, StoreError> {
-        self.store.act_on_jobs(jobs, JobAct::Retry, ADA).await
+        self.store.act_on_jobs(&testkit::granted::<action::RetryJob>(), jobs).await
     }
 
     pub(crate) async fn insert_many(&self, kind: &Kind, count: usize) -> Vec<JobId> {
@@ -166,10 +164,10 @@ impl World {
         members: &[NewJob],
         is_sealed: bool,
     ) -> (GroupId, Vec<JobId>) {
-        let (name, created_by) = ("back-fill".to_owned(), "ada".to_owned());
+        let name = "back-fill".to_owned();
         let account = AccountId::SYSTEM;
-        let new = NewGroup { name, account, finishing, created_by, request_id: uuid::Uuid::new_v4() };
-        let (id, inserted) = self.store.create_group(&new, members, is_sealed).await.unwrap();
+        let new = NewGroup { name, account, finishing, request_id: uuid::Uuid::new_v4() };
+        let (id, inserted) = self.store.create_group(&testkit::granted(), &new, members, is_sealed).await.unwrap();
         let id_of = |inserted| if let Inserted::New(id) = inserted { id } else { panic!("a duplicate") };
         (id, inserted.into_iter().map(id_of).collect())
     }

@@ -109,10 +109,10 @@ impl Store {
         let row = sqlx::query!(
             r#"-- releasing
             SELECT greatest(CASE WHEN state_since > created_at THEN state_since END,
-                       (SELECT max(at) FROM operator_acts
-                        WHERE subject = 'pause' AND what = 'resumed' AND key = 'connection ' || $1::bigint)) AS own_at,
-                   (SELECT max(at) FROM operator_acts
-                    WHERE subject = 'pause' AND what = 'resumed'
+                       (SELECT max(at) FROM audit
+                        WHERE subject = 'pause' AND action = 'resume' AND key = 'connection ' || $1::bigint)) AS own_at,
+                   (SELECT max(at) FROM audit
+                    WHERE subject = 'pause' AND action = 'resume'
                         AND key = ANY (ARRAY['everything', 'kind ' || $2::text, 'account ' || $3::bigint])) AS shared_at
             FROM connections WHERE id = $1"#,
             connection.0,

@@ -1,0 +1,169 @@
+//! What anybody did, was denied or failed at: the list, the whole of it to keep elsewhere, and the proof that nobody
+//! edited it.
+
+use super::render;
+use crate::{
+    App,
+    allowed::{Allowed, Asker},
+    api::audit as api,
+    error::ApiError,
+    view::{When, url_of, when},
+};
+use askama::Template;
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{Query, State},
+    http::header,
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
+use chrono::{DateTime, Utc};
+use domain::action;
+use futures::stream;
+use manager_api::{AuditEntry, AuditExportQuery, AuditQuery, AuditVerified, AuditVerifyQuery};
+
+/// Rows of an export that are read at a time.
+const EXPORT_ROWS: i64 = 200;
+
+pub(super) fn routes() -> Router<App> {
+    Router::new().route("/audit", get(list)).route("/audit/export", get(export)).route("/audit/verify", get(verify))
+}
+
+struct EntryView {
+    at: When,
+    /// What changed, as "state: ready → cancelled".
+    changes: Vec<String>,
+    row: AuditEntry,
+}
+
+impl EntryView {
+    fn new(row: AuditEntry, now: DateTime<Utc>) -> Self {
+        Self { at: when(row.at, now), changes: changes_of(&row), row }
+    }
+}
+
+/// What changed, a line for each of its names.
+fn changes_of(row: &AuditEntry) -> Vec<String> {
+    let of =
+        |side: &Option<serde_json::Value>| side.as_ref().and_then(|side| side.as_object().cloned()).unwrap_or_default();
+    let (before, after) = (of(&row.before), of(&row.after));
+    let text = |value: Option<&serde_json::Value>| match value {
+        None | Some(serde_json::Value::Null) => "–".to_owned(),
+        Some(serde_json::Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    };
+    let mut names: Vec<&String> = before.keys().chain(after.keys()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let line = |name: &String| match (before.get(name), after.get(name)) {
+        (None, after) => format!("{name}: {}", text(after)),
+        (before, after) => format!("{name}: {} → {}", text(before), text(after)),
+    };
+    names.into_iter().map(line).collect()
+}
+
+#[derive(Template)]
+#[template(path = "audit.html")]
+struct AuditPage {
+    query: AuditQuery,
+    entries: Vec<EntryView>,
+    next: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "audit_verify.html")]
+struct VerifyPage {
+    verified: AuditVerified,
+    /// The first row that is not what it was.
+    bad: Option<String>,
+    next: Option<String>,
+}
+
+fn address(query: &AuditQuery) -> String {
+    url_of(
+        "/audit",
+        &[
+            ("actor", query.actor.clone()),
+            ("action", query.action.clone()),
+            ("subject", query.subject.clone()),
+            ("key", query.key.clone()),
+            ("account", query.account.clone()),
+            ("since", query.since.clone()),
+            ("before", query.before.map(|seq| seq.to_string())),
+        ],
+    )
+}
+
+async fn list(asker: Asker, State(app): State<App>, Query(query): Query<AuditQuery>) -> Result<Response, ApiError> {
+    let now = app.store.now();
+    let Json(page) = api::list(asker.allow(&app).await?, State(app), Query(query.clone())).await?;
+    let next = page.next_before.map(|before| address(&AuditQuery { before: Some(before), ..query.clone() }));
+    render(&AuditPage { query, entries: page.entries.into_iter().map(|row| EntryView::new(row, now)).collect(), next })
+}
+
+/// All sealed rows as JSON, one a line, read page by page as the browser takes them.
+async fn export(
+    _: Allowed<action::ReadAudit>,
+    State(app): State<App>,
+    Query(query): Query<AuditExportQuery>,
+) -> Response {
+    let range = (query.since, query.until);
+    let pages = stream::try_unfold((app, query.after.unwrap_or(0)), move |(app, after)| async move {
+        let rows = app.store.export_audit(after, range, EXPORT_ROWS).await?;
+        let Some(last) = rows.last().map(|row| row.seq) else { return Ok::<_, store::StoreError>(None) };
+        let lines: String = rows
+            .into_iter()
+            .filter_map(|row| serde_json::to_string(&api::entry_of(row)).ok())
+            .flat_map(|line| [line, "\n".to_owned()])
+            .collect();
+        Ok(Some((lines, (app, last))))
+    });
+    let kind = (header::CONTENT_TYPE, "application/x-ndjson");
+    ([kind, (header::CONTENT_DISPOSITION, "attachment; filename=audit.jsonl")], Body::from_stream(pages))
+        .into_response()
+}
+
+async fn verify(
+    asker: Asker,
+    State(app): State<App>,
+    Query(query): Query<AuditVerifyQuery>,
+) -> Result<Response, ApiError> {
+    let Json(verified) = api::verify(asker.allow(&app).await?, State(app), Query(query)).await?;
+    let next = verified.next_after.clone().map(|after| url_of("/audit/verify", &[("after", Some(after))]));
+    let what = verified.bad_what.as_deref().unwrap_or_default();
+    let bad = verified.bad_seq.map(|seq| format!("Row {seq} is not what it was: {what}"));
+    render(&VerifyPage { bad, verified, next })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn changes_are_said_name_by_name() {
+        let row = AuditEntry {
+            seq: 1,
+            at: DateTime::UNIX_EPOCH,
+            actor_kind: "user".into(),
+            actor_id: "1".into(),
+            actor: "ada".into(),
+            role: "admin".into(),
+            on_behalf_of: None,
+            action: "cancel_job".into(),
+            subject: "job".into(),
+            key: "7".into(),
+            before: Some(json!({"state": "ready", "old": 1})),
+            after: Some(json!({"state": "cancelled", "new": true})),
+            reason: String::new(),
+            request_id: None,
+            ip: None,
+            agent: String::new(),
+            outcome: "done".into(),
+            row_hash: String::new(),
+            chain_hash: None,
+        };
+        assert_eq!(changes_of(&row), ["new: true", "old: 1 → –", "state: ready → cancelled"]);
+    }
+}

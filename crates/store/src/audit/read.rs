@@ -1,0 +1,153 @@
+//! The audit as people read it: the latest first, or from a time on to be kept elsewhere.
+
+use crate::{PAGE_ROWS_MAX, Store, StoreError};
+use chrono::{DateTime, Utc};
+use domain::AccountId;
+use serde_json::Value;
+use uuid::Uuid;
+
+/// A row of the audit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuditRow {
+    /// Its number; later ones are greater, and some are missing: a number is used up by what was rolled back.
+    pub seq: i64,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// user, token, servant, system or open.
+    pub actor_kind: String,
+    /// The row of users, tokens or servants.
+    pub actor_id: String,
+    /// The name that people read.
+    pub actor: String,
+    /// The role.
+    pub role: String,
+    /// The account that was looked at as its customer does.
+    pub on_behalf_of: Option<i64>,
+    /// What.
+    pub action: String,
+    /// With what.
+    pub subject: String,
+    /// With which one.
+    pub key: String,
+    /// What changed, as it was.
+    pub before: Option<Value>,
+    /// What changed, as it is.
+    pub after: Option<Value>,
+    /// Why; empty where nobody said.
+    pub reason: String,
+    /// Which request.
+    pub request_id: Option<Uuid>,
+    /// The other end of the connection.
+    pub ip: Option<String>,
+    /// What the program said of itself.
+    pub agent: String,
+    /// done, denied or failed.
+    pub outcome: String,
+    /// Of all of the above.
+    pub row_hash: Vec<u8>,
+    /// Of the row before and of this one; none: not sealed yet.
+    pub chain_hash: Option<Vec<u8>>,
+}
+
+/// Which rows of the audit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// By that name.
+    pub actor: Option<String>,
+    /// Of that action.
+    pub action: Option<String>,
+    /// With that sort of thing.
+    pub subject: Option<String>,
+    /// With that one.
+    pub key: Option<String>,
+    /// While that account was looked at as its customer does.
+    pub account: Option<AccountId>,
+    /// From then on.
+    pub since: Option<DateTime<Utc>>,
+    /// Numbers below this one.
+    pub before: Option<i64>,
+}
+
+impl Store {
+    /// Rows of the audit, the latest first, `limit` at most.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn list_audit(&self, filter: &AuditFilter, limit: i64) -> Result<Vec<AuditRow>, StoreError> {
+        let (before, limit) = (filter.before.unwrap_or(i64::MAX), limit.clamp(1, PAGE_ROWS_MAX));
+        // Two statements: what was done with one thing, and the rest, each with an index in its order.
+        if let (Some(subject), Some(key)) = (&filter.subject, &filter.key) {
+            return Ok(sqlx::query_as!(
+                AuditRow,
+                "-- list_audit_of
+                SELECT seq, at, actor_kind, actor_id, actor, role, on_behalf_of, action, subject, key, before, after,
+                       reason, request_id, ip, agent, outcome, row_hash, chain_hash
+                FROM audit
+                WHERE subject = $1 AND key = $2 AND seq < $3 AND ($4::text IS NULL OR actor = $4)
+                    AND ($5::text IS NULL OR action = $5) AND ($6::bigint IS NULL OR on_behalf_of = $6)
+                    AND ($7::timestamptz IS NULL OR at >= $7)
+                ORDER BY seq DESC LIMIT $8",
+                subject,
+                key,
+                before,
+                filter.actor.as_deref(),
+                filter.action.as_deref(),
+                filter.account.map(|account| account.0),
+                filter.since,
+                limit,
+            )
+            .fetch_all(&self.pool)
+            .await?);
+        }
+        Ok(sqlx::query_as!(
+            AuditRow,
+            "-- list_audit
+            SELECT seq, at, actor_kind, actor_id, actor, role, on_behalf_of, action, subject, key, before, after,
+                   reason, request_id, ip, agent, outcome, row_hash, chain_hash
+            FROM audit
+            WHERE seq < $1 AND ($2::text IS NULL OR actor = $2) AND ($3::text IS NULL OR action = $3)
+                AND ($4::text IS NULL OR subject = $4) AND ($5::text IS NULL OR key = $5)
+                AND ($6::bigint IS NULL OR on_behalf_of = $6) AND ($7::timestamptz IS NULL OR at >= $7)
+            ORDER BY seq DESC LIMIT $8",
+            before,
+            filter.actor.as_deref(),
+            filter.action.as_deref(),
+            filter.subject.as_deref(),
+            filter.key.as_deref(),
+            filter.account.map(|account| account.0),
+            filter.since,
+            limit,
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// Sealed rows from `since` until before `until`, the oldest first, behind the number `after`: what is kept elsewhere
+    /// is complete up to its last row, since nothing comes in between any more.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn export_audit(
+        &self,
+        after: i64,
+        (since, until): (Option<DateTime<Utc>>, Option<DateTime<Utc>>),
+        limit: i64,
+    ) -> Result<Vec<AuditRow>, StoreError> {
+        Ok(sqlx::query_as!(
+            AuditRow,
+            "-- export_audit
+            SELECT seq, at, actor_kind, actor_id, actor, role, on_behalf_of, action, subject, key, before, after,
+                   reason, request_id, ip, agent, outcome, row_hash, chain_hash
+            FROM audit
+            WHERE seq > $1 AND chain_hash IS NOT NULL AND ($2::timestamptz IS NULL OR at >= $2)
+                AND ($3::timestamptz IS NULL OR at < $3)
+            ORDER BY seq LIMIT $4",
+            after,
+            since,
+            until,
+            limit.clamp(1, PAGE_ROWS_MAX),
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+}

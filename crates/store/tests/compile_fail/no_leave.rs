@@ -1,0 +1,7 @@
+use domain::PauseTarget;
+
+async fn act(store: &store::Store) {
+    let _ = store.pause(&PauseTarget::Everything).await;
+}
+
+fn main() {}
