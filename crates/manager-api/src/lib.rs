@@ -4,6 +4,7 @@
 mod accounts;
 mod acts;
 mod anomalies;
+mod assumptions;
 mod client;
 mod connections;
 mod error;
@@ -21,6 +22,9 @@ mod servants;
 pub use accounts::{AccountDetail, Stream, StreamPage, StreamQuery};
 pub use acts::{Act, ActPage, ActQuery, ByWhom};
 pub use anomalies::{Anomaly, AnomalyPage, AnomalyQuery};
+pub use assumptions::{
+    AssumeReply, AssumeRequest, Assumption, AssumptionDetail, AssumptionEvent, AssumptionPage, AssumptionQuery,
+};
 pub use client::{ClientError, ManagerClient};
 pub use connections::{
     AuthoriseReply, AuthoriseRequest, Breaker, BreakerDetail, BreakerPage, BreakerQuery, Connection, ConnectionDetail,

@@ -4,6 +4,7 @@
 mod accounts;
 mod acts;
 mod anomalies;
+mod assumptions;
 mod errors;
 mod groups;
 mod jobs;
@@ -75,6 +76,7 @@ pub(crate) fn routes() -> Router<App> {
         .merge(anomalies::routes())
         .merge(groups::routes())
         .merge(acts::routes())
+        .merge(assumptions::routes())
 }
 
 #[derive(Template)]

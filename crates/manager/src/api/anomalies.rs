@@ -4,12 +4,13 @@ use crate::{
     App,
     error::ApiError,
     filter::{limit_of, who_and_why},
+    sight,
 };
 use axum::{
     Json,
     extract::{Path, Query, State},
 };
-use domain::{AccountId, AnomalyAct, ConnectionId};
+use domain::{AccountId, AnomalyAct, ConnectionId, Sensitive};
 use manager_api::{Anomaly, AnomalyPage, AnomalyQuery, ErrorEnvelope, OverrideRequest};
 use std::str::FromStr;
 use store::{AnomalyChange, AnomalyFilter, AnomalyRow};
@@ -25,7 +26,7 @@ pub(crate) async fn list(
     let filter = AnomalyFilter {
         state: word(query.state.as_deref())?,
         severity: word(query.severity.as_deref())?,
-        account: query.account.map(AccountId),
+        account: sight::narrow(&app, query.account.map(AccountId))?,
         connection: query.connection.map(ConnectionId),
         before: query.before,
     };
@@ -40,8 +41,8 @@ pub(crate) async fn list(
     params(("id" = i64, Path, description = "The anomaly")),
     responses((status = 200, body = Anomaly), (status = 404, body = ErrorEnvelope)))]
 pub(crate) async fn show(State(app): State<App>, Path(id): Path<i64>) -> Result<Json<Anomaly>, ApiError> {
-    let row = app.store.find_anomaly(id).await?.ok_or_else(|| missing(id))?;
-    Ok(Json(anomaly_of(row)))
+    let row = app.store.find_anomaly(id).await?.filter(|row| sight::shows(&app, row.account));
+    Ok(Json(anomaly_of(row.ok_or_else(|| missing(id))?)))
 }
 
 /// Says that somebody is at it. It is open again once it is seen graver than it is.
@@ -114,8 +115,8 @@ pub(super) fn anomaly_of(row: AnomalyRow) -> Anomaly {
         subject: row.subject,
         severity: row.severity.as_str().to_owned(),
         state: row.state.as_str().to_owned(),
-        summary: row.summary,
-        evidence: row.evidence,
+        summary: sight::words(row.summary),
+        evidence: sight::value(Sensitive::new(row.evidence)),
         sightings: row.sightings,
         first_seen_at: row.first_seen_at,
         last_seen_at: row.last_seen_at,

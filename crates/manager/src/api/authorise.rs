@@ -2,7 +2,9 @@
 
 use crate::{
     App,
+    caller::Caller,
     connect::{VENDOR, check, connect_of},
+    egress::Egress,
     error::ApiError,
 };
 use axum::{Json, extract::State};
@@ -15,12 +17,13 @@ use manager_api::{AuthoriseReply, AuthoriseRequest, ErrorEnvelope};
               (status = 404, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope)))]
 pub(crate) async fn authorise(
     State(app): State<App>,
+    Caller(principal): Caller,
     Json(request): Json<AuthoriseRequest>,
 ) -> Result<Json<AuthoriseReply>, ApiError> {
     if request.vendor != VENDOR {
         return Err(ApiError::bad_request(format!("'{}' is not connected here; {VENDOR} is", request.vendor)));
     }
-    let connect = connect_of(&app)?;
+    let connect = connect_of(&app, &Egress::of(&principal)?)?;
     let (account, connection) = (AccountId(request.account_id), request.connection_id.map(ConnectionId));
     check(&app, account, connection).await?;
     Ok(Json(AuthoriseReply { url: connect.start_url(account, connection) }))

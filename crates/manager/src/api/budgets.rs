@@ -5,6 +5,7 @@ use crate::{
     App,
     error::ApiError,
     filter::{limit_of, who_and_why},
+    sight,
 };
 use axum::{
     Json,
@@ -42,7 +43,8 @@ pub(crate) async fn show(
 ) -> Result<Json<BudgetDetail>, ApiError> {
     let limit = limit_of(query.limit)?;
     let connection = ConnectionId(connection);
-    let Some(row) = app.store.find_budget(connection).await? else {
+    let row = app.store.find_budget(connection).await?.filter(|row| sight::shows(&app, row.account));
+    let Some(row) = row else {
         return Err(ApiError::not_found(format!("no vendor has spoken of a quota of connection {connection}"))
             .hint("it is known once a job of the connection has called the vendor"));
     };

@@ -1,13 +1,13 @@
 //! Groups of jobs over HTTP: make, add members, seal, cancel, list, show.
 
 use super::jobs;
-use crate::{App, error::ApiError, filter, gate::RequestId};
+use crate::{App, error::ApiError, filter, gate::RequestId, sight};
 use axum::{
     Extension, Json,
     extract::{Path, Query, State},
     http::StatusCode,
 };
-use domain::{AccountId, ConnectionId, Finishing, GroupId, GroupState, JobState, Kind};
+use domain::{AccountId, ConnectionId, Finishing, GroupId, GroupState, JobState, Kind, Sensitive};
 use manager_api::{
     AddJobs, AddedJob, CancelGroup, CreateGroup, EnqueueRequest, ErrorEnvelope, FinishingJob, Group, GroupDetail,
     GroupPage, GroupProgress, GroupQuery, GroupReply, JobPage, JobQuery, MemberCounts,
@@ -24,7 +24,7 @@ pub(crate) async fn list(State(app): State<App>, Query(query): Query<GroupQuery>
     let wrong = |error| ApiError::bad_request(format!("state: {error}"));
     let filter = GroupFilter {
         state: query.state.as_deref().map(str::parse::<GroupState>).transpose().map_err(wrong)?,
-        account: query.account.map(AccountId),
+        account: sight::narrow(&app, query.account.map(AccountId))?,
         before: query.before.map(GroupId),
     };
     let limit = filter::limit_of(query.limit)?;
@@ -139,7 +139,8 @@ fn missing(id: i64) -> ApiError {
 }
 
 async fn find(app: &App, id: i64) -> Result<GroupRow, ApiError> {
-    app.store.find_group(GroupId(id)).await?.ok_or_else(|| missing(id))
+    let row = app.store.find_group(GroupId(id)).await?.filter(|row| sight::shows(app, row.account));
+    row.ok_or_else(|| missing(id))
 }
 
 fn changed(id: i64, change: GroupChange, rule: &str) -> Result<(), ApiError> {
@@ -215,7 +216,7 @@ fn group_of(row: GroupRow) -> Group {
         },
         finishing: row.finishing.map(|finishing| FinishingJob {
             kind: finishing.kind.to_string(),
-            payload: Some(finishing.payload),
+            payload: Some(sight::value(Sensitive::new(finishing.payload))),
             priority: Some(finishing.priority),
             connection_id: finishing.connection.map(|id| id.0),
             when: finishing.when,

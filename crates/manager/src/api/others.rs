@@ -4,6 +4,7 @@ use crate::{
     App,
     error::ApiError,
     filter::{limit_of, who_and_why},
+    sight,
 };
 use axum::{
     Json,
@@ -24,6 +25,10 @@ pub(crate) async fn accounts(
     Query(page): Query<PageQuery>,
 ) -> Result<Json<AccountPage>, ApiError> {
     let limit = limit_of(page.limit)?;
+    if let Some(account) = app.store.viewed() {
+        let own = app.store.find_account(account).await?;
+        return Ok(Json(AccountPage { accounts: own.into_iter().map(account_of).collect(), next_before: None }));
+    }
     let rows = app.store.list_accounts(page.before.map(AccountId), limit).await?;
     let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
     let next_before = rows.last().filter(|_| is_full).map(|row| row.id);
@@ -75,7 +80,7 @@ pub(crate) async fn stats(State(app): State<App>) -> Result<Json<Stats>, ApiErro
                 attempt: row.attempt,
                 finished_at: row.finished_at,
                 class: row.class,
-                error: row.error,
+                error: row.error.map(sight::words),
             })
             .collect(),
     }))

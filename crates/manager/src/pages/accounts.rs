@@ -7,6 +7,7 @@ use super::{
 use crate::{
     App,
     api::{accounts as api, authorise, budgets, connections, groups, others, schedules::schedule_of, summary_of},
+    caller::Caller,
     chart::{Bar, day},
     error::ApiError,
     gate::RequestId,
@@ -110,6 +111,8 @@ struct AccountPage {
     created: When,
     pause: Option<PauseView>,
     can_connect: bool,
+    /// It is a customer's, and not looked at already.
+    can_assume: bool,
     connections: Vec<ConnectionView>,
     streams: Vec<StreamView>,
     streams_next: Option<String>,
@@ -180,6 +183,7 @@ async fn one(State(app): State<App>, Path(id): Path<i64>, Query(query): Query<On
         created: when(detail.account.created_at, now),
         pause: paused.map(|row| PauseView::new(row, now)),
         can_connect: app.connect.is_some() && id != 0,
+        can_assume: id != 0 && app.store.viewed().is_none(),
         connections: views,
         streams_next: streams
             .next_after
@@ -270,12 +274,13 @@ struct ConnectForm {
 /// To where the browser begins to consent.
 async fn connect(
     State(app): State<App>,
+    caller: Caller,
     Path(id): Path<i64>,
     Form(form): Form<ConnectForm>,
 ) -> Result<Redirect, ApiError> {
     let connection_id = super::field("connection", &form.connection)?;
     let request = AuthoriseRequest { account_id: id, vendor: crate::connect::VENDOR.to_owned(), connection_id };
-    let Json(reply) = authorise::authorise(State(app), Json(request)).await?;
+    let Json(reply) = authorise::authorise(State(app), caller, Json(request)).await?;
     Ok(Redirect::to(&reply.url))
 }
 

@@ -6,6 +6,7 @@ use crate::{
     api::{schedules as api, summary_of},
     error::ApiError,
     gate::RequestId,
+    sight,
     view::{JobView, When, moment, when},
 };
 use askama::Template;
@@ -117,7 +118,8 @@ async fn one(State(app): State<App>, Path(id): Path<i64>) -> Result<Response, Ap
     let Json(row) = api::show(State(app.clone()), Path(id)).await?;
     let query = PreviewQuery { count: Some(FIRES) };
     let Json(preview) = api::preview(State(app.clone()), Path(id), Query(query)).await?;
-    let jobs = app.store.jobs_of_schedule(ScheduleId(id), JOBS_MAX).await?;
+    let mut jobs = app.store.jobs_of_schedule(ScheduleId(id), JOBS_MAX).await?;
+    jobs.retain(|job| sight::shows(&app, job.account_id));
     render(&SchedulePage {
         zone: preview.zone,
         fires: preview.fires.into_iter().map(|fire| FireView { at: moment(fire.at), fire }).collect(),
