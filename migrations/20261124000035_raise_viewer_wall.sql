@@ -53,10 +53,12 @@ BEGIN
         -- Counts over all customers, and what operators did: readers find nothing there instead of a refusal.
         ('job_counts', '', 'false'),
         ('operator_acts', '', 'false'),
+        ('audit', '', 'false'),
         ('kinds', '', ''),
         ('leader', 'only_row, until, window_per_slot, window_min, look_ahead_ms, unclaimed_secs, has_queue, breaker', ''),
         ('servants', 'id, kind, state, concurrency, running, seen_at', '')
     ) AS t (name, columns, rows) LOOP
+        CONTINUE WHEN to_regclass(wall.name) IS NULL;
         EXECUTE format('GRANT SELECT %s ON %I TO servant_viewer',
                        CASE WHEN wall.columns <> '' THEN '(' || wall.columns || ')' ELSE '' END, wall.name);
         IF wall.rows <> '' THEN
