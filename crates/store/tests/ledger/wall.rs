@@ -313,7 +313,7 @@ async fn whatever_the_role_may_read_holds_nothing_of_another_account() {
         "vendor_budgets",
         "windows",
     ];
-    assert_eq!(readable, expected.map(str::to_owned).into());
+    assert_eq!(readable, BTreeSet::from(expected.map(str::to_owned)));
     assert!(telling >= 14, "the marks are in what the other account's own look shows: {telling}");
 }
 
