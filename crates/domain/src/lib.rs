@@ -22,6 +22,7 @@ mod retry;
 mod schedule;
 mod search;
 mod secrets;
+mod sensitive;
 mod servant;
 mod state;
 mod time_left;
@@ -63,6 +64,7 @@ pub use schedule::{
 };
 pub use search::{BulkAct, Search, age_secs};
 pub use secrets::{SecretPlace, WrappedKey};
+pub use sensitive::{Mask, SeePersonalData, Sensitive, Sentence};
 pub use servant::{HEARTBEAT_SECS, Liveness, ServantState, liveness};
 pub use state::{JobEvent, JobState, next};
 pub use time_left::{ProgressPace, about, time_left};

@@ -134,6 +134,9 @@ pub struct TimelineStep {
 /// An attempt that did not simply succeed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Attempt {
+    /// The group of the same errors.
+    #[serde(default)]
+    pub fingerprint: String,
     /// Its number.
     pub attempt: i16,
     /// The error's class.

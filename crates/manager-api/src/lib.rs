@@ -3,6 +3,7 @@
 
 mod accounts;
 mod anomalies;
+mod assumptions;
 mod audit;
 mod client;
 mod connections;
@@ -20,6 +21,9 @@ mod servants;
 
 pub use accounts::{AccountDetail, Stream, StreamPage, StreamQuery};
 pub use anomalies::{Anomaly, AnomalyPage, AnomalyQuery};
+pub use assumptions::{
+    AssumeReply, AssumeRequest, Assumption, AssumptionDetail, AssumptionEvent, AssumptionPage, AssumptionQuery,
+};
 pub use audit::{
     Act, AuditEntry, AuditExport, AuditExportQuery, AuditPage, AuditQuery, AuditVerified, AuditVerifyQuery, ByWhom,
 };

@@ -21,7 +21,10 @@ async function refresh() {
     const answer = await fetch(location.href, { headers: { accept: "text/html" }, signal: AbortSignal.timeout(10000) });
     // A refusal is a page too: it says what has become of this one.
     if (answer.status >= 500) throw new Error(answer.status);
-    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("main");
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    // A look at an account began or ended: the whole page is another.
+    if (page.body.dataset.look !== document.body.dataset.look) return location.reload();
+    const fresh = page.querySelector("main");
     const main = document.querySelector("main");
     if (rests()) return;
     const left = [...main.querySelectorAll(".scroll")].map((box) => box.scrollLeft);
@@ -74,4 +77,12 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   keys[event.key]();
 });
+function countdown() {
+  const box = document.querySelector("[data-ends]");
+  if (!box) return;
+  const left = Math.max(0, Math.floor((Date.parse(box.dataset.ends) - Date.now()) / 1000));
+  box.textContent = `(${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")} left)`;
+}
+countdown();
+setInterval(countdown, 1000);
 (async () => { for (;;) { await new Promise((done) => setTimeout(done, 2000)); await refresh(); } })();

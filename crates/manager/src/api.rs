@@ -2,6 +2,7 @@
 
 pub(crate) mod accounts;
 pub(crate) mod anomalies;
+pub(crate) mod assumptions;
 pub(crate) mod audit;
 pub(crate) mod authorise;
 pub(crate) mod breakers;
@@ -107,6 +108,10 @@ pub(crate) use servants::servant_of;
         audit::list,
         audit::export,
         audit::verify,
+        assumptions::list,
+        assumptions::show,
+        assumptions::start,
+        assumptions::end,
         others::accounts,
         accounts::show,
         accounts::streams,
@@ -183,6 +188,9 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/anomalies/{id}/acknowledge", post(anomalies::acknowledge))
         .route("/api/v1/anomalies/{id}/resolve", post(anomalies::resolve))
         .route("/api/v1/anomalies/{id}/mute", post(anomalies::mute))
+        .route("/api/v1/assumptions", get(assumptions::list).post(assumptions::start))
+        .route("/api/v1/assumptions/{id}", get(assumptions::show))
+        .route("/api/v1/assumptions/{id}/end", post(assumptions::end))
         .route("/api/v1/accounts", get(others::accounts))
         .route("/api/v1/accounts/{id}", get(accounts::show))
         .route("/api/v1/accounts/{id}/streams", get(accounts::streams))

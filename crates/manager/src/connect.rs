@@ -5,7 +5,7 @@
 //! What ties the two: the state, good once and for ten minutes, kept as a digest; and the PKCE verifier, which only the
 //! browser that began has, in a cookie. An address alone, stolen or planted, is worth nothing.
 
-use crate::{App, error::ApiError, pages::connected_page};
+use crate::{App, caller::Caller, egress::Egress, error::ApiError, pages::connected_page};
 use anyhow::Context as _;
 use axum::{
     Router,
@@ -119,7 +119,7 @@ impl Connect {
     }
 
     /// The account's newest key; its first is made where there is none.
-    async fn key_of(&self, app: &App, account: AccountId) -> Result<WrappedKey, ApiError> {
+    async fn key_of(&self, app: &App, account: AccountId, _: &Egress) -> Result<WrappedKey, ApiError> {
         if let Some(key) = app.store.newest_key(account).await? {
             return Ok(key);
         }
@@ -151,8 +151,8 @@ struct Callback {
     error_description: Option<String>,
 }
 
-/// What is configured, or what to configure.
-pub(crate) fn connect_of(app: &App) -> Result<&Connect, ApiError> {
+/// What is configured, or what to configure; for those who may call outside.
+pub(crate) fn connect_of<'a>(app: &'a App, _: &Egress) -> Result<&'a Connect, ApiError> {
     app.connect.as_deref().ok_or_else(|| {
         ApiError::conflict("no application at Salesforce is configured").hint("set client_id in [connect.salesforce]")
     })
@@ -173,12 +173,17 @@ pub(crate) async fn check(
     row.map(Some).ok_or_else(|| ApiError::not_found(format!("account {account} has no connection {id} to Salesforce")))
 }
 
-async fn start(State(app): State<App>, Query(query): Query<Start>) -> Result<Response, ApiError> {
-    let connect = connect_of(&app)?;
+async fn start(
+    State(app): State<App>,
+    Caller(principal): Caller,
+    Query(query): Query<Start>,
+) -> Result<Response, ApiError> {
+    let egress = Egress::of(&principal)?;
+    let connect = connect_of(&app, &egress)?;
     let (account, connection) = (AccountId(query.account), query.connection.map(ConnectionId));
     let row = check(&app, account, connection).await?;
     // Better now than after the customer has consented.
-    connect.key_of(&app, account).await?;
+    connect.key_of(&app, account, &egress).await?;
     let (state, verifier) = (new_secret(), new_secret());
     let state_digest = digest(&state);
     let begun = BegunAuthorisation {
@@ -202,10 +207,12 @@ async fn start(State(app): State<App>, Query(query): Query<Start>) -> Result<Res
 
 async fn callback(
     State(app): State<App>,
+    Caller(principal): Caller,
     headers: HeaderMap,
     Query(query): Query<Callback>,
 ) -> Result<Response, ApiError> {
-    let connect = connect_of(&app)?;
+    let egress = Egress::of(&principal)?;
+    let connect = connect_of(&app, &egress)?;
     let unknown = || ApiError::bad_request("this authorisation is not known, too old, or used already").hint(AGAIN);
     let state_digest = digest(&SecretString::from(query.state.ok_or_else(unknown)?));
     // Taken first: whatever is wrong with the rest, nobody gets a second try.
@@ -240,7 +247,7 @@ async fn callback(
     let oauth = connect.oauth(&login_url, Some(client_secret)).map_err(|error| of_vendor(&error))?;
     let grant =
         oauth.exchange_code(&code, &connect.callback_url(), &verifier).await.map_err(|error| of_vendor(&error))?;
-    let connection = keep(&app, connect, &begun, row, &grant, &login_url).await?;
+    let connection = keep((&app, connect, &egress), &begun, row, &grant, &login_url).await?;
     tracing::info!(AccountId = begun.account.0, ConnectionId = connection.0, "a connection was authorised");
     let mut page = connected_page(begun.account, connection)?;
     page.headers_mut().insert(header::SET_COOKIE, connect.cookie(&state_digest, "", 0)?);
@@ -249,8 +256,7 @@ async fn callback(
 
 /// Enters or renews the connection with what was granted.
 async fn keep(
-    app: &App,
-    connect: &Connect,
+    (app, connect, egress): (&App, &Connect, &Egress),
     begun: &BegunAuthorisation,
     row: Option<ConnectionRow>,
     grant: &Grant,
@@ -279,7 +285,7 @@ async fn keep(
         },
         (None, None) => app.store.reserve_connection().await?,
     };
-    let key = connect.key_of(app, begun.account).await?;
+    let key = connect.key_of(app, begun.account, egress).await?;
     let sealed = connect.vault.seal(&key, &credential_place(connection), refresh_token).await;
     let authorised = Authorised {
         connection,
@@ -317,7 +323,7 @@ fn cookie_name(state_digest: &[u8]) -> String {
     format!("{COOKIE}{hex}")
 }
 
-fn cookie_of(headers: &HeaderMap, name: &str) -> Option<SecretString> {
+pub(crate) fn cookie_of(headers: &HeaderMap, name: &str) -> Option<SecretString> {
     let texts = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = texts.flat_map(|text| text.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(key, _)| *key == name).map(|(_, value)| SecretString::from(value))

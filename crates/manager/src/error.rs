@@ -52,6 +52,10 @@ impl From<StoreError> for ApiError {
         if matches!(error, StoreError::NotAdmitted { .. }) {
             return Self::conflict(error.to_string()).hint("members are added while a group is open");
         }
+        if matches!(error, StoreError::NoViewer { .. }) {
+            return Self::new(StatusCode::CONFLICT, "no_viewer", error.to_string())
+                .hint("everything else works without that role");
+        }
         if error.is_transient() {
             tracing::warn!(error = chain(&error), "the ledger does not answer");
             return Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable", "the database does not answer")

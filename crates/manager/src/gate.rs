@@ -1,7 +1,11 @@
 //! What every request passes: its id in and out, the refusal of cross-site writes, the error envelope, one log line,
 //! the security headers. Does not know what any route does.
 
-use crate::{error::ApiError, pages};
+use crate::{
+    error::ApiError,
+    pages,
+    sight::{self, Look, Sight},
+};
 use axum::{
     Json,
     body::to_bytes,
@@ -105,12 +109,15 @@ async fn refuse(response: Response, id: Uuid, wants_page: bool) -> Response {
         },
     };
     let mut answer = if wants_page {
-        pages::error_page(error.status, &envelope.error)
+        let sight = Sight { personal: None, look: parts.extensions.get::<Look>().cloned() };
+        sight::within_now(sight, || pages::error_page(error.status, &envelope.error))
     } else {
         (error.status, Json(envelope)).into_response()
     };
-    if let Some(allow) = parts.headers.get(header::ALLOW) {
-        answer.headers_mut().insert(header::ALLOW, allow.clone());
+    for kept in [header::ALLOW, header::SET_COOKIE] {
+        if let Some(value) = parts.headers.get(&kept) {
+            answer.headers_mut().insert(kept, value.clone());
+        }
     }
     answer
 }

@@ -4,13 +4,18 @@
 mod allowed;
 mod api;
 mod assets;
+mod assume;
+#[cfg(test)]
+mod assume_tests;
 mod caller;
 mod chart;
 mod connect;
+mod egress;
 mod error;
 mod filter;
 mod gate;
 mod pages;
+mod sight;
 mod view;
 
 pub use connect::{Connect, ConnectConfig, SalesforceConfig};
@@ -128,17 +133,24 @@ pub fn router_for(app: App, body_bytes_max: usize, principal: Principal) -> Rout
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(app.clone());
-    let served = api::routes()
+    let desk = assume::Desk::new(app.clone(), served);
+    let served = served(app)
+        .layer(DefaultBodyLimit::max(body_bytes_max))
+        .layer(middleware::from_fn_with_state(desk, assume::pass))
+        .layer(Extension(caller::Caller(principal)))
+        .layer(middleware::from_fn(gate::pass));
+    served.merge(probes)
+}
+
+/// What is served to those of whom it is known who they are.
+fn served(app: App) -> Router {
+    api::routes()
         .merge(pages::routes())
         .merge(connect::routes())
         .merge(assets::routes())
         .fallback(|| async { error::ApiError::not_found("there is nothing at this address") })
-        .layer(DefaultBodyLimit::max(body_bytes_max))
         .layer(middleware::from_fn_with_state(app.clone(), allowed::note_failures))
-        .layer(Extension(caller::Caller(principal)))
-        .layer(middleware::from_fn(gate::pass))
-        .with_state(app);
-    served.merge(probes)
+        .with_state(app)
 }
 
 /// Salesforce's own hosts, unless the process was started for development.

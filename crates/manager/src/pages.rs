@@ -3,6 +3,7 @@
 
 mod accounts;
 mod anomalies;
+mod assumptions;
 mod audit;
 mod errors;
 mod groups;
@@ -74,6 +75,7 @@ pub(crate) fn routes() -> Router<App> {
         .merge(anomalies::routes())
         .merge(groups::routes())
         .merge(audit::routes())
+        .merge(assumptions::routes())
 }
 
 #[derive(Template)]

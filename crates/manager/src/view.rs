@@ -1,7 +1,8 @@
 //! Rows of the ledger as words and numbers of a page. Pure.
 
+use crate::sight;
 use chrono::{DateTime, SecondsFormat, Utc};
-use domain::{Fingerprint, JobState, PauseTarget};
+use domain::{JobState, PauseTarget};
 use manager_api::{Attempt, CurrentJob, Job, JobQuery, Servant, TimelineStep};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -167,7 +168,9 @@ impl FailureView {
             kind: row.kind,
             account_id: row.account_id,
             class: row.class.unwrap_or_default(),
-            error: row.error.as_deref().and_then(|text| text.lines().next()).unwrap_or_default().to_owned(),
+            error: sight::words(
+                row.error.as_deref().and_then(|text| text.lines().next()).unwrap_or_default().to_owned(),
+            ),
             at: when(row.finished_at, now),
         }
     }
@@ -197,12 +200,12 @@ pub(crate) struct AttemptView {
     pub(crate) ran: String,
     pub(crate) servant_id: Option<i64>,
     /// The errors that are the same.
-    pub(crate) group_url: String,
+    pub(crate) group_url: Option<String>,
     pub(crate) error: String,
 }
 
 impl AttemptView {
-    pub(crate) fn new(kind: &str, attempt: &Attempt) -> Self {
+    pub(crate) fn new(attempt: &Attempt) -> Self {
         let ran = attempt.claimed_at.map(|at| (attempt.ended_at - at).num_milliseconds().max(0));
         Self {
             number: attempt.attempt,
@@ -210,7 +213,7 @@ impl AttemptView {
             ended: moment(attempt.ended_at),
             ran: ran.map(|ms| format!(" after {}", lag(ms))).unwrap_or_default(),
             servant_id: attempt.servant_id,
-            group_url: format!("/errors/{}", Fingerprint::of(kind, &attempt.class, &attempt.error)),
+            group_url: sight::has_page("/errors").then(|| format!("/errors/{}", attempt.fingerprint)),
             error: attempt.error.clone(),
         }
     }

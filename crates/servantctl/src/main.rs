@@ -3,6 +3,7 @@
 
 mod accounts;
 mod anomalies;
+mod assume;
 mod audit;
 mod breakers;
 mod connections;
@@ -91,6 +92,9 @@ enum Verb {
     /// Lists accounts, and sets an account's share of what is dispatched.
     #[command(subcommand)]
     Accounts(accounts::Verb),
+    /// Looks at an account as its customer does, and lists who did, when and why.
+    #[command(subcommand)]
+    Assume(assume::Verb),
     /// Lists connections, shows one, has one authorised, parks it and brings it back.
     #[command(subcommand)]
     Connections(connections::Verb),
@@ -162,6 +166,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Limits(verb) => limits::limits(&client()?, verb, json).await,
         Verb::Budgets(verb) => limits::budgets(&client()?, verb, json).await,
         Verb::Accounts(verb) => accounts::run(&client()?, verb, json).await,
+        Verb::Assume(verb) => assume::run(&client()?, verb, json).await,
         Verb::Connections(verb) => connections::run(&client()?, verb, json).await,
         Verb::Keys(keys) => {
             let store = match keys.needs_ledger() {

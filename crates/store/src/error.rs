@@ -46,6 +46,17 @@ pub enum StoreError {
         /// The name.
         name: String,
     },
+    /// The database has no role under which one account alone is seen, or its user may not take it. Nothing else is
+    /// concerned.
+    #[error(
+        "no account can be looked at alone: '{user}' may not become the role servant_viewer. An administrator of the \
+         database runs `CREATE ROLE servant_viewer NOLOGIN` unless there is one, and `GRANT servant_viewer TO \
+         \"{user}\"`; then the owner of the tables runs `SELECT raise_viewer_wall()`"
+    )]
+    NoViewer {
+        /// The user of the database.
+        user: String,
+    },
     /// The database refused the statement: a mistake of ours or of the data.
     #[error("the database refused")]
     Rejected(#[source] sqlx::Error),

@@ -6,6 +6,8 @@ mod account_keys;
 mod account_overview;
 mod accounts;
 mod anomalies;
+mod assumed;
+mod assumptions;
 mod audit;
 mod authorisations;
 mod breakers;
@@ -48,6 +50,7 @@ pub use account_keys::MasterUse;
 pub use account_overview::StreamOfAccount;
 pub use accounts::*;
 pub use anomalies::{AnomalyChange, AnomalyFilter, AnomalyRow, ChangesAnomaly, Sighting};
+pub use assumptions::{AssumptionEvent, AssumptionRow, LookedAt, NewAssumption};
 pub use audit::{AuditFilter, AuditHead, AuditRow, AuditVerdict, BadAuditRow, SealedAudit};
 pub use authorisations::{Authorised, BegunAuthorisation};
 pub use breakers::{BreakerRow, FoldedOutcomes, ForcedBy, ForcesBreaker};
@@ -86,7 +89,7 @@ pub use window_pages::*;
 pub use windows::{Again, BulkWindow, ExternalJob, LeftWindow};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::Clock;
+use domain::{AccountId, Clock};
 use sqlx::{
     Connection, PgConnection, PgPool, Postgres,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -101,6 +104,8 @@ static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
 pub struct Store {
     pub(crate) pool: PgPool,
     pub(crate) clock: Clock,
+    /// The only account that its connections show.
+    viewed: Option<AccountId>,
 }
 
 /// One open transaction. Everything done through it commits or vanishes together.
@@ -187,7 +192,7 @@ impl Store {
             .test_before_acquire(false)
             .connect_with(options)
             .await?;
-        let store = Self { pool, clock };
+        let store = Self { pool, clock, viewed: None };
         store.synchronise_clock().await?;
         Ok(store)
     }

@@ -4,6 +4,7 @@
 mod cluster;
 mod database;
 mod deployment;
+mod digests;
 mod effects;
 mod eventually;
 mod granted;
@@ -16,6 +17,7 @@ mod turns;
 
 pub use database::{TestDatabase, database};
 pub use deployment::{Deployment, STUCK_SECS};
+pub use digests::table_digests;
 pub use effects::{
     CALLS_SINCE, INSERT_CALL, INSERT_EFFECT, INSERT_TRY, IS_DOWN, audit, create_effects_tables, tries_of, until_at_rest,
 };

@@ -2,7 +2,7 @@
 //! and their weights are in `others`.
 
 use super::{anomalies::anomaly_of, connections::connection_of, others::account_of};
-use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of, gate::RequestId};
+use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of, gate::RequestId, sight};
 use axum::{
     Extension, Json,
     extract::{Path, Query, State},
@@ -27,7 +27,8 @@ pub(crate) async fn show(
     Path(id): Path<i64>,
 ) -> Result<Json<AccountDetail>, ApiError> {
     let account = AccountId(id);
-    let row = app.store.find_account(account).await?.ok_or_else(|| missing(id))?;
+    let row = app.store.find_account(account).await?.filter(|_| sight::shows(&app, account));
+    let row = row.ok_or_else(|| missing(id))?;
     Ok(Json(AccountDetail {
         account: account_of(row),
         connections: app.store.connections_of(account, CONNECTIONS_MAX).await?.iter().map(connection_of).collect(),
@@ -47,7 +48,7 @@ pub(crate) async fn streams(
     Query(query): Query<StreamQuery>,
 ) -> Result<Json<StreamPage>, ApiError> {
     let limit = limit_of(query.limit)?;
-    if !app.store.has_account(AccountId(id)).await? {
+    if !sight::shows(&app, AccountId(id)) || !app.store.has_account(AccountId(id)).await? {
         return Err(missing(id));
     }
     let after = query.after.as_deref().filter(|after| !after.is_empty());
@@ -123,7 +124,7 @@ fn stream_of(row: StreamOfAccount, now: DateTime<Utc>) -> Stream {
         watermark: row.watermark,
         synced_at: row.synced_at,
         health: row.health,
-        health_reason: row.health_reason,
+        health_reason: row.health_reason.map(sight::words),
         rows_seen: row.rows_seen,
         rows_expected: row.rows_expected,
         left_secs: left,

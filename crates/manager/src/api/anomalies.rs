@@ -1,11 +1,11 @@
 //! Anomalies over HTTP: list, show, acknowledge, resolve, mute.
 
-use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of};
+use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of, sight};
 use axum::{
     Json,
     extract::{Path, Query, State},
 };
-use domain::{AccountId, ConnectionId, action};
+use domain::{AccountId, ConnectionId, Sensitive, action};
 use manager_api::{Anomaly, AnomalyPage, AnomalyQuery, ErrorEnvelope, OverrideRequest};
 use std::str::FromStr;
 use store::{AnomalyChange, AnomalyFilter, AnomalyRow, ChangesAnomaly};
@@ -23,7 +23,7 @@ pub(crate) async fn list(
     let filter = AnomalyFilter {
         state: word(query.state.as_deref())?,
         severity: word(query.severity.as_deref())?,
-        account: query.account.map(AccountId),
+        account: sight::narrow(&app, query.account.map(AccountId))?,
         connection: query.connection.map(ConnectionId),
         before: query.before,
     };
@@ -43,8 +43,8 @@ pub(crate) async fn show(
     State(app): State<App>,
     Path(id): Path<i64>,
 ) -> Result<Json<Anomaly>, ApiError> {
-    let row = app.store.find_anomaly(id).await?.ok_or_else(|| missing(id))?;
-    Ok(Json(anomaly_of(row)))
+    let row = app.store.find_anomaly(id).await?.filter(|row| sight::shows(&app, row.account));
+    Ok(Json(anomaly_of(row.ok_or_else(|| missing(id))?)))
 }
 
 /// Says that somebody is at it. It is open again once it is seen graver than it is.
@@ -130,8 +130,8 @@ pub(super) fn anomaly_of(row: AnomalyRow) -> Anomaly {
         subject: row.subject,
         severity: row.severity.as_str().to_owned(),
         state: row.state.as_str().to_owned(),
-        summary: row.summary,
-        evidence: row.evidence,
+        summary: sight::words(row.summary),
+        evidence: sight::value(Sensitive::new(row.evidence)),
         sightings: row.sightings,
         first_seen_at: row.first_seen_at,
         last_seen_at: row.last_seen_at,

@@ -4,7 +4,9 @@
 use crate::{
     App,
     allowed::Allowed,
+    caller::Caller,
     connect::{VENDOR, check, connect_of},
+    egress::Egress,
     error::ApiError,
 };
 use axum::{Json, extract::State};
@@ -19,12 +21,13 @@ use manager_api::{AuthoriseReply, AuthoriseRequest, ErrorEnvelope};
 pub(crate) async fn authorise(
     _: Allowed<action::AuthoriseConnection>,
     State(app): State<App>,
+    Caller(principal): Caller,
     Json(request): Json<AuthoriseRequest>,
 ) -> Result<Json<AuthoriseReply>, ApiError> {
     if request.vendor != VENDOR {
         return Err(ApiError::bad_request(format!("'{}' is not connected here; {VENDOR} is", request.vendor)));
     }
-    let connect = connect_of(&app)?;
+    let connect = connect_of(&app, &Egress::of(&principal)?)?;
     let (account, connection) = (AccountId(request.account_id), request.connection_id.map(ConnectionId));
     check(&app, account, connection).await?;
     Ok(Json(AuthoriseReply { url: connect.start_url(account, connection) }))

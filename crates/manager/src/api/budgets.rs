@@ -1,6 +1,6 @@
 //! Customers' quotas over HTTP: list, show with history, and our share of one of them.
 
-use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of};
+use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of, sight};
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -41,7 +41,8 @@ pub(crate) async fn show(
 ) -> Result<Json<BudgetDetail>, ApiError> {
     let limit = limit_of(query.limit)?;
     let connection = ConnectionId(connection);
-    let Some(row) = app.store.find_budget(connection).await? else {
+    let row = app.store.find_budget(connection).await?.filter(|row| sight::shows(&app, row.account));
+    let Some(row) = row else {
         return Err(ApiError::not_found(format!("no vendor has spoken of a quota of connection {connection}"))
             .hint("it is known once a job of the connection has called the vendor"));
     };

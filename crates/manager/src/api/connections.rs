@@ -1,12 +1,12 @@
 //! Connections over HTTP: list, show, and what an operator does with one.
 
 use super::breakers::breaker_of;
-use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of};
+use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of, sight};
 use axum::{
     Json,
     extract::{Path, Query, State},
 };
-use domain::{ConnectionId, action};
+use domain::{AccountId, ConnectionId, Sensitive, action};
 use manager_api::{
     Connection, ConnectionDetail, ConnectionEvent, ConnectionPage, ConnectionQuery, ErrorEnvelope, OverrideRequest,
 };
@@ -31,6 +31,11 @@ pub(crate) async fn list(
     if let Some(state) = state.filter(|state| !STATES.contains(state)) {
         let message = format!("'{state}' is no state of a connection; they are {}", STATES.join(", "));
         return Err(ApiError::bad_request(message));
+    }
+    if let Some(account) = app.store.viewed() {
+        let rows = app.store.connections_of(account, limit).await?;
+        let of_state = rows.iter().filter(|row| state.is_none_or(|state| row.state == state));
+        return Ok(Json(ConnectionPage { connections: of_state.map(connection_of).collect(), next_before: None }));
     }
     let rows = app.store.list_connections(state, query.before.map(ConnectionId), limit).await?;
     let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
@@ -133,13 +138,13 @@ async fn change<A: ChangesConnection>(
 }
 
 async fn detail_of(app: &App, id: ConnectionId) -> Result<ConnectionDetail, ApiError> {
-    let row = app.store.find_connection(id).await?;
+    let row = app.store.find_connection(id).await?.filter(|row| sight::shows(app, AccountId(row.account_id)));
     let row = row.ok_or_else(|| ApiError::not_found(format!("there is no connection {id}")))?;
     let breaker = app.store.find_breaker(&row.service).await?;
     let events = app.store.connection_events(id, EVENTS_MAX).await?;
     Ok(ConnectionDetail {
         connection: connection_of(&row),
-        settings: row.settings,
+        settings: sight::value(Sensitive::new(row.settings)),
         breaker: breaker.as_ref().map(breaker_of),
         events: events.into_iter().map(event_of).collect(),
     })
@@ -152,11 +157,12 @@ pub(super) fn connection_of(row: &ConnectionRow) -> Connection {
         vendor: row.vendor.clone(),
         service: row.service.clone(),
         state: row.state.clone(),
-        state_reason: row.state_reason.clone(),
+        state_reason: row.state_reason.clone().map(sight::words),
         state_since: row.state_since,
     }
 }
 
 pub(super) fn event_of(row: store::ConnectionEvent) -> ConnectionEvent {
-    ConnectionEvent { what: row.what, by: row.by, reason: row.reason, at: row.at }
+    let (by, reason) = (sight::words(row.by), sight::words(row.reason));
+    ConnectionEvent { what: row.what, by, reason, at: row.at }
 }

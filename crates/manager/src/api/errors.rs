@@ -1,6 +1,6 @@
 //! Groups of errors over HTTP: list, show. Their jobs are found by `error:<fingerprint>`, and retried by a bulk operation.
 
-use crate::{App, allowed::Allowed, error::ApiError};
+use crate::{App, allowed::Allowed, error::ApiError, sight};
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -63,8 +63,8 @@ pub(crate) fn group_of(row: ErrorGroupRow) -> ErrorGroup {
         fingerprint: row.fingerprint,
         kind: row.kind,
         class: row.class,
-        title: row.title,
-        error: row.error,
+        title: sight::words(row.title),
+        error: sight::words(row.error),
         job_id: row.job_id,
         first_seen_at: row.first_seen_at,
         last_seen_at: row.last_seen_at,

@@ -1,13 +1,13 @@
 //! Groups of jobs over HTTP: make, add members, seal, cancel, list, show.
 
 use super::jobs;
-use crate::{App, allowed::Allowed, error::ApiError, filter, gate::RequestId};
+use crate::{App, allowed::Allowed, error::ApiError, filter, gate::RequestId, sight};
 use axum::{
     Extension, Json,
     extract::{Path, Query, State},
     http::StatusCode,
 };
-use domain::{AccountId, Capability, ConnectionId, Finishing, GroupId, GroupState, JobState, Kind, action};
+use domain::{AccountId, ConnectionId, Finishing, GroupId, GroupState, JobState, Kind, Sensitive, action};
 use manager_api::{
     AddJobs, AddedJob, ByWhom, CancelGroup, CreateGroup, EnqueueRequest, ErrorEnvelope, FinishingJob, Group,
     GroupDetail, GroupPage, GroupProgress, GroupQuery, GroupReply, JobPage, JobQuery, MemberCounts,
@@ -29,7 +29,7 @@ pub(crate) async fn list(
     let wrong = |error| ApiError::bad_request(format!("state: {error}"));
     let filter = GroupFilter {
         state: query.state.as_deref().map(str::parse::<GroupState>).transpose().map_err(wrong)?,
-        account: query.account.map(AccountId),
+        account: sight::narrow(&app, query.account.map(AccountId))?,
         before: query.before.map(GroupId),
     };
     let limit = filter::limit_of(query.limit)?;
@@ -162,7 +162,8 @@ fn missing(id: i64) -> ApiError {
 }
 
 async fn find(app: &App, id: i64) -> Result<GroupRow, ApiError> {
-    app.store.find_group(GroupId(id)).await?.ok_or_else(|| missing(id))
+    let row = app.store.find_group(GroupId(id)).await?.filter(|row| sight::shows(app, row.account));
+    row.ok_or_else(|| missing(id))
 }
 
 fn changed(id: i64, change: GroupChange, rule: &str) -> Result<(), ApiError> {
@@ -246,7 +247,7 @@ fn group_of(row: GroupRow) -> Group {
         },
         finishing: row.finishing.map(|finishing| FinishingJob {
             kind: finishing.kind.to_string(),
-            payload: Some(finishing.payload),
+            payload: Some(sight::value(Sensitive::new(finishing.payload))),
             priority: Some(finishing.priority),
             connection_id: finishing.connection.map(|id| id.0),
             when: finishing.when,

@@ -1,13 +1,13 @@
 //! Jobs over HTTP: list, show, enqueue, retry, cancel, run before their time.
 
 use super::audit::{ACTS_MAX, act_of};
-use crate::{App, allowed::Allowed, error::ApiError, filter, gate::RequestId};
+use crate::{App, allowed::Allowed, error::ApiError, filter, gate::RequestId, sight};
 use axum::{
     Extension, Json,
     extract::{Path, Query, State},
     http::StatusCode,
 };
-use domain::{AccountId, Capability, ConnectionId, Granted, JobId, JobState, Kind, action};
+use domain::{AccountId, ConnectionId, Fingerprint, Granted, JobId, JobState, Kind, action};
 use manager_api::{
     Attempt, ByWhom, CancelReply, EnqueueReply, EnqueueRequest, ErrorEnvelope, Job, JobDetail, JobPage, JobQuery,
     OverrideRequest, RetryReply, TimelineStep, Why,
@@ -27,7 +27,8 @@ pub(crate) async fn list(
     State(app): State<App>,
     Query(query): Query<JobQuery>,
 ) -> Result<Json<JobPage>, ApiError> {
-    let (filter, limit) = filter::of_query(&query, app.store.now())?;
+    let (mut filter, limit) = filter::of_query(&query, app.store.now())?;
+    filter.account = sight::narrow(&app, filter.account)?;
     let rows = app.store.list_jobs(&filter, limit).await?;
     let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
     let next_before = rows.last().filter(|_| is_full).map(|row| row.id.0);
@@ -190,13 +191,18 @@ pub(crate) async fn again(
     Path(id): Path<i64>,
 ) -> Result<(StatusCode, Json<EnqueueReply>), ApiError> {
     let row = find(&app, JobId(id)).await?;
+    // A mask would be a payload of another job.
+    let see = sight::personal().ok_or_else(|| {
+        ApiError::new(StatusCode::FORBIDDEN, "forbidden", "who may not see a payload does not run it again")
+    })?;
+    let payload = row.payload.expose(&see).clone();
     let job = NewJob {
         account: row.account_id,
         connection: row.connection_id,
         priority: row.priority,
         attempts_max: u16::try_from(row.attempts_max).unwrap_or(1),
         request_id: request_id.0,
-        ..NewJob::new(row.kind, row.payload)
+        ..NewJob::new(row.kind, payload)
     };
     let new = app.store.enqueue(allowed.granted(), &[job]).await?.into_iter().find_map(|inserted| match inserted {
         Inserted::New(id) => Some(id.0),
@@ -248,7 +254,14 @@ async fn act_on<A: ActsOnJobs>(app: &App, id: JobId, granted: &Granted<A>) -> Re
 /// What both the API and the page say of why a job does not run.
 pub(crate) async fn why_of(app: &App, id: JobId) -> Result<Why, ApiError> {
     let job = find(app, id).await?;
-    let facts = app.store.why_facts(&job).await?;
+    let mut facts = app.store.why_facts(&job).await?;
+    if let Some(failure) = &mut facts.last_failure {
+        failure.error = sight::words(std::mem::take(&mut failure.error));
+    }
+    if let Some(connection) = &mut facts.connection {
+        connection.reason = connection.reason.take().map(sight::words);
+        connection.by = connection.by.take().map(sight::words);
+    }
     let cause = domain::why(&facts);
     Ok(Why {
         id: id.0,
@@ -261,7 +274,8 @@ pub(crate) async fn why_of(app: &App, id: JobId) -> Result<Why, ApiError> {
 }
 
 async fn find(app: &App, id: JobId) -> Result<JobRow, ApiError> {
-    app.store.find_job(id).await?.ok_or_else(|| {
+    let row = app.store.find_job(id).await?.filter(|row| sight::shows(app, row.account_id));
+    row.ok_or_else(|| {
         ApiError::not_found(format!("there is no job {id}")).hint("finished jobs are dropped after their retention")
     })
 }
@@ -283,7 +297,7 @@ pub(crate) fn summary_of(row: &JobRow) -> Job {
         claimed_at: row.claimed_at,
         finished_at: row.finished_at,
         servant_id: row.servant_id.map(|id| id.0),
-        progress: row.progress.clone(),
+        progress: sight::progress(row.progress.clone()),
     }
 }
 
@@ -306,23 +320,24 @@ pub(crate) async fn detail_of(
         job: summary_of(&row),
         timeline: timeline_of(&row),
         request_id: row.request_id.to_string(),
-        payload: shown(allowed, row.payload),
-        checkpoint: row.checkpoint.map(|checkpoint| shown(allowed, checkpoint)),
+        payload: sight::value(row.payload),
+        checkpoint: row.checkpoint.map(sight::value),
         connection_id: row.connection_id.map(|id| id.0),
         schedule_id: row.schedule_id.map(|id| id.0),
-        unique_key: row.unique_key,
+        unique_key: row.unique_key.map(sight::words),
         deadline_at: row.deadline_at,
         traceparent: row.traceparent,
-        attempts: attempts.into_iter().map(attempt_of).collect(),
+        attempts: attempts.into_iter().map(|attempt| attempt_of(attempt, row.kind.as_str())).collect(),
         acts: acts.into_iter().map(act_of).collect(),
     })
 }
 
-fn attempt_of(row: AttemptRow) -> Attempt {
+fn attempt_of(row: AttemptRow, kind: &str) -> Attempt {
     Attempt {
+        fingerprint: Fingerprint::of(kind, &row.class, &row.error).to_string(),
         attempt: row.attempt,
         class: row.class,
-        error: row.error,
+        error: sight::words(row.error),
         servant_id: row.servant_id,
         claimed_at: row.claimed_at,
         ended_at: row.ended_at,

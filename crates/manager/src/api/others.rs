@@ -1,6 +1,6 @@
 //! Accounts and statistics over HTTP.
 
-use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of};
+use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of, sight};
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -22,6 +22,10 @@ pub(crate) async fn accounts(
     Query(page): Query<PageQuery>,
 ) -> Result<Json<AccountPage>, ApiError> {
     let limit = limit_of(page.limit)?;
+    if let Some(account) = app.store.viewed() {
+        let own = app.store.find_account(account).await?;
+        return Ok(Json(AccountPage { accounts: own.into_iter().map(account_of).collect(), next_before: None }));
+    }
     let rows = app.store.list_accounts(page.before.map(AccountId), limit).await?;
     let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
     let next_before = rows.last().filter(|_| is_full).map(|row| row.id);
@@ -77,7 +81,7 @@ pub(crate) async fn stats(_: Allowed<action::ReadStats>, State(app): State<App>)
                 attempt: row.attempt,
                 finished_at: row.finished_at,
                 class: row.class,
-                error: row.error,
+                error: row.error.map(sight::words),
             })
             .collect(),
     }))

@@ -1,14 +1,13 @@
 //! Schedules over HTTP: list, show, make, change, pause, run, back-fill, preview, delete.
 
-use super::jobs::shown;
-use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of, gate::RequestId};
+use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of, gate::RequestId, sight};
 use axum::{
     Extension, Json,
     extract::{Path, Query, State},
     http::StatusCode,
 };
 use chrono::DateTime;
-use domain::{AccountId, Capability, ConnectionId, Kind, Policy, RetryPolicy, ScheduleId, action};
+use domain::{AccountId, ConnectionId, Kind, Policy, RetryPolicy, ScheduleId, Sensitive, action};
 use manager_api::{
     BackfillReply, BackfillRequest, ByWhom, CreateSchedule, DeleteQuery, DeleteReply, ErrorEnvelope, PageQuery,
     PauseSchedule, PreviewQuery, PreviewedFire, RunReply, Schedule, SchedulePage, SchedulePreview, ScheduleSettings,
@@ -35,6 +34,10 @@ pub(crate) async fn list(
     Query(page): Query<PageQuery>,
 ) -> Result<Json<SchedulePage>, ApiError> {
     let limit = limit_of(page.limit)?;
+    if let Some(account) = app.store.viewed() {
+        let rows = app.store.schedules_of(account, limit).await?;
+        return Ok(Json(SchedulePage { schedules: rows.into_iter().map(schedule_of).collect(), next_before: None }));
+    }
     let rows = app.store.list_schedules(page.before.map(ScheduleId), limit).await?;
     let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
     let next_before = rows.last().filter(|_| is_full).map(|row| row.id);
@@ -273,7 +276,8 @@ fn missing(id: i64) -> ApiError {
 }
 
 async fn find(app: &App, id: i64) -> Result<ScheduleRow, ApiError> {
-    app.store.find_schedule(ScheduleId(id)).await?.ok_or_else(|| missing(id))
+    let row = app.store.find_schedule(ScheduleId(id)).await?;
+    row.filter(|row| sight::shows(app, AccountId(row.account_id))).ok_or_else(|| missing(id))
 }
 
 fn words(key: &str, text: &str, chars_max: usize) -> Result<(), ApiError> {
@@ -319,7 +323,7 @@ pub(crate) fn schedule_of(row: ScheduleRow) -> Schedule {
         kind: row.kind,
         account_id: row.account_id,
         connection_id: row.connection_id,
-        payload: row.payload,
+        payload: sight::value(Sensitive::new(row.payload)),
         priority: row.priority,
         attempts_max: row.attempts_max,
         rule: row.rule,

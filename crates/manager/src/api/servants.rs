@@ -1,13 +1,15 @@
 //! Servants over HTTP: list, order, heartbeats.
 
-use crate::{App, allowed::Allowed, error::ApiError};
+use crate::{App, allowed::Allowed, error::ApiError, sight};
 use axum::{
     Json,
     extract::{Path, Query, State},
 };
 use chrono::{DateTime, Utc};
 use domain::{ServantId, action, liveness};
-use manager_api::{ByWhom, ErrorEnvelope, Heartbeat, HeartbeatReply, OrderRequest, Servant, ServantList, ServantQuery};
+use manager_api::{
+    ByWhom, CurrentJob, ErrorEnvelope, Heartbeat, HeartbeatReply, OrderRequest, Servant, ServantList, ServantQuery,
+};
 use store::{HeartbeatFacts, ServantRow};
 
 /// Jobs of one heartbeat that are kept.
@@ -106,13 +108,18 @@ pub(crate) async fn heartbeat(
     }))
 }
 
+fn current_of(jobs: serde_json::Value) -> Vec<CurrentJob> {
+    let jobs: Vec<CurrentJob> = serde_json::from_value(jobs).unwrap_or_default();
+    jobs.into_iter().map(|job| CurrentJob { progress: sight::progress(job.progress), ..job }).collect()
+}
+
 /// A row of the ledger as the API shows it.
 pub(crate) fn servant_of(row: ServantRow, now: DateTime<Utc>) -> Servant {
     Servant {
         liveness: liveness(row.seen_at, now).as_str().to_owned(),
         silent_secs: (now - row.seen_at).num_seconds().max(0),
         // What an older servant wrote in another shape is not shown.
-        jobs: serde_json::from_value(row.current_jobs).unwrap_or_default(),
+        jobs: current_of(row.current_jobs),
         id: row.id,
         kind: row.kind,
         host: row.host,

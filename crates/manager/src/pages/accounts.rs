@@ -7,11 +7,8 @@ use super::{
 use crate::{
     App,
     allowed::{Allowed, Asker},
-    api::{
-        accounts as api, authorise, budgets, connections, groups, others,
-        schedules::{schedule_of, seen_by},
-        summary_of,
-    },
+    api::{accounts as api, authorise, budgets, connections, groups, others, schedules::schedule_of, summary_of},
+    caller::Caller,
     chart::{Bar, day},
     error::ApiError,
     gate::RequestId,
@@ -115,6 +112,8 @@ struct AccountPage {
     created: When,
     pause: Option<PauseView>,
     can_connect: bool,
+    /// It is a customer's, and not looked at already.
+    can_assume: bool,
     connections: Vec<ConnectionView>,
     streams: Vec<StreamView>,
     streams_next: Option<String>,
@@ -197,6 +196,7 @@ async fn one(
         created: when(detail.account.created_at, now),
         pause: paused.map(|row| PauseView::new(row, now)),
         can_connect: app.connect.is_some() && id != 0,
+        can_assume: id != 0 && app.store.viewed().is_none(),
         connections: views,
         streams_next: streams
             .next_after
@@ -302,12 +302,13 @@ struct ConnectForm {
 async fn connect(
     asker: Asker,
     State(app): State<App>,
+    caller: Caller,
     Path(id): Path<i64>,
     Form(form): Form<ConnectForm>,
 ) -> Result<Redirect, ApiError> {
     let connection_id = super::field("connection", &form.connection)?;
     let request = AuthoriseRequest { account_id: id, vendor: crate::connect::VENDOR.to_owned(), connection_id };
-    let Json(reply) = authorise::authorise(asker.allow(&app).await?, State(app), Json(request)).await?;
+    let Json(reply) = authorise::authorise(asker.allow(&app).await?, State(app), caller, Json(request)).await?;
     Ok(Redirect::to(&reply.url))
 }
 

@@ -8,6 +8,7 @@ use crate::{
     error::ApiError,
     filter,
     gate::RequestId,
+    sight,
     view::{AttemptView, JobView, Link, StepView, encode, grouped, jobs_url, moment},
 };
 use askama::Template;
@@ -93,8 +94,10 @@ async fn jobs(
         return Ok(Redirect::to(&format!("/jobs/{id}")).into_response());
     }
     let now = app.store.now();
-    let search = filter::search_of(&query)?;
-    let (filter, limit) = filter::of_query(&query, now)?;
+    let mut search = filter::search_of(&query)?;
+    let (mut filter, limit) = filter::of_query(&query, now)?;
+    filter.account = sight::narrow(&app, filter.account)?;
+    search.account = filter.account;
     let rows = app.store.list_jobs(&filter, limit).await?;
     let counts = app.store.job_counts().await?;
     let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
@@ -202,7 +205,7 @@ async fn job(asker: Asker, State(app): State<App>, Path(id): Path<i64>) -> Resul
     render(&JobPage {
         job: JobView::new(&detail.job, now),
         steps: detail.timeline.iter().map(StepView::new).collect(),
-        attempts: detail.attempts.iter().map(|attempt| AttemptView::new(&detail.job.kind, attempt)).collect(),
+        attempts: detail.attempts.iter().map(AttemptView::new).collect(),
         deadline: detail.deadline_at.map(moment),
         why,
         payload: pretty(&detail.payload),

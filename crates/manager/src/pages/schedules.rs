@@ -7,6 +7,7 @@ use crate::{
     api::{schedules as api, summary_of},
     error::ApiError,
     gate::RequestId,
+    sight,
     view::{JobView, When, moment, when},
 };
 use askama::Template;
@@ -119,7 +120,8 @@ async fn one(asker: Asker, State(app): State<App>, Path(id): Path<i64>) -> Resul
     let query = PreviewQuery { count: Some(FIRES) };
     let Json(preview) = api::preview(asker.allow(&app).await?, State(app.clone()), Path(id), Query(query)).await?;
     let _: Allowed<action::ReadJobs> = asker.allow(&app).await?;
-    let jobs = app.store.jobs_of_schedule(ScheduleId(id), JOBS_MAX).await?;
+    let mut jobs = app.store.jobs_of_schedule(ScheduleId(id), JOBS_MAX).await?;
+    jobs.retain(|job| sight::shows(&app, job.account_id));
     render(&SchedulePage {
         zone: preview.zone,
         fires: preview.fires.into_iter().map(|fire| FireView { at: moment(fire.at), fire }).collect(),

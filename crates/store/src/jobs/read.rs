@@ -3,7 +3,7 @@
 
 use crate::{Store, StoreError};
 use chrono::{DateTime, Utc};
-use domain::{AccountId, ConnectionId, GroupId, JobId, JobState, Kind, ScheduleId, ServantId};
+use domain::{AccountId, ConnectionId, GroupId, JobId, JobState, Kind, ScheduleId, Sensitive, ServantId};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -31,7 +31,7 @@ pub struct JobRow {
     /// The request that asked for it.
     pub request_id: Uuid,
     /// What to do.
-    pub payload: Value,
+    pub payload: Sensitive<Value>,
     /// The connection it works on.
     pub connection_id: Option<ConnectionId>,
     /// The schedule that made it.
@@ -45,7 +45,7 @@ pub struct JobRow {
     /// The trace it belongs to.
     pub traceparent: Option<String>,
     /// What the next attempt starts from.
-    pub checkpoint: Option<Value>,
+    pub checkpoint: Option<Sensitive<Value>>,
     /// How far it is: done, total, message.
     pub progress: Option<Value>,
     /// The servant that has it or had it last.
@@ -111,14 +111,14 @@ impl RawJob {
             sends: self.sends,
             cancel_requested: self.cancel_requested,
             request_id: self.request_id,
-            payload: self.payload,
+            payload: Sensitive::new(self.payload),
             connection_id: self.connection_id.map(ConnectionId),
             schedule_id: self.schedule_id.map(ScheduleId),
             group_id: self.group_id.map(GroupId),
             unique_key: self.unique_key,
             deadline_at: self.deadline_at,
             traceparent: self.traceparent,
-            checkpoint: self.checkpoint,
+            checkpoint: self.checkpoint.map(Sensitive::new),
             progress: self.progress,
             servant_id: self.servant_id.map(ServantId),
             created_at: self.created_at,

@@ -52,7 +52,7 @@ async fn the_finishing_job_comes_once_when_all_are_done() {
     let row = world.store.find_job(job).await.unwrap().unwrap();
     assert_eq!(
         (row.kind.clone(), row.payload.clone(), row.priority, row.group_id),
-        (of, json!({"to": "ada"}), 1, None)
+        (of, domain::Sensitive::new(json!({"to": "ada"})), 1, None)
     );
     assert_eq!(world.group_row(group).await.finishing_job, Some(job));
     for _ in 0..3 {

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
 
 mod anomalies;
+mod assumptions;
 mod audit;
 mod budgets;
 mod by_hand;
@@ -23,6 +24,7 @@ mod records;
 mod schedules;
 mod statistics;
 mod transitions;
+mod wall;
 mod why;
 mod windows;
 mod world;
