@@ -251,7 +251,8 @@ async fn jobs_are_paused_and_resumed_and_say_why_they_wait() {
     for target in ["kind noop", "account 7", "connection 9", "group 3", "everything"] {
         let resumed = desk.run(&format!("resume {target} --by bob --reason it~is~over")).await.done();
         assert!(resumed.contains(&format!("{target} is no longer paused")), "{resumed}");
-        let acts = desk.run(&format!("audit list --subject pause --key {} --json", target.replace(' ', "~"))).await.json();
+        let acts =
+            desk.run(&format!("audit list --subject pause --key {} --json", target.replace(' ', "~"))).await.json();
         let last = &acts["entries"][0];
         let said = (&last["action"], &last["actor"], &last["reason"]);
         assert_eq!(said, (&"resume".into(), &"bob".into(), &"it is over".into()), "{acts}");
