@@ -242,6 +242,7 @@ async fn connect(files: &tempfile::TempDir, clock: &ManualClock, calls: Arc<Atom
     std::fs::write(&secrets_file, "[salesforce]\nclient_secret = \"fake-secret\"\n").unwrap();
     let keys_file = files.path().join("keys");
     let vault = Vault::new(vault::Config { keys_file, ..Default::default() }, Clock::Manual(clock.clone()));
+    vault.generate_master().unwrap();
     let config = ConnectConfig {
         public_url: "http://manager.example".to_owned(),
         secrets_file,
