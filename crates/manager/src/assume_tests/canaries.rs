@@ -87,8 +87,8 @@ async fn nobody_sees_of_a_person_what_they_may_not() {
     let lines = Lines::default();
     let log =
         tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).with_writer(lines.clone());
-    // On this thread, on which the whole test runs.
-    let _logged = tracing::subscriber::set_default(log.finish());
+    // Of the whole process: what other tests log holds no canary of this one.
+    tracing::subscriber::set_global_default(log.finish()).unwrap();
     let world = World::new().await;
     let side = world.customer(CANARY).await;
     let places = places(&side);

@@ -131,7 +131,8 @@ impl World {
         let chain = format!("no row for '{word}' <{mail}>\nit was {{\"name\": \"{word}\"}}");
         let fate = Fate::Fail(Failure { class: ErrorClass::Permanent, chain, until: None });
         assert_eq!(store.settle(&[FailedAttempt { key: keys[0], fate }]).await.unwrap().len(), 1);
-        store.save_checkpoint(keys[1], &json!({"after": word, "to": mail})).await.unwrap();
+        let saved = store.save_checkpoint(keys[1], &json!({"after": word, "to": mail})).await.unwrap();
+        assert_eq!(saved, store::Outcome::Applied);
         let progress = json!({"done": 3, "total": 9, "message": format!("read '{word}' {mail}")});
         store.save_progress(&[(keys[1], progress)]).await.unwrap();
         let waiting = store.insert_jobs(&[job()]).await.unwrap();
@@ -241,6 +242,7 @@ async fn connect(files: &tempfile::TempDir, clock: &ManualClock, calls: Arc<Atom
     std::fs::write(&secrets_file, "[salesforce]\nclient_secret = \"fake-secret\"\n").unwrap();
     let keys_file = files.path().join("keys");
     let vault = Vault::new(vault::Config { keys_file, ..Default::default() }, Clock::Manual(clock.clone()));
+    vault.generate_master().unwrap();
     let config = ConnectConfig {
         public_url: "http://manager.example".to_owned(),
         secrets_file,
