@@ -81,6 +81,11 @@ impl Asker {
         }
     }
 
+    /// Whether `A` would be allowed; nobody is told if not.
+    pub(crate) fn may<A: Capability>(&self) -> bool {
+        authorize::<A>(&self.principal, "").is_ok()
+    }
+
     async fn note(&self, app: &App, denied: Denied) -> Result<(), ApiError> {
         let principal = &self.principal;
         tracing::info!(

@@ -1,9 +1,13 @@
 //! Looks at accounts as their customers see them: who begins one, why, until when, and what was looked at meanwhile.
 //! Owns these rows; events are only ever appended. What is shown during one is `assumed`'s and the manager's.
 
-use crate::{PAGE_ROWS_MAX, Store, StoreError};
+use crate::{
+    PAGE_ROWS_MAX, Store, StoreError,
+    audit::{Deed, note_each},
+};
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{AccountId, Principal};
+use domain::{AccountId, Granted, action};
+use serde_json::json;
 use sqlx::PgConnection;
 
 /// From its beginning to its end at the latest, in minutes. The table holds no longer one.
@@ -12,8 +16,6 @@ const MINUTES: i64 = 30;
 /// A look that begins.
 #[derive(Debug, Clone, Copy)]
 pub struct NewAssumption<'a> {
-    /// Who.
-    pub principal: &'a Principal,
     /// At which account.
     pub account: AccountId,
     /// Why.
@@ -93,8 +95,12 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; `Rejected` when there is no such account.
-    pub async fn begin_assumption(&self, new: &NewAssumption<'_>) -> Result<AssumptionRow, StoreError> {
-        let now = self.clock.now();
+    pub async fn begin_assumption(
+        &self,
+        granted: &Granted<action::AssumeAccount>,
+        new: &NewAssumption<'_>,
+    ) -> Result<AssumptionRow, StoreError> {
+        let (now, principal) = (self.clock.now(), granted.principal());
         let mut tx = self.begin().await?;
         expire(&mut tx.inner, now).await?;
         let row = sqlx::query_as!(
@@ -105,9 +111,9 @@ impl Store {
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
             RETURNING id, principal_kind, principal_id, principal_name, account_id, reason, ticket, started_at, ends_at,
                       ended_at",
-            new.principal.kind().as_str(),
-            new.principal.id(),
-            new.principal.name(),
+            principal.kind().as_str(),
+            principal.id(),
+            principal.name(),
             new.account.0,
             new.reason,
             new.ticket,
@@ -118,6 +124,9 @@ impl Store {
         .fetch_one(&mut *tx.inner)
         .await?;
         append(&mut tx.inner, row.id, "started", "", now).await?;
+        let after = json!({ "assumption": row.id, "reason": new.reason, "ticket": new.ticket });
+        let deed = Deed { key: new.account.to_string(), before: None, after: Some(after) };
+        note_each(&mut tx.inner, granted, "account", vec![deed], now).await?;
         tx.commit().await?;
         Ok(row)
     }
@@ -212,21 +221,26 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn end_assumption(&self, id: i64) -> Result<bool, StoreError> {
+    pub async fn end_assumption(
+        &self,
+        granted: &Granted<action::EndAssumption>,
+        id: i64,
+    ) -> Result<bool, StoreError> {
         let now = self.clock.now();
         let mut tx = self.begin().await?;
         let ended = sqlx::query!(
             "-- end_assumption
-            UPDATE assumptions SET ended_at = $2 WHERE id = $1 AND ended_at IS NULL AND ends_at > $2",
+            UPDATE assumptions SET ended_at = $2 WHERE id = $1 AND ended_at IS NULL AND ends_at > $2
+            RETURNING account_id",
             id,
             now,
         )
-        .execute(&mut *tx.inner)
+        .fetch_optional(&mut *tx.inner)
         .await?;
-        if ended.rows_affected() == 0 {
-            return Ok(false);
-        }
+        let Some(ended) = ended else { return Ok(false) };
         append(&mut tx.inner, id, "ended", "", now).await?;
+        let deed = Deed { key: ended.account_id.to_string(), before: None, after: Some(json!({ "assumption": id })) };
+        note_each(&mut tx.inner, granted, "account", vec![deed], now).await?;
         tx.commit().await?;
         Ok(true)
     }

@@ -156,16 +156,6 @@ impl Store {
         self.note_request((principal, action, ""), request, json!({ "why": why }), Outcome::Failed).await
     }
 
-    /// Notes that somebody looked at something of which each look counts.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn note_look<A: Capability>(&self, granted: &Granted<A>, request: &str) -> Result<(), StoreError> {
-        let mut conn = self.pool.acquire().await?;
-        let deed = Deed { key: request.to_owned(), before: None, after: None };
-        note_each(&mut conn, granted, "request", vec![deed], self.clock.now()).await
-    }
-
     async fn note_request(
         &self,
         said: (&Principal, Action, &str),

@@ -20,6 +20,8 @@ actions! {
     // What jobs carry and keep: payloads and checkpoints, which may hold what customers wrote.
     reads ReadPayload          "read_payload"           no      no      yes      yes     no;
     reads ReadAudit            "read_audit"             no      yes     yes      yes     no;
+    reads ReadAssumptions      "read_assumptions"       no      yes     yes      yes     no;
+    reads ReadPeople           "read_people"            no      no      no       yes     no;
 
     // Jobs.
     acts  EnqueueJob           "enqueue_job"            no      no      yes      yes     no;
@@ -65,7 +67,13 @@ actions! {
     acts  ParkConnection       "park_connection"        no      no      yes      yes     no;
     acts  DisableConnection    "disable_connection"     no      no      yes      yes     no;
     acts  EnableConnection     "enable_connection"      no      no      yes      yes     no;
+    acts  AssumeAccount        "assume_account"         no      yes     no       yes     no;
+    acts  EndAssumption        "end_assumption"         no      yes     no       yes     no;
     acts  AcknowledgeAnomaly   "acknowledge_anomaly"    no      yes     yes      yes     no;
     acts  ResolveAnomaly       "resolve_anomaly"        no      no      yes      yes     no;
     acts  MuteAnomaly          "mute_anomaly"           no      no      yes      yes     no;
+    acts  AssignAnomaly        "assign_anomaly"         no      yes     yes      yes     no;
+
+    // People, their tokens, and servants' credentials.
+    acts  ManagePeople         "manage_people"          no      no      no       yes     no;
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     App,
-    caller::Caller,
+    allowed::Allowed,
     error::ApiError,
     filter::{limit_of, words},
 };
@@ -12,7 +12,7 @@ use axum::{
     http::StatusCode,
 };
 use chrono::{DateTime, Utc};
-use domain::{AccountId, Principal, Role, chain};
+use domain::{AccountId, Role, action, chain};
 use manager_api::{
     AssumeReply, AssumeRequest, Assumption, AssumptionDetail, AssumptionEvent, AssumptionPage, AssumptionQuery,
     ErrorEnvelope, PageQuery,
@@ -23,8 +23,10 @@ use vault::{ExposeSecret as _, digest};
 
 /// Lists who looked at which account, and why, the latest first.
 #[utoipa::path(get, path = "/api/v1/assumptions", tag = "assumptions", params(AssumptionQuery),
-    responses((status = 200, body = AssumptionPage), (status = 400, body = ErrorEnvelope)))]
+    responses((status = 200, body = AssumptionPage), (status = 400, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn list(
+    _: Allowed<action::ReadAssumptions>,
     State(app): State<App>,
     Query(query): Query<AssumptionQuery>,
 ) -> Result<Json<AssumptionPage>, ApiError> {
@@ -40,8 +42,9 @@ pub(crate) async fn list(
 #[utoipa::path(get, path = "/api/v1/assumptions/{id}", tag = "assumptions",
     params(("id" = i64, Path, description = "The look"), PageQuery),
     responses((status = 200, body = AssumptionDetail), (status = 400, body = ErrorEnvelope),
-              (status = 404, body = ErrorEnvelope)))]
+              (status = 403, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope)))]
 pub(crate) async fn show(
+    _: Allowed<action::ReadAssumptions>,
     State(app): State<App>,
     Path(id): Path<i64>,
     Query(page): Query<PageQuery>,
@@ -68,11 +71,10 @@ pub(crate) async fn show(
               (status = 403, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope),
               (status = 409, body = ErrorEnvelope, description = "The database has no role for it")))]
 pub(crate) async fn start(
+    allowed: Allowed<action::AssumeAccount>,
     State(app): State<App>,
-    Caller(principal): Caller,
     Json(request): Json<AssumeRequest>,
 ) -> Result<(StatusCode, Json<AssumeReply>), ApiError> {
-    may_assume(&principal)?;
     let why = |error: ApiError| error.hint("the customer may ask who looked at their data, and why");
     let reason = words("reason", &request.reason).map_err(why)?;
     let ticket = words("ticket", &request.ticket).map_err(why)?;
@@ -83,9 +85,10 @@ pub(crate) async fn start(
     // Better now than on the first page.
     app.store.assumed(account).await?.close().await;
     let token = new_secret();
-    let new = NewAssumption { principal: &principal, account, reason, ticket, token_digest: &digest(&token) };
-    let row = app.store.begin_assumption(&new).await?;
-    tracing::info!(AccountId = account.0, assumption_id = row.id, by = principal.name(), "an account is looked at");
+    let granted = allowed.because(None, reason)?;
+    let new = NewAssumption { account, reason, ticket, token_digest: &digest(&token) };
+    let row = app.store.begin_assumption(&granted, &new).await?;
+    tracing::info!(AccountId = account.0, assumption_id = row.id, by = granted.by(), "an account is looked at");
     tokio::spawn(note_end(app.store.clone(), row.ends_at));
     let assumption = assumption_of(row, app.store.now());
     Ok((StatusCode::CREATED, Json(AssumeReply { assumption, token: token.expose_secret().to_owned() })))
@@ -97,36 +100,22 @@ pub(crate) async fn start(
     responses((status = 200, body = Assumption), (status = 403, body = ErrorEnvelope),
               (status = 404, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope)))]
 pub(crate) async fn end(
+    allowed: Allowed<action::EndAssumption>,
     State(app): State<App>,
-    Caller(principal): Caller,
     Path(id): Path<i64>,
 ) -> Result<Json<Assumption>, ApiError> {
     let row = find(&app, id).await?;
+    let principal = allowed.granted().principal();
     let is_own =
         (row.principal_kind.as_str(), row.principal_id.as_str()) == (principal.kind().as_str(), principal.id());
     if !is_own && principal.role() != Role::Admin {
         return Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", format!("look {id} is somebody else's")));
     }
-    if !app.store.end_assumption(id).await? {
+    if !app.store.end_assumption(allowed.granted(), id).await? {
         return Err(ApiError::conflict(format!("look {id} has ended already")));
     }
     tracing::info!(AccountId = row.account_id, assumption_id = id, by = principal.name(), "a look has ended");
     Ok(Json(assumption_of(find(&app, id).await?, app.store.now())))
-}
-
-/// Who may look at an account as its customer does.
-fn may_assume(principal: &Principal) -> Result<(), ApiError> {
-    let may = matches!(principal.role(), Role::Support | Role::Admin) && principal.assumed().is_none();
-    if may {
-        return Ok(());
-    }
-    let role = principal.role();
-    Err(ApiError::new(
-        StatusCode::FORBIDDEN,
-        "forbidden",
-        format!("a {role} does not look at accounts as customers do"),
-    )
-    .hint("support and admin may"))
 }
 
 /// Writes down that a look's time ran out, if it was not ended before. Whoever begins the next one does so too.

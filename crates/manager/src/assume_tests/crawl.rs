@@ -247,7 +247,7 @@ async fn one_manager_serves_sixteen_looks_and_frees_those_that_ended() {
     }
     let last = &looks[16].token;
     assert_eq!(get(&routes, "/jobs", Some(last)).await.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert!(world.store.end_assumption(looks[3].assumption.id).await.unwrap());
+    assert!(world.store.end_assumption(&testkit::granted(), looks[3].assumption.id).await.unwrap());
     assert_eq!(get(&routes, "/jobs", Some(last)).await.status, StatusCode::OK);
     assert_eq!(get(&routes, "/jobs", Some(&looks[3].token)).await.status, StatusCode::FORBIDDEN);
 }

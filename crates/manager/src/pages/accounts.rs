@@ -196,7 +196,7 @@ async fn one(
         created: when(detail.account.created_at, now),
         pause: paused.map(|row| PauseView::new(row, now)),
         can_connect: app.connect.is_some() && id != 0,
-        can_assume: id != 0 && app.store.viewed().is_none(),
+        can_assume: id != 0 && asker.may::<action::AssumeAccount>(),
         connections: views,
         streams_next: streams
             .next_after

@@ -3,9 +3,9 @@
 use super::render;
 use crate::{
     App,
+    allowed::Asker,
     api::assumptions as api,
     assume::{cookie, no_cookie},
-    caller::Caller,
     error::ApiError,
     view::{When, moment, url_of, when},
 };
@@ -66,10 +66,10 @@ struct AssumptionPage {
     next: Option<String>,
 }
 
-async fn list(State(app): State<App>, Query(query): Query<AssumptionQuery>) -> Result<Response, ApiError> {
+async fn list(asker: Asker, State(app): State<App>, Query(query): Query<AssumptionQuery>) -> Result<Response, ApiError> {
     let now = app.store.now();
     let account = query.account;
-    let Json(page) = api::list(State(app), Query(query)).await?;
+    let Json(page) = api::list(asker.allow(&app).await?, State(app), Query(query)).await?;
     let address = |before: i64| {
         let entries = [("account", account.map(|id| id.to_string())), ("before", Some(before.to_string()))];
         url_of("/assumptions", &entries)
@@ -81,9 +81,9 @@ async fn list(State(app): State<App>, Query(query): Query<AssumptionQuery>) -> R
     })
 }
 
-async fn one(State(app): State<App>, Path(id): Path<i64>, Query(page): Query<PageQuery>) -> Result<Response, ApiError> {
+async fn one(asker: Asker, State(app): State<App>, Path(id): Path<i64>, Query(page): Query<PageQuery>) -> Result<Response, ApiError> {
     let now = app.store.now();
-    let Json(detail) = api::show(State(app), Path(id), Query(page)).await?;
+    let Json(detail) = api::show(asker.allow(&app).await?, State(app), Path(id), Query(page)).await?;
     let event = |event: manager_api::AssumptionEvent| EventView {
         at: moment(event.at),
         what: event.what,
@@ -105,20 +105,20 @@ struct StartForm {
 
 /// To the account, as its customer sees it.
 async fn start(
+    asker: Asker,
     State(app): State<App>,
-    caller: Caller,
     Path(id): Path<i64>,
     Form(form): Form<StartForm>,
 ) -> Result<Response, ApiError> {
     let request = AssumeRequest { account_id: id, reason: form.reason, ticket: form.ticket };
-    let (_, Json(reply)) = api::start(State(app), caller, Json(request)).await?;
+    let (_, Json(reply)) = api::start(asker.allow(&app).await?, State(app), Json(request)).await?;
     let to = Redirect::to(&format!("/accounts/{id}"));
     Ok(([(header::SET_COOKIE, cookie(&reply.token))], to).into_response())
 }
 
 /// To the account, as oneself.
-async fn end(State(app): State<App>, caller: Caller, Path(id): Path<i64>) -> Result<Response, ApiError> {
-    let Json(look) = api::end(State(app), caller, Path(id)).await?;
+async fn end(asker: Asker, State(app): State<App>, Path(id): Path<i64>) -> Result<Response, ApiError> {
+    let Json(look) = api::end(asker.allow(&app).await?, State(app), Path(id)).await?;
     let to = Redirect::to(&format!("/accounts/{}", look.account_id));
     Ok(([(header::SET_COOKIE, no_cookie())], to).into_response())
 }

@@ -2,19 +2,15 @@
 
 use crate::world::World;
 use chrono::TimeDelta;
-use domain::{AccountId, Principal, PrincipalKind, Role};
+use domain::{AccountId, Principal, PrincipalKind, Role, authorize};
 use store::{AssumptionRow, LookedAt, NewAssumption, StoreError};
 
 async fn begin(world: &World, account: AccountId, token: u8) -> Result<AssumptionRow, StoreError> {
     let ada = Principal::new(PrincipalKind::User, "7", "ada", Role::Support);
-    let new = NewAssumption {
-        principal: &ada,
-        account,
-        reason: "their sync is late",
-        ticket: "T-1",
-        token_digest: &[token; 32],
-    };
-    world.store.begin_assumption(&new).await
+    let granted = authorize(&ada, "their sync is late").unwrap();
+    let new =
+        NewAssumption { account, reason: "their sync is late", ticket: "T-1", token_digest: &[token; 32] };
+    world.store.begin_assumption(&granted, &new).await
 }
 
 async fn told(world: &World, id: i64) -> Vec<String> {
@@ -38,7 +34,7 @@ async fn a_look_lasts_half_an_hour_and_every_step_is_kept() {
     assert_eq!(world.store.assumption_of(&[2; 32]).await.unwrap(), None);
     world.clock.advance(TimeDelta::seconds(1));
     assert!(!found.is_open(world.clock.now()));
-    assert!(!world.store.end_assumption(look.id).await.unwrap(), "its time has ended it");
+    assert!(!world.store.end_assumption(&testkit::granted(), look.id).await.unwrap(), "its time has ended it");
     // Whoever begins another says so of it.
     let next = begin(&world, account, 2).await.unwrap();
     assert_eq!(told(&world, look.id).await, ["expired", "refused POST /jobs", "looked GET /jobs", "started"]);
@@ -46,8 +42,8 @@ async fn a_look_lasts_half_an_hour_and_every_step_is_kept() {
     assert_eq!(world.store.expire_assumptions().await.unwrap(), 0);
 
     world.clock.advance(TimeDelta::minutes(1));
-    assert!(world.store.end_assumption(next.id).await.unwrap());
-    assert!(!world.store.end_assumption(next.id).await.unwrap(), "once");
+    assert!(world.store.end_assumption(&testkit::granted(), next.id).await.unwrap());
+    assert!(!world.store.end_assumption(&testkit::granted(), next.id).await.unwrap(), "once");
     assert_eq!(told(&world, next.id).await, ["ended", "started"]);
     let ids = async |of| -> Vec<i64> {
         world.store.list_assumptions(of, None, 10).await.unwrap().iter().map(|row| row.id).collect()

@@ -210,15 +210,8 @@ async fn nothing_can_be_written_by_one_who_looks() {
     refused("enable", enabled.map(drop));
     refused("seal", store.seal_group(ours.group).await.map(drop));
     refused("schedule", store.resume_schedule(ours.schedule, ADA).await.map(drop));
-    let principal = domain::Principal::open("ada");
-    let new = NewAssumption {
-        principal: &principal,
-        account: ours.account,
-        reason: "a",
-        ticket: "b",
-        token_digest: &[1; 32],
-    };
-    refused("look", store.begin_assumption(&new).await.map(drop));
+    let new = NewAssumption { account: ours.account, reason: "a", ticket: "b", token_digest: &[1; 32] };
+    refused("look", store.begin_assumption(&testkit::granted(), &new).await.map(drop));
     refused("secrets", store.find_secrets(ours.connection).await.map(drop));
     refused("keys", store.newest_key(ours.account).await.map(drop));
     let mut sql = viewer(&world, Some(ours.account)).await;
