@@ -170,6 +170,7 @@ fn address(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Role;
     use crate::{AccountId, PrincipalKind};
     use proptest::prelude::*;
     use serde_json::json;

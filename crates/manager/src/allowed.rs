@@ -114,11 +114,6 @@ impl<A: Capability> Allowed<A> {
         &self.0
     }
 
-    /// Whether they may do `B` as well; nobody is told if not.
-    pub(crate) fn may<B: Capability>(&self) -> bool {
-        authorize::<B>(self.0.principal(), "").is_ok()
-    }
-
     /// For a reason, which has to be said.
     pub(crate) fn because(&self, by: Option<&str>, reason: &str) -> Result<Granted<A>, ApiError> {
         let reason = words("reason", reason).map_err(|error| error.hint("say why: others will wonder"))?;

@@ -221,11 +221,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn end_assumption(
-        &self,
-        granted: &Granted<action::EndAssumption>,
-        id: i64,
-    ) -> Result<bool, StoreError> {
+    pub async fn end_assumption(&self, granted: &Granted<action::EndAssumption>, id: i64) -> Result<bool, StoreError> {
         let now = self.clock.now();
         let mut tx = self.begin().await?;
         let ended = sqlx::query!(

@@ -189,7 +189,7 @@ async fn one(
     }
     happened.sort_by_key(|(at, _)| Reverse(*at));
     let _: Allowed<action::ReadLimits> = asker.allow(&app).await?;
-    let sees_schedules: Allowed<action::ReadSchedules> = asker.allow(&app).await?;
+    let _: Allowed<action::ReadSchedules> = asker.allow(&app).await?;
     let pauses = app.store.list_pauses().await?;
     let paused = pauses.iter().find(|row| row.target == PauseTarget::Account(account));
     render(&AccountPage {
@@ -209,7 +209,7 @@ async fn one(
             .schedules_of(account, SCHEDULES_MAX)
             .await?
             .into_iter()
-            .map(|row| ScheduleView::new(seen_by(&sees_schedules, schedule_of(row)), now))
+            .map(|row| ScheduleView::new(schedule_of(row), now))
             .collect(),
         timeline: happened.into_iter().map(|(_, happening)| happening).collect(),
         row: detail.account,

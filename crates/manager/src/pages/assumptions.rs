@@ -66,7 +66,11 @@ struct AssumptionPage {
     next: Option<String>,
 }
 
-async fn list(asker: Asker, State(app): State<App>, Query(query): Query<AssumptionQuery>) -> Result<Response, ApiError> {
+async fn list(
+    asker: Asker,
+    State(app): State<App>,
+    Query(query): Query<AssumptionQuery>,
+) -> Result<Response, ApiError> {
     let now = app.store.now();
     let account = query.account;
     let Json(page) = api::list(asker.allow(&app).await?, State(app), Query(query)).await?;
@@ -81,7 +85,12 @@ async fn list(asker: Asker, State(app): State<App>, Query(query): Query<Assumpti
     })
 }
 
-async fn one(asker: Asker, State(app): State<App>, Path(id): Path<i64>, Query(page): Query<PageQuery>) -> Result<Response, ApiError> {
+async fn one(
+    asker: Asker,
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Query(page): Query<PageQuery>,
+) -> Result<Response, ApiError> {
     let now = app.store.now();
     let Json(detail) = api::show(asker.allow(&app).await?, State(app), Path(id), Query(page)).await?;
     let event = |event: manager_api::AssumptionEvent| EventView {

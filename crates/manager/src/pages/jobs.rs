@@ -198,8 +198,8 @@ async fn enqueue(
 
 async fn job(asker: Asker, State(app): State<App>, Path(id): Path<i64>) -> Result<Response, ApiError> {
     let now = app.store.now();
-    let allowed = asker.allow(&app).await?;
-    let detail = detail_of(&app, &allowed, JobId(id)).await?;
+    let _: Allowed<action::ReadJobs> = asker.allow(&app).await?;
+    let detail = detail_of(&app, JobId(id)).await?;
     let state = detail.job.state;
     let why = if state.is_pending() { Some(why_of(&app, JobId(id)).await?) } else { None };
     render(&JobPage {

@@ -8,8 +8,7 @@ use store::{AssumptionRow, LookedAt, NewAssumption, StoreError};
 async fn begin(world: &World, account: AccountId, token: u8) -> Result<AssumptionRow, StoreError> {
     let ada = Principal::new(PrincipalKind::User, "7", "ada", Role::Support);
     let granted = authorize(&ada, "their sync is late").unwrap();
-    let new =
-        NewAssumption { account, reason: "their sync is late", ticket: "T-1", token_digest: &[token; 32] };
+    let new = NewAssumption { account, reason: "their sync is late", ticket: "T-1", token_digest: &[token; 32] };
     world.store.begin_assumption(&granted, &new).await
 }
 

@@ -1,17 +1,17 @@
 //! The second wall around an account: a ledger opened for one account shows nothing of another, whatever it is asked for,
 //! and writes nothing. The first wall, which asks for that account alone, is the manager's and stands in no way here.
 
-use crate::world::{ADA, World, kind};
+use crate::world::{World, kind};
 use domain::{
     AccountId, AnomalyKind, ConnectionId, Fingerprint, GroupId, JobId, JobState, Limit, PauseTarget, Policy, Schedule,
-    ScheduleId, Scope, Severity, VendorBudget,
+    ScheduleId, Scope, Severity, VendorBudget, action,
 };
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, postgres::PgConnectOptions};
 use std::collections::BTreeSet;
 use store::{
-    AnomalyFilter, ConnectionAct, Fate, GroupFilter, JobAct, JobFilter, NewAssumption, NewGroup, NewJob, NewSchedule,
-    Sighting, Store, StoreError, UsageReport,
+    AnomalyFilter, AuditFilter, Fate, GroupFilter, JobFilter, NewAssumption, NewGroup, NewJob, NewSchedule, Sighting,
+    Store, StoreError, UsageReport,
 };
 
 /// Where the ids of the other account's things begin, and what stands in all that it says.
@@ -47,15 +47,11 @@ async fn customer(world: &World, word: &str) -> Side {
         first_due_at: Some(world.after_secs(60)),
         declared: false,
     };
-    let store::Created::New(schedule) = store.create_schedule(&new).await.unwrap() else { panic!("no schedule") };
-    let group = NewGroup {
-        name: format!("{word} group"),
-        account,
-        finishing: None,
-        created_by: word.to_owned(),
-        request_id: uuid::Uuid::new_v4(),
+    let store::Created::New(schedule) = store.create_schedule(&testkit::granted(), &new).await.unwrap() else {
+        panic!("no schedule")
     };
-    let (group, _) = store.create_group(&group, &[], false).await.unwrap();
+    let group = NewGroup { name: format!("{word} group"), account, finishing: None, request_id: uuid::Uuid::new_v4() };
+    let (group, _) = store.create_group(&testkit::granted(), &group, &[], false).await.unwrap();
     let job = |group| {
         let new = NewJob::new(kind("noop"), json!({"word": word}));
         NewJob { account, connection: Some(connection), group, ..new }
@@ -87,11 +83,13 @@ async fn customer(world: &World, word: &str) -> Side {
     let budget = VendorBudget { used: 7, maximum: 100, reported_at: world.clock.now(), resets_at: None };
     store.report_usage(&[UsageReport { connection, budget }]).await.unwrap();
     for target in [PauseTarget::Account(account), PauseTarget::Connection(connection), PauseTarget::Group(group)] {
-        store.pause(&target, word, word).await.unwrap();
+        store.pause(&testkit::granted_to(word, word), &target).await.unwrap();
     }
     let limit = Limit { concurrency: Some(50), ..Limit::default() };
-    store.set_limit(&Scope::Account(account), &limit, word, word).await.unwrap();
-    assert!(store.change_connection(connection, ConnectionAct::Park, word, word).await.unwrap());
+    store.set_limit(&testkit::granted_to(word, word), &Scope::Account(account), &limit).await.unwrap();
+    assert!(
+        store.change_connection(&testkit::granted_to::<action::ParkConnection>(word, word), connection).await.unwrap()
+    );
     Side { account, connection, jobs: [jobs, queued, waiting].concat(), schedule, group }
 }
 
@@ -150,7 +148,7 @@ async fn without_the_first_wall_every_list_is_of_one_account() {
     let pauses = store.list_pauses().await.unwrap();
     assert!(pauses.len() == 3 && pauses.iter().all(|row| row.paused_by == "ours"), "{pauses:?}");
     assert_eq!(store.streams_of(ours.account, None, 100).await.unwrap().len(), 1);
-    assert_eq!(store.operator_acts(None, None, 100).await.unwrap(), [], "what people did is theirs");
+    assert_eq!(store.list_audit(&AuditFilter::default(), 100).await.unwrap(), [], "what people did is theirs");
 }
 
 #[tokio::test]
@@ -200,16 +198,16 @@ async fn nothing_can_be_written_by_one_who_looks() {
     let job = NewJob { account: ours.account, ..NewJob::new(kind("noop"), json!({})) };
     refused("insert", store.insert_jobs(&[job]).await.map(drop));
     refused("cancel", store.cancel_jobs(&ours.jobs).await.map(drop));
-    refused("retry", store.act_on_jobs(&ours.jobs, JobAct::Retry, ADA).await.map(drop));
-    refused("pause", store.pause(&PauseTarget::Account(ours.account), "a", "b").await.map(drop));
-    refused("resume", store.resume(&PauseTarget::Account(ours.account), ADA).await.map(drop));
+    refused("retry", store.act_on_jobs(&testkit::granted::<action::RetryJob>(), &ours.jobs).await.map(drop));
+    refused("pause", store.pause(&testkit::granted(), &PauseTarget::Account(ours.account)).await.map(drop));
+    refused("resume", store.resume(&testkit::granted(), &PauseTarget::Account(ours.account)).await.map(drop));
     refused("account", store.create_account("another").await.map(drop));
-    refused("weight", store.set_account_weight(ours.account, 3, ADA).await.map(drop));
+    refused("weight", store.set_account_weight(&testkit::granted(), ours.account, 3).await.map(drop));
     refused("connection", store.create_connection(ours.account, "v", &json!({}), None).await.map(drop));
-    let enabled = store.change_connection(ours.connection, ConnectionAct::Reauthorised, "a", "b").await;
+    let enabled = store.change_connection(&testkit::granted::<action::Reauthorised>(), ours.connection).await;
     refused("enable", enabled.map(drop));
-    refused("seal", store.seal_group(ours.group).await.map(drop));
-    refused("schedule", store.resume_schedule(ours.schedule, ADA).await.map(drop));
+    refused("seal", store.seal_group(&testkit::granted(), ours.group).await.map(drop));
+    refused("schedule", store.resume_schedule(&testkit::granted(), ours.schedule).await.map(drop));
     let new = NewAssumption { account: ours.account, reason: "a", ticket: "b", token_digest: &[1; 32] };
     refused("look", store.begin_assumption(&testkit::granted(), &new).await.map(drop));
     refused("secrets", store.find_secrets(ours.connection).await.map(drop));
