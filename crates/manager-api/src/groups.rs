@@ -40,10 +40,10 @@ pub struct CreateGroup {
     /// Who makes it.
     pub by: String,
     /// Its first members, 1,000 at the most; more can be added until it is sealed.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::strict::objects")]
     pub jobs: Vec<EnqueueRequest>,
     /// What runs once it has ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::strict::optional")]
     pub finishing: Option<FinishingJob>,
     /// Those are all: it ends with the last of them.
     #[serde(default)]
@@ -55,6 +55,7 @@ pub struct CreateGroup {
 #[serde(deny_unknown_fields)]
 pub struct AddJobs {
     /// The members, 1,000 at the most.
+    #[serde(deserialize_with = "crate::strict::objects")]
     pub jobs: Vec<EnqueueRequest>,
 }
 

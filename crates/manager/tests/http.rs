@@ -222,6 +222,7 @@ async fn heartbeats_are_shown_and_answered_with_orders() {
         pid: 1,
         started_at: store.now(),
         rss_bytes: Some(9_000_000),
+        cpu_pct: Some(137),
         concurrency: 4,
         running: 0,
         jobs: Vec::new(),
@@ -231,6 +232,7 @@ async fn heartbeats_are_shown_and_answered_with_orders() {
     assert!(client.heartbeat(&beat).await.unwrap().pause);
     let servants = client.servants().await.unwrap().servants;
     assert_eq!((servants[0].liveness.as_str(), servants[0].rss_bytes), ("alive", Some(9_000_000)));
+    assert_eq!(servants[0].cpu_pct, Some(137));
     beat.servant_id = 0;
     assert!(matches!(client.heartbeat(&beat).await, Err(ClientError::Refused { status: 404, .. })));
 }

@@ -1,7 +1,7 @@
 //! Anomalies as rows: one for each thing that is out of the ordinary, however often it is seen. What seeing one again or a
 //! person's act does to it is `domain`'s to say.
 
-use crate::{PAGE_ROWS_MAX, Store, StoreError, Tx};
+use crate::{PAGE_ROWS_MAX, Store, StoreError, Tx, Who, operator_acts::note_acts};
 use chrono::{DateTime, Utc};
 use domain::{AccountId, AnomalyAct, AnomalyKind, AnomalyState, ConnectionId, Severity};
 use serde_json::Value;
@@ -63,6 +63,8 @@ pub struct AnomalyRow {
     pub state_reason: String,
     /// Since when.
     pub state_since: DateTime<Utc>,
+    /// Whose it is to look after.
+    pub assigned_to: Option<String>,
 }
 
 /// Which anomalies.
@@ -108,6 +110,7 @@ struct RawAnomaly {
     state_by: String,
     state_reason: String,
     state_since: DateTime<Utc>,
+    assigned_to: Option<String>,
 }
 
 impl RawAnomaly {
@@ -130,6 +133,7 @@ impl RawAnomaly {
             state_by: self.state_by,
             state_reason: self.state_reason,
             state_since: self.state_since,
+            assigned_to: self.assigned_to,
         })
     }
 }
@@ -226,7 +230,7 @@ impl Store {
             RawAnomaly,
             "-- change_anomaly
             SELECT id, account_id, connection_id, object, kind, subject, severity, state, summary, evidence, sightings,
-                   first_seen_at, last_seen_at, state_by, state_reason, state_since
+                   first_seen_at, last_seen_at, state_by, state_reason, state_since, assigned_to
             FROM anomalies WHERE id = $1 FOR UPDATE",
             id,
         )
@@ -238,6 +242,35 @@ impl Store {
         tx.commit().await?;
         let (state_by, state_reason) = (by.to_owned(), reason.to_owned());
         Ok(AnomalyChange::Done(Box::new(AnomalyRow { state, state_by, state_reason, state_since: at, ..row })))
+    }
+
+    /// Makes an anomaly somebody's to look after, or nobody's; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn assign_anomaly(
+        &self,
+        id: i64,
+        to: Option<&str>,
+        who: Who<'_>,
+    ) -> Result<Option<AnomalyRow>, StoreError> {
+        let mut tx = self.begin().await?;
+        let raw = sqlx::query_as!(
+            RawAnomaly,
+            "-- assign_anomaly
+            UPDATE anomalies SET assigned_to = $2 WHERE id = $1
+            RETURNING id, account_id, connection_id, object, kind, subject, severity, state, summary, evidence, sightings,
+                      first_seen_at, last_seen_at, state_by, state_reason, state_since, assigned_to",
+            id,
+            to,
+        )
+        .fetch_optional(&mut *tx.inner)
+        .await?;
+        let Some(row) = raw.map(RawAnomaly::check).transpose()? else { return Ok(None) };
+        let what = to.map_or_else(|| "assign to nobody".to_owned(), |to| format!("assign to {to}"));
+        note_acts(&mut tx.inner, ("anomaly", &[id.to_string()]), &what, who, self.clock.now()).await?;
+        tx.commit().await?;
+        Ok(Some(row))
     }
 
     async fn set_anomaly_state(
@@ -272,7 +305,7 @@ impl Store {
             RawAnomaly,
             "-- find_anomaly
             SELECT id, account_id, connection_id, object, kind, subject, severity, state, summary, evidence, sightings,
-                   first_seen_at, last_seen_at, state_by, state_reason, state_since
+                   first_seen_at, last_seen_at, state_by, state_reason, state_since, assigned_to
             FROM anomalies WHERE id = $1",
             id,
         )
@@ -290,7 +323,7 @@ impl Store {
             RawAnomaly,
             "-- list_anomalies
             SELECT id, account_id, connection_id, object, kind, subject, severity, state, summary, evidence, sightings,
-                   first_seen_at, last_seen_at, state_by, state_reason, state_since
+                   first_seen_at, last_seen_at, state_by, state_reason, state_since, assigned_to
             FROM anomalies
             WHERE id < $1 AND severity >= $2 AND ($3::text IS NULL OR state = $3)
                 AND ($4::bigint IS NULL OR connection_id = $4) AND ($6::bigint IS NULL OR account_id = $6)
@@ -320,7 +353,7 @@ async fn lock_same(
         RawAnomaly,
         "-- lock_same
         SELECT id, account_id, connection_id, object, kind, subject, severity, state, summary, evidence, sightings,
-               first_seen_at, last_seen_at, state_by, state_reason, state_since
+               first_seen_at, last_seen_at, state_by, state_reason, state_since, assigned_to
         FROM anomalies WHERE connection_id = $1 AND object = $2 AND kind = $3 AND subject = $4 FOR UPDATE",
         connection.0,
         object,

@@ -1,16 +1,17 @@
 //! Anomalies over HTTP: list, show, acknowledge, resolve, mute.
 
+use super::who_of;
 use crate::{
     App,
     error::ApiError,
-    filter::{limit_of, who_and_why},
+    filter::{limit_of, who_and_why, words},
 };
 use axum::{
     Json,
     extract::{Path, Query, State},
 };
 use domain::{AccountId, AnomalyAct, ConnectionId};
-use manager_api::{Anomaly, AnomalyPage, AnomalyQuery, ErrorEnvelope, OverrideRequest};
+use manager_api::{Anomaly, AnomalyPage, AnomalyQuery, AssignRequest, ByWhom, ErrorEnvelope, OverrideRequest};
 use std::str::FromStr;
 use store::{AnomalyChange, AnomalyFilter, AnomalyRow};
 
@@ -41,6 +42,23 @@ pub(crate) async fn list(
     responses((status = 200, body = Anomaly), (status = 404, body = ErrorEnvelope)))]
 pub(crate) async fn show(State(app): State<App>, Path(id): Path<i64>) -> Result<Json<Anomaly>, ApiError> {
     let row = app.store.find_anomaly(id).await?.ok_or_else(|| missing(id))?;
+    Ok(Json(anomaly_of(row)))
+}
+
+/// Makes it somebody's to look after, or nobody's.
+#[utoipa::path(post, path = "/api/v1/anomalies/{id}/assign", tag = "anomalies", request_body = AssignRequest,
+    params(("id" = i64, Path, description = "The anomaly")),
+    responses((status = 200, body = Anomaly), (status = 404, body = ErrorEnvelope)))]
+pub(crate) async fn assign(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Json(request): Json<AssignRequest>,
+) -> Result<Json<Anomaly>, ApiError> {
+    let whom = ByWhom { by: request.by, reason: request.reason };
+    let who = who_of(&whom)?;
+    let to = request.to.as_deref().filter(|to| !to.trim().is_empty()).map(|to| words("to", to)).transpose()?;
+    let row = app.store.assign_anomaly(id, to, who).await?.ok_or_else(|| missing(id))?;
+    tracing::info!(anomaly_id = id, to, by = who.by, "an anomaly was assigned");
     Ok(Json(anomaly_of(row)))
 }
 
@@ -122,5 +140,6 @@ pub(super) fn anomaly_of(row: AnomalyRow) -> Anomaly {
         state_by: row.state_by,
         state_reason: row.state_reason,
         state_since: row.state_since,
+        assigned_to: row.assigned_to,
     }
 }

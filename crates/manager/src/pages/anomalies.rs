@@ -16,7 +16,8 @@ use axum::{
     routing::{get, post},
 };
 use chrono::{DateTime, Utc};
-use manager_api::{Anomaly, AnomalyQuery};
+use manager_api::{Anomaly, AnomalyQuery, AssignRequest};
+use serde::Deserialize;
 
 const STATES: [&str; 4] = ["open", "acknowledged", "muted", "resolved"];
 const SEVERITIES: [&str; 3] = ["info", "warning", "critical"];
@@ -25,6 +26,7 @@ pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/anomalies", get(list))
         .route("/anomalies/{id}", get(one))
+        .route("/anomalies/{id}/assign", post(assign))
         .route("/anomalies/{id}/{act}", post(act))
 }
 
@@ -131,6 +133,26 @@ async fn one(State(app): State<App>, Path(id): Path<i64>) -> Result<Response, Ap
     let now = app.store.now();
     let Json(row) = api::show(State(app), Path(id)).await?;
     render(&AnomalyPage { evidence: pretty(&row.evidence), view: AnomalyView::new(row, now) })
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AssignForm {
+    /// Empty: nobody.
+    to: String,
+    by: String,
+    reason: String,
+}
+
+async fn assign(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    headers: HeaderMap,
+    Form(form): Form<AssignForm>,
+) -> Result<Redirect, ApiError> {
+    let request = AssignRequest { to: Some(form.to), by: Some(form.by), reason: Some(form.reason) };
+    let Json(_) = api::assign(State(app), Path(id), Json(request)).await?;
+    Ok(back(&headers, &format!("/anomalies/{id}")))
 }
 
 async fn act(
