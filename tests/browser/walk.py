@@ -81,13 +81,21 @@ class Browser:
         context.set_default_timeout(LIMIT_MS)
         page = context.new_page()
         complaints = []
-        page.on("console", lambda said: complaints.append(f"{page.url}: {said.text}") if _is_bad(page, said) else None)
+        page.on("console", lambda said: complaints.append(f"{page.url}: {said.text}") if self._is_bad(page, said) else None)
         page.on("pageerror", lambda error: complaints.append(f"{page.url}: {error}"))
         try:
             yield page
             demand(not complaints, "the console says:\n  " + "\n  ".join(complaints))
         finally:
             context.close()
+
+    def _is_bad(self, page, said):
+        place = said.location.get("url") or page.url
+        # A vendor's own pages are the vendor's.
+        if said.type not in ("error", "warning") or not place.startswith(self.url):
+            return False
+        # That a page is answered with a refusal's status is that page's matter.
+        return not (said.text.startswith("Failed to load resource") and place == page.url)
 
     def call(self, method, path, body=None, good=(200, 201)):
         """Calls the API from a page, with whatever that page is known by."""
@@ -101,13 +109,6 @@ class Browser:
         )
         demand(status in good, f"{method} {path} answers {status}: {answer[:500]}")
         return json.loads(answer) if answer else None
-
-
-def _is_bad(page, said):
-    if said.type not in ("error", "warning"):
-        return False
-    # That a page is answered with a refusal's status is that page's matter.
-    return not (said.text.startswith("Failed to load resource") and said.location.get("url") == page.url)
 
 
 class Walk:

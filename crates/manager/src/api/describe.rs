@@ -120,6 +120,7 @@ pub(crate) fn description() -> &'static Value {
 }
 
 fn complete(whole: &mut Value) {
+    unsigned(whole);
     whole["components"]["responses"] =
         REFUSALS.iter().map(|refusal| (refusal.name.to_owned(), described(refusal))).collect();
     for schema in each(&mut whole["components"]["schemas"]) {
@@ -129,6 +130,22 @@ fn complete(whole: &mut Value) {
         for (_, operation) in each(methods) {
             common(path, operation);
         }
+    }
+}
+
+/// Says of each number without a sign how great it may be; as it is derived, it is said to be one with a sign, of half of that.
+fn unsigned(value: &mut Value) {
+    match value {
+        Value::Object(schema) => {
+            if schema.get("format").is_some_and(|format| format == "int32") && schema.get("minimum") == Some(&json!(0))
+            {
+                schema.remove("format");
+                schema.insert("maximum".to_owned(), json!(u32::MAX));
+            }
+            schema.values_mut().for_each(unsigned);
+        }
+        Value::Array(schemas) => schemas.iter_mut().for_each(unsigned),
+        _ => {}
     }
 }
 
@@ -217,8 +234,9 @@ mod tests {
             let parts = schema["allOf"].as_array().into_iter().flatten().chain([schema]);
             for (field, property) in parts.filter_map(|part| part["properties"].as_object()).flatten() {
                 // What is made of other schemas has theirs.
-                let is_made = ["$ref", "oneOf", "allOf"].iter().any(|key| property.get(key).is_some());
-                if !is_made && property.get("examples").is_none() && property["items"].get("$ref").is_none() {
+                let is_made =
+                    ["$ref", "oneOf", "allOf", "example", "examples"].iter().any(|key| property.get(key).is_some());
+                if !is_made && property["items"].get("$ref").is_none() {
                     missing.insert(format!("{name}.{field}"));
                 }
             }

@@ -72,6 +72,7 @@ const TEXTS: &[(&str, &str)] = &[
     ("redrive_by", "grace"),
     ("redrive_outcome", "12 messages are moved back"),
     ("role", "operator"),
+    ("request_id", REQUEST_ID),
     ("row_hash", "60303ae22b998861"),
     ("says", "the kind salesforce_sync is paused by grace: their sandbox is down"),
     ("scope", "kind"),
