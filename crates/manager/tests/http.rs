@@ -75,6 +75,9 @@ async fn every_refusal_is_the_envelope() {
         (http.delete(format!("{url}/api/v1/jobs")), 405),
         (json("{".to_owned()), 400),
         (json("{}".to_owned()), 422),
+        // A structure is no array, and no text of the ledger holds a NUL.
+        (json(r#"["noop"]"#.to_owned()), 400),
+        (json(r#"{"kind": "noop", "payload": {"a": "\u0000"}}"#.to_owned()), 400),
         (json("x".repeat(20_000)), 413),
         (http.post(format!("{url}/api/v1/jobs")).body("{}"), 415),
     ];
