@@ -4,6 +4,7 @@
 //! It does not know what the process does between start and stop: that is the callback of [`run`].
 
 mod config;
+mod excerpt;
 mod file;
 mod health;
 mod run;
@@ -12,6 +13,7 @@ mod shutdown;
 mod telemetry;
 
 pub use config::{ConfigError, LogFormat, ProcessConfig, Secret, database_url, read_env, read_secret};
+pub use excerpt::Excerpt;
 pub use file::read_file;
 pub use health::Health;
 pub use run::{Context, run};

@@ -16,7 +16,10 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
-use crate::config::{ConfigError, LogFormat, ProcessConfig};
+use crate::{
+    config::{ConfigError, LogFormat, ProcessConfig},
+    excerpt::ExcerptLayer,
+};
 
 /// The names of the ids that log lines carry, used as `info_span!("run", { field::JOB_ID } = %id)`.
 ///
@@ -74,13 +77,15 @@ pub fn metrics_handle() -> &'static PrometheusHandle {
 /// # Errors
 /// `process.log_filter` cannot be parsed.
 pub(crate) fn install(config: &ProcessConfig, identity: &Identity) -> Result<(), ConfigError> {
-    let filter = EnvFilter::try_new(&config.log_filter).map_err(|error| {
-        ConfigError::new(
-            "configuration key process.log_filter",
-            format!("cannot be parsed: {error}"),
-            "write it as in \"info\" or \"info,queue=debug\"",
-        )
-    })?;
+    let filter = || {
+        EnvFilter::try_new(&config.log_filter).map_err(|error| {
+            ConfigError::new(
+                "configuration key process.log_filter",
+                format!("cannot be parsed: {error}"),
+                "write it as in \"info\" or \"info,queue=debug\"",
+            )
+        })
+    };
     let layer = match config.log_format {
         LogFormat::Json => json_layer(identity, std::io::stdout as fn() -> std::io::Stdout).boxed(),
         LogFormat::Human => tracing_subscriber::fmt::layer()
@@ -88,7 +93,10 @@ pub(crate) fn install(config: &ProcessConfig, identity: &Identity) -> Result<(),
             .boxed(),
     };
     // It fails only when a test installed one before, which then stays.
-    let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
+    let _ = tracing_subscriber::registry()
+        .with(layer.with_filter(filter()?))
+        .with(ExcerptLayer.with_filter(filter()?))
+        .try_init();
     metrics_handle();
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();

@@ -50,6 +50,9 @@ pub struct KindDefinition {
     /// Calls that one of its jobs is expected to make to the vendor.
     #[serde(default = "one")]
     pub calls_estimate: u32,
+    /// Servant processes that there should be; 0: nobody misses them.
+    #[serde(default = "one")]
+    pub processes: u32,
     /// What limits its jobs.
     limits: Option<Limit>,
     /// What the servant of this kind itself wants to know; its own shape.

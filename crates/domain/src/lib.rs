@@ -14,6 +14,7 @@ mod fair_share;
 mod fingerprint;
 mod group;
 mod ids;
+mod latency;
 mod limits;
 mod pause;
 mod reach_back;
@@ -49,6 +50,7 @@ pub use ids::{
     AccountId, AttemptToken, ConnectionId, GroupId, JobId, Kind, KindError, LeaseId, PermitId, ScheduleId, ServantId,
     Term,
 };
+pub use latency::{LATENCY_BUCKETS, latency_bound_ms, latency_percentile_ms};
 pub use limits::{
     Blocked, Bucket, BudgetCause, BudgetFacts, BudgetSettings, BudgetVerdict, Candidate, DayLimit, DayUse, Gauge,
     InFlight, Limit, LimitCause, LimitState, Limits, Pace, Per, RECHECK_SECS, Rate, Refusal, Rooms, RoomsFacts, Scope,

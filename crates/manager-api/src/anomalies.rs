@@ -42,6 +42,24 @@ pub struct Anomaly {
     pub state_reason: String,
     /// Since when.
     pub state_since: DateTime<Utc>,
+    /// Whose it is to look after; nobody's unless said.
+    #[serde(default)]
+    pub assigned_to: Option<String>,
+}
+
+/// Whose an anomaly is to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AssignRequest {
+    /// Who looks after it; nobody unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Who says so; `unknown` unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Which anomalies.
@@ -93,6 +111,14 @@ impl ManagerClient {
     /// [`ClientError`].
     pub async fn anomaly(&self, id: i64) -> Result<Anomaly, ClientError> {
         self.get(&format!("/api/v1/anomalies/{id}"), &()).await
+    }
+
+    /// Makes an anomaly somebody's to look after, or nobody's.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn assign_anomaly(&self, id: i64, request: &AssignRequest) -> Result<Anomaly, ClientError> {
+        self.post(&format!("/api/v1/anomalies/{id}/assign"), request).await
     }
 
     /// Acknowledges, resolves or mutes an anomaly.

@@ -41,10 +41,10 @@ pub struct CreateGroup {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     /// Its first members, 1,000 at the most; more can be added until it is sealed.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::strict::objects")]
     pub jobs: Vec<EnqueueRequest>,
     /// What runs once it has ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::strict::optional")]
     pub finishing: Option<FinishingJob>,
     /// Those are all: it ends with the last of them.
     #[serde(default)]
@@ -56,6 +56,7 @@ pub struct CreateGroup {
 #[serde(deny_unknown_fields)]
 pub struct AddJobs {
     /// The members, 1,000 at the most.
+    #[serde(deserialize_with = "crate::strict::objects")]
     pub jobs: Vec<EnqueueRequest>,
 }
 

@@ -149,6 +149,9 @@ pub struct Attempt {
     pub claimed_at: Option<DateTime<Utc>>,
     /// When it ended.
     pub ended_at: DateTime<Utc>,
+    /// The end of what it logged, one line each.
+    #[serde(default)]
+    pub log: Option<String>,
 }
 
 /// A job to be.

@@ -18,9 +18,10 @@ mod pauses;
 mod queues;
 mod schedules;
 mod servants;
+mod strict;
 
 pub use accounts::{AccountDetail, Stream, StreamPage, StreamQuery};
-pub use anomalies::{Anomaly, AnomalyPage, AnomalyQuery};
+pub use anomalies::{Anomaly, AnomalyPage, AnomalyQuery, AssignRequest};
 pub use assumptions::{
     AssumeReply, AssumeRequest, Assumption, AssumptionDetail, AssumptionEvent, AssumptionPage, AssumptionQuery,
 };
@@ -49,9 +50,9 @@ pub use operations::{
     CancelOperation, CreateOperation, ItemPage, ItemQuery, Operation, OperationItem, OperationPage, OperationPreview,
     PreviewOperationQuery,
 };
-pub use others::{Account, AccountPage, Failure, JobCount, PageQuery, Stats, WeightRequest};
+pub use others::{Account, AccountPage, Build, Failure, JobCount, PageQuery, Processes, Stats, WeightRequest};
 pub use pauses::{Pause, PauseList, PauseRequest, ResumeReply, Why};
-pub use queues::{Queue, QueueList, RedriveRequest, Throughput, ThroughputPoint, ThroughputQuery};
+pub use queues::{Percentiles, Queue, QueueList, RedriveRequest, Throughput, ThroughputPoint, ThroughputQuery};
 pub use schedules::{
     BackfillReply, BackfillRequest, CreateSchedule, DeleteQuery, DeleteReply, PauseSchedule, PreviewQuery,
     PreviewedFire, RunReply, Schedule, SchedulePage, SchedulePreview, ScheduleSettings, UpdateSchedule,

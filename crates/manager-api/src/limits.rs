@@ -77,6 +77,7 @@ pub struct LimitPage {
 #[serde(deny_unknown_fields)]
 pub struct LimitRequest {
     /// What it says: all of it, not what changes.
+    #[serde(deserialize_with = "crate::strict::object")]
     pub bounds: Bounds,
     /// Who, where nobody signs on; anybody else is known by the sign-on.
     #[serde(default, skip_serializing_if = "Option::is_none")]

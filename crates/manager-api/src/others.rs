@@ -85,6 +85,28 @@ pub struct Failure {
     pub error: Option<String>,
 }
 
+/// Servant processes of a kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Processes {
+    /// The kind.
+    pub kind: String,
+    /// Those that there should be, by the catalogue.
+    pub expected: i32,
+    /// Those that are alive.
+    pub alive: usize,
+}
+
+/// A build that was deployed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Build {
+    /// Its name.
+    pub version: String,
+    /// The kinds whose servants are of it.
+    pub kinds: Vec<String>,
+    /// When the first of them started.
+    pub first_at: DateTime<Utc>,
+}
+
 /// The whole at a glance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Stats {
@@ -92,6 +114,12 @@ pub struct Stats {
     pub now: DateTime<Utc>,
     /// Jobs by kind and state.
     pub counts: Vec<JobCount>,
+    /// Servant processes by kind, those that there are and those that there should be.
+    #[serde(default)]
+    pub processes: Vec<Processes>,
+    /// Builds of servants that were started lately, the latest first.
+    #[serde(default)]
+    pub builds: Vec<Build>,
     /// Servants alive.
     pub servants_alive: usize,
     /// Servants late or lost.

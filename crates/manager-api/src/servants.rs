@@ -41,6 +41,9 @@ pub struct Heartbeat {
     /// Resident memory, where the system tells.
     #[serde(default)]
     pub rss_bytes: Option<u64>,
+    /// Of the processor, since the heartbeat before, in per cent of one core; where the system tells.
+    #[serde(default)]
+    pub cpu_pct: Option<u32>,
     /// Jobs at a time.
     pub concurrency: u32,
     /// Jobs under way.
@@ -142,6 +145,9 @@ pub struct Servant {
     pub silent_secs: i64,
     /// Resident memory.
     pub rss_bytes: Option<i64>,
+    /// Of its processor, in per cent of one core.
+    #[serde(default)]
+    pub cpu_pct: Option<i32>,
     /// What it works on.
     pub jobs: Vec<CurrentJob>,
 }

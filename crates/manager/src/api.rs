@@ -8,7 +8,9 @@ pub(crate) mod authorise;
 pub(crate) mod breakers;
 pub(crate) mod budgets;
 pub(crate) mod connections;
+mod describe;
 pub(crate) mod errors;
+mod examples;
 pub(crate) mod groups;
 pub(crate) mod jobs;
 pub(crate) mod limits;
@@ -19,9 +21,14 @@ pub(crate) mod queues;
 pub(crate) mod schedules;
 pub(crate) mod servants;
 
-use crate::App;
+use crate::{App, error::ApiError};
 use axum::{
     Json, Router,
+    body::{Body, Bytes},
+    extract::{FromRequest as _, Request},
+    http::header,
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
     routing::{get, post, put},
 };
 use utoipa::OpenApi;
@@ -102,6 +109,7 @@ pub(crate) use servants::servant_of;
         breakers::clear,
         anomalies::list,
         anomalies::show,
+        anomalies::assign,
         anomalies::acknowledge,
         anomalies::resolve,
         anomalies::mute,
@@ -185,6 +193,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/breakers/{service}/clear", post(breakers::clear))
         .route("/api/v1/anomalies", get(anomalies::list))
         .route("/api/v1/anomalies/{id}", get(anomalies::show))
+        .route("/api/v1/anomalies/{id}/assign", post(anomalies::assign))
         .route("/api/v1/anomalies/{id}/acknowledge", post(anomalies::acknowledge))
         .route("/api/v1/anomalies/{id}/resolve", post(anomalies::resolve))
         .route("/api/v1/anomalies/{id}/mute", post(anomalies::mute))
@@ -196,5 +205,24 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/accounts/{id}/streams", get(accounts::streams))
         .route("/api/v1/accounts/{id}/weight", put(others::set_weight))
         .route("/api/v1/stats", get(others::stats))
-        .route("/api/openapi.json", get(|| async { Json(Description::openapi()) }))
+        .route("/api/openapi.json", get(|| async { Json(describe::description()) }))
+        .layer(middleware::from_fn(objects_only))
+}
+
+/// Refuses bodies that are not objects: structures would be read from arrays, too, by their order, which nobody described.
+async fn objects_only(request: Request, next: Next) -> Response {
+    if request.headers().get(header::CONTENT_TYPE).is_none() {
+        return next.run(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    let body = match Bytes::from_request(Request::from_parts(parts.clone(), body), &()).await {
+        Ok(body) => body,
+        Err(refusal) => return refusal.into_response(),
+    };
+    if body.trim_ascii_start().starts_with(b"[") {
+        return ApiError::bad_request("the body is an array, not an object")
+            .hint("GET /api/openapi.json describes every request")
+            .into_response();
+    }
+    next.run(Request::from_parts(parts, Body::from(body))).await
 }

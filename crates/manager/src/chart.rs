@@ -3,13 +3,13 @@
 
 use crate::view::{grouped, lag};
 use chrono::{DateTime, TimeDelta, Utc};
-use manager_api::Throughput;
+use manager_api::{Percentiles, Throughput};
 
 /// The drawing's own units.
 const WIDTH: f64 = 600.0;
 const HEIGHT: f64 = 150.0;
 /// Room for words at the left, below and above.
-const LEFT: f64 = 46.0;
+const LEFT: f64 = 60.0;
 const BELOW: f64 = 18.0;
 const ABOVE: f64 = 8.0;
 
@@ -187,12 +187,27 @@ impl<'a> Timeline<'a> {
         chart
     }
 
-    /// How long jobs waited, in the mean and at the longest.
+    /// How long jobs waited: within which time half of them, 95 % and 99 % were claimed.
     pub(crate) fn waited(&self, marks: &[(DateTime<Utc>, String)]) -> Chart {
-        let mean = self.by_place(|point| point.waited_ms_mean);
-        let longest = self.by_place(|point| point.waited_ms_max);
-        let frame = self.frame(longest.iter().copied().max().unwrap_or(0));
-        let label = format!("the longest wait was {}", lag(longest.iter().copied().max().unwrap_or(0)));
+        self.percentiles("were claimed", |point| point.waited_ms, marks)
+    }
+
+    /// How long jobs ran.
+    pub(crate) fn ran(&self, marks: &[(DateTime<Utc>, String)]) -> Chart {
+        self.percentiles("were done", |point| point.ran_ms, marks)
+    }
+
+    fn percentiles(
+        &self,
+        what: &str,
+        of: impl Fn(&manager_api::ThroughputPoint) -> Percentiles,
+        marks: &[(DateTime<Utc>, String)],
+    ) -> Chart {
+        let (half, most) = (self.by_place(|point| of(point).p50), self.by_place(|point| of(point).p95));
+        let nearly_all = self.by_place(|point| of(point).p99);
+        let greatest = |values: &[i64]| values.iter().copied().max().unwrap_or(0);
+        let frame = self.frame(greatest(&nearly_all));
+        let label = format!("99 % of jobs {what} within {} at the worst", lag(greatest(&nearly_all)));
         let mut chart = self.chart(&frame, label, lag(frame.top), marks);
         let line = |values: &[i64], class| {
             let points = values
@@ -201,8 +216,7 @@ impl<'a> Timeline<'a> {
                 .map(|(at, value)| format!("{},{}", units(frame.x(at) + frame.width() / 2.0), units(frame.y(*value))));
             Line { points: points.collect::<Vec<_>>().join(" "), class }
         };
-        chart.lines.push(line(&longest, "soft"));
-        chart.lines.push(line(&mean, "line"));
+        chart.lines.extend([line(&nearly_all, "soft"), line(&most, "mid"), line(&half, "line")]);
         chart
     }
 }
@@ -259,7 +273,9 @@ mod tests {
             cancelled: 0,
             waited_ms_mean,
             waited_ms_max,
+            waited_ms: Percentiles { p50: 4, p95: 20, p99: 30 },
             ran_ms_mean: 1,
+            ran_ms: Percentiles::default(),
         }
     }
 
@@ -273,9 +289,23 @@ mod tests {
         let chart = Timeline::new(&of).ended(&marks);
         assert_eq!(chart.label, "11 jobs ended, 3 of them failed");
         let places: Vec<_> = chart.bars.iter().map(|bar| (bar.x.as_str(), bar.class)).collect();
-        assert_eq!(places, [("46.5", "good"), ("46.5", "bad"), ("591.3", "bad")]);
+        assert_eq!(places, [("60.5", "good"), ("60.5", "bad"), ("591.5", "bad")]);
         assert_eq!(chart.words[0].text, "10", "the scale ends at a round number");
         assert_eq!(chart.marks.iter().map(|mark| mark.text.as_str()).collect::<Vec<_>>(), ["v2"], "v1 is too long ago");
+    }
+
+    #[test]
+    fn percentiles_are_lines_one_above_the_other() {
+        let of = hour(vec![point("2030-05-06T11:01:00Z", 8, 2)]);
+        let chart = Timeline::new(&of).waited(&[]);
+        assert_eq!(chart.label, "99 % of jobs were claimed within 30 ms at the worst");
+        let heights: Vec<f64> = chart.lines.iter().map(|line| height_at(&line.points, 0)).collect();
+        assert!(heights.is_sorted_by(|higher, lower| higher < lower), "p99, p95, p50 from above: {heights:?}");
+        assert_eq!(chart.words[0].text, "50 ms");
+    }
+
+    fn height_at(points: &str, place: usize) -> f64 {
+        points.split(' ').nth(place).unwrap().split_once(',').unwrap().1.parse().unwrap()
     }
 
     #[test]

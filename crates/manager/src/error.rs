@@ -56,6 +56,10 @@ impl From<StoreError> for ApiError {
             return Self::new(StatusCode::CONFLICT, "no_viewer", error.to_string())
                 .hint("everything else works without that role");
         }
+        if error.is_of_value() {
+            tracing::warn!(error = chain(&error), "a value was refused");
+            return Self::bad_request("a value cannot be kept: text with a NUL in it, a number or a time out of range");
+        }
         if error.is_transient() {
             tracing::warn!(error = chain(&error), "the ledger does not answer");
             return Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable", "the database does not answer")

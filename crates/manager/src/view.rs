@@ -127,6 +127,8 @@ pub(crate) struct ServantView {
     pub(crate) servant: Servant,
     pub(crate) silent: String,
     pub(crate) rss: String,
+    /// Of one core.
+    pub(crate) cpu: String,
     pub(crate) uptime: String,
     pub(crate) current: Vec<CurrentView>,
     /// Current jobs that are not shown.
@@ -138,6 +140,7 @@ impl ServantView {
         Self {
             silent: span(servant.silent_secs),
             rss: servant.rss_bytes.map_or_else(|| "–".to_owned(), |bytes| format!("{} MB", bytes / 1_000_000)),
+            cpu: servant.cpu_pct.map_or_else(|| "–".to_owned(), |pct| format!("{pct} %")),
             more: servant.jobs.len().saturating_sub(CURRENT_SHOWN_MAX),
             uptime: span((servant.seen_at - servant.started_at).num_seconds().max(0)),
             current: current_views(&servant.jobs, CURRENT_SHOWN_MAX),
@@ -202,6 +205,8 @@ pub(crate) struct AttemptView {
     /// The errors that are the same.
     pub(crate) group_url: Option<String>,
     pub(crate) error: String,
+    /// The end of what it logged.
+    pub(crate) log: Option<String>,
 }
 
 impl AttemptView {
@@ -215,6 +220,7 @@ impl AttemptView {
             servant_id: attempt.servant_id,
             group_url: sight::has_page("/errors").then(|| format!("/errors/{}", attempt.fingerprint)),
             error: attempt.error.clone(),
+            log: attempt.log.clone(),
         }
     }
 }

@@ -75,6 +75,9 @@ async fn every_refusal_is_the_envelope() {
         (http.delete(format!("{url}/api/v1/jobs")), 405),
         (json("{".to_owned()), 400),
         (json("{}".to_owned()), 422),
+        // A structure is no array, and no text of the ledger holds a NUL.
+        (json(r#"["noop"]"#.to_owned()), 400),
+        (json(r#"{"kind": "noop", "payload": {"a": "\u0000"}}"#.to_owned()), 400),
         (json("x".repeat(20_000)), 413),
         (http.post(format!("{url}/api/v1/jobs")).body("{}"), 415),
     ];
@@ -233,6 +236,7 @@ async fn heartbeats_are_shown_and_answered_with_orders() {
         pid: 1,
         started_at: store.now(),
         rss_bytes: Some(9_000_000),
+        cpu_pct: Some(137),
         concurrency: 4,
         running: 0,
         jobs: Vec::new(),
@@ -242,6 +246,7 @@ async fn heartbeats_are_shown_and_answered_with_orders() {
     assert!(client.heartbeat(&beat).await.unwrap().pause);
     let servants = client.servants().await.unwrap().servants;
     assert_eq!((servants[0].liveness.as_str(), servants[0].rss_bytes), ("alive", Some(9_000_000)));
+    assert_eq!(servants[0].cpu_pct, Some(137));
     beat.servant_id = 0;
     assert!(matches!(client.heartbeat(&beat).await, Err(ClientError::Refused { status: 404, .. })));
 }

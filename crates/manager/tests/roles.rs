@@ -118,6 +118,7 @@ const TABLE: &[(&str, Action, &str, &str)] = &[
     ("GET /api/v1/anomalies/{id}", Action::ReadAnomalies, "", ""),
     ("POST /api/v1/anomalies/{id}/acknowledge", Action::AcknowledgeAnomaly, "", WHY),
     ("POST /api/v1/anomalies/{id}/resolve", Action::ResolveAnomaly, "", WHY),
+    ("POST /api/v1/anomalies/{id}/assign", Action::AssignAnomaly, "", "{}"),
     ("POST /api/v1/anomalies/{id}/mute", Action::MuteAnomaly, "", WHY),
     ("GET /api/v1/accounts", Action::ReadAccounts, "", ""),
     ("GET /api/v1/accounts/{id}", Action::ReadAccounts, "", ""),

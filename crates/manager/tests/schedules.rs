@@ -91,7 +91,7 @@ async fn it_is_paused_resumed_run_and_back_filled() {
     let id = client.create_schedule(&nightly()).await.unwrap().id;
     let pause = PauseSchedule { by: Some("ada".to_owned()), reason: "the vendor is down".to_owned() };
     let paused = client.pause_schedule(id, &pause).await.unwrap();
-    assert_eq!(paused.paused_by.zip(paused.paused_reason), Some((pause.by, pause.reason)));
+    assert_eq!((paused.paused_by, paused.paused_reason), (pause.by, Some(pause.reason)));
     assert_eq!(paused.paused_at, Some(clock.now()));
     let job = client.run_schedule(id).await.unwrap().job_id.unwrap();
     assert_eq!(client.job(job).await.unwrap().schedule_id, Some(id), "run now asks nobody");

@@ -12,8 +12,12 @@ use crate::{claims::Claims, registry::Registry};
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) key: AttemptKey,
+    /// Its number.
+    pub(crate) attempt: u16,
     pub(crate) lease: LeaseId,
     pub(crate) end: AttemptEnd,
+    /// The end of what it logged, where it did not succeed.
+    pub(crate) log: Option<String>,
     pub(crate) _slot: OwnedSemaphorePermit,
 }
 
@@ -90,12 +94,29 @@ pub(crate) async fn run(
             settled = until_written("settle", || store.settle(&failed)).await;
             note_stale(failed.len(), settled.as_ref().map(Settled::len));
             note_parked(settled.as_ref());
+            keep_logs(&store, &batch, settled.as_ref()).await;
         }
         ends.tell(&batch, applied.as_ref(), settled.as_ref());
         registry.remove_all(batch.iter().map(|done| done.key));
         // With this the slots are free.
         batch.clear();
         ends.bell.notify_one();
+    }
+}
+
+/// What those logged that are settled. It helps a person and nobody else: without the ledger it is lost.
+async fn keep_logs(store: &Store, batch: &[Ended], settled: Option<&Settled>) {
+    let is_settled = |ended: &&Ended| settled.is_some_and(|settled| settled.contains(&ended.key.id));
+    let logs: Vec<(JobId, u16, &str)> = batch
+        .iter()
+        .filter(is_settled)
+        .filter_map(|ended| Some((ended.key.id, ended.attempt, ended.log.as_deref()?)))
+        .collect();
+    if logs.is_empty() {
+        return;
+    }
+    if let Err(error) = store.keep_logs(&logs).await {
+        tracing::debug!(error = chain(&error), "what failed attempts logged was not stored");
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::Notify;
 
@@ -37,8 +37,9 @@ const JOBS_NAMED_MAX: usize = 50;
 pub(crate) async fn run(beating: Beating) -> anyhow::Result<()> {
     let client = ManagerClient::new(&beating.manager_url)?;
     let mut was_silent = false;
+    let mut cpu = CpuMeter::default();
     loop {
-        match client.heartbeat(&beating.beat()).await {
+        match client.heartbeat(&beating.beat(cpu.pct())).await {
             Ok(reply) => {
                 if was_silent {
                     tracing::info!("the manager answers again");
@@ -69,7 +70,7 @@ async fn over(beating: &Beating) {
 }
 
 impl Beating {
-    fn beat(&self) -> Heartbeat {
+    fn beat(&self, cpu_pct: Option<u32>) -> Heartbeat {
         let jobs = self.registry.all();
         Heartbeat {
             servant_id: self.servant.0,
@@ -80,6 +81,7 @@ impl Beating {
             pid: std::process::id(),
             started_at: self.started_at,
             rss_bytes: rss_bytes(),
+            cpu_pct,
             concurrency: self.concurrency,
             running: u32::try_from(jobs.len()).unwrap_or(u32::MAX),
             jobs: jobs
@@ -128,4 +130,51 @@ fn rss_bytes() -> Option<u64> {
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kib * 1024)
+}
+
+/// How much of the processor this process takes, from one look to the next.
+#[derive(Default)]
+struct CpuMeter {
+    last: Option<(Instant, u64)>,
+}
+
+impl CpuMeter {
+    /// Per cent of one core since the look before; `None` at the first, and where the system does not tell (it does on Linux).
+    fn pct(&mut self) -> Option<u32> {
+        let (now, used_ms) = (Instant::now(), cpu_ms(&std::fs::read_to_string("/proc/self/stat").ok()?)?);
+        let (then, used_then_ms) = self.last.replace((now, used_ms))?;
+        let passed_ms = u64::try_from((now - then).as_millis()).ok()?;
+        u32::try_from(used_ms.saturating_sub(used_then_ms).saturating_mul(100).checked_div(passed_ms)?).ok()
+    }
+}
+
+/// Processor time of a process, by its `/proc/<pid>/stat`: user and system, in hundredths of a second on every Linux.
+fn cpu_ms(stat: &str) -> Option<u64> {
+    // The program's name, in parentheses, may hold anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    Some((ticks()? + ticks()?) * 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_is_read_behind_any_name() {
+        let stat = "7 (a b) c) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 3 0 1000 0 0";
+        assert_eq!(cpu_ms(stat), Some(3_000));
+        assert_eq!(cpu_ms("7 (noop"), None);
+    }
+
+    #[test]
+    fn the_first_look_tells_nothing_and_the_second_something() {
+        let mut meter = CpuMeter::default();
+        assert_eq!(meter.pct(), None);
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_millis(20) {
+            std::hint::spin_loop();
+        }
+        assert!(meter.pct().is_some());
+    }
 }

@@ -9,6 +9,7 @@ use crate::{
     servant::Servant,
 };
 use chrono::{DateTime, TimeDelta, Utc};
+use daemon::Excerpt;
 use domain::{ErrorClass, Failure, RetryPolicy, Verdict, chain};
 use futures::FutureExt;
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
@@ -48,9 +49,11 @@ impl<S: Servant> Runner<S> {
         let runner = self.clone();
         tokio::spawn(
             async move {
-                let end = runner.run(&job, context, &in_hand).await;
+                let excerpt = Excerpt::default();
+                let end = excerpt.of(runner.run(&job, context, &in_hand)).await;
                 in_hand.note_return();
-                let ended = Ended { key: job.key, lease: job.lease, end, _slot: slot };
+                let log = matches!(end, AttemptEnd::Settled(_)).then(|| excerpt.text()).flatten();
+                let ended = Ended { key: job.key, attempt: job.attempt, lease: job.lease, end, log, _slot: slot };
                 // The finisher outlives every job; without it nobody is left to tell, and the lease runs out.
                 let _ = runner.ended.send(ended);
             }

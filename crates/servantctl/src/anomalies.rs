@@ -1,9 +1,9 @@
 //! `anomalies`.
 
-use crate::{connections::Why, output, refusal::Refusal};
+use crate::{audit::Whom, connections::Why, output, refusal::Refusal};
 use clap::{Args, Subcommand};
 use domain::AnomalyAct;
-use manager_api::{Anomaly, AnomalyQuery, ManagerClient};
+use manager_api::{Anomaly, AnomalyQuery, AssignRequest, ByWhom, ManagerClient};
 
 /// What to do with anomalies.
 #[derive(Debug, Subcommand)]
@@ -33,6 +33,15 @@ pub(crate) enum Verb {
     Show {
         /// The anomaly.
         id: i64,
+    },
+    /// Makes it somebody's to look after, or nobody's.
+    Assign {
+        /// The anomaly.
+        id: i64,
+        /// Who looks after it; nobody unless said.
+        to: Option<String>,
+        #[command(flatten)]
+        whom: Whom,
     },
     /// Says that somebody is at it; it is open again once it is graver.
     Acknowledge(Act),
@@ -69,6 +78,13 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
                 output::print(&text(&anomaly)?)
             };
         }
+        Verb::Assign { id, to, whom } => {
+            let ByWhom { by, reason } = whom.said();
+            let request = AssignRequest { to: to.clone(), by, reason };
+            let anomaly = client.assign_anomaly(*id, &request).await.map_err(Refusal::from)?;
+            let whose = anomaly.assigned_to.as_deref().unwrap_or("nobody");
+            return output::done(json, &format!("anomaly {id} is {whose}'s to look after"));
+        }
         Verb::Acknowledge(act) => (act, AnomalyAct::Acknowledge),
         Verb::Resolve(act) => (act, AnomalyAct::Resolve),
         Verb::Mute(act) => (act, AnomalyAct::Mute),
@@ -87,6 +103,7 @@ fn text(row: &Anomaly) -> anyhow::Result<String> {
     line("object", &or_dash(&row.object));
     line("subject", &or_dash(&row.subject));
     line("seen", &format!("{} times from {} to {}", row.sightings, time(row.first_seen_at), time(row.last_seen_at)));
+    line("assigned to", row.assigned_to.as_deref().unwrap_or("nobody"));
     let why = if row.state_reason.is_empty() { String::new() } else { format!(": {}", row.state_reason) };
     line("state", &format!("{} since {} by {}{why}", row.state, time(row.state_since), row.state_by));
     text.push_str(&format!("\n\nevidence\n{}", serde_json::to_string_pretty(&row.evidence)?));

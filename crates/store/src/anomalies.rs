@@ -84,6 +84,8 @@ pub struct AnomalyRow {
     pub state_reason: String,
     /// Since when.
     pub state_since: DateTime<Utc>,
+    /// Whose it is to look after.
+    pub assigned_to: Option<String>,
 }
 
 /// Which anomalies.
@@ -129,6 +131,7 @@ struct RawAnomaly {
     state_by: String,
     state_reason: String,
     state_since: DateTime<Utc>,
+    assigned_to: Option<String>,
 }
 
 impl RawAnomaly {
@@ -151,6 +154,7 @@ impl RawAnomaly {
             state_by: self.state_by,
             state_reason: self.state_reason,
             state_since: self.state_since,
+            assigned_to: self.assigned_to,
         })
     }
 }
@@ -247,7 +251,7 @@ impl Store {
             RawAnomaly,
             "-- change_anomaly
             SELECT id, account_id, connection_id, object, kind, subject, severity, state, summary, evidence, sightings,
-                   first_seen_at, last_seen_at, state_by, state_reason, state_since
+                   first_seen_at, last_seen_at, state_by, state_reason, state_since, assigned_to
             FROM anomalies WHERE id = $1 FOR UPDATE",
             id,
         )
@@ -262,6 +266,37 @@ impl Store {
         tx.commit().await?;
         let (state_by, state_reason) = (by.to_owned(), reason.to_owned());
         Ok(AnomalyChange::Done(Box::new(AnomalyRow { state, state_by, state_reason, state_since: at, ..row })))
+    }
+
+    /// Makes an anomaly somebody's to look after, or nobody's; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn assign_anomaly(
+        &self,
+        granted: &Granted<action::AssignAnomaly>,
+        id: i64,
+        to: Option<&str>,
+    ) -> Result<Option<AnomalyRow>, StoreError> {
+        let of = Subject::Anomaly(id);
+        let mut tx = self.begin().await?;
+        let before = snapshot(&mut tx.inner, &of).await?;
+        let raw = sqlx::query_as!(
+            RawAnomaly,
+            "-- assign_anomaly
+            UPDATE anomalies SET assigned_to = $2 WHERE id = $1
+            RETURNING id, account_id, connection_id, object, kind, subject, severity, state, summary, evidence, sightings,
+                      first_seen_at, last_seen_at, state_by, state_reason, state_since, assigned_to",
+            id,
+            to,
+        )
+        .fetch_optional(&mut *tx.inner)
+        .await?;
+        let Some(row) = raw.map(RawAnomaly::check).transpose()? else { return Ok(None) };
+        let after = snapshot(&mut tx.inner, &of).await?;
+        note(&mut tx.inner, granted, &of, (before, after), self.clock.now()).await?;
+        tx.commit().await?;
+        Ok(Some(row))
     }
 
     async fn set_anomaly_state(
@@ -296,7 +331,7 @@ impl Store {
             RawAnomaly,
             "-- find_anomaly
             SELECT id, account_id, connection_id, object, kind, subject, severity, state, summary, evidence, sightings,
-                   first_seen_at, last_seen_at, state_by, state_reason, state_since
+                   first_seen_at, last_seen_at, state_by, state_reason, state_since, assigned_to
             FROM anomalies WHERE id = $1",
             id,
         )
@@ -314,7 +349,7 @@ impl Store {
             RawAnomaly,
             "-- list_anomalies
             SELECT id, account_id, connection_id, object, kind, subject, severity, state, summary, evidence, sightings,
-                   first_seen_at, last_seen_at, state_by, state_reason, state_since
+                   first_seen_at, last_seen_at, state_by, state_reason, state_since, assigned_to
             FROM anomalies
             WHERE id < $1 AND severity >= $2 AND ($3::text IS NULL OR state = $3)
                 AND ($4::bigint IS NULL OR connection_id = $4) AND ($6::bigint IS NULL OR account_id = $6)
@@ -344,7 +379,7 @@ async fn lock_same(
         RawAnomaly,
         "-- lock_same
         SELECT id, account_id, connection_id, object, kind, subject, severity, state, summary, evidence, sightings,
-               first_seen_at, last_seen_at, state_by, state_reason, state_since
+               first_seen_at, last_seen_at, state_by, state_reason, state_since, assigned_to
         FROM anomalies WHERE connection_id = $1 AND object = $2 AND kind = $3 AND subject = $4 FOR UPDATE",
         connection.0,
         object,

@@ -31,7 +31,8 @@ impl Store {
                 WHERE ctid = ANY (ARRAY(
                     SELECT ctid FROM job_count_deltas WHERE EXISTS (SELECT FROM led)
                     LIMIT $3 FOR UPDATE SKIP LOCKED))
-                RETURNING kind, state, delta, group_id, done, total, waited_ms, waited_ms_max, ran_ms
+                RETURNING kind, state, delta, group_id, done, total, waited_ms, waited_ms_max, ran_ms, waited_buckets,
+                          ran_buckets
             ), folded AS (
                 INSERT INTO job_counts (kind, state, jobs)
                 SELECT kind, state, sum(delta)::bigint FROM taken GROUP BY kind, state
@@ -54,13 +55,27 @@ impl Store {
                     failed = c.failed + g.failed, cancelled = c.cancelled + g.cancelled,
                     done = c.done + g.done, total = c.total + g.total
                 FROM of_group g WHERE c.group_id = g.group_id
+            ), placed AS (
+                SELECT of.kind, one.waited, one.bucket, count(*) AS n
+                FROM taken CROSS JOIN LATERAL (VALUES (taken.kind), ('')) AS of (kind) CROSS JOIN LATERAL (
+                    SELECT true, unnest(taken.waited_buckets) UNION ALL SELECT false, unnest(taken.ran_buckets)
+                ) AS one (waited, bucket)
+                GROUP BY of.kind, one.waited, one.bucket
+            ), spread AS (
+                SELECT of.kind, of.waited, array_agg(coalesce(placed.n, 0) ORDER BY bucket) AS counts
+                FROM (SELECT DISTINCT kind, waited FROM placed) AS of CROSS JOIN generate_series(0, 47) AS bucket
+                LEFT JOIN placed USING (kind, waited, bucket)
+                GROUP BY of.kind, of.waited
             ), timed AS (
-                INSERT INTO job_stats (kind, step_secs, at, succeeded, failed, cancelled, waited_ms, waited_ms_max, ran_ms)
+                INSERT INTO job_stats (kind, step_secs, at, succeeded, failed, cancelled, waited_ms, waited_ms_max, ran_ms,
+                                       waited_latencies, ran_latencies)
                 SELECT of.kind, step.secs, date_bin(make_interval(secs => step.secs), $4::timestamptz, 'epoch'::timestamptz),
                        coalesce(sum(delta) FILTER (WHERE state = 4), 0)::bigint,
                        coalesce(sum(delta) FILTER (WHERE state = 5), 0)::bigint,
                        coalesce(sum(delta) FILTER (WHERE state = 6), 0)::bigint,
-                       coalesce(sum(waited_ms), 0)::bigint, coalesce(max(waited_ms_max), 0), coalesce(sum(ran_ms), 0)::bigint
+                       coalesce(sum(waited_ms), 0)::bigint, coalesce(max(waited_ms_max), 0), coalesce(sum(ran_ms), 0)::bigint,
+                       (SELECT counts FROM spread WHERE spread.kind = of.kind AND waited),
+                       (SELECT counts FROM spread WHERE spread.kind = of.kind AND NOT waited)
                 FROM taken CROSS JOIN LATERAL (VALUES (taken.kind), ('')) AS of (kind)
                 CROSS JOIN (VALUES (60), (900), (3600)) AS step (secs)
                 WHERE state IN (4, 5, 6) AND delta > 0 GROUP BY of.kind, step.secs
@@ -68,7 +83,9 @@ impl Store {
                     succeeded = job_stats.succeeded + excluded.succeeded, failed = job_stats.failed + excluded.failed,
                     cancelled = job_stats.cancelled + excluded.cancelled,
                     waited_ms = job_stats.waited_ms + excluded.waited_ms, ran_ms = job_stats.ran_ms + excluded.ran_ms,
-                    waited_ms_max = greatest(job_stats.waited_ms_max, excluded.waited_ms_max)
+                    waited_ms_max = greatest(job_stats.waited_ms_max, excluded.waited_ms_max),
+                    waited_latencies = add_latencies(job_stats.waited_latencies, excluded.waited_latencies),
+                    ran_latencies = add_latencies(job_stats.ran_latencies, excluded.ran_latencies)
             )
             SELECT count(*) AS "folded!" FROM taken"#,
             leadership.term.0,

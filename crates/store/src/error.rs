@@ -95,4 +95,12 @@ impl StoreError {
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Conflict(_))
     }
+
+    /// Whether a value was given that no row can hold: text with a NUL in it, a number or a time out of range (PostgreSQL's
+    /// class 22, data exception).
+    #[must_use]
+    pub fn is_of_value(&self) -> bool {
+        let Self::Rejected(sqlx::Error::Database(error)) = self else { return false };
+        error.code().is_some_and(|code| code.starts_with("22"))
+    }
 }

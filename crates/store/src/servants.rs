@@ -12,6 +12,20 @@ use serde_json::Value;
 /// Hours after which a silent servant is no longer listed.
 const LISTED_HOURS: i64 = 1;
 
+/// Starts of servants that are looked through for builds.
+const STARTS_MAX: i64 = 500;
+
+/// A build that was deployed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildRow {
+    /// Its name.
+    pub version: String,
+    /// The kinds whose servants are of it.
+    pub kinds: Vec<String>,
+    /// When the first of them started.
+    pub first_at: DateTime<Utc>,
+}
+
 /// What a heartbeat brings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeartbeatFacts {
@@ -19,6 +33,8 @@ pub struct HeartbeatFacts {
     pub state: String,
     /// Resident memory, where known.
     pub rss_bytes: Option<i64>,
+    /// Of its processor, in per cent of one core, where known.
+    pub cpu_pct: Option<i32>,
     /// Jobs under way.
     pub running: i32,
     /// Those jobs, as an array of objects with an `id`.
@@ -61,6 +77,8 @@ pub struct ServantRow {
     pub heartbeat_at: Option<DateTime<Utc>>,
     /// Resident memory.
     pub rss_bytes: Option<i64>,
+    /// Of its processor, in per cent of one core.
+    pub cpu_pct: Option<i32>,
     /// What it works on.
     pub current_jobs: Value,
     /// The order in force.
@@ -94,7 +112,7 @@ impl Store {
             r#"-- record_heartbeat
             WITH beat AS (
                 UPDATE servants SET heartbeat_at = $2, seen_at = greatest(seen_at, $2), state = $3, rss_bytes = $4,
-                                    running = $5, current_jobs = $6
+                                    running = $5, current_jobs = $6, cpu_pct = $8
                 WHERE id = $1 RETURNING ordered
             )
             SELECT ordered, ARRAY(
@@ -108,6 +126,7 @@ impl Store {
             facts.running,
             facts.current_jobs,
             &jobs,
+            facts.cpu_pct,
         )
         .fetch_optional(&self.pool)
         .await?;
@@ -156,7 +175,7 @@ impl Store {
             ServantRow,
             r#"-- list_servants
             SELECT servants.id, kind, host, pid, version, state, concurrency, running, started_at, seen_at, heartbeat_at,
-                   rss_bytes, current_jobs, ordered, act.by AS "ordered_by?", act.reason AS "ordered_reason?",
+                   rss_bytes, cpu_pct, current_jobs, ordered, act.by AS "ordered_by?", act.reason AS "ordered_reason?",
                    act.at AS "ordered_at?"
             FROM servants LEFT JOIN LATERAL (
                 SELECT actor AS by, reason, at FROM audit
@@ -182,7 +201,7 @@ impl Store {
             ServantRow,
             r#"-- find_servant
             SELECT servants.id, kind, host, pid, version, state, concurrency, running, started_at, seen_at, heartbeat_at,
-                   rss_bytes, current_jobs, ordered, act.by AS "ordered_by?", act.reason AS "ordered_reason?",
+                   rss_bytes, cpu_pct, current_jobs, ordered, act.by AS "ordered_by?", act.reason AS "ordered_reason?",
                    act.at AS "ordered_at?"
             FROM servants LEFT JOIN LATERAL (
                 SELECT actor AS by, reason, at FROM audit
@@ -192,6 +211,23 @@ impl Store {
             id.0,
         )
         .fetch_optional(&self.pool)
+        .await?)
+    }
+
+    /// The builds that the servants started lately were of, the latest first: of which kinds, and since when.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn builds(&self) -> Result<Vec<BuildRow>, StoreError> {
+        Ok(sqlx::query_as!(
+            BuildRow,
+            r#"-- builds
+            SELECT version, array_agg(DISTINCT kind ORDER BY kind) AS "kinds!", min(started_at) AS "first_at!"
+            FROM (SELECT version, kind, started_at FROM servants ORDER BY id DESC LIMIT $1) AS lately
+            GROUP BY version ORDER BY min(started_at) DESC"#,
+            STARTS_MAX,
+        )
+        .fetch_all(&self.pool)
         .await?)
     }
 

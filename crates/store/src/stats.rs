@@ -31,6 +31,8 @@ pub struct AttemptRow {
     pub claimed_at: Option<DateTime<Utc>>,
     /// When it ended.
     pub ended_at: DateTime<Utc>,
+    /// The end of what it logged.
+    pub log: Option<String>,
 }
 
 /// A job that failed for good, with its last error.
@@ -87,7 +89,7 @@ impl Store {
         Ok(sqlx::query_as!(
             AttemptRow,
             "-- attempts_of
-            SELECT attempt, class, error, servant_id, claimed_at, ended_at FROM (
+            SELECT attempt, class, error, servant_id, claimed_at, ended_at, log FROM (
                 SELECT * FROM attempts WHERE job_id = $1 ORDER BY ended_at DESC, attempt DESC LIMIT $2) AS latest
             ORDER BY ended_at, attempt",
             id.0,

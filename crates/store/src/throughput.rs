@@ -16,7 +16,7 @@ const KEPT: [(i32, i64); 3] = [(60, 6), (900, 50), (3_600, 24 * 15)];
 const FLOWS_MAX: i64 = 500;
 
 /// Jobs that ended in a stretch of time.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StatPoint {
     /// Its beginning.
     pub at: DateTime<Utc>,
@@ -32,6 +32,10 @@ pub struct StatPoint {
     pub waited_ms_max: i64,
     /// Milliseconds that they ran, summed.
     pub ran_ms: i64,
+    /// How many of them waited how long, as `domain`'s distribution of latencies.
+    pub waited: Option<Vec<i64>>,
+    /// How many ran how long.
+    pub ran: Option<Vec<i64>>,
 }
 
 /// What waits of a kind, as it was seen last.
@@ -82,7 +86,9 @@ impl Store {
         Ok(sqlx::query_as!(
             StatPoint,
             "-- throughput
-            SELECT at, succeeded, failed, cancelled, waited_ms, waited_ms_max, ran_ms FROM job_stats
+            SELECT at, succeeded, failed, cancelled, waited_ms, waited_ms_max, ran_ms, waited_latencies AS waited,
+                   ran_latencies AS ran
+            FROM job_stats
             WHERE kind = $1 AND step_secs = $2 AND at >= $3 ORDER BY at LIMIT $4",
             kind.map_or("", Kind::as_str),
             step_secs,

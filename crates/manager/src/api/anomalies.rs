@@ -1,12 +1,18 @@
 //! Anomalies over HTTP: list, show, acknowledge, resolve, mute.
 
-use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of, sight};
+use crate::{
+    App,
+    allowed::Allowed,
+    error::ApiError,
+    filter::{limit_of, words},
+    sight,
+};
 use axum::{
     Json,
     extract::{Path, Query, State},
 };
 use domain::{AccountId, ConnectionId, Sensitive, action};
-use manager_api::{Anomaly, AnomalyPage, AnomalyQuery, ErrorEnvelope, OverrideRequest};
+use manager_api::{Anomaly, AnomalyPage, AnomalyQuery, AssignRequest, ByWhom, ErrorEnvelope, OverrideRequest};
 use std::str::FromStr;
 use store::{AnomalyChange, AnomalyFilter, AnomalyRow, ChangesAnomaly};
 
@@ -45,6 +51,23 @@ pub(crate) async fn show(
 ) -> Result<Json<Anomaly>, ApiError> {
     let row = app.store.find_anomaly(id).await?.filter(|row| sight::shows(&app, row.account));
     Ok(Json(anomaly_of(row.ok_or_else(|| missing(id))?)))
+}
+
+/// Makes it somebody's to look after, or nobody's.
+#[utoipa::path(post, path = "/api/v1/anomalies/{id}/assign", tag = "anomalies", request_body = AssignRequest,
+    params(("id" = i64, Path, description = "The anomaly")),
+    responses((status = 200, body = Anomaly), (status = 404, body = ErrorEnvelope)))]
+pub(crate) async fn assign(
+    allowed: Allowed<action::AssignAnomaly>,
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Json(request): Json<AssignRequest>,
+) -> Result<Json<Anomaly>, ApiError> {
+    let granted = allowed.said(&ByWhom { by: request.by, reason: request.reason })?;
+    let to = request.to.as_deref().filter(|to| !to.trim().is_empty()).map(|to| words("to", to)).transpose()?;
+    let row = app.store.assign_anomaly(&granted, id, to).await?.ok_or_else(|| missing(id))?;
+    tracing::info!(anomaly_id = id, to, by = granted.by(), "an anomaly was assigned");
+    Ok(Json(anomaly_of(row)))
 }
 
 /// Says that somebody is at it. It is open again once it is seen graver than it is.
@@ -138,5 +161,6 @@ pub(super) fn anomaly_of(row: AnomalyRow) -> Anomaly {
         state_by: row.state_by,
         state_reason: row.state_reason,
         state_since: row.state_since,
+        assigned_to: row.assigned_to,
     }
 }

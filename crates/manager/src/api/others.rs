@@ -5,9 +5,12 @@ use axum::{
     Json,
     extract::{Path, Query, State},
 };
+use chrono::{DateTime, Utc};
 use domain::{AccountId, Liveness, action, liveness};
-use manager_api::{Account, AccountPage, ErrorEnvelope, Failure, JobCount, PageQuery, Stats, WeightRequest};
-use store::AccountRow;
+use manager_api::{
+    Account, AccountPage, Build, ErrorEnvelope, Failure, JobCount, PageQuery, Processes, Stats, WeightRequest,
+};
+use store::{AccountRow, BuildRow, ServantRow};
 
 /// Failures shown with the statistics.
 const FAILURES_MAX: i64 = 10;
@@ -58,6 +61,12 @@ pub(super) fn account_of(row: AccountRow) -> Account {
     Account { id: row.id, name: row.name, weight: row.weight, created_at: row.created_at }
 }
 
+fn processes(kind: String, expected: i32, servants: &[ServantRow], now: DateTime<Utc>) -> Processes {
+    let of_kind = servants.iter().filter(|row| row.kind == kind);
+    let alive = of_kind.filter(|row| liveness(row.seen_at, now) != Liveness::Lost).count();
+    Processes { kind, expected, alive }
+}
+
 /// The whole at a glance.
 #[utoipa::path(get, path = "/api/v1/stats", tag = "stats", responses((status = 200, body = Stats),
               (status = 403, body = ErrorEnvelope)))]
@@ -66,10 +75,17 @@ pub(crate) async fn stats(_: Allowed<action::ReadStats>, State(app): State<App>)
     let counts = app.store.job_counts().await?;
     let servants = app.store.all_servants().await?;
     let failures = app.store.recent_failures(FAILURES_MAX).await?;
+    let expected = app.store.expected_processes().await?;
+    let builds = app.store.builds().await?;
     let servants_alive = servants.iter().filter(|row| liveness(row.seen_at, now) == Liveness::Alive).count();
     Ok(Json(Stats {
         now,
         counts: counts.into_iter().map(|c| JobCount { kind: c.kind, state: c.state, jobs: c.jobs }).collect(),
+        processes: expected.into_iter().map(|(kind, expected)| processes(kind, expected, &servants, now)).collect(),
+        builds: builds
+            .into_iter()
+            .map(|BuildRow { version, kinds, first_at }| Build { version, kinds, first_at })
+            .collect(),
         servants_alive,
         servants_silent: servants.len() - servants_alive,
         recent_failures: failures

@@ -6,9 +6,9 @@ use axum::{
     extract::{Path, Query, State},
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{Kind, action};
+use domain::{Kind, action, latency_percentile_ms};
 use manager_api::{
-    ByWhom, ErrorEnvelope, Queue, QueueList, RedriveRequest, Throughput, ThroughputPoint, ThroughputQuery,
+    ByWhom, ErrorEnvelope, Percentiles, Queue, QueueList, RedriveRequest, Throughput, ThroughputPoint, ThroughputQuery,
 };
 use store::{QueueStateRow, StatPoint};
 
@@ -74,6 +74,11 @@ fn kind_of(text: &str) -> Result<Kind, ApiError> {
     Kind::new(text).map_err(|error| ApiError::bad_request(format!("kind: {error}")))
 }
 
+fn percentiles(counts: Option<&[i64]>) -> Percentiles {
+    let at = |share| latency_percentile_ms(counts.unwrap_or_default(), share).unwrap_or(0);
+    Percentiles { p50: at(0.5), p95: at(0.95), p99: at(0.99) }
+}
+
 fn point_of(row: StatPoint) -> ThroughputPoint {
     let mean = |sum: i64| if row.succeeded > 0 { sum / row.succeeded } else { 0 };
     ThroughputPoint {
@@ -83,7 +88,9 @@ fn point_of(row: StatPoint) -> ThroughputPoint {
         cancelled: row.cancelled,
         waited_ms_mean: mean(row.waited_ms),
         waited_ms_max: row.waited_ms_max,
+        waited_ms: percentiles(row.waited.as_deref()),
         ran_ms_mean: mean(row.ran_ms),
+        ran_ms: percentiles(row.ran.as_deref()),
     }
 }
 

@@ -91,6 +91,7 @@ pub(crate) async fn heartbeat(
     let facts = HeartbeatFacts {
         state: beat.state,
         rss_bytes: beat.rss_bytes.and_then(|bytes| i64::try_from(bytes).ok()),
+        cpu_pct: beat.cpu_pct.and_then(|pct| i32::try_from(pct).ok()),
         running: i32::try_from(beat.running).unwrap_or(i32::MAX),
         current_jobs: serde_json::to_value(&beat.jobs).unwrap_or_else(|_| serde_json::json!([])),
     };
@@ -136,5 +137,6 @@ pub(crate) fn servant_of(row: ServantRow, now: DateTime<Utc>) -> Servant {
         seen_at: row.seen_at,
         heartbeat_at: row.heartbeat_at,
         rss_bytes: row.rss_bytes,
+        cpu_pct: row.cpu_pct,
     }
 }

@@ -18,7 +18,7 @@ use askama::Template;
 use axum::{
     Extension, Form, Json, Router,
     extract::{Path, Query, State},
-    http::HeaderMap,
+    http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse as _, Redirect, Response},
     routing::{get, post},
 };
@@ -50,6 +50,12 @@ pub(super) fn routes() -> Router<App> {
         .route("/accounts/{id}/connect", post(connect))
         .route("/connections/{id}/sync", post(sync))
         .route("/connections/{id}/{act}", post(change))
+}
+
+#[derive(Template)]
+#[template(path = "consent.html")]
+struct ConsentPage {
+    url: String,
 }
 
 struct AccountView {
@@ -298,18 +304,23 @@ struct ConnectForm {
     connection: String,
 }
 
-/// To where the browser begins to consent.
+/// To where the browser begins to consent; not by a redirect, since browsers hold the redirects of a form against the
+/// policy's `form-action` too, and those end at the vendor.
 async fn connect(
     asker: Asker,
     State(app): State<App>,
     caller: Caller,
     Path(id): Path<i64>,
     Form(form): Form<ConnectForm>,
-) -> Result<Redirect, ApiError> {
+) -> Result<Response, ApiError> {
     let connection_id = super::field("connection", &form.connection)?;
     let request = AuthoriseRequest { account_id: id, vendor: crate::connect::VENDOR.to_owned(), connection_id };
     let Json(reply) = authorise::authorise(asker.allow(&app).await?, State(app), caller, Json(request)).await?;
-    Ok(Redirect::to(&reply.url))
+    let refresh = HeaderValue::try_from(format!("0; url={}", reply.url))
+        .map_err(|_| ApiError::conflict("connect.public_url is no address of the web"))?;
+    let mut page = render(&ConsentPage { url: reply.url })?;
+    page.headers_mut().insert(header::REFRESH, refresh);
+    Ok(page)
 }
 
 /// To the job that syncs.

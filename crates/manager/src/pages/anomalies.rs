@@ -17,7 +17,8 @@ use axum::{
     routing::{get, post},
 };
 use chrono::{DateTime, Utc};
-use manager_api::{Anomaly, AnomalyQuery};
+use manager_api::{Anomaly, AnomalyQuery, AssignRequest};
+use serde::Deserialize;
 
 const STATES: [&str; 4] = ["open", "acknowledged", "muted", "resolved"];
 const SEVERITIES: [&str; 3] = ["info", "warning", "critical"];
@@ -26,6 +27,7 @@ pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/anomalies", get(list))
         .route("/anomalies/{id}", get(one))
+        .route("/anomalies/{id}/assign", post(assign))
         .route("/anomalies/{id}/{act}", post(act))
 }
 
@@ -136,6 +138,26 @@ async fn one(asker: Asker, State(app): State<App>, Path(id): Path<i64>) -> Resul
     let now = app.store.now();
     let Json(row) = api::show(asker.allow(&app).await?, State(app), Path(id)).await?;
     render(&AnomalyPage { evidence: pretty(&row.evidence), view: AnomalyView::new(row, now) })
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AssignForm {
+    /// Empty: nobody.
+    to: String,
+    reason: String,
+}
+
+async fn assign(
+    asker: Asker,
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    headers: HeaderMap,
+    Form(form): Form<AssignForm>,
+) -> Result<Redirect, ApiError> {
+    let request = AssignRequest { to: Some(form.to), by: None, reason: Some(form.reason) };
+    let Json(_) = api::assign(asker.allow(&app).await?, State(app), Path(id), Json(request)).await?;
+    Ok(back(&headers, &format!("/anomalies/{id}")))
 }
 
 async fn act(

@@ -13,7 +13,7 @@ use crate::{
     api::{anomalies, breakers, connections, queues, servant_of, summary_of},
     chart::{Chart, Timeline},
     error::ApiError,
-    view::{CountRow, FailureView, JobView, Link, PauseView, count_rows, grouped, span},
+    view::{CountRow, FailureView, JobView, Link, PauseView, When, count_rows, grouped, span, when},
 };
 use askama::Template;
 use axum::{
@@ -26,7 +26,6 @@ use chrono::{DateTime, Utc};
 use domain::{JobState, Kind, action};
 use manager_api::{AnomalyQuery, BreakerQuery, ConnectionQuery, Servant, ThroughputQuery};
 use serde::Deserialize;
-use std::collections::BTreeMap;
 
 /// The kind whose progress is a customer's onboarding.
 const ONBOARDING_KIND: &str = "salesforce_sync";
@@ -35,6 +34,8 @@ const ONBOARDINGS_MAX: i64 = 5;
 /// Failures shown, and of each sort of trouble.
 const FAILURES_MAX: i64 = 10;
 const TROUBLES_MAX: i64 = 5;
+/// Builds told of, the latest.
+const DEPLOYS_MAX: usize = 5;
 /// Breakers looked through for those that are not closed.
 const BREAKERS_MAX: i64 = 100;
 
@@ -51,6 +52,13 @@ struct Tile {
     class: &'static str,
 }
 
+/// A build, as it is told beside the charts that it is marked in.
+struct Deploy {
+    version: String,
+    kinds: String,
+    first: When,
+}
+
 #[derive(Template)]
 #[template(path = "overview.html")]
 struct OverviewPage {
@@ -59,6 +67,8 @@ struct OverviewPage {
     spans: Vec<Link>,
     ended: Chart,
     waited: Chart,
+    ran: Chart,
+    deploys: Vec<Deploy>,
     counts: Vec<CountRow>,
     kinds: Vec<KindOfServants>,
     connections: Vec<ConnectionRow>,
@@ -94,8 +104,10 @@ async fn overview(
     let over = |span: &str| Query(ThroughputQuery { span: Some(span.to_owned()), kind: None });
     let Json(hour) = queues::throughput(asker.allow(&app).await?, State(app.clone()), over("1h")).await?;
     let Json(throughput) = queues::throughput(asker.allow(&app).await?, State(app.clone()), over(&shown)).await?;
-    let kinds = by_kind(&servants, &pending_of(&counts));
-    let marks = first_seen(&servants);
+    let kinds = by_kind(&servants, &pending_of(&counts), &app.store.expected_processes().await?);
+    let builds = app.store.builds().await?;
+    let marks: Vec<_> =
+        builds.iter().map(|build| (build.first_at, format!("{}: {}", build.version, build.kinds.join(", ")))).collect();
     let timeline = Timeline::new(&throughput);
     let failed_lately: i64 = hour.points.iter().map(|point| point.failed).sum();
     let oldest = app.store.queue_states().await?.into_iter().filter_map(|row| row.oldest_ready_at).min();
@@ -107,6 +119,16 @@ async fn overview(
             .into(),
         ended: timeline.ended(&marks),
         waited: timeline.waited(&marks),
+        ran: timeline.ran(&marks),
+        deploys: builds
+            .into_iter()
+            .take(DEPLOYS_MAX)
+            .map(|build| Deploy {
+                version: build.version,
+                kinds: build.kinds.join(", "),
+                first: when(build.first_at, now),
+            })
+            .collect(),
         counts: count_rows(&counts, &pauses),
         kinds,
         connections: broken_connections(&asker, &app, now).await?,
@@ -133,28 +155,18 @@ fn tiles(
         counts.iter().filter(|row| meant(row.state)).map(|row| row.jobs).sum()
     };
     let alive: usize = kinds.iter().map(|kind| kind.alive).sum();
-    let is_missing = kinds.iter().any(|kind| kind.is_missing);
+    let is_missing = kinds.iter().any(|kind| kind.is_missing || kind.is_short());
     let failed = sum(&|state| state == JobState::Failed);
     let worry = |is_bad: bool| if is_bad { "bad" } else { "" };
     let tile = |name, number, url, class| Tile { name, number, url, class };
     vec![
         tile("pending", grouped(sum(&|state| state.is_pending())), "/jobs?q=state%3Apending", ""),
         tile("running", grouped(sum(&|state| state == JobState::Running)), "/jobs?q=state%3Arunning", ""),
-        tile("failed, not retried", grouped(failed), "/errors", worry(failed > 0)),
+        tile("failed, not retried", grouped(failed), "/jobs?q=state%3Afailed", worry(failed > 0)),
         tile("failed in the last hour", grouped(failed_lately), "/errors", worry(failed_lately > 0)),
         tile("oldest wait", oldest_secs.map_or_else(|| "–".to_owned(), span), "/queues", ""),
         tile("servants alive", alive.to_string(), "/servants", worry(is_missing)),
     ]
-}
-
-/// When the first servant of each build that runs now was started: what was deployed when.
-fn first_seen(servants: &[Servant]) -> Vec<(DateTime<Utc>, String)> {
-    let mut builds: BTreeMap<&str, DateTime<Utc>> = BTreeMap::new();
-    for servant in servants {
-        let first = builds.entry(&servant.version).or_insert(servant.started_at);
-        *first = servant.started_at.min(*first);
-    }
-    builds.into_iter().map(|(version, at)| (at, format!("build {version}"))).collect()
 }
 
 async fn broken_connections(asker: &Asker, app: &App, now: DateTime<Utc>) -> Result<Vec<ConnectionRow>, ApiError> {

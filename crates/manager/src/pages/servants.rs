@@ -19,7 +19,7 @@ use axum::{
     response::{Redirect, Response},
     routing::{get, post},
 };
-use domain::action;
+use domain::{Kind, PauseTarget, action};
 use manager_api::{OrderRequest, Servant};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +36,8 @@ pub(super) fn routes() -> Router<App> {
 pub(crate) struct KindOfServants {
     pub(crate) kind: String,
     pub(crate) alive: usize,
+    /// Processes that there should be; none: no catalogue was seen that has it.
+    pub(crate) expected: Option<i32>,
     pub(crate) silent: usize,
     pub(crate) running: i32,
     pub(crate) slots: i32,
@@ -47,6 +49,16 @@ pub(crate) struct KindOfServants {
 }
 
 impl KindOfServants {
+    /// Fewer are there than there should be.
+    pub(crate) fn is_short(&self) -> bool {
+        self.expected.is_some_and(|expected| usize::try_from(expected).is_ok_and(|expected| self.alive < expected))
+    }
+
+    /// Those that are there, of those that there should be.
+    pub(crate) fn processes(&self) -> String {
+        self.expected.map_or_else(|| self.alive.to_string(), |expected| format!("{} of {expected}", self.alive))
+    }
+
     /// Not all of one build.
     pub(crate) fn is_skewed(&self) -> bool {
         self.versions.len() > 1
@@ -57,9 +69,18 @@ impl KindOfServants {
     }
 }
 
-/// The fleet by kind; kinds with pending jobs and without servants are in it, too.
-pub(crate) fn by_kind(servants: &[Servant], pending: &BTreeMap<String, i64>) -> Vec<KindOfServants> {
+/// The fleet by kind; kinds without servants are in it, too, where jobs wait or processes are expected.
+pub(crate) fn by_kind(
+    servants: &[Servant],
+    pending: &BTreeMap<String, i64>,
+    expected: &BTreeMap<String, i32>,
+) -> Vec<KindOfServants> {
     let mut kinds: BTreeMap<&str, KindOfServants> = BTreeMap::new();
+    for (kind, processes) in expected {
+        if *processes > 0 {
+            kinds.entry(kind).or_default().expected = Some(*processes);
+        }
+    }
     for servant in servants {
         let kind = kinds.entry(&servant.kind).or_default();
         if servant.liveness == "lost" {
@@ -92,6 +113,8 @@ pub(crate) fn pending_of(counts: &[store::JobCount]) -> BTreeMap<String, i64> {
 #[template(path = "servants.html")]
 struct ServantsPage {
     kinds: Vec<KindOfServants>,
+    /// The kind that is shown alone, and whether it is paused.
+    chosen: Option<(String, bool)>,
     filters: Vec<Link>,
     servants: Vec<ServantView>,
     next: Option<String>,
@@ -124,7 +147,8 @@ async fn list(
     let now = app.store.now();
     let kind = query.kind.as_deref().filter(|kind| !kind.is_empty());
     let all: Vec<Servant> = app.store.all_servants().await?.into_iter().map(|row| servant_of(row, now)).collect();
-    let kinds = by_kind(&all, &pending_of(&app.store.job_counts().await?));
+    let pending = pending_of(&app.store.job_counts().await?);
+    let kinds = by_kind(&all, &pending, &app.store.expected_processes().await?);
     let url_of = |kind: &str| format!("/servants?kind={}", encode(kind));
     let mut filters = vec![Link { text: "all".to_owned(), url: "/servants".to_owned(), is_current: kind.is_none() }];
     filters.extend(kinds.iter().map(|row| Link {
@@ -145,7 +169,15 @@ async fn list(
         let kind = kind.map(|kind| format!("kind={}&", encode(kind))).unwrap_or_default();
         format!("/servants?{kind}after={}", last.id)
     });
-    render(&ServantsPage { kinds, filters, servants: page.into_iter().map(ServantView::new).collect(), next })
+    let chosen = match kind.and_then(|kind| Kind::new(kind).ok()) {
+        Some(kind) => {
+            let target = PauseTarget::Kind(kind.clone());
+            let is_paused = app.store.list_pauses().await?.iter().any(|pause| pause.target == target);
+            Some((kind.to_string(), is_paused))
+        }
+        None => None,
+    };
+    render(&ServantsPage { kinds, chosen, filters, servants: page.into_iter().map(ServantView::new).collect(), next })
 }
 
 async fn one(asker: Asker, State(app): State<App>, Path(id): Path<i64>) -> Result<Response, ApiError> {
@@ -177,8 +209,12 @@ mod tests {
     #[test]
     fn kinds_nobody_works_on_are_seen() {
         let pending = BTreeMap::from([("a".to_owned(), 1_234), ("b".to_owned(), 0)]);
-        let kinds = by_kind(&[], &pending);
+        let kinds = by_kind(&[], &pending, &BTreeMap::new());
         assert_eq!(kinds.len(), 1, "what has no jobs needs no servants");
         assert!(kinds[0].is_missing && kinds[0].kind == "a" && kinds[0].pending == "1,234");
+        assert!(!kinds[0].is_short() && kinds[0].processes() == "0");
+        let kinds = by_kind(&[], &BTreeMap::new(), &BTreeMap::from([("a".to_owned(), 2), ("b".to_owned(), 0)]));
+        assert_eq!(kinds.len(), 1, "nobody misses what is expected zero times");
+        assert!(kinds[0].is_short() && !kinds[0].is_missing && kinds[0].processes() == "0 of 2");
     }
 }

@@ -9,7 +9,7 @@ use store::{NewServant, SeenDepth};
 async fn the_fleet_shows_who_is_lost_other_builds_and_kinds_without_anybody() {
     let world = World::new().await;
     world.insert("nobodys").await;
-    world.holds("/servants", &["nobodys", "nobody is there to do them"]).await;
+    world.holds("/servants", &["nobodys", "nobody is there to do its jobs"]).await;
     world.clock.advance(TimeDelta::seconds(60));
     world.holds("/servants", &[r#"<span class="state lost">lost</span>"#]).await;
     let kind = Kind::new(KIND).unwrap();
@@ -20,8 +20,27 @@ async fn the_fleet_shows_who_is_lost_other_builds_and_kinds_without_anybody() {
     }
     world.holds("/servants", &["1.2, 1.3", "not all of one build", "0/8"]).await;
     world.holds("/servants?kind=nobodys", &["No servant of that kind"]).await;
+    let tables = "[noop]\nlabel = \"x\"\nrun_secs_max = 1\nconcurrency = 1\nprocesses = 3";
+    let catalogue = domain::Catalogue::new(toml::from_str(tables).unwrap()).unwrap();
+    world.store.declare_kinds(&world.lead, &catalogue).await.unwrap();
+    for page in ["/servants", "/"] {
+        world.holds(page, &["0 of 3", "fewer than there should be"]).await;
+    }
     world.lacks("/servants?kind=nobodys", &["host-8"]).await;
     world.page("/servants/999", 404).await;
+}
+
+#[tokio::test]
+async fn a_kind_is_paused_and_resumed_where_its_servants_are_shown() {
+    let world = World::new().await;
+    let page = format!("/servants?kind={KIND}");
+    let pause = [("scope", "kind"), ("key", KIND), ("by", "ada"), ("reason", "their sandbox is down")];
+    world.holds(&page, &[&format!("Pause {KIND}")]).await;
+    assert_eq!(world.submit(&page, "/pauses", &pause).await, page);
+    world.holds(&page, &[&format!("Resume {KIND}")]).await;
+    world.submit(&page, "/pauses/resume", &[("scope", "kind"), ("key", KIND)]).await;
+    world.lacks(&page, &["Resume"]).await;
+    world.lacks("/servants", &["Pause"]).await;
 }
 
 #[tokio::test]

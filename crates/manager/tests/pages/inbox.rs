@@ -41,6 +41,15 @@ async fn an_anomaly_is_found_understood_and_done_with() {
     let phone = open.iter().find(|row| row.subject == "Phone").unwrap().id;
     let page = format!("/anomalies/{phone}");
     world.holds(&page, &["&#34;rows&#34;", "Acknowledge", "Resolve", "Mute"]).await;
+    world.holds(&page, &["nobody yet"]).await;
+    world.submit(&page, &format!("{page}/assign"), &[("to", "<bob>"), ("by", "ada"), ("reason", "it is his")]).await;
+    world.holds(&page, &["&#60;bob&#62;"]).await;
+    world.holds("/anomalies", &["&#60;bob&#62;"]).await;
+    world.holds("/acts", &["assign to &#60;bob&#62;", "anomaly"]).await;
+    world.submit(&page, &format!("{page}/assign"), &[("to", ""), ("by", "ada"), ("reason", "")]).await;
+    world.holds(&page, &["nobody yet"]).await;
+    let nobody = [("to", ""), ("by", "ada"), ("reason", "")];
+    assert!(world.refused("/anomalies/99/assign", &nobody, 404).await.contains("there is no anomaly 99"));
     let why = [("by", "ada"), ("reason", "known <since> May")];
     let from = "/anomalies?severity=warning";
     assert_eq!(world.submit(from, &format!("{page}/mute"), &why).await, from, "back with the filter");

@@ -101,6 +101,7 @@ impl World {
             pid: 1,
             started_at: self.clock.now(),
             rss_bytes: Some(17_000_000),
+            cpu_pct: Some(42),
             concurrency: 4,
             running: u32::try_from(jobs.len()).unwrap(),
             jobs,

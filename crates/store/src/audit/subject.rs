@@ -139,7 +139,7 @@ pub(crate) async fn snapshot(conn: &mut PgConnection, subject: &Subject<'_>) -> 
         Subject::Anomaly(id) => {
             sqlx::query_scalar!(
                 "-- snapshot_anomaly
-                SELECT jsonb_build_object('state', state, 'state_by', state_by) FROM anomalies WHERE id = $1",
+                SELECT jsonb_build_object('state', state, 'state_by', state_by, 'assigned_to', assigned_to) FROM anomalies WHERE id = $1",
                 *id,
             )
             .fetch_optional(conn)

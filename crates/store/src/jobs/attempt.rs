@@ -3,10 +3,14 @@
 
 use super::claimed::{AttemptKey, Outcome};
 use crate::{Store, StoreError, Tx};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::{GroupId, JobId, LeaseId, PermitId, ServantId};
 use sqlx::PgConnection;
 use uuid::Uuid;
+
+/// How long ago an attempt may have ended whose log comes, in seconds: earlier ones of the same number are others, which
+/// were given back.
+const ENDED_SECS_MAX: i64 = 60;
 
 /// An attempt that is still its servant's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +106,29 @@ impl Store {
         .fetch_one(&mut *tx.inner)
         .await?;
         Ok(if joined == 1 { Outcome::Applied } else { Outcome::Stale })
+    }
+
+    /// Stores what attempts logged that have just ended without success, by their jobs and numbers.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn keep_logs(&self, logs: &[(JobId, u16, &str)]) -> Result<(), StoreError> {
+        let ids: Vec<i64> = logs.iter().map(|(id, ..)| id.0).collect();
+        let numbers: Vec<i16> = logs.iter().map(|(_, number, _)| i16::try_from(*number).unwrap_or(i16::MAX)).collect();
+        let texts: Vec<&str> = logs.iter().map(|(.., text)| *text).collect();
+        sqlx::query!(
+            "-- keep_logs
+            UPDATE attempts SET log = t.log FROM unnest($1::bigint[], $2::smallint[], $3::text[]) AS t (id, attempt, log)
+            WHERE attempts.job_id = t.id AND attempts.attempt = t.attempt AND attempts.log IS NULL
+                AND attempts.ended_at >= $4",
+            &ids,
+            &numbers,
+            &texts as &[&str],
+            self.clock.now() - TimeDelta::seconds(ENDED_SECS_MAX),
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
     }
 
     /// Stores the progress of attempts, in one statement.

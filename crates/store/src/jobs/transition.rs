@@ -286,15 +286,19 @@ async fn succeed(
         "4",
         "$3",
         "counted AS (
-            INSERT INTO job_count_deltas (kind, state, delta, group_id, done, total, waited_ms, waited_ms_max, ran_ms)
-            SELECT kind, 3, -count(*), group_id, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint
+            INSERT INTO job_count_deltas (kind, state, delta, group_id, done, total, waited_ms, waited_ms_max, ran_ms,
+                                          waited_buckets, ran_buckets)
+            SELECT kind, 3, -count(*), group_id, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint,
+                   NULL::smallint[], NULL::smallint[]
             FROM ended GROUP BY kind, group_id
             UNION ALL SELECT kind, 4, count(*), group_id,
                 sum(progress_done(progress)) FILTER (WHERE group_id IS NOT NULL),
                 sum(progress_total(progress)) FILTER (WHERE group_id IS NOT NULL),
                 (extract(epoch FROM sum(claimed_at - ready_at)) * 1000)::bigint,
                 (extract(epoch FROM max(claimed_at - ready_at)) * 1000)::bigint,
-                (extract(epoch FROM sum($3 - claimed_at)) * 1000)::bigint FROM ended GROUP BY kind, group_id
+                (extract(epoch FROM sum($3 - claimed_at)) * 1000)::bigint,
+                array_agg(latency_bucket(claimed_at - ready_at)) FILTER (WHERE ready_at IS NOT NULL),
+                array_agg(latency_bucket($3 - claimed_at)) FROM ended GROUP BY kind, group_id
         ), outcomes AS (
             INSERT INTO connection_outcomes (connection_id, started_at, ended_at, succeeded, failed)
             SELECT connection_id, max(claimed_at), $3, count(*)::integer, 0

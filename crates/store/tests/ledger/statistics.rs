@@ -134,9 +134,16 @@ async fn jobs_that_end_are_counted_by_minute_quarter_and_hour() {
         for kind in [None, Some(&noop)] {
             let points = world.store.throughput(kind, step_secs, since).await.unwrap();
             assert_eq!(points.len(), 1);
-            let point = points[0];
+            let point = &points[0];
             assert_eq!((point.succeeded, point.failed, point.cancelled), (1, 1, 1), "{step_secs}");
             assert_eq!((point.waited_ms, point.waited_ms_max, point.ran_ms), (250, 250, 40));
+            for (counts, took_ms) in [(&point.waited, 250), (&point.ran, 40)] {
+                let at = domain::latency_percentile_ms(counts.as_ref().unwrap(), 0.5).unwrap();
+                assert!(
+                    (took_ms..took_ms * 3 / 2).contains(&at),
+                    "{took_ms} ms lies within the place that ends at {at}"
+                );
+            }
         }
     }
     // A retry takes nothing back: the job did fail then.

@@ -1,0 +1,61 @@
+"""Prints where the API is, and the headers that sign on to it; refuses a description whose examples are not of its own shapes.
+`schemathesis.py SYSTEM`: the line that `cargo up -- --json` printed."""
+
+import http.client
+import json
+import sys
+import urllib.parse
+import urllib.request
+
+import jsonschema_rs
+
+system = json.loads(sys.argv[1])
+url = system["ui"].rstrip("/")
+
+
+def sign_in(address):
+    """The headers of somebody who has used the one-time address, as their browser would send them."""
+    parts = urllib.parse.urlsplit(address)
+    code = urllib.parse.parse_qs(parts.query)["code"][0]
+    form = urllib.parse.urlencode({"code": code, "name": "ada", "password": "correct horse battery staple"})
+    own = {"Sec-Fetch-Site": "same-origin"}
+    connection = http.client.HTTPConnection(parts.netloc, timeout=30)
+    connection.request("POST", parts.path, form, {"Content-Type": "application/x-www-form-urlencoded", **own})
+    answer = connection.getresponse()
+    cookies = [cookie.split(";")[0] for cookie in answer.headers.get_all("Set-Cookie") or []]
+    if not cookies:
+        sys.exit(f"signing on is answered {answer.status} and without a cookie")
+    return {"Cookie": "; ".join(cookies), **own}
+
+
+headers = sign_in(system["sign_in_url"]) if system.get("sign_in_url") else {}
+
+
+def get(path):
+    with urllib.request.urlopen(urllib.request.Request(url + path, headers=headers), timeout=30) as answer:
+        return json.load(answer)
+
+
+description = get("/api/openapi.json")
+jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema", "$defs": description["components"]["schemas"]})
+wrong = []
+
+
+def check(place, schema, example):
+    whole = {"components": description["components"], **schema}
+    wrong.extend(f"{place}: {error.message}" for error in jsonschema_rs.Draft202012Validator(whole).iter_errors(example))
+
+
+for name, schema in description["components"]["schemas"].items():
+    for part in [schema, *schema.get("allOf", [])]:
+        for field, inner in part.get("properties", {}).items():
+            for example in inner.get("examples", []):
+                check(f"{name}.{field}", inner, example)
+for name, response in description["components"]["responses"].items():
+    content = response["content"]["application/json"]
+    check(name, content["schema"], content["example"])
+if wrong:
+    sys.exit("\n".join(wrong))
+print(url)
+for header in headers.items():
+    print(": ".join(header))

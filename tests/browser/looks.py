@@ -1,0 +1,101 @@
+"""Every page in both themes and at three widths: nothing sticks out of it, the console is silent, axe finds nothing, and a
+screenshot is left for eyes. And every page without JavaScript. Does not own what is done on them (`stories`)."""
+
+from importlib.resources import files
+
+from walk import Failure, demand
+
+WIDTHS = [320, 768, 1280]
+THEMES = ["light", "dark"]
+AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+# What belongs to no default set of its rules, and is wanted all the same: targets that a finger hits.
+OPTIONS = {"rules": {"target-size": {"enabled": True}}, "resultTypes": ["violations"]}
+
+
+def addresses(world):
+    """Every page of the navigation, and one of each that it leads to; by a name for its pictures."""
+    with world.browser.page() as page:
+        page.goto(f"{world.browser.url}/")
+        links = page.locator("#pages a").evaluate_all("links => links.map(link => [link.textContent, link.getAttribute('href')])")
+    named = {name.lower().replace(" ", "-"): path for name, path in links}
+    demand(len(named) >= 11, f"the navigation has only {named}")
+    latest = lambda path, key: world.call("GET", path)[key][0]
+    return named | {
+        "overview-day": "/?span=24h",
+        "overview-week": "/?span=7d",
+        "jobs-none": "/jobs?q=state%3Acancelled%20kind%3Anothing",
+        "jobs-failed": "/jobs?q=state%3Afailed%20kind%3Anoop",
+        "job-failed": f"/jobs/{world.failed}",
+        "job-waiting": f"/jobs/{world.waiting}",
+        "job-later": f"/jobs/{world.later}",
+        "job-new": "/jobs/new",
+        "operations": "/operations",
+        "operation-new": "/operations/new?act=retry&q=state%3Afailed",
+        "operation": f"/operations/{latest('/operations', 'operations')['id']}",
+        "error": f"/errors/{latest('/errors', 'errors')['fingerprint']}",
+        "account": f"/accounts/{world.account}",
+        "servants-noop": "/servants?kind=noop",
+        "servant": f"/servants/{latest('/servants', 'servants')['id']}",
+        "schedule": f"/schedules/{world.schedule}",
+        "anomaly": f"/anomalies/{world.anomaly()}",
+        "anomalies-all": "/anomalies?state=all",
+        "group": f"/groups/{world.group}",
+        "keys": "/keys",
+        "refusal": "/jobs/999999999999",
+    }
+
+
+def look_at_all(world, screenshots):
+    wrong = []
+    pages = addresses(world)
+    with world.browser.page() as page:
+        for name, path in pages.items():
+            page.goto(world.browser.url + path)
+            for opened in (False, True):
+                if opened and page.locator("main details").count() == 0:
+                    continue
+                page.evaluate("is => document.querySelectorAll('main details').forEach(box => { box.open = is })", opened)
+                for theme in THEMES:
+                    page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+                    for width in WIDTHS:
+                        page.set_viewport_size({"width": width, "height": 900})
+                        title = f"{name}{'-open' if opened else ''}-{theme}-{width}"
+                        wrong += [f"{title}: {text}" for text in look(page, width)]
+                        if not opened or width == 320:
+                            page.screenshot(path=screenshots / f"{title}.png", full_page=True)
+    if wrong:
+        raise Failure(f"{len(wrong)} things are wrong:\n  " + "\n  ".join(wrong))
+    print(f"  {len(pages)} pages, {len(THEMES)} themes, {len(WIDTHS)} widths: nothing sticks out, axe finds nothing")
+
+
+def look(page, width):
+    """What is wrong with a page as it is shown."""
+    found = []
+    wide = page.evaluate(
+        """() => [document.documentElement.scrollWidth,
+            [...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > innerWidth + 1
+                && !e.closest(".scroll, .skip")).slice(0, 3).map(e => e.outerHTML.slice(0, 120))]"""
+    )
+    if wide[0] > width:
+        found.append(f"{wide[0]} wide on {width}: {wide[1]}")
+    if page.evaluate("typeof axe") == "undefined":
+        page.evaluate(AXE)
+    for rule in page.evaluate("options => axe.run(document, options).then(found => found.violations)", OPTIONS):
+        for node in rule["nodes"][:3]:
+            summary = " ".join(node["failureSummary"].split())
+            found.append(f"axe {rule['id']} ({rule['impact']}): {node['html'][:160]} {summary[:300]}")
+    return found
+
+
+def without_javascript(world):
+    """Each page says the same without JavaScript."""
+    pages = addresses(world)
+    with world.browser.page(javascript=False) as page:
+        for name, path in pages.items():
+            status = page.goto(world.browser.url + path).status
+            demand(status == (404 if name == "refusal" else 200), f"{path} answers {status}")
+            demand(page.locator("main h1").count() == 1, f"{path} has no heading")
+            demand(len(page.locator("main").inner_text().split()) > 2, f"{path} says nothing")
+            idle = page.locator("main form:not(:has(button))").count()
+            demand(idle == 0, f"{path} has a form that only JavaScript could send")
+    print(f"  {len(pages)} pages without JavaScript: each says what it has to say")
