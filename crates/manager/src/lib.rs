@@ -9,6 +9,7 @@ mod connect;
 mod error;
 mod filter;
 mod gate;
+mod glance;
 mod pages;
 mod view;
 
@@ -16,7 +17,7 @@ pub use connect::{Connect, ConnectConfig, SalesforceConfig};
 
 use anyhow::Context as _;
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{DefaultBodyLimit, State},
     http::{StatusCode, header},
     middleware,
@@ -107,15 +108,20 @@ pub async fn serve(context: daemon::Context<Config>) -> anyhow::Result<()> {
     let connect = Connect::new(&context.config.connect, &format!("http://{address}"), hosts()?, vault)?;
     let app = App { store: store.clone(), health: context.health, connect: connect.map(Arc::new) };
     let soft = context.stopper.soft().clone();
-    axum::serve(listener, router(app, context.config.manager.body_bytes_max))
+    axum::serve(listener, router_sharing(app, context.config.manager.body_bytes_max, glance::SHARED_FOR))
         .with_graceful_shutdown(async move { soft.cancelled().await })
         .await?;
     store.close().await;
     Ok(())
 }
 
-/// All routes.
+/// All routes. Every request reads for itself.
 pub fn router(app: App, body_bytes_max: usize) -> Router {
+    router_sharing(app, body_bytes_max, Duration::ZERO)
+}
+
+/// The same, where those who look at the overview share what was read within that time.
+fn router_sharing(app: App, body_bytes_max: usize, shared_for: Duration) -> Router {
     let probes = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -126,6 +132,7 @@ pub fn router(app: App, body_bytes_max: usize) -> Router {
         .merge(connect::routes())
         .merge(assets::routes())
         .fallback(|| async { error::ApiError::not_found("there is nothing at this address") })
+        .layer(Extension(Arc::new(pages::Glance::new(shared_for))))
         .layer(DefaultBodyLimit::max(body_bytes_max))
         .layer(middleware::from_fn(gate::pass))
         .with_state(app);

@@ -10,22 +10,24 @@ use super::{
 use crate::{
     App,
     api::{anomalies, breakers, connections, queues, servant_of, summary_of},
+    caller::Caller,
     chart::{Chart, Timeline},
     error::ApiError,
+    glance::Shared,
     view::{CountRow, FailureView, JobView, Link, PauseView, count_rows, grouped, span},
 };
 use askama::Template;
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{Query, State},
     response::Response,
     routing::get,
 };
 use chrono::{DateTime, Utc};
 use domain::{JobState, Kind};
-use manager_api::{AnomalyQuery, BreakerQuery, ConnectionQuery, Servant, ThroughputQuery};
+use manager_api::{AnomalyQuery, ConnectionQuery, Servant, Throughput, ThroughputQuery};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// The kind whose progress is a customer's onboarding.
 const ONBOARDING_KIND: &str = "salesforce_sync";
@@ -34,8 +36,8 @@ const ONBOARDINGS_MAX: i64 = 5;
 /// Failures shown, and of each sort of trouble.
 const FAILURES_MAX: i64 = 10;
 const TROUBLES_MAX: i64 = 5;
-/// Breakers looked through for those that are not closed.
-const BREAKERS_MAX: i64 = 100;
+/// Breakers shown that are not simply closed.
+const BREAKERS_MAX: i64 = 20;
 
 pub(super) fn routes() -> Router<App> {
     Router::new().route("/", get(overview))
@@ -50,12 +52,10 @@ struct Tile {
     class: &'static str,
 }
 
-#[derive(Template)]
-#[template(path = "overview.html")]
-struct OverviewPage {
+/// The whole, as of one moment.
+struct Overview {
     pauses: Vec<PauseView>,
     tiles: Vec<Tile>,
-    spans: Vec<Link>,
     ended: Chart,
     waited: Chart,
     counts: Vec<CountRow>,
@@ -67,13 +67,73 @@ struct OverviewPage {
     onboardings: Vec<JobView>,
 }
 
+/// The spans of the charts.
+const SPANS: [&str; 3] = ["1h", "24h", "7d"];
+
+/// The overview of each span, shared by all who look at it.
+pub(crate) struct Glance([Shared<Overview>; SPANS.len()]);
+
+impl Glance {
+    pub(crate) fn new(shared_for: Duration) -> Self {
+        Self(SPANS.map(|_| Shared::new(shared_for)))
+    }
+}
+
+#[derive(Template)]
+#[template(path = "overview.html")]
+struct OverviewPage<'a> {
+    pauses: &'a [PauseView],
+    tiles: &'a [Tile],
+    spans: Vec<Link>,
+    ended: &'a Chart,
+    waited: &'a Chart,
+    counts: &'a [CountRow],
+    kinds: &'a [KindOfServants],
+    connections: &'a [ConnectionRow],
+    breakers: &'a [BreakerView],
+    anomalies: &'a [AnomalyView],
+    failures: &'a [FailureView],
+    onboardings: &'a [JobView],
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct OverviewQuery {
     span: Option<String>,
 }
 
-async fn overview(State(app): State<App>, Query(query): Query<OverviewQuery>) -> Result<Response, ApiError> {
+async fn overview(
+    State(app): State<App>,
+    Extension(glance): Extension<Arc<Glance>>,
+    Caller(caller): Caller,
+    Query(query): Query<OverviewQuery>,
+) -> Result<Response, ApiError> {
+    let shown = query.span.filter(|span| !span.is_empty()).unwrap_or_else(|| SPANS[0].to_owned());
+    // Who sees one account only sees nothing that was read for others.
+    let shared = SPANS.iter().zip(&glance.0).find(|(span, _)| **span == shown && caller.assumed().is_none());
+    let whole = match shared {
+        Some((_, shared)) => shared.get(read(&app, &shown)).await?,
+        None => Arc::new(read(&app, &shown).await?),
+    };
+    render(&OverviewPage {
+        pauses: &whole.pauses,
+        tiles: &whole.tiles,
+        spans: SPANS
+            .map(|span| Link { text: span.to_owned(), url: format!("/?span={span}"), is_current: span == shown })
+            .into(),
+        ended: &whole.ended,
+        waited: &whole.waited,
+        counts: &whole.counts,
+        kinds: &whole.kinds,
+        connections: &whole.connections,
+        breakers: &whole.breakers,
+        anomalies: &whole.anomalies,
+        failures: &whole.failures,
+        onboardings: &whole.onboardings,
+    })
+}
+
+async fn read(app: &App, shown: &str) -> Result<Overview, ApiError> {
     let now = app.store.now();
     let onboardings = match Kind::new(ONBOARDING_KIND) {
         Ok(kind) => app.store.latest_of_kind(&kind, ONBOARDINGS_MAX).await?,
@@ -82,35 +142,31 @@ async fn overview(State(app): State<App>, Query(query): Query<OverviewQuery>) ->
     let servants: Vec<Servant> = app.store.all_servants().await?.into_iter().map(|row| servant_of(row, now)).collect();
     let pauses = app.store.list_pauses().await?;
     let counts = app.store.job_counts().await?;
-    let shown = query.span.clone().filter(|span| !span.is_empty()).unwrap_or_else(|| "1h".to_owned());
     let over = |span: &str| Query(ThroughputQuery { span: Some(span.to_owned()), kind: None });
-    let Json(hour) = queues::throughput(State(app.clone()), over("1h")).await?;
-    let Json(throughput) = queues::throughput(State(app.clone()), over(&shown)).await?;
+    let Json(throughput) = queues::throughput(State(app.clone()), over(shown)).await?;
+    let failed_of = |over: &Throughput| over.points.iter().map(|point| point.failed).sum::<i64>();
+    let failed_lately: i64 = if shown == SPANS[0] {
+        failed_of(&throughput)
+    } else {
+        let Json(hour) = queues::throughput(State(app.clone()), over(SPANS[0])).await?;
+        failed_of(&hour)
+    };
     let kinds = by_kind(&servants, &pending_of(&counts));
     let marks = first_seen(&servants);
     let timeline = Timeline::new(&throughput);
-    let failed_lately: i64 = hour.points.iter().map(|point| point.failed).sum();
     let oldest = app.store.queue_states().await?.into_iter().filter_map(|row| row.oldest_ready_at).min();
-    render(&OverviewPage {
+    let failures = app.store.recent_failures(FAILURES_MAX).await?;
+    Ok(Overview {
         pauses: pauses.iter().map(|row| PauseView::new(row, now)).collect(),
         tiles: tiles(&counts, oldest.map(|at| (now - at).num_seconds().max(0)), failed_lately, &kinds),
-        spans: ["1h", "24h", "7d"]
-            .map(|span| Link { text: span.to_owned(), url: format!("/?span={span}"), is_current: span == shown })
-            .into(),
         ended: timeline.ended(&marks),
         waited: timeline.waited(&marks),
         counts: count_rows(&counts, &pauses),
         kinds,
-        connections: broken_connections(&app, now).await?,
-        breakers: open_breakers(&app, now).await?,
-        anomalies: grave_anomalies(&app, now).await?,
-        failures: app
-            .store
-            .recent_failures(FAILURES_MAX)
-            .await?
-            .into_iter()
-            .map(|f| FailureView::new(f, now))
-            .collect(),
+        connections: broken_connections(app, now).await?,
+        breakers: troubled_breakers(app, now).await?,
+        anomalies: grave_anomalies(app, now).await?,
+        failures: failures.into_iter().map(|failure| FailureView::new(failure, now)).collect(),
         onboardings: onboardings.iter().map(|row| JobView::new(&summary_of(row), now)).collect(),
     })
 }
@@ -160,11 +216,9 @@ async fn broken_connections(app: &App, now: DateTime<Utc>) -> Result<Vec<Connect
     Ok(rows)
 }
 
-async fn open_breakers(app: &App, now: DateTime<Utc>) -> Result<Vec<BreakerView>, ApiError> {
-    let query = BreakerQuery { after: None, limit: Some(BREAKERS_MAX) };
-    let Json(page) = breakers::list(State(app.clone()), Query(query)).await?;
-    let open = page.breakers.into_iter().filter(|row| row.state != "closed" || row.forced.is_some());
-    Ok(open.map(|row| BreakerView::new(row, now)).collect())
+async fn troubled_breakers(app: &App, now: DateTime<Utc>) -> Result<Vec<BreakerView>, ApiError> {
+    let rows = app.store.troubled_breakers(BREAKERS_MAX).await?;
+    Ok(rows.iter().map(|row| BreakerView::new(breakers::breaker_of(row), now)).collect())
 }
 
 async fn grave_anomalies(app: &App, now: DateTime<Utc>) -> Result<Vec<AnomalyView>, ApiError> {
