@@ -186,7 +186,10 @@ fn report(
     for page in pages {
         let mut millis = page.millis.clone();
         let [p50, p95, p99] = [0.50, 0.95, 0.99].map(|share| rounded(percentile(&mut millis, share)));
-        table.push((p95, json!({"page": page.page, "requests": millis.len(), "ms_p50": p50, "ms_p95": p95, "ms_p99": p99})));
+        table.push((
+            p95,
+            json!({"page": page.page, "requests": millis.len(), "ms_p50": p50, "ms_p95": p95, "ms_p99": p99}),
+        ));
     }
     table.sort_by(|a, b| b.0.total_cmp(&a.0));
     if !options.json {

@@ -88,7 +88,8 @@ async fn a_statement_ends_when_its_viewer_leaves() {
     let database = testkit::database().await;
     let (store, address) = manager(&database, 2).await;
     let mut sql = PgConnection::connect(database.url()).await.unwrap();
-    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     let mut lock = PgConnection::connect(database.url()).await.unwrap();
     let mut locked = lock.begin().await.unwrap();
     sqlx::query("LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE").execute(&mut *locked).await.unwrap();

@@ -15,6 +15,9 @@ const TABLE: &str = include_str!("../../manager-api/parity.txt");
 /// Pages that are more than the table has.
 const MORE: [&str; 4] = ["/jobs/new", "/keys", "/api/openapi.json", "/operations/new"];
 
+/// A list as it is.
+const NO_WORDS: &[&str] = &[""];
+
 /// The words by which lists are filtered: `<name>` stands for a thing's id or name.
 const LISTS: [(&str, &[&str]); 14] = [
     (
@@ -62,10 +65,16 @@ const LISTS: [(&str, &[&str]); 14] = [
             "q=state:pending&limit=200",
         ],
     ),
-    ("/errors", &["", "kind=<kind>", "kind=<rare>", "class=bug", "class=deadline_exceeded", "kind=<kind>&class=transient"]),
+    (
+        "/errors",
+        &["", "kind=<kind>", "kind=<rare>", "class=bug", "class=deadline_exceeded", "kind=<kind>&class=transient"],
+    ),
     ("/accounts", &["", "before=<account>"]),
     ("/schedules", &["", "before=<schedule>"]),
-    ("/anomalies", &["", "state=open", "state=open&severity=critical", "account=<account>", "state=open&account=<busy>"]),
+    (
+        "/anomalies",
+        &["", "state=open", "state=open&severity=critical", "account=<account>", "state=open&account=<busy>"],
+    ),
     ("/groups", &["", "state=failed", "state=open", "account=<account>"]),
     ("/acts", &["", "subject=job&key=7"]),
     ("/servants", &[""]),
@@ -120,7 +129,7 @@ fn words_of(pattern: &str) -> &'static [&'static str] {
     // Pages of several lists have filters of their own.
     let is_own = matches!(pattern, "/limits" | "/servants") || pattern == "/api/v1/limits";
     let found = LISTS.iter().find(|(list, _)| *list == path).filter(|_| !is_own);
-    found.map_or(&[""], |(_, words)| words)
+    found.map_or(NO_WORDS, |(_, words)| *words)
 }
 
 /// `{id}` under `/jobs` is a job.
@@ -147,8 +156,19 @@ fn singular(list: &str) -> &str {
 /// The text with names in place of `<name>`; what a query may not hold is escaped.
 fn filled(text: &str, is_query: bool, named: &mut impl FnMut(&str) -> String) -> String {
     const NAMES: [&str; 13] = [
-        "job", "kind", "rare", "account", "busy", "group", "servant", "schedule", "connection", "service", "anomaly",
-        "operation", "fingerprint",
+        "job",
+        "kind",
+        "rare",
+        "account",
+        "busy",
+        "group",
+        "servant",
+        "schedule",
+        "connection",
+        "service",
+        "anomaly",
+        "operation",
+        "fingerprint",
     ];
     let mut text = text.to_owned();
     for name in NAMES {

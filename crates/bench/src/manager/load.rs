@@ -90,15 +90,13 @@ async fn beat(url: String, servants: i64) -> anyhow::Result<()> {
 pub(super) async fn wait_until_done(sql: &mut PgConnection, inserted: usize) -> anyhow::Result<()> {
     let start = Instant::now();
     loop {
-        let left: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM jobs WHERE kind = 'noop' AND state < 4").fetch_one(&mut *sql).await?;
+        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE kind = 'noop' AND state < 4")
+            .fetch_one(&mut *sql)
+            .await?;
         if left == 0 {
             return Ok(());
         }
-        anyhow::ensure!(
-            start.elapsed() < Duration::from_secs(DONE_SECS_MAX),
-            "{left} of {inserted} jobs are not done"
-        );
+        anyhow::ensure!(start.elapsed() < Duration::from_secs(DONE_SECS_MAX), "{left} of {inserted} jobs are not done");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -50,8 +50,10 @@ impl Manager {
         if let Some(pool_max) = pool_max {
             command.env("SERVANT_DATABASE__POOL_MAX", pool_max.to_string());
         }
-        let mut manager =
-            Self { child: command.spawn().context("the manager does not start")?, url: format!("http://127.0.0.1:{port}") };
+        let mut manager = Self {
+            child: command.spawn().context("the manager does not start")?,
+            url: format!("http://127.0.0.1:{port}"),
+        };
         let (client, start) = (reqwest::Client::new(), Instant::now());
         loop {
             let answer = client.get(format!("{}/readyz", manager.url)).send().await;

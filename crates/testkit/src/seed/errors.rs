@@ -25,7 +25,8 @@ impl Seed {
                 let class = ErrorClass::ALL[no % classes].as_str();
                 let words = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"];
                 let place = format!("{} {}", words[no % words.len()], words[no / words.len()]);
-                let error = format!("the vendor refused {place}\nPOST /services/data\nHTTP 500: {place} of {kind} is locked");
+                let error =
+                    format!("the vendor refused {place}\nPOST /services/data\nHTTP 500: {place} of {kind} is locked");
                 let fingerprint = Fingerprint::of(kind, class, &error);
                 let row = [kind.clone(), class.to_owned(), error.clone(), error_title(&error), fingerprint.to_string()];
                 for (column, value) in columns.iter_mut().zip(row) {
