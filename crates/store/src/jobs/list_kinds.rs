@@ -34,7 +34,8 @@ impl Store {
     /// The newest rows of all kinds, from reading some of each.
     async fn merged(&self, source: Source, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
         let wanted = usize::try_from(bounds.limit).unwrap_or(usize::MAX);
-        let mut open: BTreeMap<String, i64> = bounds.kinds.iter().map(|kind| (kind.clone(), bounds.before_id)).collect();
+        let mut open: BTreeMap<String, i64> =
+            bounds.kinds.iter().map(|kind| (kind.clone(), bounds.before_id)).collect();
         let mut found: Vec<RawJob> = Vec::new();
         let kinds = i64::try_from(open.len()).unwrap_or(i64::MAX).max(1);
         let mut rows = (bounds.limit / kinds).max(ROWS_OF_KIND).min(bounds.limit);
