@@ -128,7 +128,7 @@ impl Fleet {
 
     /// Jobs by state, by the counters.
     pub(crate) async fn count(&self, state: JobState) -> i64 {
-        let counts = self.store.job_counts().await.unwrap_or_default();
+        let counts = self.store.exact_job_counts().await.unwrap_or_default();
         counts.iter().filter(|c| c.state == state).map(|c| c.jobs).sum()
     }
 

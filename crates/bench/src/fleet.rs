@@ -80,6 +80,14 @@ impl Fleet {
 
     /// The same, in another deployment.
     pub(crate) async fn start_with(queue: Queue, setup: Setup<'_>) -> anyhow::Result<Self> {
+        let settings = setup.scheduler;
+        let mut fleet = Self::prepare(queue, setup).await?;
+        fleet.start_scheduler(settings)?;
+        Ok(fleet)
+    }
+
+    /// The same without a scheduler: nothing runs but the database, and the queue.
+    pub(crate) async fn prepare(queue: Queue, setup: Setup<'_>) -> anyhow::Result<Self> {
         let programs = std::env::current_exe()?.parent().context("no directory")?.to_owned();
         for program in ["scheduler", "noop", "fake_sqs"] {
             if !programs.join(program).exists() {
@@ -114,7 +122,7 @@ impl Fleet {
                 Some(path)
             }
         };
-        let mut fleet = Self {
+        Ok(Self {
             postgres,
             store,
             database_url,
@@ -126,9 +134,20 @@ impl Fleet {
             programs,
             jobs_file,
             _directory: directory,
-        };
-        fleet.scheduler = Some(fleet.spawn("scheduler", "config/scheduler.toml", setup.scheduler)?);
-        Ok(fleet)
+        })
+    }
+
+    /// Starts a scheduler with these settings.
+    pub(crate) fn start_scheduler(&mut self, settings: &[(&str, &str)]) -> anyhow::Result<()> {
+        self.scheduler = Some(self.spawn("scheduler", "config/scheduler.toml", settings)?);
+        Ok(())
+    }
+
+    /// Where a program lies that was built with this one.
+    pub(crate) fn program(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let path = self.programs.join(name);
+        anyhow::ensure!(path.exists(), "{name} is not built: run `cargo build --release --workspace --bins` first");
+        Ok(path)
     }
 
     /// Starts servants with `concurrency` slots each; 0: as many as the catalogue says.

@@ -204,7 +204,7 @@ async fn enqueue_single(store: &Store, kind: &Kind) -> anyhow::Result<f64> {
 async fn wait_done(store: &Store, jobs: usize) -> anyhow::Result<DateTime<Utc>> {
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(DRAIN_SECS_MAX) {
-        let counts = store.job_counts().await?;
+        let counts = store.exact_job_counts().await?;
         let done: i64 = counts.iter().filter(|c| c.state == JobState::Succeeded).map(|c| c.jobs).sum();
         if done >= i64::try_from(jobs)? {
             return Ok(store.now());
@@ -220,7 +220,7 @@ async fn wait_done(store: &Store, jobs: usize) -> anyhow::Result<DateTime<Utc>> 
 /// returned: a no-op's start, and a little more. The claim's own stamp would leave out the claim.
 async fn latency(store: &Store, sql: &mut PgConnection, kind: &Kind, rate: u32) -> anyhow::Result<Vec<f64>> {
     let last_id = last_job(sql).await?;
-    let counts = store.job_counts().await?;
+    let counts = store.exact_job_counts().await?;
     let done: i64 = counts.iter().filter(|c| c.state == JobState::Succeeded).map(|c| c.jobs).sum();
     let mut tick = tokio::time::interval(Duration::from_secs(1) / rate.max(1));
     let wanted = rate.max(1) * LATENCY_SECS;

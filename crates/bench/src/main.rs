@@ -6,6 +6,7 @@ mod bare_sdk;
 mod chaos;
 mod fleet;
 mod jobs;
+mod manager;
 mod measure;
 mod salesforce;
 mod scheduler;
@@ -32,6 +33,9 @@ enum Bench {
     /// A customer's records from a simulated Salesforce into the ledger, page by page, next to psql's COPY of the same
     /// rows.
     Salesforce(salesforce::Options),
+    /// How fast every page and list of the manager is on a ledger of millions of jobs, while people look and jobs run, and
+    /// what that costs the database.
+    Manager(manager::Options),
     /// Kills, stops and restarts everything under load, then reads the whole ledger; exit code 1 when it is not sound.
     Chaos(chaos::Options),
 }
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
                         Bench::Jobs(options) => jobs::run(options).await,
                         Bench::Scheduler(options) => scheduler::run(options).await,
                         Bench::Salesforce(options) => salesforce::run(options).await,
+                        Bench::Manager(options) => manager::run(options).await,
                         Bench::Chaos(options) => chaos::run(options).await,
                     }
                 })

@@ -49,7 +49,7 @@ impl Summary {
 
 async fn counts(store: &Store) -> anyhow::Result<BTreeMap<String, i64>> {
     let mut jobs = BTreeMap::new();
-    for count in store.job_counts().await? {
+    for count in store.exact_job_counts().await? {
         *jobs.entry(count.state.to_string()).or_default() += count.jobs;
     }
     Ok(jobs)

@@ -14,6 +14,7 @@ mod egress;
 mod error;
 mod filter;
 mod gate;
+mod glance;
 mod pages;
 mod sight;
 mod view;
@@ -113,7 +114,8 @@ pub async fn serve(context: daemon::Context<Config>) -> anyhow::Result<()> {
     let connect = Connect::new(&context.config.connect, &format!("http://{address}"), hosts()?, vault)?;
     let app = App { store: store.clone(), health: context.health, connect: connect.map(Arc::new) };
     let soft = context.stopper.soft().clone();
-    let served = router(app, context.config.manager.body_bytes_max);
+    let limits = (context.config.manager.body_bytes_max, glance::SHARED_FOR);
+    let served = router_sharing(app, limits, Principal::open("anybody"));
     axum::serve(listener, served.into_make_service_with_connect_info::<SocketAddr>())
         .with_graceful_shutdown(async move { soft.cancelled().await })
         .await?;
@@ -121,13 +123,18 @@ pub async fn serve(context: daemon::Context<Config>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// All routes, for anybody who asks: where nobody signs on.
+/// All routes, for anybody who asks: where nobody signs on. Every request reads for itself.
 pub fn router(app: App, body_bytes_max: usize) -> Router {
     router_for(app, body_bytes_max, Principal::open("anybody"))
 }
 
-/// All routes, for that one who asks.
+/// All routes, for that one who asks. Every request reads for itself.
 pub fn router_for(app: App, body_bytes_max: usize, principal: Principal) -> Router {
+    router_sharing(app, (body_bytes_max, Duration::ZERO), principal)
+}
+
+/// The same, where those who look at the overview share what was read within that time.
+fn router_sharing(app: App, (body_bytes_max, shared_for): (usize, Duration), principal: Principal) -> Router {
     let probes = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -135,6 +142,7 @@ pub fn router_for(app: App, body_bytes_max: usize, principal: Principal) -> Rout
         .with_state(app.clone());
     let desk = assume::Desk::new(app.clone(), served);
     let served = served(app)
+        .layer(Extension(Arc::new(pages::Glance::new(shared_for))))
         .layer(DefaultBodyLimit::max(body_bytes_max))
         .layer(middleware::from_fn_with_state(desk, assume::pass))
         .layer(Extension(caller::Caller(principal)))

@@ -28,6 +28,8 @@ use manager_api::{ErrorBody, OverrideRequest};
 use serde::Deserialize;
 use std::{fmt::Display, str::FromStr};
 
+pub(crate) use overview::Glance;
+
 /// Rows of a list on a page.
 const ROWS: i64 = 50;
 

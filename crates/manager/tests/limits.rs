@@ -153,7 +153,7 @@ async fn quotas_are_listed_and_shown_with_their_history_and_shares_are_set() {
     assert!(rest.minutes[0].minute < shown.minutes[2].minute);
     assert!(is_refused(&client.budget(999, &MinuteQuery::default()).await, 404));
 
-    let (by, reason) = ("ada".to_owned(), "they asked for it".to_owned());
+    let (by, reason) = (Some("ada".to_owned()), "they asked for it".to_owned());
     let share = ShareRequest { share_pct: 50, health_pct: 10, by, reason };
     client.set_share(connections[0], &share).await.unwrap();
     let own = client.budget(connections[0], &MinuteQuery::default()).await.unwrap().budget;

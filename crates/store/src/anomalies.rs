@@ -159,6 +159,19 @@ impl RawAnomaly {
     }
 }
 
+/// One checked statement: the columns of a [`RawAnomaly`] from `$from`, which names `anomalies`.
+macro_rules! anomalies {
+    ($name:literal, $from:literal, $($argument:expr),* $(,)?) => {
+        sqlx::query_as!(
+            RawAnomaly,
+            "-- " + $name + "\nSELECT id, account_id, connection_id, object, kind, subject, severity, state, summary, evidence,
+                sightings, first_seen_at, last_seen_at, state_by, state_reason, state_since, assigned_to
+            FROM " + $from,
+            $($argument),*
+        )
+    };
+}
+
 impl Store {
     /// Notes that something out of the ordinary was seen, in the transaction of what it was seen in. Answers with the
     /// state that the anomaly had before, none if it is new, and the one that it has now.
@@ -345,24 +358,80 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn list_anomalies(&self, filter: &AnomalyFilter, limit: i64) -> Result<Vec<AnomalyRow>, StoreError> {
-        let rows = sqlx::query_as!(
-            RawAnomaly,
-            "-- list_anomalies
-            SELECT id, account_id, connection_id, object, kind, subject, severity, state, summary, evidence, sightings,
-                   first_seen_at, last_seen_at, state_by, state_reason, state_since, assigned_to
-            FROM anomalies
-            WHERE id < $1 AND severity >= $2 AND ($3::text IS NULL OR state = $3)
-                AND ($4::bigint IS NULL OR connection_id = $4) AND ($6::bigint IS NULL OR account_id = $6)
-            ORDER BY id DESC LIMIT $5",
-            filter.before.unwrap_or(i64::MAX),
-            filter.severity.map_or(0, Severity::code),
-            filter.state.map(AnomalyState::as_str),
-            filter.connection.map(|connection| connection.0),
-            limit.clamp(1, PAGE_ROWS_MAX),
-            filter.account.map(|account| account.0),
-        )
-        .fetch_all(&self.pool)
-        .await?;
+        let before = filter.before.unwrap_or(i64::MAX);
+        let limit = limit.clamp(1, PAGE_ROWS_MAX);
+        let states = filter.state.map_or(AnomalyState::ALL.to_vec(), |state| vec![state]);
+        let states: Vec<String> = states.into_iter().map(|state| state.as_str().to_owned()).collect();
+        let least = filter.severity.map_or(0, Severity::code);
+        let severities: Vec<i16> = (least.max(1)..=Severity::Critical.code()).collect();
+        // Each by an index in its order, of which nothing is passed over but what one customer or connection has.
+        let rows = match (filter.account, filter.connection, filter.state) {
+            (Some(account), connection, _) => {
+                anomalies!(
+                    "list_anomalies_of_account",
+                    "unnest($4::text[]) AS wanted (one) CROSS JOIN LATERAL (
+                        SELECT * FROM anomalies
+                        WHERE (account_id, state, id) < ($1, wanted.one, $2) AND (account_id, state, id) >= ($1, wanted.one, 0)
+                            AND severity >= $5 AND ($6::bigint IS NULL OR connection_id = $6)
+                        ORDER BY account_id DESC, state DESC, id DESC LIMIT $3) AS anomalies
+                    ORDER BY id DESC LIMIT $3",
+                    account.0,
+                    before,
+                    limit,
+                    &states,
+                    least,
+                    connection.map(|connection| connection.0),
+                )
+                .fetch_all(&self.pool)
+                .await?
+            }
+            (None, Some(connection), _) => {
+                anomalies!(
+                    "list_anomalies_of_connection",
+                    "(SELECT * FROM anomalies WHERE connection_id = $1 AND id < $2 AND severity >= $4 AND state = ANY($5)
+                        OFFSET 0) AS anomalies
+                    ORDER BY id DESC LIMIT $3",
+                    connection.0,
+                    before,
+                    limit,
+                    least,
+                    &states,
+                )
+                .fetch_all(&self.pool)
+                .await?
+            }
+            (None, None, Some(state)) => {
+                anomalies!(
+                    "list_anomalies_of_state",
+                    "unnest($3::smallint[]) AS wanted (one) CROSS JOIN LATERAL (
+                        SELECT * FROM anomalies
+                        WHERE (state, severity, id) < ($4, wanted.one, $1) AND (state, severity, id) >= ($4, wanted.one, 0)
+                        ORDER BY state DESC, severity DESC, id DESC LIMIT $2) AS anomalies
+                    ORDER BY id DESC LIMIT $2",
+                    before,
+                    limit,
+                    &severities,
+                    state.as_str(),
+                )
+                .fetch_all(&self.pool)
+                .await?
+            }
+            (None, None, None) => {
+                anomalies!(
+                    "list_anomalies",
+                    "unnest($3::smallint[]) AS wanted (one) CROSS JOIN LATERAL (
+                        SELECT * FROM anomalies
+                        WHERE (severity, id) < (wanted.one, $1) AND (severity, id) >= (wanted.one, 0)
+                        ORDER BY severity DESC, id DESC LIMIT $2) AS anomalies
+                    ORDER BY id DESC LIMIT $2",
+                    before,
+                    limit,
+                    &severities,
+                )
+                .fetch_all(&self.pool)
+                .await?
+            }
+        };
         rows.into_iter().map(RawAnomaly::check).collect()
     }
 }

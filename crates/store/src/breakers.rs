@@ -311,6 +311,25 @@ impl Store {
         .await?)
     }
 
+    /// Breakers that are not simply closed, by their service's name.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn troubled_breakers(&self, limit: i64) -> Result<Vec<BreakerRow>, StoreError> {
+        let rows = sqlx::query_as!(
+            RawBreaker,
+            "-- troubled_breakers
+            SELECT service, state, since, reason, openings, counts_from, state_at, room, window_since,
+                   newer_succeeded, newer_failed, older_succeeded, older_failed,
+                   forced, forced_by, forced_reason, forced_at
+            FROM breakers WHERE state <> 'closed' OR forced IS NOT NULL ORDER BY service LIMIT $1",
+            limit.clamp(1, PAGE_ROWS_MAX),
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter().map(RawBreaker::check).collect()
+    }
+
     /// Breakers by their service's name; `after` is the last of the page before.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 
 use crate::{Leadership, Store, StoreError};
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{Fingerprint, is_spike};
+use domain::{ErrorClass, Fingerprint, is_spike};
 
 /// Groups of one page, each with a day's hours beside it.
 pub const ERROR_GROUPS_MAX: i64 = 30;
@@ -65,6 +65,41 @@ pub struct ErrorFilter {
     pub before: Option<(DateTime<Utc>, String)>,
 }
 
+struct RawErrorGroup {
+    fingerprint: String,
+    kind: String,
+    class: String,
+    title: String,
+    error: String,
+    job_id: i64,
+    first_seen_at: DateTime<Utc>,
+    last_seen_at: DateTime<Utc>,
+    first_version: Option<String>,
+    last_version: Option<String>,
+    attempts: i64,
+    failed: i64,
+    hours: Vec<DateTime<Utc>>,
+    counts: Vec<i64>,
+}
+
+/// One checked statement over the groups of `$from`, which names `error_groups`, with their hours since `$3`; `$4` of them,
+/// the one seen last first.
+macro_rules! error_groups {
+    ($name:literal, $from:literal, $($argument:expr),* $(,)?) => {
+        sqlx::query_as!(
+            RawErrorGroup,
+            "-- " + $name + "\nSELECT fingerprint, kind, class, title, error, job_id, first_seen_at, last_seen_at, first_version,
+                last_version, attempts, failed, coalesce(h.hours, '{}') AS \"hours!\", coalesce(h.counts, '{}') AS \"counts!\"
+            FROM (SELECT error_groups.* FROM " + $from + " ORDER BY last_seen_at DESC, fingerprint DESC LIMIT $4) AS g
+            LEFT JOIN LATERAL (
+                SELECT array_agg(error_hours.hour) AS hours, array_agg(error_hours.attempts) AS counts FROM error_hours
+                WHERE error_hours.fingerprint = g.fingerprint AND hour > $3) AS h ON true
+            ORDER BY last_seen_at DESC, fingerprint DESC",
+            $($argument),*
+        )
+    };
+}
+
 impl Store {
     /// Groups of errors, the one seen last first, [`ERROR_GROUPS_MAX`] at the most.
     ///
@@ -73,26 +108,56 @@ impl Store {
     pub async fn list_errors(&self, filter: &ErrorFilter, limit: i64) -> Result<Vec<ErrorGroupRow>, StoreError> {
         let far = DateTime::from_timestamp(253_402_300_799, 0).unwrap_or(DateTime::UNIX_EPOCH);
         let (at, fingerprint) = filter.before.clone().unwrap_or((far, String::new()));
-        let rows = sqlx::query!(
-            r#"-- list_errors
-            SELECT g.fingerprint, g.kind, g.class, g.title, g.error, g.job_id, g.first_seen_at, g.last_seen_at,
-                   g.first_version, g.last_version, g.attempts, g.failed,
-                   coalesce(h.hours, '{}') AS "hours!", coalesce(h.counts, '{}') AS "counts!"
-            FROM error_groups g LEFT JOIN LATERAL (
-                SELECT array_agg(hour) AS hours, array_agg(attempts) AS counts FROM error_hours
-                WHERE error_hours.fingerprint = g.fingerprint AND hour > $5) AS h ON true
-            WHERE (g.last_seen_at, g.fingerprint) < ($1, $2) AND ($3::text IS NULL OR g.kind = $3)
-                AND ($4::text IS NULL OR g.class = $4)
-            ORDER BY g.last_seen_at DESC, g.fingerprint DESC LIMIT $6"#,
-            at,
-            fingerprint,
-            filter.kind,
-            filter.class,
-            self.clock.now() - TimeDelta::hours(HOURS),
-            limit.clamp(1, ERROR_GROUPS_MAX),
-        )
-        .fetch_all(&self.pool)
-        .await?;
+        let since = self.clock.now() - TimeDelta::hours(HOURS);
+        let limit = limit.clamp(1, ERROR_GROUPS_MAX);
+        let class = filter.class.as_deref();
+        // Each by an index in its order: a rare kind or class is found without reading the others.
+        let rows = match (&filter.kind, class) {
+            (Some(kind), _) => {
+                let all = ErrorClass::ALL.map(|class| class.as_str().to_owned());
+                error_groups!(
+                    "list_errors_of_kind",
+                    "unnest($5::text[]) AS wanted (one) CROSS JOIN LATERAL (
+                        SELECT * FROM error_groups
+                        WHERE (kind, class, last_seen_at, fingerprint) < ($6, wanted.one, $1, $2)
+                            AND kind = $6 AND class = wanted.one
+                        ORDER BY kind DESC, class DESC, last_seen_at DESC, fingerprint DESC LIMIT $4) AS error_groups",
+                    at,
+                    fingerprint,
+                    since,
+                    limit,
+                    &class.map_or(all.to_vec(), |class| vec![class.to_owned()]),
+                    kind,
+                )
+                .fetch_all(&self.pool)
+                .await?
+            }
+            (None, Some(class)) => {
+                error_groups!(
+                    "list_errors_of_class",
+                    "error_groups WHERE (class, last_seen_at, fingerprint) < ($5, $1, $2) AND class = $5",
+                    at,
+                    fingerprint,
+                    since,
+                    limit,
+                    class,
+                )
+                .fetch_all(&self.pool)
+                .await?
+            }
+            (None, None) => {
+                error_groups!(
+                    "list_errors",
+                    "error_groups WHERE (last_seen_at, fingerprint) < ($1, $2)",
+                    at,
+                    fingerprint,
+                    since,
+                    limit,
+                )
+                .fetch_all(&self.pool)
+                .await?
+            }
+        };
         let now = self.clock.now();
         let group = rows.into_iter().map(|row| ErrorGroupRow {
             fingerprint: row.fingerprint,

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use std::collections::BTreeMap;
 
 /// Unfinished members whose progress is read at the most.
-const MEMBERS_READ_MAX: i64 = 1_000;
+const MEMBERS_READ_MAX: i64 = 800;
 
 /// By so many of the last members to succeed it is told how fast a group goes.
 const PACE_MEMBERS: i64 = 16;

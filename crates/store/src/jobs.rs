@@ -1,6 +1,6 @@
 //! The jobs' part of the ledger. Inserting in `insert`, every change of state in `transition`, `retry`, `claim`, `dispatch` and
 //! `by_hand`, whose turn it is and what has room in `line`, `gate` and `in_flight`, attempts' own writes in `attempt`, reading one in `read`, what holds one back in `why`, lists in `list` and
-//! `list_members`.
+//! those beside it.
 
 mod attempt;
 mod by_hand;
@@ -13,6 +13,9 @@ mod in_flight;
 mod insert;
 mod line;
 mod list;
+mod list_ages;
+mod list_kinds;
+mod list_looked;
 mod list_members;
 mod list_others;
 mod lost;
@@ -36,5 +39,6 @@ pub(crate) use insert::insert_plain;
 pub use insert::{Inserted, NewJob, Unique};
 pub use line::{ClaimedInTurn, LetThrough, Line};
 pub use list::{JobFilter, PAGE_ROWS_MAX};
+pub use list_looked::JobsFound;
 pub use read::JobRow;
 pub(crate) use transition::cancel;

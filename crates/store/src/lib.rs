@@ -140,6 +140,10 @@ impl Tx {
 const ACQUIRE_SECS_MAX: u64 = 10;
 /// Longest that a statement runs, in seconds, unless its connection says less.
 const STATEMENT_SECS_MAX: u32 = 60;
+/// How often the server looks whether the client of a running statement is still there.
+const CLIENT_LOOK: &str = "250ms";
+/// How soon a connection answers whose statement is over, in milliseconds.
+const ANSWER_MS: u64 = 200;
 /// How often a daemon's clock is corrected, in seconds.
 const CLOCK_EVERY_SECS: u64 = 30;
 /// Times that the database's clock is read to know it once; the first read also prepares the statement.
@@ -157,11 +161,13 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`] when the server does not answer, [`StoreError::Rejected`] for a malformed address.
     pub async fn connect(url: &str, pool_max: u32, clock: Clock) -> Result<Self, StoreError> {
-        Self::connect_within(url, pool_max, clock, STATEMENT_SECS_MAX).await
+        let options = options(url, STATEMENT_SECS_MAX)?;
+        Self::connect_with(options, PgPoolOptions::new(), pool_max, clock).await
     }
 
     /// [`Self::connect`], for those whose statements somebody waits for: none runs for longer than `statement_secs`. One
-    /// that does is [`StoreError::Unavailable`].
+    /// that does is [`StoreError::Unavailable`]. One whose caller is gone, because the future was dropped, ends within a
+    /// second: its connection is closed, and the server looks for that.
     ///
     /// # Errors
     /// Those of [`Self::connect`].
@@ -171,22 +177,27 @@ impl Store {
         clock: Clock,
         statement_secs: u32,
     ) -> Result<Self, StoreError> {
-        let options: PgConnectOptions = url.parse::<PgConnectOptions>()?.options([
-            ("idle_in_transaction_session_timeout", "4s"),
-            ("statement_timeout", format!("{statement_secs}s").as_str()),
-            ("jit", "off"),
-            ("plan_cache_mode", "force_generic_plan"),
-            // "Relation already exists, skipping" is how a temporary table is found, and no news.
-            ("client_min_messages", "warning"),
-            ("enable_seqscan", "off"),
-            ("enable_bitmapscan", "off"),
-            ("enable_hashjoin", "off"),
-            ("enable_mergejoin", "off"),
-        ]);
+        let options = options(url, statement_secs)?.options([("client_connection_check_interval", CLIENT_LOOK)]);
+        // A connection that comes back while its statement runs was left by its caller: it does not answer.
+        let pool = PgPoolOptions::new().after_release(|connection, _| {
+            Box::pin(async move {
+                let answer = tokio::time::timeout(Duration::from_millis(ANSWER_MS), connection.ping()).await;
+                Ok(matches!(answer, Ok(Ok(()))))
+            })
+        });
+        Self::connect_with(options, pool, pool_max, clock).await
+    }
+
+    async fn connect_with(
+        options: PgConnectOptions,
+        pool: PgPoolOptions,
+        pool_max: u32,
+        clock: Clock,
+    ) -> Result<Self, StoreError> {
         // The pool would try again until its time is up and then say just that; this says at once what is wrong.
         let first = tokio::time::timeout(Duration::from_secs(ACQUIRE_SECS_MAX), PgConnection::connect_with(&options));
         first.await.map_err(|_| sqlx::Error::PoolTimedOut)??.close().await?;
-        let pool = PgPoolOptions::new()
+        let pool = pool
             .max_connections(pool_max)
             .acquire_timeout(Duration::from_secs(ACQUIRE_SECS_MAX))
             .test_before_acquire(false)
@@ -295,4 +306,20 @@ impl Store {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// How every connection is set.
+fn options(url: &str, statement_secs: u32) -> Result<PgConnectOptions, StoreError> {
+    Ok(url.parse::<PgConnectOptions>()?.options([
+        ("idle_in_transaction_session_timeout", "4s"),
+        ("statement_timeout", format!("{statement_secs}s").as_str()),
+        ("jit", "off"),
+        ("plan_cache_mode", "force_generic_plan"),
+        // "Relation already exists, skipping" is how a temporary table is found, and no news.
+        ("client_min_messages", "warning"),
+        ("enable_seqscan", "off"),
+        ("enable_bitmapscan", "off"),
+        ("enable_hashjoin", "off"),
+        ("enable_mergejoin", "off"),
+    ]))
 }

@@ -114,7 +114,7 @@ impl World {
     pub(super) async fn counts(&self) -> anyhow::Result<Vec<JobCount>> {
         // The pool may still hold connections that a restart has cut.
         let store = Store::connect(self.url(), 1, Clock::system()).await?;
-        Ok(store.job_counts().await?)
+        Ok(store.exact_job_counts().await?)
     }
 
     /// Starts what is not running.

@@ -68,7 +68,7 @@ pub(super) async fn enqueue(
 
 /// Jobs in one of these states.
 pub(super) async fn count(store: &Store, states: &[JobState]) -> anyhow::Result<i64> {
-    let counts = store.job_counts().await?;
+    let counts = store.exact_job_counts().await?;
     Ok(counts.iter().filter(|count| states.contains(&count.state)).map(|count| count.jobs).sum())
 }
 

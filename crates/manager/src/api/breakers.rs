@@ -109,7 +109,7 @@ async fn detail_of(app: &App, row: &BreakerRow) -> Result<BreakerDetail, ApiErro
     Ok(BreakerDetail { breaker: breaker_of(row), events: events.into_iter().map(event_of).collect() })
 }
 
-pub(super) fn breaker_of(row: &BreakerRow) -> Breaker {
+pub(crate) fn breaker_of(row: &BreakerRow) -> Breaker {
     let breaker = &row.breaker;
     let (mut next_probe_at, mut probe_sent_at, mut room) = (None, None, None);
     match breaker.state {

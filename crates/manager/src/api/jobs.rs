@@ -26,10 +26,9 @@ pub(crate) async fn list(
 ) -> Result<Json<JobPage>, ApiError> {
     let (mut filter, limit) = filter::of_query(&query, app.store.now())?;
     filter.account = sight::narrow(&app, filter.account)?;
-    let rows = app.store.list_jobs(&filter, limit).await?;
-    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
-    let next_before = rows.last().filter(|_| is_full).map(|row| row.id.0);
-    Ok(Json(JobPage { jobs: rows.iter().map(summary_of).collect(), next_before }))
+    let found = app.store.search_jobs(&filter, limit).await?;
+    let next_before = found.next_before.map(|id| id.0);
+    Ok(Json(JobPage { jobs: found.jobs.iter().map(summary_of).collect(), next_before }))
 }
 
 /// Shows one job with its timeline and its attempts.

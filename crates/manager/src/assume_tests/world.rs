@@ -13,6 +13,7 @@ use daemon::{Health, Stopper};
 use domain::{
     AccountId, AnomalyKind, Clock, ConnectionId, ErrorClass, Failure, FinishWhen, Finishing, GroupId, JobId, Kind,
     ManualClock, Policy, Principal, PrincipalKind, Role, Schedule, ScheduleId, ServantId, Severity, VendorBudget,
+    action,
 };
 use manager_api::AssumeReply;
 use salesforce::Hosts;
@@ -22,8 +23,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 use store::{
-    AnomalyFilter, AttemptKey, ConnectionAct, Created, FailedAttempt, Fate, Inserted, Leadership, NewGroup, NewJob,
-    NewSchedule, NewServant, Quarantined, Sighting, Store, UsageReport,
+    AnomalyFilter, AttemptKey, Created, FailedAttempt, Fate, Inserted, Leadership, NewGroup, NewJob, NewSchedule,
+    NewServant, Quarantined, Sighting, Store, UsageReport,
 };
 use testkit::TestDatabase;
 use tower::ServiceExt as _;
@@ -101,7 +102,9 @@ impl World {
             first_due_at: Some(self.clock.now()),
             declared: false,
         };
-        let Created::New(schedule) = store.create_schedule(&new).await.unwrap() else { panic!("no schedule") };
+        let Created::New(schedule) = store.create_schedule(&testkit::granted(), &new).await.unwrap() else {
+            panic!("no schedule")
+        };
         let finishing = Finishing {
             kind: kind(),
             payload: json!({"to": mail}),
@@ -113,10 +116,9 @@ impl World {
             name: "back-fill".to_owned(),
             account,
             finishing: Some(finishing),
-            created_by: "ada".to_owned(),
             request_id: uuid::Uuid::new_v4(),
         };
-        let (group, _) = store.create_group(&group, &[], false).await.unwrap();
+        let (group, _) = store.create_group(&testkit::granted(), &group, &[], false).await.unwrap();
         let job = || NewJob {
             account,
             connection: Some(connection),
@@ -156,7 +158,12 @@ impl World {
         let budget = VendorBudget { used: 7, maximum: 100, reported_at: self.clock.now(), resets_at: None };
         store.report_usage(&[UsageReport { connection, budget }]).await.unwrap();
         let reason = format!("revoked by {mail}");
-        assert!(store.change_connection(connection, ConnectionAct::Park, &mail, &reason).await.unwrap());
+        assert!(
+            store
+                .change_connection(&testkit::granted_to::<action::ParkConnection>(&mail, &reason), connection)
+                .await
+                .unwrap()
+        );
         store.fold_counters(&self.lead, 10_000).await.unwrap();
         store.fold_errors(&self.lead, 10_000).await.unwrap();
         let filter = AnomalyFilter { account: Some(account), ..AnomalyFilter::default() };

@@ -98,18 +98,17 @@ async fn jobs(
     let (mut filter, limit) = filter::of_query(&query, now)?;
     filter.account = sight::narrow(&app, filter.account)?;
     search.account = filter.account;
-    let rows = app.store.list_jobs(&filter, limit).await?;
+    let found = app.store.search_jobs(&filter, limit).await?;
     let counts = app.store.job_counts().await?;
-    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
     let q = search.to_string();
-    let next = rows.last().filter(|_| is_full).map(|row| {
+    let next = found.next_before.map(|id| {
         let q = Some(q.clone()).filter(|q| !q.is_empty());
-        jobs_url(&JobQuery { q, before: Some(row.id.to_string()), limit: query.limit.clone(), ..JobQuery::default() })
+        jobs_url(&JobQuery { q, before: Some(id.to_string()), limit: query.limit.clone(), ..JobQuery::default() })
     });
     let bulk = [("Retry all of these", BulkAct::Retry), ("Cancel all of these", BulkAct::Cancel)];
     let bulk = bulk.into_iter().filter(|(_, act)| !q.is_empty() && act.within(search.clone()).is_ok());
     render(&JobsPage {
-        jobs: rows.iter().map(|row| JobView::new(&summary_of(row), now)).collect(),
+        jobs: found.jobs.iter().map(|row| JobView::new(&summary_of(row), now)).collect(),
         tabs: tabs(&search, &counts),
         suggestions: suggestions(&search, &counts),
         bulk: bulk

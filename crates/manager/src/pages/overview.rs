@@ -11,21 +11,25 @@ use crate::{
     App,
     allowed::{Allowed, Asker},
     api::{anomalies, breakers, connections, queues, servant_of, summary_of},
+    caller::Caller,
     chart::{Chart, Timeline},
     error::ApiError,
+    glance::Shared,
+    sight,
     view::{CountRow, FailureView, JobView, Link, PauseView, When, count_rows, grouped, span, when},
 };
 use askama::Template;
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{Query, State},
     response::Response,
     routing::get,
 };
 use chrono::{DateTime, Utc};
 use domain::{JobState, Kind, action};
-use manager_api::{AnomalyQuery, BreakerQuery, ConnectionQuery, Servant, ThroughputQuery};
+use manager_api::{AnomalyQuery, ConnectionQuery, Servant, Throughput, ThroughputQuery};
 use serde::Deserialize;
+use std::{sync::Arc, time::Duration};
 
 /// The kind whose progress is a customer's onboarding.
 const ONBOARDING_KIND: &str = "salesforce_sync";
@@ -36,8 +40,8 @@ const FAILURES_MAX: i64 = 10;
 const TROUBLES_MAX: i64 = 5;
 /// Builds told of, the latest.
 const DEPLOYS_MAX: usize = 5;
-/// Breakers looked through for those that are not closed.
-const BREAKERS_MAX: i64 = 100;
+/// Breakers shown that are not simply closed.
+const BREAKERS_MAX: i64 = 20;
 
 pub(super) fn routes() -> Router<App> {
     Router::new().route("/", get(overview))
@@ -59,12 +63,10 @@ struct Deploy {
     first: When,
 }
 
-#[derive(Template)]
-#[template(path = "overview.html")]
-struct OverviewPage {
+/// The whole, as of one moment.
+struct Overview {
     pauses: Vec<PauseView>,
     tiles: Vec<Tile>,
-    spans: Vec<Link>,
     ended: Chart,
     waited: Chart,
     ran: Chart,
@@ -78,6 +80,42 @@ struct OverviewPage {
     onboardings: Vec<JobView>,
 }
 
+/// The spans of the charts.
+const SPANS: [&str; 3] = ["1h", "24h", "7d"];
+
+/// The overview of each span, shared by all who see the same of it: with masks, and without.
+pub(crate) struct Glance([[Shared<Overview>; SPANS.len()]; 2]);
+
+impl Glance {
+    pub(crate) fn new(shared_for: Duration) -> Self {
+        Self([(), ()].map(|()| SPANS.map(|_| Shared::new(shared_for))))
+    }
+
+    fn of(&self, span: &str, sees_personal_data: bool) -> Option<&Shared<Overview>> {
+        let place = SPANS.iter().position(|of| *of == span)?;
+        Some(&self.0[usize::from(sees_personal_data)][place])
+    }
+}
+
+#[derive(Template)]
+#[template(path = "overview.html")]
+struct OverviewPage<'a> {
+    pauses: &'a [PauseView],
+    tiles: &'a [Tile],
+    spans: Vec<Link>,
+    ended: &'a Chart,
+    waited: &'a Chart,
+    ran: &'a Chart,
+    deploys: &'a [Deploy],
+    counts: &'a [CountRow],
+    kinds: &'a [KindOfServants],
+    connections: &'a [ConnectionRow],
+    breakers: &'a [BreakerView],
+    anomalies: &'a [AnomalyView],
+    failures: &'a [FailureView],
+    onboardings: &'a [JobView],
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct OverviewQuery {
@@ -87,12 +125,42 @@ struct OverviewQuery {
 async fn overview(
     asker: Asker,
     State(app): State<App>,
+    Extension(glance): Extension<Arc<Glance>>,
+    Caller(caller): Caller,
     Query(query): Query<OverviewQuery>,
 ) -> Result<Response, ApiError> {
-    let now = app.store.now();
     let _: Allowed<action::ReadJobs> = asker.allow(&app).await?;
     let _: Allowed<action::ReadServants> = asker.allow(&app).await?;
     let _: Allowed<action::ReadLimits> = asker.allow(&app).await?;
+    let shown = query.span.filter(|span| !span.is_empty()).unwrap_or_else(|| SPANS[0].to_owned());
+    // Who sees one account only sees nothing that was read for others, and who sees masks nothing that has none.
+    let shared = if caller.assumed().is_none() { glance.of(&shown, sight::personal().is_some()) } else { None };
+    let whole = match shared {
+        Some(shared) => shared.get(read(&asker, &app, &shown)).await?,
+        None => Arc::new(read(&asker, &app, &shown).await?),
+    };
+    render(&OverviewPage {
+        pauses: &whole.pauses,
+        tiles: &whole.tiles,
+        spans: SPANS
+            .map(|span| Link { text: span.to_owned(), url: format!("/?span={span}"), is_current: span == shown })
+            .into(),
+        ended: &whole.ended,
+        waited: &whole.waited,
+        ran: &whole.ran,
+        deploys: &whole.deploys,
+        counts: &whole.counts,
+        kinds: &whole.kinds,
+        connections: &whole.connections,
+        breakers: &whole.breakers,
+        anomalies: &whole.anomalies,
+        failures: &whole.failures,
+        onboardings: &whole.onboardings,
+    })
+}
+
+async fn read(asker: &Asker, app: &App, shown: &str) -> Result<Overview, ApiError> {
+    let now = app.store.now();
     let onboardings = match Kind::new(ONBOARDING_KIND) {
         Ok(kind) => app.store.latest_of_kind(&kind, ONBOARDINGS_MAX).await?,
         Err(_) => Vec::new(),
@@ -100,23 +168,25 @@ async fn overview(
     let servants: Vec<Servant> = app.store.all_servants().await?.into_iter().map(|row| servant_of(row, now)).collect();
     let pauses = app.store.list_pauses().await?;
     let counts = app.store.job_counts().await?;
-    let shown = query.span.clone().filter(|span| !span.is_empty()).unwrap_or_else(|| "1h".to_owned());
     let over = |span: &str| Query(ThroughputQuery { span: Some(span.to_owned()), kind: None });
-    let Json(hour) = queues::throughput(asker.allow(&app).await?, State(app.clone()), over("1h")).await?;
-    let Json(throughput) = queues::throughput(asker.allow(&app).await?, State(app.clone()), over(&shown)).await?;
+    let Json(throughput) = queues::throughput(asker.allow(app).await?, State(app.clone()), over(shown)).await?;
+    let failed_of = |over: &Throughput| over.points.iter().map(|point| point.failed).sum::<i64>();
+    let failed_lately: i64 = if shown == SPANS[0] {
+        failed_of(&throughput)
+    } else {
+        let Json(hour) = queues::throughput(asker.allow(app).await?, State(app.clone()), over(SPANS[0])).await?;
+        failed_of(&hour)
+    };
     let kinds = by_kind(&servants, &pending_of(&counts), &app.store.expected_processes().await?);
     let builds = app.store.builds().await?;
     let marks: Vec<_> =
         builds.iter().map(|build| (build.first_at, format!("{}: {}", build.version, build.kinds.join(", ")))).collect();
     let timeline = Timeline::new(&throughput);
-    let failed_lately: i64 = hour.points.iter().map(|point| point.failed).sum();
     let oldest = app.store.queue_states().await?.into_iter().filter_map(|row| row.oldest_ready_at).min();
-    render(&OverviewPage {
+    let failures = app.store.recent_failures(FAILURES_MAX).await?;
+    Ok(Overview {
         pauses: pauses.iter().map(|row| PauseView::new(row, now)).collect(),
         tiles: tiles(&counts, oldest.map(|at| (now - at).num_seconds().max(0)), failed_lately, &kinds),
-        spans: ["1h", "24h", "7d"]
-            .map(|span| Link { text: span.to_owned(), url: format!("/?span={span}"), is_current: span == shown })
-            .into(),
         ended: timeline.ended(&marks),
         waited: timeline.waited(&marks),
         ran: timeline.ran(&marks),
@@ -131,16 +201,10 @@ async fn overview(
             .collect(),
         counts: count_rows(&counts, &pauses),
         kinds,
-        connections: broken_connections(&asker, &app, now).await?,
-        breakers: open_breakers(&asker, &app, now).await?,
-        anomalies: grave_anomalies(&asker, &app, now).await?,
-        failures: app
-            .store
-            .recent_failures(FAILURES_MAX)
-            .await?
-            .into_iter()
-            .map(|f| FailureView::new(f, now))
-            .collect(),
+        connections: broken_connections(asker, app, now).await?,
+        breakers: troubled_breakers(app, now).await?,
+        anomalies: grave_anomalies(asker, app, now).await?,
+        failures: failures.into_iter().map(|failure| FailureView::new(failure, now)).collect(),
         onboardings: onboardings.iter().map(|row| JobView::new(&summary_of(row), now)).collect(),
     })
 }
@@ -180,11 +244,9 @@ async fn broken_connections(asker: &Asker, app: &App, now: DateTime<Utc>) -> Res
     Ok(rows)
 }
 
-async fn open_breakers(asker: &Asker, app: &App, now: DateTime<Utc>) -> Result<Vec<BreakerView>, ApiError> {
-    let query = BreakerQuery { after: None, limit: Some(BREAKERS_MAX) };
-    let Json(page) = breakers::list(asker.allow(app).await?, State(app.clone()), Query(query)).await?;
-    let open = page.breakers.into_iter().filter(|row| row.state != "closed" || row.forced.is_some());
-    Ok(open.map(|row| BreakerView::new(row, now)).collect())
+async fn troubled_breakers(app: &App, now: DateTime<Utc>) -> Result<Vec<BreakerView>, ApiError> {
+    let rows = app.store.troubled_breakers(BREAKERS_MAX).await?;
+    Ok(rows.iter().map(|row| BreakerView::new(breakers::breaker_of(row), now)).collect())
 }
 
 async fn grave_anomalies(asker: &Asker, app: &App, now: DateTime<Utc>) -> Result<Vec<AnomalyView>, ApiError> {

@@ -49,14 +49,14 @@ async fn counters_are_folded_once() {
         world.insert_many(jobs).await;
     }
     world.run(4).await;
-    let counts = world.office.store.job_counts().await.unwrap();
+    let counts = world.office.store.exact_job_counts().await.unwrap();
     let old = world.depose().await;
     fold_counters::perform(&world.office, &old).await.unwrap();
     assert!(world.number(DELTAS).await > 0, "one that leads no more folds nothing");
     for _ in 0..2 {
         assert!(!fold_counters::perform(&world.office, &world.lead).await.unwrap());
         assert_eq!(world.number(DELTAS).await, 0);
-        let folded = world.office.store.job_counts().await.unwrap();
+        let folded = world.office.store.exact_job_counts().await.unwrap();
         let of =
             |counts: &[store::JobCount], state| counts.iter().filter(|c| c.state == state).map(|c| c.jobs).sum::<i64>();
         for (state, jobs) in [(JobState::Ready, 1), (JobState::Succeeded, 4), (JobState::Running, 0)] {

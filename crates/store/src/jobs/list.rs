@@ -1,13 +1,14 @@
 //! Lists of jobs by filter, newest first, paged by id. Owns which index answers which filter: a page reads some times
 //! its own length however many jobs there are and however rare the wanted ones. No statement counts jobs.
-//!
-//! Unfinished jobs have no index on their state, since it would have to be written on every claim; each state has
-//! another way to its rows.
+//! Those by kind and state alone are in `list_kinds`.
 //!
 //! Bounds are written as rows, `(kind, id) < (.., ..)`, and the order with all columns of the index: to `kind = ..
 //! ORDER BY id` the planner prefers the order of ids for as long as it does not know that the kind is rare.
 
-use super::read::{JobRow, RawJob, finished_jobs, live_jobs};
+use super::{
+    list_looked::JobsFound,
+    read::{JobRow, RawJob, finished_jobs, live_jobs},
+};
 use crate::{Store, StoreError};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{AccountId, Fingerprint, GroupId, JobId, JobState, Kind, Search, ServantId};
@@ -56,6 +57,31 @@ impl JobFilter {
             before_id: None,
         }
     }
+
+    /// What is asked for together is in no index. The system's own jobs are in no account's, which spares those that have no
+    /// account the writing.
+    fn has_no_index(&self) -> bool {
+        if self.error.is_some() {
+            return true;
+        }
+        let in_hand = [JobState::Queued, JobState::Running];
+        let is_in_hand = !self.states.is_empty() && self.states.iter().all(|state| in_hand.contains(state));
+        let wants = |state| self.states.is_empty() || self.states.contains(&state);
+        let waits_for_one = wants(JobState::Scheduled) != wants(JobState::Ready);
+        if self.servant.is_some() {
+            return false;
+        }
+        if self.group.is_some() {
+            return !is_in_hand && (self.account.is_some() || self.kind.is_some() || waits_for_one);
+        }
+        match self.account {
+            None => false,
+            Some(_) if is_in_hand => false,
+            Some(AccountId::SYSTEM) => true,
+            // An account's jobs by state have one, as a group's; but for those that wait for their time, and for their turn.
+            Some(_) => self.kind.is_some() || waits_for_one,
+        }
+    }
 }
 
 /// A filter as arguments of statements.
@@ -64,12 +90,14 @@ pub(super) struct Bounds {
     pub(super) kinds: Vec<String>,
     pub(super) older_than: DateTime<Utc>,
     pub(super) newer_than: DateTime<Utc>,
+    /// Ids from `from_id` until below `before_id`.
     pub(super) before_id: i64,
+    pub(super) from_id: i64,
     pub(super) limit: i64,
 }
 
 impl Bounds {
-    fn wants(&self, state: JobState) -> bool {
+    pub(super) fn wants(&self, state: JobState) -> bool {
         self.states.contains(&state)
     }
 
@@ -79,23 +107,63 @@ impl Bounds {
 }
 
 impl Store {
-    /// Jobs that a filter lets through, newest first, [`PAGE_ROWS_MAX`] at the most.
+    /// Jobs that a filter lets through, newest first, [`PAGE_ROWS_MAX`] at the most: as far as it takes to find them. What
+    /// somebody waits for is [`Self::search_jobs`].
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn list_jobs(&self, filter: &JobFilter, limit: i64) -> Result<Vec<JobRow>, StoreError> {
+        let (mut filter, mut jobs) = (filter.clone(), Vec::new());
+        loop {
+            let left = limit.clamp(1, PAGE_ROWS_MAX) - i64::try_from(jobs.len()).unwrap_or(i64::MAX);
+            let found = self.search_jobs(&filter, left).await?;
+            jobs.extend(found.jobs);
+            let is_full = i64::try_from(jobs.len()).is_ok_and(|rows| rows >= limit.clamp(1, PAGE_ROWS_MAX));
+            match found.next_before {
+                Some(next) if !is_full => filter.before_id = Some(next),
+                _ => return Ok(jobs),
+            }
+        }
+    }
+
+    /// One page of the jobs that a filter lets through, newest first, [`PAGE_ROWS_MAX`] at the most, from a bounded number
+    /// of rows: it may be short, and say from where to look on.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn search_jobs(&self, filter: &JobFilter, limit: i64) -> Result<JobsFound, StoreError> {
+        let bounds = self.bounds_of(filter, limit).await?;
+        if filter.has_no_index() {
+            return self.look(filter, &bounds).await;
+        }
+        let jobs = self.indexed(filter, bounds).await?;
+        let is_full = i64::try_from(jobs.len()).is_ok_and(|rows| rows >= limit.clamp(1, PAGE_ROWS_MAX));
+        let next_before = jobs.last().filter(|_| is_full).map(|job| job.id);
+        Ok(JobsFound { jobs, next_before })
+    }
+
+    async fn bounds_of(&self, filter: &JobFilter, limit: i64) -> Result<Bounds, StoreError> {
         let mut bounds = Bounds {
             states: if filter.states.is_empty() { JobState::ALL.to_vec() } else { filter.states.clone() },
             kinds: filter.kind.iter().map(ToString::to_string).collect(),
             older_than: filter.older_than.unwrap_or_else(far_future),
             newer_than: filter.newer_than.unwrap_or(DateTime::UNIX_EPOCH),
             before_id: filter.before_id.map_or(i64::MAX, |id| id.0),
+            from_id: 0,
             limit: limit.clamp(1, PAGE_ROWS_MAX),
         };
-        let is_everything = filter.kind.is_none() && filter.states.is_empty();
-        if let Some(error) = &filter.error {
-            return page_of(self.failed_with(error, (filter.account, filter.group), &bounds).await?, bounds.limit);
+        if let Some(at) = filter.older_than {
+            bounds.before_id = bounds.before_id.min(self.id_after(at).await?);
         }
+        if let Some(at) = filter.newer_than {
+            bounds.from_id = self.id_before(at).await?;
+        }
+        Ok(bounds)
+    }
+
+    /// Where an index has all that is asked for.
+    async fn indexed(&self, filter: &JobFilter, mut bounds: Bounds) -> Result<Vec<JobRow>, StoreError> {
+        let is_everything = filter.kind.is_none() && filter.states.is_empty();
         if let Some(servant) = filter.servant {
             return page_of(self.running_on(servant, (filter.account, filter.group), &bounds).await?, bounds.limit);
         }
@@ -106,15 +174,11 @@ impl Store {
             bounds.kinds = self.kinds_in(&bounds.codes()).await?;
         }
         let mut rows = Vec::new();
-        let is_system_only = filter.account == Some(AccountId::SYSTEM);
-        if is_system_only || (is_everything && filter.account.is_none()) {
-            // The system's own jobs are in no account's index, which spares those that have no account the writing.
-            rows.extend(self.newest_live(&bounds, is_system_only).await?);
-            rows.extend(self.newest_finished(&bounds, is_system_only).await?);
+        if is_everything && filter.account.is_none() {
+            rows.extend(self.newest_live(&bounds).await?);
+            rows.extend(self.newest_finished(&bounds).await?);
         } else if let Some(account) = filter.account {
-            if bounds.states.iter().any(|state| !state.is_finished()) {
-                rows.extend(self.live_of_account(account, &bounds).await?);
-            }
+            rows.extend(self.unfinished_of_account(account, &bounds).await?);
             for state in bounds.states.iter().filter(|state| state.is_finished()) {
                 rows.extend(match state {
                     JobState::Succeeded => self.succeeded_of_account(account, &bounds).await?,
@@ -124,7 +188,7 @@ impl Store {
         } else {
             rows.extend(self.live_by_state(&bounds).await?);
             for state in bounds.states.iter().filter(|state| state.is_finished()) {
-                rows.extend(self.finished_in(*state, &bounds).await?);
+                rows.extend(self.finished_in(*state, filter.kind.is_some(), &bounds).await?);
             }
         }
         page_of(rows, bounds.limit)
@@ -139,177 +203,73 @@ impl Store {
         self.list_jobs(&JobFilter { states, kind: Some(kind.clone()), ..JobFilter::default() }, limit).await
     }
 
-    /// The kinds that have or had jobs in any of these states, by the counters.
+    /// The kinds that have or had jobs in any of these states, by the counters; of changes that are not folded yet the first.
     async fn kinds_in(&self, states: &[i16]) -> Result<Vec<String>, StoreError> {
         Ok(sqlx::query_scalar!(
             r#"-- kinds_in
             SELECT kind AS "kind!" FROM job_counts WHERE state = ANY($1)
-            UNION SELECT kind FROM job_count_deltas WHERE state = ANY($1)"#,
+            UNION SELECT kind FROM (SELECT kind, state FROM job_count_deltas LIMIT $2) AS fresh WHERE state = ANY($1)"#,
             states,
+            PAGE_ROWS_MAX,
         )
         .fetch_all(&self.pool)
         .await?)
     }
 
-    async fn newest_live(&self, bounds: &Bounds, is_system_only: bool) -> Result<Vec<RawJob>, StoreError> {
+    async fn newest_live(&self, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
         Ok(live_jobs!(
             "newest_live",
-            "jobs WHERE state = ANY($5) AND (kind = ANY($6) OR $6 = '{}') AND (account_id = 0 OR NOT $7)
-                AND created_at <= $1 AND created_at >= $2 AND id < $3 ORDER BY id DESC LIMIT $4",
+            "jobs WHERE state = ANY($5) AND (kind = ANY($6) OR $6 = '{}')
+                AND created_at <= $1 AND created_at >= $2 AND id < $3 AND id >= $7 ORDER BY id DESC LIMIT $4",
             bounds.older_than,
             bounds.newer_than,
             bounds.before_id,
             bounds.limit,
             &bounds.codes(),
             &bounds.kinds,
-            is_system_only,
+            bounds.from_id,
         )
         .fetch_all(&self.pool)
         .await?)
     }
 
-    async fn newest_finished(&self, bounds: &Bounds, is_system_only: bool) -> Result<Vec<RawJob>, StoreError> {
+    async fn newest_finished(&self, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
         Ok(finished_jobs!(
             "newest_finished",
-            "finished_jobs WHERE state = ANY($5) AND (kind = ANY($6) OR $6 = '{}') AND (account_id = 0 OR NOT $7)
-                AND created_at <= $1 AND created_at >= $2 AND id < $3 ORDER BY id DESC LIMIT $4",
+            "finished_jobs WHERE state = ANY($5) AND (kind = ANY($6) OR $6 = '{}')
+                AND created_at <= $1 AND created_at >= $2 AND id < $3 AND id >= $7 ORDER BY id DESC LIMIT $4",
             bounds.older_than,
             bounds.newer_than,
             bounds.before_id,
             bounds.limit,
             &bounds.codes(),
             &bounds.kinds,
-            is_system_only,
+            bounds.from_id,
         )
         .fetch_all(&self.pool)
         .await?)
     }
 
-    /// Each wanted state of unfinished jobs by its own way.
-    async fn live_by_state(&self, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
-        let mut rows = Vec::new();
-        if bounds.wants(JobState::Scheduled) {
-            rows.extend(self.scheduled(bounds).await?);
+    /// What is queued or running is found by the dispatches and leases that name it, wherever only that is wanted: an account
+    /// may have many more jobs that wait.
+    async fn unfinished_of_account(&self, account: AccountId, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
+        if bounds.wants(JobState::Scheduled) || bounds.wants(JobState::Ready) {
+            return self.live_of_account(account, bounds).await;
         }
-        if bounds.wants(JobState::Ready) {
-            // On the way to ready jobs lie the queued and the running ones: if those are wanted too, here they are.
-            rows.extend(self.due(bounds).await?);
-        } else {
-            if bounds.wants(JobState::Queued) {
-                rows.extend(self.queued(bounds).await?);
-            }
-            if bounds.wants(JobState::Running) {
-                rows.extend(self.running(bounds).await?);
-            }
+        let mut rows = Vec::new();
+        if bounds.wants(JobState::Queued) {
+            rows.extend(self.queued(Some(account), bounds).await?);
+        }
+        if bounds.wants(JobState::Running) {
+            rows.extend(self.running(Some(account), bounds).await?);
         }
         Ok(rows)
-    }
-
-    async fn scheduled(&self, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
-        Ok(live_jobs!(
-            "scheduled",
-            "unnest($1::text[]) AS wanted (one) CROSS JOIN LATERAL (
-                SELECT * FROM jobs WHERE (kind, id) < (wanted.one, $4) AND (kind, id) >= (wanted.one, 0)
-                    AND ready_at IS NULL AND created_at <= $2 AND created_at >= $3
-                ORDER BY kind DESC, id DESC LIMIT $5) AS jobs
-            ORDER BY id DESC LIMIT $5",
-            &bounds.kinds,
-            bounds.older_than,
-            bounds.newer_than,
-            bounds.before_id,
-            bounds.limit,
-        )
-        .fetch_all(&self.pool)
-        .await?)
-    }
-
-    /// Jobs whose time has come. Those that are queued or running are no more than the window and the fleet's slots.
-    async fn due(&self, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
-        Ok(live_jobs!(
-            "due",
-            "unnest($1::text[]) AS wanted (one) CROSS JOIN LATERAL (
-                SELECT * FROM jobs WHERE (kind, id) < (wanted.one, $4) AND (kind, id) >= (wanted.one, 0)
-                    AND ready_at IS NOT NULL AND state = ANY($6) AND created_at <= $2 AND created_at >= $3
-                ORDER BY kind DESC, id DESC LIMIT $5) AS jobs
-            ORDER BY id DESC LIMIT $5",
-            &bounds.kinds,
-            bounds.older_than,
-            bounds.newer_than,
-            bounds.before_id,
-            bounds.limit,
-            &bounds.codes(),
-        )
-        .fetch_all(&self.pool)
-        .await?)
-    }
-
-    /// Jobs on the queue, by the dispatches that name them.
-    async fn queued(&self, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
-        Ok(live_jobs!(
-            "queued",
-            "(SELECT member.id AS member_id, dispatches.queued_at AS sent_with
-                FROM dispatches CROSS JOIN LATERAL unnest(dispatches.job_ids) AS member (id)
-                WHERE dispatches.kind = ANY($1) AND member.id < $4 ORDER BY member.id DESC) AS sent
-            CROSS JOIN LATERAL (
-                SELECT * FROM jobs WHERE jobs.id = sent.member_id AND jobs.queued_at = sent.sent_with
-                    AND jobs.state = 2 AND created_at <= $2 AND created_at >= $3) AS jobs
-            ORDER BY sent.member_id DESC LIMIT $5",
-            &bounds.kinds,
-            bounds.older_than,
-            bounds.newer_than,
-            bounds.before_id,
-            bounds.limit,
-        )
-        .fetch_all(&self.pool)
-        .await?)
-    }
-
-    /// Jobs in servants' hands, by the leases that name them.
-    async fn running(&self, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
-        Ok(live_jobs!(
-            "running",
-            "(SELECT member.id AS member_id, leases.id AS held_under
-                FROM leases CROSS JOIN LATERAL unnest(leases.job_ids) AS member (id)
-                WHERE leases.servant_id IN (SELECT servants.id FROM servants WHERE servants.kind = ANY($1))
-                    AND member.id < $4 ORDER BY member.id DESC) AS held
-            CROSS JOIN LATERAL (
-                SELECT * FROM jobs WHERE jobs.id = held.member_id AND jobs.lease_id = held.held_under
-                    AND jobs.state = 3 AND created_at <= $2 AND created_at >= $3) AS jobs
-            ORDER BY held.member_id DESC LIMIT $5",
-            &bounds.kinds,
-            bounds.older_than,
-            bounds.newer_than,
-            bounds.before_id,
-            bounds.limit,
-        )
-        .fetch_all(&self.pool)
-        .await?)
-    }
-
-    async fn finished_in(&self, state: JobState, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
-        Ok(finished_jobs!(
-            "finished_in",
-            "unnest($1::text[]) AS wanted (one) CROSS JOIN LATERAL (
-                SELECT * FROM finished_jobs
-                WHERE (kind, state, id) < (wanted.one, $6, $4) AND (kind, state, id) >= (wanted.one, $6, 0)
-                    AND created_at <= $2 AND created_at >= $3
-                ORDER BY kind DESC, state DESC, id DESC LIMIT $5) AS finished_jobs
-            ORDER BY id DESC LIMIT $5",
-            &bounds.kinds,
-            bounds.older_than,
-            bounds.newer_than,
-            bounds.before_id,
-            bounds.limit,
-            state.code(),
-        )
-        .fetch_all(&self.pool)
-        .await?)
     }
 
     async fn live_of_account(&self, account: AccountId, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
         Ok(live_jobs!(
             "live_of_account",
-            "jobs WHERE (account_id, id) < ($1, $6) AND (account_id, id) >= ($1, 0) AND account_id <> 0
+            "jobs WHERE (account_id, id) < ($1, $6) AND (account_id, id) >= ($1, $8) AND account_id <> 0
                 AND state = ANY($2) AND (kind = ANY($3) OR $3 = '{}') AND created_at <= $4 AND created_at >= $5
             ORDER BY account_id DESC, id DESC LIMIT $7",
             account.0,
@@ -319,6 +279,7 @@ impl Store {
             bounds.newer_than,
             bounds.before_id,
             bounds.limit,
+            bounds.from_id,
         )
         .fetch_all(&self.pool)
         .await?)
@@ -327,7 +288,7 @@ impl Store {
     async fn succeeded_of_account(&self, account: AccountId, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
         Ok(finished_jobs!(
             "succeeded_of_account",
-            "finished_jobs WHERE (account_id, id) < ($1, $5) AND (account_id, id) >= ($1, 0) AND account_id <> 0
+            "finished_jobs WHERE (account_id, id) < ($1, $5) AND (account_id, id) >= ($1, $7) AND account_id <> 0
                 AND state = 4 AND (kind = ANY($2) OR $2 = '{}') AND created_at <= $3 AND created_at >= $4
             ORDER BY account_id DESC, id DESC LIMIT $6",
             account.0,
@@ -336,6 +297,7 @@ impl Store {
             bounds.newer_than,
             bounds.before_id,
             bounds.limit,
+            bounds.from_id,
         )
         .fetch_all(&self.pool)
         .await?)
@@ -350,7 +312,7 @@ impl Store {
     ) -> Result<Vec<RawJob>, StoreError> {
         Ok(finished_jobs!(
             "trouble_of_account",
-            "finished_jobs WHERE (account_id, state, id) < ($1, $7, $5) AND (account_id, state, id) >= ($1, $7, 0)
+            "finished_jobs WHERE (account_id, state, id) < ($1, $7, $5) AND (account_id, state, id) >= ($1, $7, $8)
                 AND state <> 4 AND (kind = ANY($2) OR $2 = '{}') AND created_at <= $3 AND created_at >= $4
             ORDER BY account_id DESC, state DESC, id DESC LIMIT $6",
             account.0,
@@ -360,6 +322,7 @@ impl Store {
             bounds.before_id,
             bounds.limit,
             state.code(),
+            bounds.from_id,
         )
         .fetch_all(&self.pool)
         .await?)

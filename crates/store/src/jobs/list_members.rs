@@ -44,7 +44,7 @@ impl Store {
     ) -> Result<Vec<RawJob>, StoreError> {
         Ok(live_jobs!(
             "unfinished_members",
-            "jobs WHERE (group_id, id) < ($1, $6) AND (group_id, id) >= ($1, 0) AND group_id IS NOT NULL
+            "jobs WHERE (group_id, id) < ($1, $6) AND (group_id, id) >= ($1, $9) AND group_id IS NOT NULL
                 AND state = ANY($2) AND (kind = ANY($3) OR $3 = '{}') AND created_at <= $4 AND created_at >= $5
                 AND (account_id = $8 OR $8 IS NULL)
             ORDER BY group_id DESC, id DESC LIMIT $7",
@@ -56,6 +56,7 @@ impl Store {
             bounds.before_id,
             bounds.limit,
             account,
+            bounds.from_id,
         )
         .fetch_all(&self.pool)
         .await?)
@@ -71,7 +72,7 @@ impl Store {
             "queued_members",
             "(SELECT member.id AS member_id, dispatches.queued_at AS sent_with
                 FROM dispatches CROSS JOIN LATERAL unnest(dispatches.job_ids) AS member (id)
-                WHERE member.id < $4 ORDER BY member.id DESC) AS sent
+                WHERE member.id < $4 AND member.id >= $8 ORDER BY member.id DESC) AS sent
             CROSS JOIN LATERAL (
                 SELECT * FROM jobs WHERE jobs.id = sent.member_id AND jobs.queued_at = sent.sent_with
                     AND jobs.state = 2 AND jobs.group_id IS NOT DISTINCT FROM $1 AND (kind = ANY($6) OR $6 = '{}')
@@ -84,6 +85,7 @@ impl Store {
             bounds.limit,
             &bounds.kinds,
             account,
+            bounds.from_id,
         )
         .fetch_all(&self.pool)
         .await?)
@@ -99,7 +101,7 @@ impl Store {
             "running_members",
             "(SELECT member.id AS member_id, leases.id AS held_under
                 FROM leases CROSS JOIN LATERAL unnest(leases.job_ids) AS member (id)
-                WHERE member.id < $4 ORDER BY member.id DESC) AS held
+                WHERE member.id < $4 AND member.id >= $8 ORDER BY member.id DESC) AS held
             CROSS JOIN LATERAL (
                 SELECT * FROM jobs WHERE jobs.id = held.member_id AND jobs.lease_id = held.held_under
                     AND jobs.state = 3 AND jobs.group_id IS NOT DISTINCT FROM $1 AND (kind = ANY($6) OR $6 = '{}')
@@ -112,6 +114,7 @@ impl Store {
             bounds.limit,
             &bounds.kinds,
             account,
+            bounds.from_id,
         )
         .fetch_all(&self.pool)
         .await?)
@@ -127,7 +130,7 @@ impl Store {
         Ok(finished_jobs!(
             "finished_members",
             "finished_jobs
-            WHERE (group_id, state, id) < ($1, $7, $5) AND (group_id, state, id) >= ($1, $7, 0)
+            WHERE (group_id, state, id) < ($1, $7, $5) AND (group_id, state, id) >= ($1, $7, $9)
                 AND group_id IS NOT NULL AND (kind = ANY($2) OR $2 = '{}') AND created_at <= $3 AND created_at >= $4
                 AND (account_id = $8 OR $8 IS NULL)
             ORDER BY group_id DESC, state DESC, id DESC LIMIT $6",
@@ -139,6 +142,7 @@ impl Store {
             bounds.limit,
             state.code(),
             account,
+            bounds.from_id,
         )
         .fetch_all(&self.pool)
         .await?)

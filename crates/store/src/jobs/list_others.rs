@@ -1,12 +1,11 @@
-//! Lists of jobs that are found by something else than their own columns: by a servant's leases, by the errors that they
-//! failed with, by their schedule.
+//! Lists of jobs that are found by something else than their own columns: by a servant's leases, by their schedule.
 
 use super::{
     list::{Bounds, PAGE_ROWS_MAX},
     read::{JobRow, RawJob, finished_jobs, live_jobs},
 };
 use crate::{Store, StoreError};
-use domain::{AccountId, Fingerprint, GroupId, JobState, ScheduleId, ServantId};
+use domain::{AccountId, GroupId, JobState, ScheduleId, ServantId};
 
 type Whose = (Option<AccountId>, Option<GroupId>);
 
@@ -25,7 +24,7 @@ impl Store {
             "running_on",
             "(SELECT member.id AS member_id, leases.id AS held_under
                 FROM leases CROSS JOIN LATERAL unnest(leases.job_ids) AS member (id)
-                WHERE leases.servant_id = $1 AND member.id < $4 ORDER BY member.id DESC) AS held
+                WHERE leases.servant_id = $1 AND member.id < $4 AND member.id >= $9 ORDER BY member.id DESC) AS held
             CROSS JOIN LATERAL (
                 SELECT * FROM jobs WHERE jobs.id = held.member_id AND jobs.lease_id = held.held_under
                     AND jobs.state = 3 AND (kind = ANY($6) OR $6 = '{}') AND created_at <= $2 AND created_at >= $3
@@ -39,40 +38,7 @@ impl Store {
             &bounds.kinds,
             account.map(|id| id.0),
             group.map(|id| id.0),
-        )
-        .fetch_all(&self.pool)
-        .await?)
-    }
-
-    /// Jobs that have failed with an error of a group and were not retried, newest first. A retry takes the mark from its
-    /// attempts, so that every mark on the way leads to a job of the page.
-    pub(super) async fn failed_with(
-        &self,
-        error: &Fingerprint,
-        (account, group): Whose,
-        bounds: &Bounds,
-    ) -> Result<Vec<RawJob>, StoreError> {
-        if !bounds.states.contains(&JobState::Failed) {
-            return Ok(Vec::new());
-        }
-        Ok(finished_jobs!(
-            "failed_with",
-            "(SELECT job_id AS marked FROM attempts
-                WHERE (fingerprint, job_id) < ($1, $4) AND (fingerprint, job_id) >= ($1, 0) AND failed
-                ORDER BY fingerprint DESC, job_id DESC) AS ended
-            CROSS JOIN LATERAL (
-                SELECT * FROM finished_jobs WHERE finished_jobs.id = ended.marked
-                    AND state = 5 AND (kind = ANY($6) OR $6 = '{}') AND created_at <= $2 AND created_at >= $3
-                    AND (account_id = $7 OR $7 IS NULL) AND (group_id = $8 OR $8 IS NULL) OFFSET 0) AS finished_jobs
-            ORDER BY ended.marked DESC LIMIT $5",
-            error.as_str(),
-            bounds.older_than,
-            bounds.newer_than,
-            bounds.before_id,
-            bounds.limit,
-            &bounds.kinds,
-            account.map(|id| id.0),
-            group.map(|id| id.0),
+            bounds.from_id,
         )
         .fetch_all(&self.pool)
         .await?)

@@ -8,8 +8,9 @@ use crate::{Store, StoreError, pauses::RawPause};
 use chrono::{DateTime, Utc};
 use domain::{Dispatching, HeldFacts, JobId, JobState, Kind, LastFailure, PauseFacts, ServantFacts, WhyFacts};
 
-/// Boots of servants that are looked at, newest first.
-const SERVANTS_MAX: i64 = 1_000;
+/// Boots of servants that are looked at, newest first: of those that have not ended, and of any for the latest that has.
+const UNENDED_MAX: i64 = 300;
+const ENDED_MAX: i64 = 100;
 
 /// Who leads until when, and how it dispatches.
 struct Lead {
@@ -160,10 +161,11 @@ impl Store {
                   WHERE kind = $1 AND state <> 'stopped' ORDER BY id DESC LIMIT $2) AS unended
             UNION ALL
             SELECT 'stopped', max(seen_at), 0, 0
-            FROM (SELECT kind, seen_at FROM servants ORDER BY id DESC LIMIT $2) AS latest
+            FROM (SELECT kind, seen_at FROM servants ORDER BY id DESC LIMIT $3) AS latest
             WHERE kind = $1 HAVING count(*) > 0"#,
             kind.as_str(),
-            SERVANTS_MAX,
+            UNENDED_MAX,
+            ENDED_MAX,
         )
         .fetch_all(&self.pool)
         .await?;

@@ -12,9 +12,9 @@ use domain::{
 };
 
 /// Jobs before this one that are looked at.
-pub(super) const AHEAD_MAX: i64 = 500;
+pub(super) const AHEAD_MAX: i64 = 300;
 /// Flows of its kind that are looked at for its share.
-const FLOWS_MAX: i64 = 300;
+const FLOWS_MAX: i64 = 100;
 /// Jobs that hold a limit's room, as many as are named and one more.
 const HOLDERS_MAX: i64 = 6;
 

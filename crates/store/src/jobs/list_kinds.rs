@@ -1,0 +1,255 @@
+//! Lists of jobs by kind and state, newest first. Where all kinds are wanted, each is read a little at a time in the order
+//! of its index, and only as far as the page needs of it: not a page of each.
+//!
+//! Unfinished jobs have no index on their state, since it would have to be written on every claim; each state has
+//! another way to its rows.
+
+use super::{
+    list::Bounds,
+    read::{RawJob, finished_jobs, live_jobs},
+};
+use crate::{Store, StoreError};
+use domain::{AccountId, JobState};
+use std::{cmp::Reverse, collections::BTreeMap};
+
+/// Rows of a kind that are read at once, where there are many kinds, at the least.
+const ROWS_OF_KIND: i64 = 4;
+
+/// Kinds that are read on, each from below an id, and how many rows of each.
+struct Part {
+    kinds: Vec<String>,
+    below: Vec<i64>,
+    rows: i64,
+}
+
+/// What is read of each kind, in an order of its own.
+#[derive(Clone, Copy)]
+enum Source {
+    Scheduled,
+    Due,
+    Finished(JobState),
+}
+
+impl Store {
+    /// The newest rows of all kinds, from reading some of each.
+    async fn merged(&self, source: Source, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
+        let wanted = usize::try_from(bounds.limit).unwrap_or(usize::MAX);
+        let mut open: BTreeMap<String, i64> =
+            bounds.kinds.iter().map(|kind| (kind.clone(), bounds.before_id)).collect();
+        let mut found: Vec<RawJob> = Vec::new();
+        let kinds = i64::try_from(open.len()).unwrap_or(i64::MAX).max(1);
+        let mut rows = (bounds.limit / kinds).max(ROWS_OF_KIND).min(bounds.limit);
+        while !open.is_empty() {
+            let part = Part { kinds: open.keys().cloned().collect(), below: open.values().copied().collect(), rows };
+            let read = match source {
+                Source::Scheduled => self.scheduled(&part, bounds).await?,
+                Source::Due => self.due(&part, bounds).await?,
+                Source::Finished(state) => self.finished_of_kinds(state, &part, bounds).await?,
+            };
+            let mut came: BTreeMap<String, (i64, i64)> = BTreeMap::new();
+            for row in &read {
+                let (count, least) = came.entry(row.kind.clone()).or_insert((0, i64::MAX));
+                (*count, *least) = (*count + 1, (*least).min(row.id));
+            }
+            found.extend(read);
+            found.sort_by_key(|row| Reverse(row.id));
+            found.truncate(wanted);
+            // A kind of which fewer came than asked for has no more; one whose last row is beyond the page needs none.
+            let end = found.last().filter(|_| found.len() == wanted).map_or(0, |row| row.id);
+            let goes_on = |(_, (count, least)): &(String, (i64, i64))| *count == rows && *least > end;
+            open = came.into_iter().filter(goes_on).map(|(kind, (_, least))| (kind, least)).collect();
+            rows = (rows * 2).min(bounds.limit);
+        }
+        Ok(found)
+    }
+
+    /// Each wanted state of unfinished jobs by its own way.
+    pub(super) async fn live_by_state(&self, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
+        let mut rows = Vec::new();
+        if bounds.wants(JobState::Scheduled) {
+            rows.extend(self.merged(Source::Scheduled, bounds).await?);
+        }
+        if bounds.wants(JobState::Ready) {
+            // On the way to ready jobs lie the queued and the running ones: if those are wanted too, here they are.
+            rows.extend(self.merged(Source::Due, bounds).await?);
+        } else {
+            if bounds.wants(JobState::Queued) {
+                rows.extend(self.queued(None, bounds).await?);
+            }
+            if bounds.wants(JobState::Running) {
+                rows.extend(self.running(None, bounds).await?);
+            }
+        }
+        Ok(rows)
+    }
+
+    async fn scheduled(&self, part: &Part, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
+        Ok(live_jobs!(
+            "scheduled",
+            "unnest($1::text[], $4::bigint[]) AS wanted (one, below) CROSS JOIN LATERAL (
+                SELECT * FROM jobs
+                WHERE (kind, id) < (wanted.one, wanted.below) AND (kind, id) >= (wanted.one, $6)
+                    AND ready_at IS NULL AND created_at <= $2 AND created_at >= $3
+                ORDER BY kind DESC, id DESC LIMIT $5) AS jobs",
+            &part.kinds,
+            bounds.older_than,
+            bounds.newer_than,
+            &part.below,
+            part.rows,
+            bounds.from_id,
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// Jobs whose time has come. Those that are queued or running are no more than the window and the fleet's slots.
+    async fn due(&self, part: &Part, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
+        Ok(live_jobs!(
+            "due",
+            "unnest($1::text[], $4::bigint[]) AS wanted (one, below) CROSS JOIN LATERAL (
+                SELECT * FROM jobs
+                WHERE (kind, id) < (wanted.one, wanted.below) AND (kind, id) >= (wanted.one, $6)
+                    AND ready_at IS NOT NULL AND state = ANY($7) AND created_at <= $2 AND created_at >= $3
+                ORDER BY kind DESC, id DESC LIMIT $5) AS jobs",
+            &part.kinds,
+            bounds.older_than,
+            bounds.newer_than,
+            &part.below,
+            part.rows,
+            bounds.from_id,
+            &bounds.codes(),
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// Jobs on the queue, by the dispatches that name them.
+    pub(super) async fn queued(&self, account: Option<AccountId>, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
+        Ok(live_jobs!(
+            "queued",
+            "(SELECT member.id AS member_id, dispatches.queued_at AS sent_with
+                FROM dispatches CROSS JOIN LATERAL unnest(dispatches.job_ids) AS member (id)
+                WHERE dispatches.kind = ANY($1) AND member.id < $4 AND member.id >= $6
+                ORDER BY member.id DESC) AS sent
+            CROSS JOIN LATERAL (
+                SELECT * FROM jobs WHERE jobs.id = sent.member_id AND jobs.queued_at = sent.sent_with
+                    AND jobs.state = 2 AND created_at <= $2 AND created_at >= $3
+                    AND (account_id = $7 OR $7 IS NULL) AND kind = ANY($1) OFFSET 0) AS jobs
+            ORDER BY sent.member_id DESC LIMIT $5",
+            &bounds.kinds,
+            bounds.older_than,
+            bounds.newer_than,
+            bounds.before_id,
+            bounds.limit,
+            bounds.from_id,
+            account.map(|id| id.0),
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// Jobs in servants' hands, by the leases that name them.
+    pub(super) async fn running(&self, account: Option<AccountId>, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
+        Ok(live_jobs!(
+            "running",
+            "(SELECT member.id AS member_id, leases.id AS held_under
+                FROM leases CROSS JOIN LATERAL unnest(leases.job_ids) AS member (id)
+                WHERE leases.servant_id IN (SELECT servants.id FROM servants WHERE servants.kind = ANY($1))
+                    AND member.id < $4 AND member.id >= $6
+                ORDER BY member.id DESC) AS held
+            CROSS JOIN LATERAL (
+                SELECT * FROM jobs WHERE jobs.id = held.member_id AND jobs.lease_id = held.held_under
+                    AND jobs.state = 3 AND created_at <= $2 AND created_at >= $3
+                    AND (account_id = $7 OR $7 IS NULL) AND kind = ANY($1) OFFSET 0) AS jobs
+            ORDER BY held.member_id DESC LIMIT $5",
+            &bounds.kinds,
+            bounds.older_than,
+            bounds.newer_than,
+            bounds.before_id,
+            bounds.limit,
+            bounds.from_id,
+            account.map(|id| id.0),
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// Finished jobs of a state; `is_of_kind`: not of all kinds.
+    pub(super) async fn finished_in(
+        &self,
+        state: JobState,
+        is_of_kind: bool,
+        bounds: &Bounds,
+    ) -> Result<Vec<RawJob>, StoreError> {
+        if !is_of_kind && state != JobState::Succeeded {
+            return self.trouble_in(state, bounds).await;
+        }
+        if !is_of_kind {
+            // Nearly all are: unless much failed just now, the newest are enough.
+            let newest = self.succeeded_lately(bounds).await?;
+            if i64::try_from(newest.len()).is_ok_and(|rows| rows >= bounds.limit) {
+                return Ok(newest);
+            }
+        }
+        self.merged(Source::Finished(state), bounds).await
+    }
+
+    async fn finished_of_kinds(
+        &self,
+        state: JobState,
+        part: &Part,
+        bounds: &Bounds,
+    ) -> Result<Vec<RawJob>, StoreError> {
+        Ok(finished_jobs!(
+            "finished_of_kinds",
+            "unnest($1::text[], $4::bigint[]) AS wanted (one, below) CROSS JOIN LATERAL (
+                SELECT * FROM finished_jobs
+                WHERE (kind, state, id) < (wanted.one, $6, wanted.below) AND (kind, state, id) >= (wanted.one, $6, $7)
+                    AND created_at <= $2 AND created_at >= $3
+                ORDER BY kind DESC, state DESC, id DESC LIMIT $5) AS finished_jobs",
+            &part.kinds,
+            bounds.older_than,
+            bounds.newer_than,
+            &part.below,
+            part.rows,
+            state.code(),
+            bounds.from_id,
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// `state <> 4` names the small index of jobs that did not succeed.
+    async fn trouble_in(&self, state: JobState, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
+        Ok(finished_jobs!(
+            "trouble_in",
+            "finished_jobs WHERE state <> 4 AND (state, id) < ($1, $4) AND (state, id) >= ($1, $6)
+                AND created_at <= $2 AND created_at >= $3
+            ORDER BY state DESC, id DESC LIMIT $5",
+            state.code(),
+            bounds.older_than,
+            bounds.newer_than,
+            bounds.before_id,
+            bounds.limit,
+            bounds.from_id,
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// Those that have succeeded of the newest: of twice as many as the page has.
+    async fn succeeded_lately(&self, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
+        Ok(finished_jobs!(
+            "succeeded_lately",
+            "(SELECT * FROM finished_jobs WHERE id < $3 AND id >= $5 ORDER BY id DESC LIMIT 2 * $4::bigint) AS finished_jobs
+            WHERE state = 4 AND created_at <= $1 AND created_at >= $2 ORDER BY id DESC LIMIT $4",
+            bounds.older_than,
+            bounds.newer_than,
+            bounds.before_id,
+            bounds.limit,
+            bounds.from_id,
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+}
