@@ -11,7 +11,9 @@ mod secrets_file;
 mod shutdown;
 mod telemetry;
 
-pub use config::{ConfigError, LogFormat, ProcessConfig, Secret, database_url, read_env, read_secret};
+pub use config::{
+    ConfigError, LogFormat, ProcessConfig, Secret, database_url, read_env, read_optional_secret, read_secret,
+};
 pub use file::read_file;
 pub use health::Health;
 pub use run::{Context, run};

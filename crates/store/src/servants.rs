@@ -1,7 +1,7 @@
 //! Servants as the manager knows them: heartbeats stored, lists, orders. What servants write of themselves without
 //! the manager is in `fleet`.
 
-use crate::{PAGE_ROWS_MAX, Store, StoreError, Who, operator_acts::note_acts};
+use crate::{PAGE_ROWS_MAX, ServantCredential, Store, StoreError, Who, operator_acts::note_acts};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{JobId, ServantId};
 use serde_json::Value;
@@ -20,6 +20,15 @@ pub struct HeartbeatFacts {
     pub running: i32,
     /// Those jobs, as an array of objects with an `id`.
     pub current_jobs: Value,
+}
+
+/// Who sends a heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BeatenBy<'a> {
+    /// With what.
+    pub credential: &'a ServantCredential,
+    /// The digest of the process's own secret.
+    pub boot_digest: &'a [u8],
 }
 
 /// What the reply to a heartbeat orders.
@@ -71,11 +80,17 @@ pub struct ServantRow {
 }
 
 impl Store {
-    /// Stores a heartbeat and answers what to order; `None` when no such servant is known.
+    /// Stores a heartbeat and answers what to order; `None` when no such servant is known, or it is another's: the first
+    /// heartbeat settles which credential and which process may write the row. Without `by` nobody was asked.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn record_heartbeat(&self, id: ServantId, facts: &HeartbeatFacts) -> Result<Option<Orders>, StoreError> {
+    pub async fn record_heartbeat(
+        &self,
+        id: ServantId,
+        facts: &HeartbeatFacts,
+        by: Option<BeatenBy<'_>>,
+    ) -> Result<Option<Orders>, StoreError> {
         let jobs: Vec<i64> = facts
             .current_jobs
             .as_array()
@@ -85,8 +100,13 @@ impl Store {
             r#"-- record_heartbeat
             WITH beat AS (
                 UPDATE servants SET heartbeat_at = $2, seen_at = greatest(seen_at, $2), state = $3, rss_bytes = $4,
-                                    running = $5, current_jobs = $6
-                WHERE id = $1 RETURNING ordered
+                                    running = $5, current_jobs = $6, credential_id = coalesce(credential_id, $8),
+                                    boot_digest = coalesce(boot_digest, $9)
+                WHERE id = $1
+                  AND ($8::bigint IS NULL
+                       OR (kind = $10 AND ($11::text IS NULL OR host = $11 OR starts_with(host, $11 || '-'))
+                           AND coalesce(credential_id, $8) = $8 AND coalesce(boot_digest, $9) = $9))
+                RETURNING ordered
             )
             SELECT ordered, ARRAY(
                 SELECT jobs.id FROM jobs
@@ -99,6 +119,10 @@ impl Store {
             facts.running,
             facts.current_jobs,
             &jobs,
+            by.map(|by| by.credential.id),
+            by.map(|by| by.boot_digest),
+            by.map(|by| by.credential.kind.as_str()),
+            by.and_then(|by| by.credential.host.as_deref()),
         )
         .fetch_optional(&self.pool)
         .await?;
