@@ -5,10 +5,16 @@
 //! What ties the two: the state, good once and for ten minutes, kept as a digest; and the PKCE verifier, which only the
 //! browser that began has, in a cookie. An address alone, stolen or planted, is worth nothing.
 
-use crate::{App, error::ApiError, pages::connected_page};
+use crate::{
+    App,
+    caller::Caller,
+    error::ApiError,
+    pages::connected_page,
+    people::{cookie_of, set_cookie},
+};
 use anyhow::Context as _;
 use axum::{
-    Router,
+    Extension, Router,
     extract::{Query, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -16,22 +22,24 @@ use axum::{
 };
 use chrono::TimeDelta;
 use daemon::{ExposeSecret as _, SecretsFile};
-use domain::{AccountId, ConnectionId, WrappedKey, chain};
+use domain::{AccountId, ConnectionId, Principal, PrincipalKind, WrappedKey, chain};
 use salesforce::{ConnectedApp, Grant, Hosts, OAuth, Options, SalesforceError, SecretString, new_secret};
 use serde::Deserialize;
 use serde_json::json;
 use std::path::PathBuf;
 use store::{Authorised, BegunAuthorisation, ConnectionRow, SealedSecrets, credential_place};
-use vault::{Vault, VaultError, digest, is_digest_of};
+use vault::{TokenFor, Vault, VaultError, digest, is_digest_of, new_token};
 
 /// The vendor's name, in the ledger and in addresses.
 pub(crate) const VENDOR: &str = "salesforce";
-const START: &str = "/connect/salesforce";
-const CALLBACK: &str = "/connect/salesforce/callback";
+pub(crate) const START: &str = "/connect/salesforce";
+pub(crate) const CALLBACK: &str = "/connect/salesforce/callback";
 /// From the start to the callback.
 const GOOD_SECS: i64 = 600;
+/// How long an address is good at which a customer begins.
+const LINK_DAYS: i64 = 7;
 /// What starts the cookie's name; some of the state's digest follows, so that two tabs do not disturb each other.
-const COOKIE: &str = "servant-connect-";
+const COOKIE: &str = "__Host-servant-connect-";
 /// Characters shown of what came in by an address.
 const FOREIGN_CHARS_MAX: usize = 200;
 const AGAIN: &str = "begin again at the address that `servantctl connections authorise` prints";
@@ -93,10 +101,19 @@ impl Connect {
         Ok(Some(connect))
     }
 
-    /// Where a browser begins.
-    pub(crate) fn start_url(&self, account: AccountId, connection: Option<ConnectionId>) -> String {
+    /// Where a browser begins, and until when: the customer's, who is nobody here, so that the address itself is the proof.
+    pub(crate) async fn start_url(
+        &self,
+        app: &App,
+        account: AccountId,
+        connection: Option<ConnectionId>,
+        by: &Principal,
+    ) -> Result<String, ApiError> {
+        let link = new_token(TokenFor::Code);
+        let expires_at = app.store.now() + TimeDelta::days(LINK_DAYS);
+        app.store.create_consent_link(&digest(&link), (account, connection), expires_at, by).await?;
         let again = connection.map(|id| format!("&connection={id}")).unwrap_or_default();
-        format!("{}{START}?account={account}{again}", self.public_url)
+        Ok(format!("{}{START}?account={account}{again}&link={}", self.public_url, link.expose_secret()))
     }
 
     fn callback_url(&self) -> String {
@@ -109,13 +126,9 @@ impl Connect {
         OAuth::new(ConnectedApp { login_url, client_id, client_secret }, &options)
     }
 
-    fn cookie(&self, state_digest: &[u8], value: &str, secs: i64) -> Result<HeaderValue, ApiError> {
+    fn cookie(state_digest: &[u8], value: &str, secs: i64) -> Result<HeaderValue, ApiError> {
         let name = cookie_name(state_digest);
-        let secure = if self.public_url.starts_with("https://") { "; Secure" } else { "" };
-        // Lax: the browser comes back from another site, by a link.
-        let text = format!("{name}={value}; Path={CALLBACK}; Max-Age={secs}; HttpOnly; SameSite=Lax{secure}");
-        HeaderValue::from_str(&text)
-            .map_err(|_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the cookie cannot be written"))
+        set_cookie(&name, value, secs)
     }
 
     /// The account's newest key; its first is made where there is none.
@@ -140,6 +153,8 @@ pub(crate) fn routes() -> Router<App> {
 struct Start {
     account: i64,
     connection: Option<i64>,
+    /// What proves that the address is ours; whoever is signed in needs none.
+    link: Option<String>,
 }
 
 /// What Salesforce sends the browser back with; it may add words of its own.
@@ -173,9 +188,21 @@ pub(crate) async fn check(
     row.map(Some).ok_or_else(|| ApiError::not_found(format!("account {account} has no connection {id} to Salesforce")))
 }
 
-async fn start(State(app): State<App>, Query(query): Query<Start>) -> Result<Response, ApiError> {
+async fn start(
+    State(app): State<App>,
+    caller: Option<Extension<Caller>>,
+    Query(query): Query<Start>,
+) -> Result<Response, ApiError> {
     let connect = connect_of(&app)?;
     let (account, connection) = (AccountId(query.account), query.connection.map(ConnectionId));
+    // A servant is nobody here either.
+    if caller.is_none_or(|Extension(caller)| caller.0.kind() == PrincipalKind::Servant) {
+        let link = SecretString::from(query.link.unwrap_or_default());
+        if !app.store.has_consent_link(&digest(&link), (account, connection)).await? {
+            return Err(ApiError::new(StatusCode::FORBIDDEN, "no_link", "this address is not ours, or too old")
+                .hint("ask for another: `servantctl connections authorise` prints it"));
+        }
+    }
     let row = check(&app, account, connection).await?;
     // Better now than after the customer has consented.
     connect.key_of(&app, account).await?;
@@ -194,7 +221,7 @@ async fn start(State(app): State<App>, Query(query): Query<Start>) -> Result<Res
     }
     let oauth = connect.oauth(login_url(connect, row.as_ref()), None).map_err(|error| of_vendor(&error))?;
     let url = oauth.authorize_url(&connect.callback_url(), state.expose_secret(), &verifier);
-    let cookie = connect.cookie(&state_digest, verifier.expose_secret(), GOOD_SECS)?;
+    let cookie = Connect::cookie(&state_digest, verifier.expose_secret(), GOOD_SECS)?;
     tracing::info!(AccountId = account.0, "a browser was sent to salesforce to consent");
     let location = HeaderValue::from_str(&url).map_err(|_| ApiError::bad_request("the login url is none"))?;
     Ok((StatusCode::SEE_OTHER, [(header::LOCATION, location), (header::SET_COOKIE, cookie)]).into_response())
@@ -243,7 +270,7 @@ async fn callback(
     let connection = keep(&app, connect, &begun, row, &grant, &login_url).await?;
     tracing::info!(AccountId = begun.account.0, ConnectionId = connection.0, "a connection was authorised");
     let mut page = connected_page(begun.account, connection)?;
-    page.headers_mut().insert(header::SET_COOKIE, connect.cookie(&state_digest, "", 0)?);
+    page.headers_mut().insert(header::SET_COOKIE, Connect::cookie(&state_digest, "", 0)?);
     Ok(page)
 }
 
@@ -313,12 +340,6 @@ fn login_url<'a>(connect: &'a Connect, row: Option<&'a ConnectionRow>) -> &'a st
 fn cookie_name(state_digest: &[u8]) -> String {
     let hex: String = state_digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     format!("{COOKIE}{hex}")
-}
-
-fn cookie_of(headers: &HeaderMap, name: &str) -> Option<SecretString> {
-    let texts = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = texts.flat_map(|text| text.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(key, _)| *key == name).map(|(_, value)| SecretString::from(value))
 }
 
 fn of_vendor(error: &SalesforceError) -> ApiError {

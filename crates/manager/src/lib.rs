@@ -10,9 +10,11 @@ mod error;
 mod filter;
 mod gate;
 mod pages;
+mod people;
 mod view;
 
 pub use connect::{Connect, ConnectConfig, SalesforceConfig};
+pub use people::{Access, AccessConfig, LimitConfig, LimitsConfig, OidcConfig, SignOn};
 
 use anyhow::Context as _;
 use axum::{
@@ -23,7 +25,7 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use daemon::{ConfigError, ExposeSecret as _, Health};
+use daemon::{ConfigError, ExposeSecret as _, Health, SecretsFile};
 use domain::Clock;
 use salesforce::Hosts;
 use serde::Deserialize;
@@ -46,6 +48,8 @@ pub struct Config {
     pub vault: vault::Config,
     /// How customers connect their services.
     pub connect: ConnectConfig,
+    /// Who may ask.
+    pub access: AccessConfig,
 }
 
 /// `[database]`
@@ -77,6 +81,8 @@ pub struct App {
     pub health: Health,
     /// How customers connect their services; none: they do not.
     pub connect: Option<Arc<Connect>>,
+    /// How it is known who asks.
+    pub access: Access,
 }
 
 /// The whole daemon, from its configuration to the order to stop.
@@ -84,6 +90,14 @@ pub struct App {
 /// # Errors
 /// An address that is taken, a database that does not answer or has another schema.
 pub async fn serve(context: daemon::Context<Config>) -> anyhow::Result<()> {
+    let (listen, connect) = (context.config.manager.listen, &context.config.connect);
+    let secrets = SecretsFile::at(connect.secrets_file.clone());
+    let public_url =
+        if connect.public_url.is_empty() { format!("http://{listen}") } else { connect.public_url.clone() };
+    let access = Access::new(&context.config.access, listen, &public_url, &secrets)?;
+    if access.is_open() {
+        tracing::warn!("nobody is asked who they are: for development only");
+    }
     let url = daemon::database_url()?;
     let DatabaseConfig { pool_max, statement_secs } = context.config.database;
     let store = Store::connect_within(url.expose_secret(), pool_max, Clock::system(), statement_secs)
@@ -91,7 +105,6 @@ pub async fn serve(context: daemon::Context<Config>) -> anyhow::Result<()> {
         .context("connecting to the database")?;
     store.check_schema().await?;
 
-    let listen = context.config.manager.listen;
     let listener = TcpListener::bind(listen).await.map_err(|error| {
         ConfigError::new(
             "configuration key manager.listen",
@@ -105,9 +118,10 @@ pub async fn serve(context: daemon::Context<Config>) -> anyhow::Result<()> {
     tokio::spawn(watch_database(store.clone(), context.health.clone()));
     let vault = vault::Vault::new(context.config.vault.clone(), store.clock().clone());
     let connect = Connect::new(&context.config.connect, &format!("http://{address}"), hosts()?, vault)?;
-    let app = App { store: store.clone(), health: context.health, connect: connect.map(Arc::new) };
+    let app = App { store: store.clone(), health: context.health, connect: connect.map(Arc::new), access };
     let soft = context.stopper.soft().clone();
-    axum::serve(listener, router(app, context.config.manager.body_bytes_max))
+    let router = router(app, context.config.manager.body_bytes_max);
+    axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
         .with_graceful_shutdown(async move { soft.cancelled().await })
         .await?;
     store.close().await;
@@ -116,20 +130,20 @@ pub async fn serve(context: daemon::Context<Config>) -> anyhow::Result<()> {
 
 /// All routes.
 pub fn router(app: App, body_bytes_max: usize) -> Router {
-    let probes = Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .with_state(app.clone());
+    let probes =
+        Router::new().route("/livez", get(|| async { "ok\n" })).route("/readyz", get(readyz)).with_state(app.clone());
     let served = api::routes()
         .merge(pages::routes())
         .merge(connect::routes())
+        .merge(people::routes())
+        .route("/metrics", get(metrics))
         .merge(assets::routes())
         .fallback(|| async { error::ApiError::not_found("there is nothing at this address") })
         .layer(DefaultBodyLimit::max(body_bytes_max))
+        .layer(middleware::from_fn_with_state(app.clone(), people::identify))
         .layer(middleware::from_fn(gate::pass))
         .with_state(app);
-    served.merge(probes)
+    served.merge(probes).layer(middleware::map_response(gate::harden))
 }
 
 /// Salesforce's own hosts, unless the process was started for development.
@@ -173,7 +187,16 @@ mod tests {
         let process: daemon::ProcessConfig = table.remove("process").unwrap().try_into().unwrap();
         assert_eq!(process.drain_secs, 10);
         let config: Config = toml::Value::Table(table.clone()).try_into().unwrap();
-        assert!(config.manager.listen.ip().is_loopback(), "there is no authorisation yet");
+        assert_eq!(config.access.sign_on, SignOn::Required);
+        let secrets = SecretsFile::at("nowhere".into());
+        let made = |listen: &str, url: &str, sign_on| {
+            let access = AccessConfig { sign_on, ..config.access.clone() };
+            Access::new(&access, listen.parse().unwrap(), url, &secrets).map(|_| ()).map_err(|error| error.to_string())
+        };
+        made("127.0.0.1:8080", "http://127.0.0.1:8080", SignOn::Open).unwrap();
+        made("0.0.0.0:8080", "https://servant.test", SignOn::Required).unwrap();
+        assert!(made("0.0.0.0:8080", "https://servant.test", SignOn::Open).unwrap_err().contains("access.sign_on"));
+        assert!(made("0.0.0.0:80", "http://servant.test", SignOn::Required).unwrap_err().contains("public_url"));
         assert_eq!(config.connect.salesforce.client_id, "", "nobody's application");
         table.insert("surprise".to_owned(), toml::Value::Boolean(true));
         assert!(toml::Value::Table(table).try_into::<Config>().is_err());

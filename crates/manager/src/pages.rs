@@ -3,6 +3,7 @@
 
 mod accounts;
 mod acts;
+mod admin;
 mod anomalies;
 mod errors;
 mod groups;
@@ -46,7 +47,7 @@ impl NavPage {
 }
 
 /// The navigation.
-pub(crate) const NAV: [NavPage; 11] = [
+pub(crate) const NAV: [NavPage; 12] = [
     NavPage { name: "Overview", path: "/", key: "o" },
     NavPage { name: "Jobs", path: "/jobs", key: "j" },
     NavPage { name: "Errors", path: "/errors", key: "e" },
@@ -58,6 +59,7 @@ pub(crate) const NAV: [NavPage; 11] = [
     NavPage { name: "Anomalies", path: "/anomalies", key: "n" },
     NavPage { name: "Groups", path: "/groups", key: "g" },
     NavPage { name: "Acts", path: "/acts", key: "d" },
+    NavPage { name: "Admin", path: "/admin", key: "m" },
 ];
 
 pub(crate) fn routes() -> Router<App> {
@@ -75,6 +77,7 @@ pub(crate) fn routes() -> Router<App> {
         .merge(anomalies::routes())
         .merge(groups::routes())
         .merge(acts::routes())
+        .merge(admin::routes())
 }
 
 #[derive(Template)]
@@ -110,7 +113,7 @@ pub(crate) fn error_page(status: StatusCode, error: &ErrorBody) -> Response {
     (status, Html(text)).into_response()
 }
 
-fn render(page: &impl Template) -> Result<Response, ApiError> {
+pub(crate) fn render(page: &impl Template) -> Result<Response, ApiError> {
     let text = page.render().map_err(|error| {
         tracing::error!(error = error.to_string(), "a page cannot be rendered");
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the page cannot be rendered")

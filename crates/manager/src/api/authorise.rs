@@ -1,7 +1,8 @@
-//! Where a customer's browser begins to authorise a connection. Changes nothing.
+//! Where a customer's browser begins to authorise a connection.
 
 use crate::{
     App,
+    caller::Caller,
     connect::{VENDOR, check, connect_of},
     error::ApiError,
 };
@@ -15,6 +16,7 @@ use manager_api::{AuthoriseReply, AuthoriseRequest, ErrorEnvelope};
               (status = 404, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope)))]
 pub(crate) async fn authorise(
     State(app): State<App>,
+    Caller(caller): Caller,
     Json(request): Json<AuthoriseRequest>,
 ) -> Result<Json<AuthoriseReply>, ApiError> {
     if request.vendor != VENDOR {
@@ -23,5 +25,5 @@ pub(crate) async fn authorise(
     let connect = connect_of(&app)?;
     let (account, connection) = (AccountId(request.account_id), request.connection_id.map(ConnectionId));
     check(&app, account, connection).await?;
-    Ok(Json(AuthoriseReply { url: connect.start_url(account, connection) }))
+    Ok(Json(AuthoriseReply { url: connect.start_url(&app, account, connection, &caller).await? }))
 }

@@ -1,15 +1,16 @@
 //! Servants over HTTP: list, order, heartbeats.
 
 use super::who_of;
-use crate::{App, error::ApiError};
+use crate::{App, error::ApiError, people::BeatingServant};
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Path, Query, State},
+    http::StatusCode,
 };
 use chrono::{DateTime, Utc};
 use domain::{ServantId, liveness};
 use manager_api::{ByWhom, ErrorEnvelope, Heartbeat, HeartbeatReply, OrderRequest, Servant, ServantList, ServantQuery};
-use store::{HeartbeatFacts, ServantRow};
+use store::{BeatenBy, HeartbeatFacts, ServantRow};
 
 /// Jobs of one heartbeat that are kept.
 const JOBS_KEPT_MAX: usize = 200;
@@ -60,16 +61,30 @@ pub(crate) async fn order(
     Ok(Json(request))
 }
 
-/// Takes a servant's word on how it is, and answers with its orders.
+/// Takes a servant's word on how it is, and answers with its orders. Which kind and whose row it is follows from the
+/// credential; a body that says otherwise is refused.
 #[utoipa::path(post, path = "/api/v1/heartbeats", tag = "servants", request_body = Heartbeat,
-    responses((status = 200, body = HeartbeatReply), (status = 404, body = ErrorEnvelope)))]
+    responses((status = 200, body = HeartbeatReply), (status = 403, body = ErrorEnvelope),
+              (status = 404, body = ErrorEnvelope)))]
 pub(crate) async fn heartbeat(
     State(app): State<App>,
+    beating: Option<Extension<BeatingServant>>,
     Json(mut beat): Json<Heartbeat>,
 ) -> Result<Json<HeartbeatReply>, ApiError> {
     if !STATES.contains(&beat.state.as_str()) {
         return Err(ApiError::bad_request(format!("'{}' is no state of a servant", beat.state)));
     }
+    let beating = beating.map(|Extension(beating)| beating);
+    let (servant_id, kind) = (beat.servant_id, beat.kind.clone());
+    let anothers = || {
+        tracing::warn!(servant_id, kind, "a heartbeat for another's row was refused");
+        ApiError::new(StatusCode::FORBIDDEN, "not_yours", "this row is another servant's, or of another kind")
+            .hint("a credential is for one kind, and a row for the process that wrote it first")
+    };
+    if beating.as_ref().is_some_and(|beating| beating.credential.kind != beat.kind) {
+        return Err(anothers());
+    }
+    let by = beating.as_ref().map(|b| BeatenBy { credential: &b.credential, boot_digest: &b.boot_digest });
     beat.jobs.truncate(JOBS_KEPT_MAX);
     let facts = HeartbeatFacts {
         state: beat.state,
@@ -77,7 +92,10 @@ pub(crate) async fn heartbeat(
         running: i32::try_from(beat.running).unwrap_or(i32::MAX),
         current_jobs: serde_json::to_value(&beat.jobs).unwrap_or_else(|_| serde_json::json!([])),
     };
-    let Some(orders) = app.store.record_heartbeat(ServantId(beat.servant_id), &facts).await? else {
+    let Some(orders) = app.store.record_heartbeat(ServantId(beat.servant_id), &facts, by).await? else {
+        if by.is_some() {
+            return Err(anothers());
+        }
         return Err(ApiError::not_found(format!("there is no servant {}", beat.servant_id))
             .hint("a servant registers in the database before its first heartbeat"));
     };

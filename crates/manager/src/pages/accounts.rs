@@ -7,6 +7,7 @@ use super::{
 use crate::{
     App,
     api::{accounts as api, authorise, budgets, connections, groups, others, schedules::schedule_of, summary_of},
+    caller::Caller,
     chart::{Bar, day},
     error::ApiError,
     gate::RequestId,
@@ -270,12 +271,13 @@ struct ConnectForm {
 /// To where the browser begins to consent.
 async fn connect(
     State(app): State<App>,
+    caller: Caller,
     Path(id): Path<i64>,
     Form(form): Form<ConnectForm>,
 ) -> Result<Redirect, ApiError> {
     let connection_id = super::field("connection", &form.connection)?;
     let request = AuthoriseRequest { account_id: id, vendor: crate::connect::VENDOR.to_owned(), connection_id };
-    let Json(reply) = authorise::authorise(State(app), Json(request)).await?;
+    let Json(reply) = authorise::authorise(State(app), caller, Json(request)).await?;
     Ok(Redirect::to(&reply.url))
 }
 
