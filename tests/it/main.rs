@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
 
 mod anomalies;
+mod asvs;
 mod audit;
 mod bulk;
 mod connections;
@@ -20,6 +21,7 @@ mod orders;
 mod organisation;
 mod outages;
 mod pauses;
+mod people;
 mod reconcile;
 mod schedulers;
 mod schedules;

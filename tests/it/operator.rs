@@ -60,7 +60,11 @@ impl Reply {
 impl Desk {
     pub(crate) async fn new() -> Self {
         let database = testkit::database().await;
-        let environment = [("DATABASE_URL", database.url()), ("SERVANT_MANAGER__LISTEN", "127.0.0.1:0")];
+        let environment = [
+            ("DATABASE_URL", database.url()),
+            ("SERVANT_MANAGER__LISTEN", "127.0.0.1:0"),
+            ("SERVANT_ACCESS__SIGN_ON", "open"),
+        ];
         let manager = Process::start("manager", &["--config", "config/manager.toml"], &environment).await;
         let address = format!("http://{}", manager.address(LIMIT).await);
         let sqs = FakeSqs::start(Options::default()).await.unwrap();

@@ -3,13 +3,14 @@
 
 use crate::fleet::LIMIT;
 use domain::{Clock, ConnectionId, JobState, Kind};
+use manager_api::ManagerClient;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use std::path::Path;
 use store::{ChangeCursor, ChangeOp, ConnectionRow, Inserted, NewJob, Store};
 use testkit::{Process, eventually};
 
-async fn up(home: &Path, database_url: &str) -> (Process, String) {
+async fn up(home: &Path, database_url: &str) -> (Process, ManagerClient) {
     let home = home.to_str().unwrap();
     let arguments = ["--home", home, "--queue", "postgres", "--port", "0", "--records", "400", "--json"];
     // Few of so few records, so that the damaged one is seen before it changes again.
@@ -18,11 +19,13 @@ async fn up(home: &Path, database_url: &str) -> (Process, String) {
         Process::start("devstack", &[&arguments[..], &gentle].concat(), &[("DATABASE_URL", database_url)]).await;
     let line = up.line_with(LIMIT, "\"logs\":").await;
     let line: Value = serde_json::from_str(&line).unwrap();
-    (up, line["ui"].as_str().unwrap().to_owned())
+    assert!(line["sign_in"].as_str().unwrap().contains("/login/code?code="), "{line}");
+    let token = std::fs::read_to_string(line["token_file"].as_str().unwrap()).unwrap();
+    let client = ManagerClient::with_token(line["ui"].as_str().unwrap(), &token.trim().to_owned().into()).unwrap();
+    (up, client)
 }
 
-async fn anomalies(ui: &str) -> Vec<manager_api::Anomaly> {
-    let client = manager_api::ManagerClient::new(ui).unwrap();
+async fn anomalies(client: &ManagerClient) -> Vec<manager_api::Anomaly> {
     client.anomalies(&manager_api::AnomalyQuery::default()).await.unwrap().anomalies
 }
 
@@ -42,6 +45,12 @@ async fn the_demo_customer_consents_and_is_followed_and_has_an_anomaly() {
     })
     .await;
     assert_eq!((found.object.as_str(), found.state.as_str()), ("Opportunity", "open"));
+    // Its servants show the credential that each kind has.
+    eventually(LIMIT, "heartbeats that are known", async || {
+        let servants = ui.servants().await.ok()?.servants;
+        (!servants.is_empty() && servants.iter().all(|servant| servant.heartbeat_at.is_some())).then_some(())
+    })
+    .await;
     let connected = connection(&store).await;
     let quarantined = store.list_quarantined(ConnectionId(connected.id), None, 10).await.unwrap();
     let record = &quarantined[0];

@@ -209,6 +209,19 @@ pub fn read_secret(name: &str) -> Result<Secret, ConfigError> {
     secret_from(name, |variable| std::env::var(variable).ok())
 }
 
+/// The same, where there may be none.
+///
+/// # Errors
+/// The file that is named cannot be read or is empty. Never prints the value.
+pub fn read_optional_secret(name: &str) -> Result<Option<Secret>, ConfigError> {
+    optional_secret_from(name, |variable| std::env::var(variable).ok())
+}
+
+fn optional_secret_from(name: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Option<Secret>, ConfigError> {
+    let is_set = |name: &str| lookup(name).is_some_and(|value| !value.is_empty());
+    if is_set(name) || is_set(&format!("{name}_FILE")) { secret_from(name, lookup).map(Some) } else { Ok(None) }
+}
+
 /// Where the database is: `SERVANT_DATABASE_URL`, else `DATABASE_URL`, each also as `…_FILE`.
 /// A secret, for it may hold a password.
 ///
@@ -220,11 +233,10 @@ pub fn database_url() -> Result<Secret, ConfigError> {
 
 fn database_url_from(lookup: impl Fn(&str) -> Option<String>) -> Result<Secret, ConfigError> {
     const FIRST: &str = "SERVANT_DATABASE_URL";
-    let is_set = |name: &str| lookup(name).is_some_and(|value| !value.is_empty());
-    if is_set(FIRST) || is_set(&format!("{FIRST}_FILE")) {
-        return secret_from(FIRST, lookup);
+    match optional_secret_from(FIRST, &lookup)? {
+        Some(url) => Ok(url),
+        None => secret_from("DATABASE_URL", lookup),
     }
-    secret_from("DATABASE_URL", lookup)
 }
 
 fn secret_from(name: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Secret, ConfigError> {

@@ -12,7 +12,9 @@ mod secrets_file;
 mod shutdown;
 mod telemetry;
 
-pub use config::{ConfigError, LogFormat, ProcessConfig, Secret, database_url, read_env, read_secret};
+pub use config::{
+    ConfigError, LogFormat, ProcessConfig, Secret, database_url, read_env, read_optional_secret, read_secret,
+};
 pub use excerpt::Excerpt;
 pub use file::read_file;
 pub use health::Health;

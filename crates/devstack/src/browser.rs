@@ -4,16 +4,22 @@
 use anyhow::{Context, bail, ensure};
 use domain::{AccountId, ConnectionId};
 use reqwest::{Client, Response, StatusCode, Url, header, redirect};
+use vault::{ExposeSecret as _, SecretString};
 
 /// Characters of a foreign answer that go into an error.
 const SHOWN_CHARS_MAX: usize = 400;
 
 /// Connects the account's Salesforce as `connection`: state, PKCE and cookie go the way that they go in production.
-pub(crate) async fn connect(manager: &str, account: AccountId, connection: ConnectionId) -> anyhow::Result<()> {
+pub(crate) async fn connect(
+    (manager, token): (&str, &SecretString),
+    account: AccountId,
+    connection: ConnectionId,
+) -> anyhow::Result<()> {
     // A browser follows by itself; here each step is looked at.
     let browser = Client::builder().redirect(redirect::Policy::none()).build()?;
     let start = format!("{manager}/connect/salesforce?account={account}&connection={connection}");
-    let begun = browser.get(&start).send().await.context("the manager's address for connecting Salesforce")?;
+    let begun = browser.get(&start).bearer_auth(token.expose_secret()).send().await;
+    let begun = begun.context("the manager's address for connecting Salesforce")?;
     let cookie = begun.headers().get(header::SET_COOKIE).and_then(|value| value.to_str().ok());
     let cookie = cookie.and_then(|text| text.split(';').next()).unwrap_or_default().to_owned();
     let consent = whereto(begun, "the manager").await?;

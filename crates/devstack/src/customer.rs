@@ -7,6 +7,7 @@ use chrono::TimeDelta;
 use domain::{AccountId, ConnectionId, JobId, Kind, Policy, Schedule};
 use serde_json::{Value, json};
 use store::{ConnectionRow, Inserted, NewJob, NewSchedule, Store};
+use vault::SecretString;
 
 /// The demo customer's name; by it a later run knows that it is there.
 const NAME: &str = "Demo customer";
@@ -43,7 +44,7 @@ pub(crate) fn connect_settings(login_url: &str) -> [(String, String); 3] {
 pub(crate) async fn onboard(
     store: &Store,
     login_url: &str,
-    manager: &str,
+    manager: (&str, &SecretString),
     is_of_this_run: bool,
 ) -> anyhow::Result<Option<JobId>> {
     if !is_of_this_run && let Some(known) = known(store).await? {

@@ -2,6 +2,7 @@
 //! Owns the order in which things start and stop. Does not own any of them: they are the programs that production
 //! runs, each a process of its own, configured by the same files.
 
+mod access;
 mod arguments;
 mod browser;
 mod children;

@@ -1,6 +1,7 @@
 //! Owns the order of a run: database, schema, simulated servers, daemons, demo customer, end.
 
 use crate::{
+    access::{self, Access},
     arguments::{Arguments, Queue},
     children::{Children, Spec},
     compile::{self, Programs},
@@ -26,6 +27,7 @@ use tokio::{
     sync::mpsc,
 };
 use tokio_util::sync::CancellationToken;
+use vault::{ExposeSecret as _, SecretString};
 
 const DATABASE: &str = "servant";
 const CONNECTIONS_MAX: u32 = 100;
@@ -141,6 +143,7 @@ impl Stack<'_> {
         let mut environment = vec![("DATABASE_URL".to_owned(), database_url.to_owned())];
         self.spec("servantctl", &["migrate"], &environment).run().await.context("the schema")?;
         let store = Store::connect(database_url, 2, Clock::system()).await?;
+        let access = Access::make(&store, self.home).await.context("who may ask the manager")?;
         let keys = self.home.state().join("master.keys");
         if !keys.exists() {
             let mut generate = self.spec("servantctl", &["keys", "generate", "--keys-file"], &[]);
@@ -161,14 +164,18 @@ impl Stack<'_> {
         }
         let ui = self.start_manager(&environment, salesforce.as_deref()).await?;
         let first = match &salesforce {
-            Some(login_url) => customer::onboard(&store, login_url, &ui, self.arguments.exit_when_synced)
-                .await
-                .context("the demo customer cannot be connected")?,
+            Some(login_url) => {
+                customer::onboard(&store, login_url, (&*ui, access.token()), self.arguments.exit_when_synced)
+                    .await
+                    .context("the demo customer cannot be connected")?
+            }
             None => None,
         };
         // Behind the consent: what an earlier run granted is good no more, and would only be refused.
-        self.start_workers(&environment)?;
-        let code = self.accompany(&store, first.zip(salesforce.as_deref()), &ui, stop).await;
+        let credentials =
+            access::credentials(&store, &self.programs.kinds).await.context("the servants' credentials")?;
+        self.start_workers(&environment, &credentials)?;
+        let code = self.accompany(&store, first.zip(salesforce.as_deref()), (&*ui, &access), stop).await;
         store.close().await;
         code
     }
@@ -177,12 +184,20 @@ impl Stack<'_> {
         &self,
         store: &Store,
         first: Option<(JobId, &str)>,
-        ui: &str,
+        (ui, access): (&str, &Access),
         stop: &CancellationToken,
     ) -> anyhow::Result<ExitCode> {
-        eprintln!("\n  Servant runs: {ui}\n  logs: {}\n  Ctrl-C stops it\n", self.home.logs().display());
+        let (sign_in, token_file) = (access.sign_in_url(ui), &access.token_file);
+        eprintln!(
+            "\n  Servant runs: {ui}\n  sign in, once: {sign_in}\n  for servantctl elsewhere: SERVANT_TOKEN_FILE={}\n  \
+             logs: {}\n  Ctrl-C stops it\n",
+            token_file.display(),
+            self.home.logs().display()
+        );
         if self.arguments.json && !self.arguments.exit_when_synced {
-            println!("{}", serde_json::json!({ "ui": ui, "logs": self.home.logs() }));
+            let line =
+                serde_json::json!({ "ui": ui, "sign_in": sign_in, "token_file": token_file, "logs": self.home.logs() });
+            println!("{line}");
         }
         if let Some((first, login_url)) = first {
             let onboarded = onboarding::follow(store, first).await?;
@@ -198,7 +213,7 @@ impl Stack<'_> {
                         customer::damage(store, login_url, first).await.context("the record to look at")?;
                         eprintln!(
                             "{} records change in a second, and the amount of one is no number: in half a minute look at \
-                             {ui}/api/v1/anomalies, or say `cargo run -p servantctl -- anomalies list`",
+                             {ui}/anomalies, or say `cargo run -p servantctl -- anomalies list`",
                             self.arguments.mutations_per_s()
                         );
                     }
@@ -301,7 +316,11 @@ impl Stack<'_> {
         Ok(url)
     }
 
-    fn start_workers(&mut self, environment: &[(String, String)]) -> anyhow::Result<()> {
+    fn start_workers(
+        &mut self,
+        environment: &[(String, String)],
+        credentials: &[(String, SecretString)],
+    ) -> anyhow::Result<()> {
         // Configuration is strict: what only some programs know goes only to them.
         let shared = [
             ("SERVANT_PROCESS__HEALTH_LISTEN".to_owned(), free_port().to_string()),
@@ -310,8 +329,10 @@ impl Stack<'_> {
         let mut scheduler = self.daemon("scheduler", "scheduler.toml", environment);
         scheduler.environment.extend(shared.clone());
         self.workers.start(scheduler)?;
-        for kind in self.programs.kinds.clone() {
-            let mut servant = self.daemon(&kind, "servant.toml", environment);
+        for (kind, credential) in credentials {
+            let mut servant = self.daemon(kind, "servant.toml", environment);
+            let credential = credential.expose_secret().to_owned();
+            servant.environment.push(("SERVANT_MANAGER_TOKEN".to_owned(), credential));
             let manager = format!("http://127.0.0.1:{}", self.arguments.port);
             servant.environment.extend(shared.clone());
             servant.environment.push(("SERVANT_MANAGER__URL".to_owned(), manager));

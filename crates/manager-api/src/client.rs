@@ -7,8 +7,13 @@ use crate::{
     PauseRequest, ResumeReply, RetryReply, ServantList, ServantQuery, Stats, WeightRequest, Why,
 };
 use domain::PauseTarget;
+use reqwest::{
+    header::{AUTHORIZATION, HeaderMap, HeaderValue},
+    redirect,
+};
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, de::DeserializeOwned};
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// Longest wait for a connection, in seconds.
 const CONNECT_SECS_MAX: u64 = 2;
@@ -26,6 +31,9 @@ pub enum ClientError {
         /// What was given.
         url: String,
     },
+    /// The token is none.
+    #[error("the token cannot be sent: it holds what no token holds")]
+    Token,
     /// No answer: try again later.
     #[error("the manager at {url} does not answer")]
     Unavailable {
@@ -55,10 +63,17 @@ pub enum ClientError {
 }
 
 /// A manager's address and a pool of connections; cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ManagerClient {
     base: String,
     http: reqwest::Client,
+}
+
+/// Its address alone: the rest may hold a token.
+impl fmt::Debug for ManagerClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ManagerClient {{ base: {:?} }}", self.base)
+    }
 }
 
 impl ManagerClient {
@@ -67,6 +82,28 @@ impl ManagerClient {
     /// # Errors
     /// [`ClientError::Address`].
     pub fn new(url: &str) -> Result<Self, ClientError> {
+        Self::with_headers(url, HeaderMap::new())
+    }
+
+    /// The same, which shows a token with every call.
+    ///
+    /// # Errors
+    /// [`ClientError::Address`], [`ClientError::Token`].
+    pub fn with_token(url: &str, token: &SecretString) -> Result<Self, ClientError> {
+        Self::with_headers(url, bearer(token)?)
+    }
+
+    /// A servant's: its kind's credential, and the secret that the process keeps for itself while it lives.
+    ///
+    /// # Errors
+    /// [`ClientError::Address`], [`ClientError::Token`].
+    pub fn for_servant(url: &str, credential: &SecretString, boot: &SecretString) -> Result<Self, ClientError> {
+        let mut headers = bearer(credential)?;
+        headers.insert("servant-boot", secret_value(boot.expose_secret())?);
+        Self::with_headers(url, headers)
+    }
+
+    fn with_headers(url: &str, headers: HeaderMap) -> Result<Self, ClientError> {
         let wrong = || ClientError::Address { url: url.to_owned() };
         let parsed = reqwest::Url::parse(url).map_err(|_| wrong())?;
         if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
@@ -75,6 +112,9 @@ impl ManagerClient {
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(CONNECT_SECS_MAX))
             .timeout(Duration::from_secs(ANSWER_SECS_MAX))
+            // A token goes where it was meant to go, and nowhere else.
+            .redirect(redirect::Policy::none())
+            .default_headers(headers)
             .build()
             .map_err(|source| ClientError::Unavailable { url: url.to_owned(), source })?;
         Ok(Self { base: url.trim_end_matches('/').to_owned(), http })
@@ -275,6 +315,17 @@ impl ManagerClient {
         let envelope: ErrorEnvelope = serde_json::from_str(&text).map_err(|_| foreign())?;
         Err(ClientError::Refused { status: status.as_u16(), body: envelope.error })
     }
+}
+
+fn bearer(token: &SecretString) -> Result<HeaderMap, ClientError> {
+    let value = secret_value(&format!("Bearer {}", token.expose_secret()))?;
+    Ok(HeaderMap::from_iter([(AUTHORIZATION, value)]))
+}
+
+fn secret_value(text: &str) -> Result<HeaderValue, ClientError> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| ClientError::Token)?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 #[cfg(test)]

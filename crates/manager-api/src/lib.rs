@@ -15,6 +15,7 @@ mod limits;
 mod operations;
 mod others;
 mod pauses;
+mod people;
 mod queues;
 mod schedules;
 mod servants;
@@ -52,6 +53,10 @@ pub use operations::{
 };
 pub use others::{Account, AccountPage, Build, Failure, JobCount, PageQuery, Processes, Stats, WeightRequest};
 pub use pauses::{Pause, PauseList, PauseRequest, ResumeReply, Why};
+pub use people::{
+    Changed, CreateCredential, CreateToken, CreateUser, Credential, CredentialPage, Me, NewSecret, OneTimeCode,
+    RoleRequest, Token, TokenPage, User, UserAct, UserPage, UserQuery,
+};
 pub use queues::{Percentiles, Queue, QueueList, RedriveRequest, Throughput, ThroughputPoint, ThroughputQuery};
 pub use schedules::{
     BackfillReply, BackfillRequest, CreateSchedule, DeleteQuery, DeleteReply, PauseSchedule, PreviewQuery,

@@ -9,6 +9,8 @@ function stops(main) { return [...main.querySelectorAll("a, button, input, selec
 function isField(element) { return element.matches("input, select, textarea"); }
 // Something in the page that a fresh one would take away.
 function rests() {
+  // A secret that is shown once, or a form that stands alone.
+  if (document.querySelector("main [data-still]")) return "this page stays as it is";
   if (isField(document.activeElement)) return "resting while you type";
   if (!getSelection().isCollapsed) return "resting while text is selected";
   if (document.querySelector("main details[open] form")) return "resting while a form is open";

@@ -20,6 +20,8 @@ pub(crate) mod pauses;
 pub(crate) mod queues;
 pub(crate) mod schedules;
 pub(crate) mod servants;
+pub(crate) mod tokens;
+pub(crate) mod users;
 
 use crate::{App, error::ApiError};
 use axum::{
@@ -126,6 +128,20 @@ pub(crate) use servants::servant_of;
         accounts::sync,
         others::set_weight,
         others::stats,
+        users::me,
+        users::list,
+        users::create,
+        users::set_role,
+        users::disable,
+        users::enable,
+        users::sign_out,
+        users::code,
+        tokens::list,
+        tokens::create,
+        tokens::revoke,
+        tokens::credentials,
+        tokens::create_credential,
+        tokens::revoke_credential,
     ),
     components(schemas(manager_api::ErrorEnvelope, manager_api::ErrorBody))
 )]
@@ -205,6 +221,17 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/accounts/{id}/streams", get(accounts::streams))
         .route("/api/v1/accounts/{id}/weight", put(others::set_weight))
         .route("/api/v1/stats", get(others::stats))
+        .route("/api/v1/me", get(users::me))
+        .route("/api/v1/users", get(users::list).post(users::create))
+        .route("/api/v1/users/{id}/role", put(users::set_role))
+        .route("/api/v1/users/{id}/disable", post(users::disable))
+        .route("/api/v1/users/{id}/enable", post(users::enable))
+        .route("/api/v1/users/{id}/sign-out", post(users::sign_out))
+        .route("/api/v1/users/{id}/code", post(users::code))
+        .route("/api/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/api/v1/tokens/{id}/revoke", post(tokens::revoke))
+        .route("/api/v1/credentials", get(tokens::credentials).post(tokens::create_credential))
+        .route("/api/v1/credentials/{id}/revoke", post(tokens::revoke_credential))
         .route("/api/openapi.json", get(|| async { Json(describe::description()) }))
         .layer(middleware::from_fn(objects_only))
 }

@@ -253,5 +253,5 @@ fn address_of(request: &Request<Body>) -> String {
 }
 
 fn token_of(headers: &HeaderMap) -> Option<SecretString> {
-    crate::connect::cookie_of(headers, COOKIE)
+    crate::people::cookie_of(headers, COOKIE)
 }

@@ -5,10 +5,17 @@
 //! What ties the two: the state, good once and for ten minutes, kept as a digest; and the PKCE verifier, which only the
 //! browser that began has, in a cookie. An address alone, stolen or planted, is worth nothing.
 
-use crate::{App, caller::Caller, egress::Egress, error::ApiError, pages::connected_page};
+use crate::{
+    App,
+    caller::Caller,
+    egress::Egress,
+    error::ApiError,
+    pages::connected_page,
+    people::{cookie_of, set_cookie},
+};
 use anyhow::Context as _;
 use axum::{
-    Router,
+    Extension, Router,
     extract::{Query, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -22,16 +29,18 @@ use serde::Deserialize;
 use serde_json::json;
 use std::path::PathBuf;
 use store::{Authorised, BegunAuthorisation, ConnectionRow, SealedSecrets, credential_place};
-use vault::{Vault, VaultError, digest, is_digest_of};
+use vault::{TokenFor, Vault, VaultError, digest, is_digest_of, new_token};
 
 /// The vendor's name, in the ledger and in addresses.
 pub(crate) const VENDOR: &str = "salesforce";
-const START: &str = "/connect/salesforce";
-const CALLBACK: &str = "/connect/salesforce/callback";
+pub(crate) const START: &str = "/connect/salesforce";
+pub(crate) const CALLBACK: &str = "/connect/salesforce/callback";
 /// From the start to the callback.
 const GOOD_SECS: i64 = 600;
+/// How long an address is good at which a customer begins.
+const LINK_DAYS: i64 = 7;
 /// What starts the cookie's name; some of the state's digest follows, so that two tabs do not disturb each other.
-const COOKIE: &str = "servant-connect-";
+const COOKIE: &str = "__Host-servant-connect-";
 /// Characters shown of what came in by an address.
 const FOREIGN_CHARS_MAX: usize = 200;
 const AGAIN: &str = "begin again at the address that `servantctl connections authorise` prints";
@@ -93,10 +102,19 @@ impl Connect {
         Ok(Some(connect))
     }
 
-    /// Where a browser begins.
-    pub(crate) fn start_url(&self, account: AccountId, connection: Option<ConnectionId>) -> String {
+    /// Where a browser begins, and until when: the customer's, who is nobody here, so that the address itself is the proof.
+    pub(crate) async fn start_url(
+        &self,
+        app: &App,
+        account: AccountId,
+        connection: Option<ConnectionId>,
+        by: &Principal,
+    ) -> Result<String, ApiError> {
+        let link = new_token(TokenFor::Code);
+        let expires_at = app.store.now() + TimeDelta::days(LINK_DAYS);
+        app.store.create_consent_link(&digest(&link), (account, connection), expires_at, by).await?;
         let again = connection.map(|id| format!("&connection={id}")).unwrap_or_default();
-        format!("{}{START}?account={account}{again}", self.public_url)
+        Ok(format!("{}{START}?account={account}{again}&link={}", self.public_url, link.expose_secret()))
     }
 
     fn callback_url(&self) -> String {
@@ -109,13 +127,9 @@ impl Connect {
         OAuth::new(ConnectedApp { login_url, client_id, client_secret }, &options)
     }
 
-    fn cookie(&self, state_digest: &[u8], value: &str, secs: i64) -> Result<HeaderValue, ApiError> {
+    fn cookie(state_digest: &[u8], value: &str, secs: i64) -> Result<HeaderValue, ApiError> {
         let name = cookie_name(state_digest);
-        let secure = if self.public_url.starts_with("https://") { "; Secure" } else { "" };
-        // Lax: the browser comes back from another site, by a link.
-        let text = format!("{name}={value}; Path={CALLBACK}; Max-Age={secs}; HttpOnly; SameSite=Lax{secure}");
-        HeaderValue::from_str(&text)
-            .map_err(|_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the cookie cannot be written"))
+        set_cookie(&name, value, secs)
     }
 
     /// The account's newest key; its first is made where there is none.
@@ -140,6 +154,8 @@ pub(crate) fn routes() -> Router<App> {
 struct Start {
     account: i64,
     connection: Option<i64>,
+    /// What proves that the address is ours; whoever is signed in needs none.
+    link: Option<String>,
 }
 
 /// What Salesforce sends the browser back with; it may add words of its own.
@@ -173,14 +189,27 @@ pub(crate) async fn check(
     row.map(Some).ok_or_else(|| ApiError::not_found(format!("account {account} has no connection {id} to Salesforce")))
 }
 
+/// Customers are not ours to know: who comes with a good link calls out for themselves.
+fn egress_of(caller: Option<&Extension<Caller>>) -> Result<Egress, ApiError> {
+    Egress::of(caller.map_or(&Principal::system("consent"), |Extension(Caller(principal))| principal))
+}
+
 async fn start(
     State(app): State<App>,
-    Caller(principal): Caller,
+    caller: Option<Extension<Caller>>,
     Query(query): Query<Start>,
 ) -> Result<Response, ApiError> {
-    let egress = Egress::of(&principal)?;
+    let egress = egress_of(caller.as_ref())?;
     let connect = connect_of(&app, &egress)?;
     let (account, connection) = (AccountId(query.account), query.connection.map(ConnectionId));
+    // A servant is nobody here either.
+    if caller.is_none_or(|Extension(caller)| caller.0.kind() == PrincipalKind::Servant) {
+        let link = SecretString::from(query.link.unwrap_or_default());
+        if !app.store.has_consent_link(&digest(&link), (account, connection)).await? {
+            return Err(ApiError::new(StatusCode::FORBIDDEN, "no_link", "this address is not ours, or too old")
+                .hint("ask for another: `servantctl connections authorise` prints it"));
+        }
+    }
     let row = check(&app, account, connection).await?;
     // Better now than after the customer has consented.
     connect.key_of(&app, account, &egress).await?;
@@ -199,7 +228,7 @@ async fn start(
     }
     let oauth = connect.oauth(login_url(connect, row.as_ref()), None).map_err(|error| of_vendor(&error))?;
     let url = oauth.authorize_url(&connect.callback_url(), state.expose_secret(), &verifier);
-    let cookie = connect.cookie(&state_digest, verifier.expose_secret(), GOOD_SECS)?;
+    let cookie = Connect::cookie(&state_digest, verifier.expose_secret(), GOOD_SECS)?;
     tracing::info!(AccountId = account.0, "a browser was sent to salesforce to consent");
     let location = HeaderValue::from_str(&url).map_err(|_| ApiError::bad_request("the login url is none"))?;
     Ok((StatusCode::SEE_OTHER, [(header::LOCATION, location), (header::SET_COOKIE, cookie)]).into_response())
@@ -207,11 +236,11 @@ async fn start(
 
 async fn callback(
     State(app): State<App>,
-    Caller(principal): Caller,
+    caller: Option<Extension<Caller>>,
     headers: HeaderMap,
     Query(query): Query<Callback>,
 ) -> Result<Response, ApiError> {
-    let egress = Egress::of(&principal)?;
+    let egress = egress_of(caller.as_ref())?;
     let connect = connect_of(&app, &egress)?;
     let unknown = || ApiError::bad_request("this authorisation is not known, too old, or used already").hint(AGAIN);
     let state_digest = digest(&SecretString::from(query.state.ok_or_else(unknown)?));
@@ -250,7 +279,7 @@ async fn callback(
     let connection = keep((&app, connect, &egress), &begun, row, &grant, &login_url).await?;
     tracing::info!(AccountId = begun.account.0, ConnectionId = connection.0, "a connection was authorised");
     let mut page = connected_page(begun.account, connection)?;
-    page.headers_mut().insert(header::SET_COOKIE, connect.cookie(&state_digest, "", 0)?);
+    page.headers_mut().insert(header::SET_COOKIE, Connect::cookie(&state_digest, "", 0)?);
     Ok(page)
 }
 
@@ -321,12 +350,6 @@ fn login_url<'a>(connect: &'a Connect, row: Option<&'a ConnectionRow>) -> &'a st
 fn cookie_name(state_digest: &[u8]) -> String {
     let hex: String = state_digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     format!("{COOKIE}{hex}")
-}
-
-pub(crate) fn cookie_of(headers: &HeaderMap, name: &str) -> Option<SecretString> {
-    let texts = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = texts.flat_map(|text| text.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(key, _)| *key == name).map(|(_, value)| SecretString::from(value))
 }
 
 fn of_vendor(error: &SalesforceError) -> ApiError {

@@ -1,5 +1,5 @@
 //! What every request passes: its id in and out, the refusal of cross-site writes, the error envelope, one log line,
-//! the security headers. Does not know what any route does.
+//! the security headers. Does not know what any route does, nor who asks (`people`).
 
 use crate::{
     error::ApiError,
@@ -23,13 +23,38 @@ use uuid::Uuid;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Bytes read of an answer that becomes an error's message.
 const MESSAGE_BYTES_MAX: usize = 4_096;
-/// Nothing from elsewhere, nothing inline.
+/// Nothing from elsewhere, nothing inline, no plug-ins, no frames.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; \
-                      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+                      connect-src 'self'; object-src 'none'; form-action 'self'; base-uri 'none'; \
+                      frame-ancestors 'none'";
+/// On every answer, whatever it is. HSTS for two years: browsers obey it over https alone.
+const HEADERS: [(HeaderName, &str); 7] = [
+    (header::CONTENT_SECURITY_POLICY, POLICY),
+    (header::STRICT_TRANSPORT_SECURITY, "max-age=63072000; includeSubDomains"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "same-origin"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=()"),
+];
 
 /// The id of the request that a handler works for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RequestId(pub(crate) Uuid);
+
+/// On an answer that is a whole page although its status is a refusal's: it stays as it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Whole;
+
+/// The security headers, also where nothing else of this file is passed.
+pub(crate) async fn harden(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
 
 pub(crate) async fn pass(mut request: Request, next: Next) -> Response {
     let started = Instant::now();
@@ -37,10 +62,13 @@ pub(crate) async fn pass(mut request: Request, next: Next) -> Response {
     request.extensions_mut().insert(RequestId(id));
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let wants_page = !path.starts_with("/api/") && accepts_html(request.headers());
+    let wants_page = wants_page(&path, request.headers());
     let span = tracing::info_span!("request", RequestId = %id);
 
-    let response = if is_cross_site_write(&method, request.headers()) {
+    let response = if method == Method::TRACE {
+        // It would send cookies back to whoever made the browser ask.
+        ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "TRACE is answered nowhere").into_response()
+    } else if is_cross_site_write(&method, request.headers()) {
         ApiError::new(StatusCode::FORBIDDEN, "cross_site", "a write from another site was refused")
             .hint("send it from the manager's own pages, or from a program that is no browser")
             .into_response()
@@ -48,7 +76,8 @@ pub(crate) async fn pass(mut request: Request, next: Next) -> Response {
         next.run(request).instrument(span.clone()).await
     };
     let status = response.status();
-    let mut response = if status.is_client_error() || status.is_server_error() {
+    let is_whole = response.extensions().get::<Whole>().is_some();
+    let mut response = if !is_whole && (status.is_client_error() || status.is_server_error()) {
         refuse(response, id, wants_page).await
     } else {
         response
@@ -57,10 +86,6 @@ pub(crate) async fn pass(mut request: Request, next: Next) -> Response {
     if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
         headers.insert(REQUEST_ID, value);
     }
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     let millis = started.elapsed().as_millis();
     span.in_scope(|| tracing::debug!(%method, path, status = status.as_u16(), millis, "request served"));
     response
@@ -69,6 +94,11 @@ pub(crate) async fn pass(mut request: Request, next: Next) -> Response {
 fn id_of(headers: &HeaderMap) -> Uuid {
     let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
     given.and_then(|text| Uuid::parse_str(text).ok()).unwrap_or_else(Uuid::new_v4)
+}
+
+/// Whether whoever asks would rather have a page than the envelope.
+pub(crate) fn wants_page(path: &str, headers: &HeaderMap) -> bool {
+    !path.starts_with("/api/") && accepts_html(headers)
 }
 
 fn accepts_html(headers: &HeaderMap) -> bool {
@@ -118,6 +148,12 @@ async fn refuse(response: Response, id: Uuid, wants_page: bool) -> Response {
         if let Some(value) = parts.headers.get(&kept) {
             answer.headers_mut().insert(kept, value.clone());
         }
+    }
+    if let Some(secs) = error.retry_after_secs {
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(secs));
+    }
+    if error.status == StatusCode::UNAUTHORIZED {
+        answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     answer
 }

@@ -16,10 +16,12 @@ mod filter;
 mod gate;
 mod glance;
 mod pages;
+mod people;
 mod sight;
 mod view;
 
 pub use connect::{Connect, ConnectConfig, SalesforceConfig};
+pub use people::{Access, AccessConfig, LimitConfig, LimitsConfig, OidcConfig, SignOn};
 
 use anyhow::Context as _;
 use axum::{
@@ -30,7 +32,7 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use daemon::{ConfigError, ExposeSecret as _, Health};
+use daemon::{ConfigError, ExposeSecret as _, Health, SecretsFile};
 use domain::{Clock, Principal};
 use salesforce::Hosts;
 use serde::Deserialize;
@@ -53,6 +55,8 @@ pub struct Config {
     pub vault: vault::Config,
     /// How customers connect their services.
     pub connect: ConnectConfig,
+    /// Who may ask.
+    pub access: AccessConfig,
 }
 
 /// `[database]`
@@ -84,6 +88,8 @@ pub struct App {
     pub health: Health,
     /// How customers connect their services; none: they do not.
     pub connect: Option<Arc<Connect>>,
+    /// How it is known who asks.
+    pub access: Access,
 }
 
 /// The whole daemon, from its configuration to the order to stop.
@@ -91,6 +97,14 @@ pub struct App {
 /// # Errors
 /// An address that is taken, a database that does not answer or has another schema.
 pub async fn serve(context: daemon::Context<Config>) -> anyhow::Result<()> {
+    let (listen, connect) = (context.config.manager.listen, &context.config.connect);
+    let secrets = SecretsFile::at(connect.secrets_file.clone());
+    let public_url =
+        if connect.public_url.is_empty() { format!("http://{listen}") } else { connect.public_url.clone() };
+    let access = Access::new(&context.config.access, listen, &public_url, &secrets)?;
+    if access.is_open() {
+        tracing::warn!("nobody is asked who they are: for development only");
+    }
     let url = daemon::database_url()?;
     let DatabaseConfig { pool_max, statement_secs } = context.config.database;
     let store = Store::connect_within(url.expose_secret(), pool_max, Clock::system(), statement_secs)
@@ -98,7 +112,6 @@ pub async fn serve(context: daemon::Context<Config>) -> anyhow::Result<()> {
         .context("connecting to the database")?;
     store.check_schema().await?;
 
-    let listen = context.config.manager.listen;
     let listener = TcpListener::bind(listen).await.map_err(|error| {
         ConfigError::new(
             "configuration key manager.listen",
@@ -112,10 +125,10 @@ pub async fn serve(context: daemon::Context<Config>) -> anyhow::Result<()> {
     tokio::spawn(watch_database(store.clone(), context.health.clone()));
     let vault = vault::Vault::new(context.config.vault.clone(), store.clock().clone());
     let connect = Connect::new(&context.config.connect, &format!("http://{address}"), hosts()?, vault)?;
-    let app = App { store: store.clone(), health: context.health, connect: connect.map(Arc::new) };
+    let app = App { store: store.clone(), health: context.health, connect: connect.map(Arc::new), access };
     let soft = context.stopper.soft().clone();
     let limits = (context.config.manager.body_bytes_max, glance::SHARED_FOR);
-    let served = router_sharing(app, limits, Principal::open("anybody"));
+    let served = router_sharing(app, limits, None);
     axum::serve(listener, served.into_make_service_with_connect_info::<SocketAddr>())
         .with_graceful_shutdown(async move { soft.cancelled().await })
         .await?;
@@ -123,31 +136,31 @@ pub async fn serve(context: daemon::Context<Config>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// All routes, for anybody who asks: where nobody signs on. Every request reads for itself.
+/// All routes, for whoever is found to ask. Every request reads for itself.
 pub fn router(app: App, body_bytes_max: usize) -> Router {
-    router_for(app, body_bytes_max, Principal::open("anybody"))
+    router_sharing(app, (body_bytes_max, Duration::ZERO), None)
 }
 
-/// All routes, for that one who asks. Every request reads for itself.
+/// All routes, for that one who asks, whoever they are. Every request reads for itself.
 pub fn router_for(app: App, body_bytes_max: usize, principal: Principal) -> Router {
-    router_sharing(app, (body_bytes_max, Duration::ZERO), principal)
+    router_sharing(app, (body_bytes_max, Duration::ZERO), Some(principal))
 }
 
-/// The same, where those who look at the overview share what was read within that time.
-fn router_sharing(app: App, (body_bytes_max, shared_for): (usize, Duration), principal: Principal) -> Router {
-    let probes = Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .with_state(app.clone());
+/// The same, where those who look at the overview share what was read within that time; for `caller`, or for whoever
+/// is found to ask.
+fn router_sharing(app: App, (body_bytes_max, shared_for): (usize, Duration), caller: Option<Principal>) -> Router {
+    let probes =
+        Router::new().route("/livez", get(|| async { "ok\n" })).route("/readyz", get(readyz)).with_state(app.clone());
     let desk = assume::Desk::new(app.clone(), served);
-    let served = served(app)
+    let served = served(app.clone())
         .layer(Extension(Arc::new(pages::Glance::new(shared_for))))
         .layer(DefaultBodyLimit::max(body_bytes_max))
-        .layer(middleware::from_fn_with_state(desk, assume::pass))
-        .layer(Extension(caller::Caller(principal)))
-        .layer(middleware::from_fn(gate::pass));
-    served.merge(probes)
+        .layer(middleware::from_fn_with_state(desk, assume::pass));
+    let known = match caller {
+        Some(principal) => served.layer(Extension(caller::Caller(principal))),
+        None => served.layer(middleware::from_fn_with_state(app, people::identify)),
+    };
+    known.layer(middleware::from_fn(gate::pass)).merge(probes).layer(middleware::map_response(gate::harden))
 }
 
 /// What is served to those of whom it is known who they are.
@@ -155,6 +168,8 @@ fn served(app: App) -> Router {
     api::routes()
         .merge(pages::routes())
         .merge(connect::routes())
+        .merge(people::routes())
+        .route("/metrics", get(metrics))
         .merge(assets::routes())
         .fallback(|| async { error::ApiError::not_found("there is nothing at this address") })
         .layer(middleware::from_fn_with_state(app.clone(), allowed::note_failures))
@@ -202,7 +217,16 @@ mod tests {
         let process: daemon::ProcessConfig = table.remove("process").unwrap().try_into().unwrap();
         assert_eq!(process.drain_secs, 10);
         let config: Config = toml::Value::Table(table.clone()).try_into().unwrap();
-        assert!(config.manager.listen.ip().is_loopback(), "there is no authorisation yet");
+        assert_eq!(config.access.sign_on, SignOn::Required);
+        let secrets = SecretsFile::at("nowhere".into());
+        let made = |listen: &str, url: &str, sign_on| {
+            let access = AccessConfig { sign_on, ..config.access.clone() };
+            Access::new(&access, listen.parse().unwrap(), url, &secrets).map(|_| ()).map_err(|error| error.to_string())
+        };
+        made("127.0.0.1:8080", "http://127.0.0.1:8080", SignOn::Open).unwrap();
+        made("0.0.0.0:8080", "https://servant.test", SignOn::Required).unwrap();
+        assert!(made("0.0.0.0:8080", "https://servant.test", SignOn::Open).unwrap_err().contains("access.sign_on"));
+        assert!(made("0.0.0.0:80", "http://servant.test", SignOn::Required).unwrap_err().contains("public_url"));
         assert_eq!(config.connect.salesforce.client_id, "", "nobody's application");
         table.insert("surprise".to_owned(), toml::Value::Boolean(true));
         assert!(toml::Value::Table(table).try_into::<Config>().is_err());

@@ -2,6 +2,7 @@
 //! becomes a call of the API; numbers and words of a page are made in `view`. Reads and acts through the API's functions.
 
 mod accounts;
+mod admin;
 mod anomalies;
 mod assumptions;
 mod audit;
@@ -48,7 +49,7 @@ impl NavPage {
 }
 
 /// The navigation.
-pub(crate) const NAV: [NavPage; 11] = [
+pub(crate) const NAV: [NavPage; 12] = [
     NavPage { name: "Overview", path: "/", key: "o" },
     NavPage { name: "Jobs", path: "/jobs", key: "j" },
     NavPage { name: "Errors", path: "/errors", key: "e" },
@@ -60,6 +61,7 @@ pub(crate) const NAV: [NavPage; 11] = [
     NavPage { name: "Anomalies", path: "/anomalies", key: "n" },
     NavPage { name: "Groups", path: "/groups", key: "g" },
     NavPage { name: "Audit", path: "/audit", key: "d" },
+    NavPage { name: "Admin", path: "/admin", key: "m" },
 ];
 
 pub(crate) fn routes() -> Router<App> {
@@ -78,6 +80,7 @@ pub(crate) fn routes() -> Router<App> {
         .merge(groups::routes())
         .merge(audit::routes())
         .merge(assumptions::routes())
+        .merge(admin::routes())
 }
 
 #[derive(Template)]
@@ -113,7 +116,7 @@ pub(crate) fn error_page(status: StatusCode, error: &ErrorBody) -> Response {
     (status, Html(text)).into_response()
 }
 
-fn render(page: &impl Template) -> Result<Response, ApiError> {
+pub(crate) fn render(page: &impl Template) -> Result<Response, ApiError> {
     let text = page.render().map_err(|error| {
         tracing::error!(error = error.to_string(), "a page cannot be rendered");
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the page cannot be rendered")

@@ -24,7 +24,12 @@ async fn manager(database: &TestDatabase, pool_max: u32) -> (Store, String) {
     let store = Store::connect_within(database.url(), pool_max, Clock::system(), STATEMENT_SECS).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let app = manager::App { store: store.clone(), health: Health::new(Stopper::new()), connect: None };
+    let app = manager::App {
+        store: store.clone(),
+        health: Health::new(Stopper::new()),
+        connect: None,
+        access: manager::Access::open(),
+    };
     tokio::spawn(async move { axum::serve(listener, manager::router(app, 10_000)).await });
     (store, address)
 }

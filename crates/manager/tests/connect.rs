@@ -64,7 +64,12 @@ impl World {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let hosts = Hosts::Development { root_certificate_pem: None };
         let connect = Connect::new(&config, &url, hosts, vault()).unwrap().map(Arc::new);
-        let app = manager::App { store: store.clone(), health: Health::new(Stopper::new()), connect };
+        let app = manager::App {
+            store: store.clone(),
+            health: Health::new(Stopper::new()),
+            connect,
+            access: manager::Access::open(),
+        };
         tokio::spawn(async move { axum::serve(listener, manager::router(app, 10_000)).await });
         let account = store.create_account("Acme").await.unwrap();
         let client = ManagerClient::new(&url).unwrap();
@@ -81,7 +86,9 @@ impl World {
         let answer = browser().get(self.start_url(connection).await.unwrap()).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{}", answer.text().await.unwrap());
         let cookie = answer.headers()[header::SET_COOKIE].to_str().unwrap();
-        assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax") && cookie.contains("Max-Age=600"));
+        for part in ["__Host-servant-connect-", "Path=/;", "Max-Age=600", "Secure", "HttpOnly", "SameSite=Lax"] {
+            assert!(cookie.contains(part), "{cookie} lacks {part}");
+        }
         let cookie = cookie.split(';').next().unwrap().to_owned();
         let consent = answer.headers()[header::LOCATION].to_str().unwrap().parse().unwrap();
         Begun { consent, cookie }

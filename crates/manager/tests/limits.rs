@@ -14,7 +14,8 @@ use store::{Store, UsageReport};
 async fn manager(store: Store) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let app = manager::App { store, health: Health::new(Stopper::new()), connect: None };
+    let app =
+        manager::App { store, health: Health::new(Stopper::new()), connect: None, access: manager::Access::open() };
     tokio::spawn(async move { axum::serve(listener, manager::router(app, 10_000)).await });
     format!("http://{address}")
 }

@@ -50,6 +50,20 @@ const TABLE: &[(&str, Action, &str, &str)] = &[
         r#"{"account_id": 9, "reason": "a test", "ticket": "T-1"}"#,
     ),
     ("POST /api/v1/assumptions/{id}/end", Action::EndAssumption, "", ""),
+    ("GET /api/v1/me", Action::ReadStats, "", ""),
+    ("GET /api/v1/users", Action::ReadPeople, "", ""),
+    ("POST /api/v1/users", Action::ManagePeople, "", r#"{"name": "ada", "email": "", "role": "viewer"}"#),
+    ("PUT /api/v1/users/{id}/role", Action::ManagePeople, "", r#"{"role": "viewer"}"#),
+    ("POST /api/v1/users/{id}/disable", Action::ManagePeople, "", ""),
+    ("POST /api/v1/users/{id}/enable", Action::ManagePeople, "", ""),
+    ("POST /api/v1/users/{id}/sign-out", Action::ManagePeople, "", ""),
+    ("POST /api/v1/users/{id}/code", Action::ManagePeople, "", ""),
+    ("GET /api/v1/tokens", Action::ReadPeople, "", ""),
+    ("POST /api/v1/tokens", Action::ManagePeople, "", r#"{"name": "ci", "role": "viewer", "days": 7}"#),
+    ("POST /api/v1/tokens/{id}/revoke", Action::ManagePeople, "", ""),
+    ("GET /api/v1/credentials", Action::ReadPeople, "", ""),
+    ("POST /api/v1/credentials", Action::ManagePeople, "", r#"{"kind": "noop"}"#),
+    ("POST /api/v1/credentials/{id}/revoke", Action::ManagePeople, "", ""),
     ("GET /api/v1/errors", Action::ReadErrors, "", ""),
     ("GET /api/v1/errors/{fingerprint}", Action::ReadErrors, "", ""),
     ("GET /api/v1/queues", Action::ReadQueues, "", ""),
@@ -129,7 +143,12 @@ const TABLE: &[(&str, Action, &str, &str)] = &[
 async fn manager(store: &Store, principal: Principal) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let app = manager::App { store: store.clone(), health: Health::new(Stopper::new()), connect: None };
+    let app = manager::App {
+        store: store.clone(),
+        health: Health::new(Stopper::new()),
+        connect: None,
+        access: manager::Access::open(),
+    };
     tokio::spawn(async move { axum::serve(listener, manager::router_for(app, 10_000, principal)).await });
     url
 }

@@ -27,7 +27,12 @@ async fn counter() -> Counter {
     let store = database.store_with(Clock::Manual(clock.clone())).await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let app = manager::App { store: store.clone(), health: Health::new(Stopper::new()), connect: None };
+    let app = manager::App {
+        store: store.clone(),
+        health: Health::new(Stopper::new()),
+        connect: None,
+        access: manager::Access::open(),
+    };
     tokio::spawn(async move { axum::serve(listener, manager::router(app, 10_000)).await });
     let client = ManagerClient::new(&url).unwrap();
     Counter { _database: database, store, clock, url, client }

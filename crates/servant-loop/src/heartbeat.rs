@@ -2,7 +2,7 @@
 
 use crate::registry::{Registry, StopReason};
 use chrono::{DateTime, Utc};
-use daemon::Stopper;
+use daemon::{Secret, Stopper};
 use domain::{HEARTBEAT_SECS, JobId, Kind, ServantId, ServantState};
 use manager_api::{CurrentJob, Heartbeat, HeartbeatReply, ManagerClient};
 use std::{
@@ -17,6 +17,8 @@ use tokio::sync::Notify;
 /// What the heartbeat needs.
 pub(crate) struct Beating {
     pub(crate) manager_url: String,
+    /// What is shown to a manager that asks; none: it asks nobody.
+    pub(crate) credential: Option<Secret>,
     pub(crate) servant: ServantId,
     pub(crate) kind: Kind,
     pub(crate) version: &'static str,
@@ -35,7 +37,14 @@ pub(crate) struct Beating {
 const JOBS_NAMED_MAX: usize = 50;
 
 pub(crate) async fn run(beating: Beating) -> anyhow::Result<()> {
-    let client = ManagerClient::new(&beating.manager_url)?;
+    let client = match &beating.credential {
+        Some(credential) => {
+            // Good as long as this process: nobody else beats for it.
+            let boot = vault::new_token(vault::TokenFor::Boot);
+            ManagerClient::for_servant(&beating.manager_url, credential, &boot)?
+        }
+        None => ManagerClient::new(&beating.manager_url)?,
+    };
     let mut was_silent = false;
     let mut cpu = CpuMeter::default();
     loop {
@@ -48,7 +57,7 @@ pub(crate) async fn run(beating: Beating) -> anyhow::Result<()> {
                 beating.obey(&reply);
             }
             Err(error) if !was_silent => {
-                tracing::warn!(%error, "the manager does not answer; work goes on");
+                tracing::warn!(%error, "the manager does not take heartbeats; work goes on");
                 was_silent = true;
             }
             Err(_) => {}

@@ -144,6 +144,7 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
             "heartbeat",
             heartbeat::run(Beating {
                 manager_url: config.manager.url.clone(),
+                credential: daemon::read_optional_secret("SERVANT_MANAGER_TOKEN")?,
                 servant: id,
                 kind: kind.clone(),
                 version: context.version,

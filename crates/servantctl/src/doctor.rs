@@ -57,7 +57,12 @@ impl Finding {
     }
 }
 
-pub(crate) async fn run(database: Option<&str>, manager: &str, doctor: &Doctor, json: bool) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    database: Option<&str>,
+    client: impl Fn() -> anyhow::Result<ManagerClient>,
+    doctor: &Doctor,
+    json: bool,
+) -> anyhow::Result<()> {
     let mut findings = Vec::new();
     match in_time(open(database)).await {
         Ok(store) => {
@@ -73,7 +78,7 @@ pub(crate) async fn run(database: Option<&str>, manager: &str, doctor: &Doctor, 
         Backend::Postgres => Ok("not used by the postgres backend".to_owned()),
     };
     findings.push(Finding::new("queues", queues));
-    findings.push(Finding::new("manager", in_time(answers(manager)).await));
+    findings.push(Finding::new("manager", in_time(answers(client)).await));
 
     if json {
         output::print(&serde_json::to_string_pretty(&findings)?)?;
@@ -130,8 +135,8 @@ fn summary(depths: &[QueueDepth]) -> String {
     if dead == 0 { queues } else { format!("{queues}; dead letters: {dead} (`servantctl queues list` shows where)") }
 }
 
-async fn answers(manager: &str) -> anyhow::Result<String> {
-    let client = ManagerClient::new(manager).map_err(Refusal::from)?;
+async fn answers(client: impl Fn() -> anyhow::Result<ManagerClient>) -> anyhow::Result<String> {
+    let client = client()?;
     let Stats { servants_alive, servants_silent, .. } = client.stats().await.map_err(Refusal::from)?;
     Ok(format!("answers; servants alive: {servants_alive}, silent: {servants_silent}"))
 }

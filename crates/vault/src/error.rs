@@ -28,6 +28,12 @@ pub enum VaultError {
         /// What it is.
         what: &'static str,
     },
+    /// A password cannot be hashed: the system lacks randomness or memory.
+    #[error("the password cannot be hashed: {problem}")]
+    Password {
+        /// What was seen.
+        problem: String,
+    },
 }
 
 impl VaultError {

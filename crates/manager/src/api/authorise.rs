@@ -1,5 +1,4 @@
-//! Where a customer's browser begins to authorise a connection. Changes nothing; what the customer then consents to is
-//! noted when they do.
+//! Where a customer's browser begins to authorise a connection; what the customer then consents to is noted when they do.
 
 use crate::{
     App,
@@ -30,5 +29,5 @@ pub(crate) async fn authorise(
     let connect = connect_of(&app, &Egress::of(&principal)?)?;
     let (account, connection) = (AccountId(request.account_id), request.connection_id.map(ConnectionId));
     check(&app, account, connection).await?;
-    Ok(Json(AuthoriseReply { url: connect.start_url(account, connection) }))
+    Ok(Json(AuthoriseReply { url: connect.start_url(&app, account, connection, &principal).await? }))
 }

@@ -1,16 +1,17 @@
 //! Servants over HTTP: list, order, heartbeats.
 
-use crate::{App, allowed::Allowed, error::ApiError, sight};
+use crate::{App, allowed::Allowed, error::ApiError, people::BeatingServant, sight};
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Path, Query, State},
+    http::StatusCode,
 };
 use chrono::{DateTime, Utc};
 use domain::{ServantId, action, liveness};
 use manager_api::{
     ByWhom, CurrentJob, ErrorEnvelope, Heartbeat, HeartbeatReply, OrderRequest, Servant, ServantList, ServantQuery,
 };
-use store::{HeartbeatFacts, ServantRow};
+use store::{BeatenBy, HeartbeatFacts, ServantRow};
 
 /// Jobs of one heartbeat that are kept.
 const JOBS_KEPT_MAX: usize = 200;
@@ -75,18 +76,31 @@ pub(crate) async fn order(
     Ok(Json(request))
 }
 
-/// Takes a servant's word on how it is, and answers with its orders.
+/// Takes a servant's word on how it is, and answers with its orders. Which kind and whose row it is follows from the
+/// credential; a body that says otherwise is refused.
 #[utoipa::path(post, path = "/api/v1/heartbeats", tag = "servants", request_body = Heartbeat,
     responses((status = 200, body = HeartbeatReply), (status = 404, body = ErrorEnvelope),
               (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn heartbeat(
     allowed: Allowed<action::Heartbeat>,
     State(app): State<App>,
+    beating: Option<Extension<BeatingServant>>,
     Json(mut beat): Json<Heartbeat>,
 ) -> Result<Json<HeartbeatReply>, ApiError> {
     if !STATES.contains(&beat.state.as_str()) {
         return Err(ApiError::bad_request(format!("'{}' is no state of a servant", beat.state)));
     }
+    let beating = beating.map(|Extension(beating)| beating);
+    let (servant_id, kind) = (beat.servant_id, beat.kind.clone());
+    let anothers = || {
+        tracing::warn!(servant_id, kind, "a heartbeat for another's row was refused");
+        ApiError::new(StatusCode::FORBIDDEN, "not_yours", "this row is another servant's, or of another kind")
+            .hint("a credential is for one kind, and a row for the process that wrote it first")
+    };
+    if beating.as_ref().is_some_and(|beating| beating.credential.kind != beat.kind) {
+        return Err(anothers());
+    }
+    let by = beating.as_ref().map(|b| BeatenBy { credential: &b.credential, boot_digest: &b.boot_digest });
     beat.jobs.truncate(JOBS_KEPT_MAX);
     let facts = HeartbeatFacts {
         state: beat.state,
@@ -95,7 +109,11 @@ pub(crate) async fn heartbeat(
         running: i32::try_from(beat.running).unwrap_or(i32::MAX),
         current_jobs: serde_json::to_value(&beat.jobs).unwrap_or_else(|_| serde_json::json!([])),
     };
-    let Some(orders) = app.store.record_heartbeat(allowed.granted(), ServantId(beat.servant_id), &facts).await? else {
+    let granted = allowed.granted();
+    let Some(orders) = app.store.record_heartbeat(granted, ServantId(beat.servant_id), &facts, by).await? else {
+        if by.is_some() {
+            return Err(anothers());
+        }
         return Err(ApiError::not_found(format!("there is no servant {}", beat.servant_id))
             .hint("a servant registers in the database before its first heartbeat"));
     };

@@ -1,6 +1,6 @@
 //! A manager, two customers with something of everything, and requests by whoever a test says.
 
-use crate::{App, Connect, ConnectConfig, SalesforceConfig, assume, caller::Caller, gate};
+use crate::{Access, App, Connect, ConnectConfig, SalesforceConfig, assume, caller::Caller, gate};
 use axum::{
     Router,
     body::{Body, to_bytes},
@@ -78,7 +78,12 @@ impl World {
         let calls = Arc::new(AtomicUsize::new(0));
         let files = tempfile::tempdir().unwrap();
         let connect = connect(&files, &clock, calls.clone()).await;
-        let app = App { store: store.clone(), health: Health::new(Stopper::new()), connect: Some(Arc::new(connect)) };
+        let app = App {
+            store: store.clone(),
+            health: Health::new(Stopper::new()),
+            connect: Some(Arc::new(connect)),
+            access: Access::open(),
+        };
         Self { database, store, clock, servant, app, calls, lead, _files: files }
     }
 

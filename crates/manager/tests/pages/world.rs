@@ -29,7 +29,12 @@ impl World {
         let servant = store.register_servant(&new).await.unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let app = manager::App { store: store.clone(), health: Health::new(Stopper::new()), connect: None };
+        let app = manager::App {
+            store: store.clone(),
+            health: Health::new(Stopper::new()),
+            connect: None,
+            access: manager::Access::open(),
+        };
         tokio::spawn(async move { axum::serve(listener, manager::router(app, 10_000)).await });
         let lead = store.lead("boot-1", 3_600).await.unwrap().unwrap();
         Self { _database: database, clock, store, servant, url, lead }
