@@ -6,6 +6,7 @@ mod account_keys;
 mod account_overview;
 mod accounts;
 mod anomalies;
+mod anomalies_read;
 mod assumed;
 mod assumptions;
 mod audit;
