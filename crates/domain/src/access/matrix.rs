@@ -77,3 +77,21 @@ actions! {
     // People, their tokens, and servants' credentials.
     acts  ManagePeople         "manage_people"          no      no      no       yes     no;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Role;
+
+    #[test]
+    fn the_documentation_shows_this_table() {
+        let page = include_str!("../../../../docs/roles.md");
+        let word = |may| if may { "yes" } else { "no" };
+        let line = |action: &Action| {
+            let roles = Role::ALL.map(|role| word(action.is_for(role))).join(" | ");
+            format!("| {} | {roles} | {} |", action.as_str(), word(action.is_for_assuming()))
+        };
+        let shown: Vec<&str> = page.lines().filter(|line| line.starts_with("| ")).skip(2).collect();
+        assert_eq!(shown, Action::ALL.iter().map(line).collect::<Vec<_>>());
+    }
+}
