@@ -24,7 +24,7 @@ use vault::{ExposeSecret as _, TokenFor, digest, new_token};
 const DAYS_MAX: u32 = 366;
 
 /// Lists programs' tokens, without their secrets.
-#[utoipa::path(get, path = "/api/v1/tokens", tag = "people", params(PageQuery),
+#[utoipa::path(get, path = "/api/v1/tokens", tag = "tokens", params(PageQuery),
     responses((status = 200, body = TokenPage), (status = 400, body = ErrorEnvelope),
               (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn list(
@@ -40,7 +40,7 @@ pub(crate) async fn list(
 }
 
 /// Makes a token. Its secret is in this answer and nowhere else.
-#[utoipa::path(post, path = "/api/v1/tokens", tag = "people", request_body = CreateToken,
+#[utoipa::path(post, path = "/api/v1/tokens", tag = "tokens", request_body = CreateToken,
     responses((status = 200, body = NewSecret), (status = 400, body = ErrorEnvelope),
               (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn create(
@@ -61,7 +61,7 @@ pub(crate) async fn create(
 }
 
 /// Makes a token good no more, at once.
-#[utoipa::path(post, path = "/api/v1/tokens/{id}/revoke", tag = "people",
+#[utoipa::path(post, path = "/api/v1/tokens/{id}/revoke", tag = "tokens",
     params(("id" = i64, Path, description = "The token")),
     responses((status = 200, body = Changed), (status = 403, body = ErrorEnvelope),
               (status = 404, body = ErrorEnvelope)))]
@@ -79,7 +79,7 @@ pub(crate) async fn revoke(
 }
 
 /// Lists servants' credentials, without their secrets.
-#[utoipa::path(get, path = "/api/v1/credentials", tag = "people", params(PageQuery),
+#[utoipa::path(get, path = "/api/v1/credentials", tag = "tokens", params(PageQuery),
     responses((status = 200, body = CredentialPage), (status = 400, body = ErrorEnvelope),
               (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn credentials(
@@ -95,7 +95,7 @@ pub(crate) async fn credentials(
 }
 
 /// Makes a credential for the servants of a kind. Its secret is in this answer and nowhere else.
-#[utoipa::path(post, path = "/api/v1/credentials", tag = "people", request_body = CreateCredential,
+#[utoipa::path(post, path = "/api/v1/credentials", tag = "tokens", request_body = CreateCredential,
     responses((status = 200, body = NewSecret), (status = 400, body = ErrorEnvelope),
               (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn create_credential(
@@ -114,7 +114,7 @@ pub(crate) async fn create_credential(
 }
 
 /// Makes a credential good no more, at once. Work goes on; heartbeats do not.
-#[utoipa::path(post, path = "/api/v1/credentials/{id}/revoke", tag = "people",
+#[utoipa::path(post, path = "/api/v1/credentials/{id}/revoke", tag = "tokens",
     params(("id" = i64, Path, description = "The credential")),
     responses((status = 200, body = Changed), (status = 403, body = ErrorEnvelope),
               (status = 404, body = ErrorEnvelope)))]

@@ -73,12 +73,12 @@ const WIDER: [&str; 12] = [
     "/accounts",
     "/servants",
     "/limits",
-    "/acts",
+    "/queues",
     "/operations",
     "/api/v1/errors",
     "/api/v1/stats",
     "/api/v1/servants",
-    "/api/v1/acts",
+    "/api/v1/queues",
     "/api/v1/breakers",
 ];
 

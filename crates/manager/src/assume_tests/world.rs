@@ -1,12 +1,11 @@
 //! A manager, two customers with something of everything, and requests by whoever a test says.
 
-use crate::{Access, App, Connect, ConnectConfig, SalesforceConfig, assume, caller::Caller, gate};
+use crate::{Access, App, Connect, ConnectConfig, SalesforceConfig};
 use axum::{
     Router,
     body::{Body, to_bytes},
-    extract::{DefaultBodyLimit, Request},
+    extract::Request,
     http::{HeaderMap, Method, StatusCode, header},
-    middleware::{self, Next},
 };
 use chrono::TimeDelta;
 use daemon::{Health, Stopper};
@@ -179,16 +178,7 @@ impl World {
 
     /// The routes with all that is around them, for one who is known already.
     pub(super) fn routes(&self, principal: Principal) -> Router {
-        let desk = assume::Desk::new(self.app.clone(), crate::served);
-        let known = move |mut request: Request, next: Next| {
-            request.extensions_mut().insert(Caller(principal.clone()));
-            async move { next.run(request).await }
-        };
-        crate::served(self.app.clone())
-            .layer(DefaultBodyLimit::max(10_000))
-            .layer(middleware::from_fn_with_state(desk, assume::pass))
-            .layer(middleware::from_fn(known))
-            .layer(middleware::from_fn(gate::pass))
+        crate::router_for(self.app.clone(), 10_000, principal)
     }
 
     /// Begins a look as support does.
