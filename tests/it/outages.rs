@@ -165,7 +165,7 @@ async fn work_goes_on_without_the_manager() {
     };
     eventually(LIMIT, "a heartbeat", heartbeat).await;
     manager.kill();
-    processes[1].line_with(LIMIT, "the manager does not answer").await;
+    processes[1].line_with(LIMIT, "the manager does not take heartbeats").await;
     let jobs = fleet.enqueue_effects(&vec![json!({"page_ms": 50}); 20]).await;
     fleet.assert_sound(&jobs).await;
     let last = heartbeat().await.unwrap();

@@ -155,7 +155,7 @@ fn singular(list: &str) -> &str {
 
 /// The text with names in place of `<name>`; what a query may not hold is escaped.
 fn filled(text: &str, is_query: bool, named: &mut impl FnMut(&str) -> String) -> String {
-    const NAMES: [&str; 13] = [
+    const NAMES: [&str; 14] = [
         "job",
         "kind",
         "rare",
@@ -167,6 +167,7 @@ fn filled(text: &str, is_query: bool, named: &mut impl FnMut(&str) -> String) ->
         "connection",
         "service",
         "anomaly",
+        "assumption",
         "operation",
         "fingerprint",
     ];

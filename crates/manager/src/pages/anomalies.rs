@@ -145,6 +145,9 @@ async fn one(asker: Asker, State(app): State<App>, Path(id): Path<i64>) -> Resul
 struct AssignForm {
     /// Empty: nobody.
     to: String,
+    /// Asked for only where nobody signs on.
+    #[serde(default)]
+    by: String,
     reason: String,
 }
 
@@ -155,7 +158,7 @@ async fn assign(
     headers: HeaderMap,
     Form(form): Form<AssignForm>,
 ) -> Result<Redirect, ApiError> {
-    let request = AssignRequest { to: Some(form.to), by: None, reason: Some(form.reason) };
+    let request = AssignRequest { to: Some(form.to), by: Some(form.by), reason: Some(form.reason) };
     let Json(_) = api::assign(asker.allow(&app).await?, State(app), Path(id), Json(request)).await?;
     Ok(back(&headers, &format!("/anomalies/{id}")))
 }

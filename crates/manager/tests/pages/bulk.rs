@@ -48,7 +48,7 @@ async fn all_that_failed_is_retried_with_every_job_accounted_for() {
         .holds("/jobs?q=state%3Afailed", &["Retry all of these", "/operations/new?act=retry&#38;q=state%3Afailed"])
         .await;
     world.lacks("/jobs", &["all of these"]).await;
-    world.holds("/operations/new?act=retry&q=state%3Afailed", &["retry</span> 3 jobs?", "Yes, retry them"]).await;
+    world.holds("/operations/new?act=retry&q=state%3Afailed", &["retry 3 jobs?", "Yes, retry them"]).await;
     let page =
         world.submit("/jobs", "/operations", &[&[("act", "retry"), ("q", "state:failed")][..], &WHY].concat()).await;
     world.holds(&page, &["0 / 3", "Stop", "the &#60;outage&#62; is over", "Nothing yet."]).await;
@@ -101,7 +101,7 @@ async fn a_filter_without_a_counter_is_counted_by_looking() {
     world.holds(&of_account, &["600 or more jobs?"]).await;
     world.holds("/operations/new?act=cancel&q=nobodys", &["802 jobs?"]).await;
     let young = format!("{of_account}%20age%3A%3E1h");
-    world.holds(&young, &["cancel</span> 0 jobs?"]).await;
+    world.holds(&young, &["cancel 0 jobs?"]).await;
 }
 
 #[tokio::test]

@@ -45,7 +45,7 @@ async fn an_anomaly_is_found_understood_and_done_with() {
     world.submit(&page, &format!("{page}/assign"), &[("to", "<bob>"), ("by", "ada"), ("reason", "it is his")]).await;
     world.holds(&page, &["&#60;bob&#62;"]).await;
     world.holds("/anomalies", &["&#60;bob&#62;"]).await;
-    world.holds("/acts", &["assign to &#60;bob&#62;", "anomaly"]).await;
+    world.holds("/audit", &["assign_anomaly", "&#60;bob&#62;", "anomaly"]).await;
     world.submit(&page, &format!("{page}/assign"), &[("to", ""), ("by", "ada"), ("reason", "")]).await;
     world.holds(&page, &["nobody yet"]).await;
     let nobody = [("to", ""), ("by", "ada"), ("reason", "")];
@@ -98,11 +98,13 @@ async fn every_page_has_the_navigation_and_the_keys() {
         ("/limits", "Limits"),
         ("/anomalies", "Anomalies"),
         ("/groups", "Groups"),
+        ("/audit", "Audit"),
+        ("/admin", "Admin"),
     ] {
         let text = world.page(path, 200).await;
         assert!(text.contains(&format!(r#"aria-current="page">{name}</a>"#)), "{path}:\n{text}");
         assert_eq!(text.matches(r#"aria-current="page""#).count(), 1, "{path}");
-        assert_eq!(text.matches("data-key=").count(), 11, "{path}");
+        assert_eq!(text.matches("data-key=").count(), 12, "{path}");
         for forbidden in ["<style", " style=", "onclick", "<script>"] {
             assert!(!text.contains(forbidden), "{path} has {forbidden}, which the policy refuses");
         }

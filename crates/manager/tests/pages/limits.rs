@@ -37,10 +37,10 @@ async fn pauses_limits_and_breakers_are_set_and_taken_back() {
     world.store.note_service(connection, "na1.example.com").await.unwrap();
     assert!(world.refused("/breakers/nowhere/open", &why, 404).await.contains("no connection works on"));
     world.submit("/limits", "/breakers/na1.example.com/open", &why).await;
-    world.holds("/limits", &["na1.example.com", "held open by ada", "Let go"]).await;
+    world.holds("/limits", &["na1.example.com", "held open</span> <span class=\"dim\">by ada", "Let go"]).await;
     world.holds("/", &["Needs attention", "na1.example.com"]).await;
     world.submit("/limits", "/breakers/na1.example.com/clear", &why).await;
-    world.lacks("/limits", &["held open by"]).await;
+    world.lacks("/limits", &["held open</span>"]).await;
 }
 
 async fn connection(world: &World) -> ConnectionId {

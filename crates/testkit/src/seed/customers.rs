@@ -7,6 +7,8 @@ use sqlx::PgConnection;
 const OBJECTS: i64 = 10;
 /// Anomalies, nearly all of them long resolved.
 const ANOMALIES: i64 = 20_000;
+/// Looks at an account as its customer does, all of one account.
+const ASSUMPTIONS: i64 = 2_000;
 
 impl Seed {
     /// Connections of all customers.
@@ -54,6 +56,11 @@ impl Seed {
                      'Object_1 changed much more than usual', '{{\"changes\": 900}}', 3, {now} - interval '9 days',
                      {now} - interval '8 days', 'seed', '', {now} - interval '8 days'
                  FROM generate_series(1, {ANOMALIES}) AS n JOIN connections c ON c.id = 1 + n % {connections} ORDER BY n;
+                 INSERT INTO assumptions (principal_kind, principal_id, principal_name, account_id, reason, ticket,
+                     token_digest, started_at, ends_at, ended_at)
+                 SELECT 'user', '1', 'seed', 2, 'their sync is late', 'T-' || n, sha256(n::text::bytea),
+                     {now} - interval '9 days', {now} - interval '9 days' + interval '30 min', {now} - interval '9 days'
+                 FROM generate_series(1, {ASSUMPTIONS}) AS n ORDER BY n;
                  INSERT INTO schedules (id, name, kind, account_id, rule, next_due_at)
                  SELECT n, 'daily ' || n, '{kind}', n, '{{\"every_secs\": 86400}}', {now} + interval '6 h' + n * interval '1 s'
                  FROM generate_series(1, {accounts}) AS n;
