@@ -71,8 +71,13 @@ def pause_a_kind(world, page):
     walk.click(act.get_by_role("button", name="Pause"))
     pauses = world.call("GET", "/pauses")["pauses"]
     demand(any(row["scope"] == "kind" and row["key"] == "noop" for row in pauses), f"not paused: {pauses}")
-    page.goto(f"{world.browser.url}/")
-    demand("kind noop is paused" in walk.main().inner_text().lower(), "the overview does not say so")
+
+    def is_said():
+        page.goto(f"{world.browser.url}/")
+        return "kind noop is paused" in walk.main().inner_text().lower()
+
+    # All who look at the overview share what was read within a second.
+    until("the overview to say so", is_said, 5)
     # And back, from where it is said.
     clicks = walk.clicks
     walk.click(walk.main().locator("section", has=page.get_by_role("heading", name="Servants")).get_by_role("link", name="noop", exact=True))

@@ -49,7 +49,7 @@ class Browser:
         self.state = None
         with self.page() as page:
             # A one-time address signs on where the manager knows its people.
-            page.goto(up.get("sign_in_url") or self.url)
+            page.goto(up.get("sign_in") or self.url)
             if "/login" in page.url:
                 self._become_somebody(page)
             self.state = page.context.storage_state()

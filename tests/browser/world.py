@@ -12,7 +12,7 @@ OUTAGE_JOBS = 12
 LONG = "Nightly synchronisation of every opportunity, contact and account of the customer with the longest name in the book"
 # No pauses between letters, as ids and addresses have none.
 UNBROKEN = "connected-organisation-00D5g00000BSexAEAT-of-the-subsidiary-in-the-north-western-territories"
-WHY = {"by": "grace", "reason": "so that there is something to look at"}
+WHY = {"reason": "so that there is something to look at"}
 
 
 class World:
@@ -44,7 +44,7 @@ class World:
         self.group = self.call(
             "POST",
             "/groups",
-            {"name": f"{LONG} {UNBROKEN}", "by": "grace", "seal": True, "jobs": [{"kind": "noop"}] * 3},
+            {"name": f"{LONG} {UNBROKEN}", "seal": True, "jobs": [{"kind": "noop"}] * 3},
         )["group"]["id"]
         rule = {"cron": {"expression": "30 2 * * *", "zone": "Europe/Berlin"}}
         schedule = {"name": f"{LONG} {uuid4()}", "kind": "noop", "rule": rule, "payload": {"note": UNBROKEN}}
