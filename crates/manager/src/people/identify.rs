@@ -110,7 +110,8 @@ async fn admit(app: &App, request: &mut Request) -> Result<Admitted, ApiError> {
         }
     };
     let is_servant = principal.kind() == PrincipalKind::Servant;
-    if is_servant != (path == HEARTBEATS) && !is_open_to_all(&path) {
+    let is_heartbeat = path == HEARTBEATS && method == Method::POST;
+    if is_servant != is_heartbeat && !is_open_to_all(&path) {
         tracing::warn!(
             by = principal.name(),
             path,
