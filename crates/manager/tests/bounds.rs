@@ -19,14 +19,8 @@ const READ_MAX: i64 = 1_000;
 /// What reads more than that, and how much at the most: the overview, whose charts are of minutes and hours (read once for
 /// all who look, within a second); why one job of many waits, whose place is counted; lists that merge what no index has in
 /// their order.
-const READ_MORE: [(&str, i64); 6] = [
-    ("GET /?", 2_000),
-    ("GET /jobs/{id}", 6_000),
-    ("GET /api/v1/jobs/{id}/why", 6_000),
-    ("GET /jobs?", 1_200),
-    ("GET /anomalies?", 1_500),
-    ("GET /api/v1/anomalies?", 1_500),
-];
+const READ_MORE: [(&str, i64); 4] =
+    [("GET /?", 2_000), ("GET /jobs/{id}", 6_000), ("GET /api/v1/jobs/{id}/why", 6_000), ("GET /jobs?", 1_200)];
 
 fn read_max(page: &str) -> i64 {
     let more = READ_MORE.iter().find(|(start, _)| page.starts_with(start) || format!("{page}?") == **start);
@@ -89,14 +83,21 @@ async fn no_request_reads_more_than_a_thousand_rows() {
     }
     let mut too_many = Vec::new();
     for read in reads {
-        let before = rows_read(&mut sql).await;
-        let (store, address) = manager(&database, 1).await;
-        let client = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
-        let answer = client.get(format!("http://{address}{}", read.address)).send().await.unwrap();
-        let (status, text) = (answer.status(), answer.text().await.unwrap());
-        assert_eq!(status, 200, "{}: {text}", read.address);
-        store.close().await;
-        let rows = rows_read(&mut sql).await - before;
+        let mut rows = i64::MAX;
+        // What the server reads for itself meanwhile counts too, now and then: it does not do so three times in a row.
+        for _ in 0..3 {
+            if rows <= read_max(&read.page) {
+                break;
+            }
+            let before = rows_read(&mut sql).await;
+            let (store, address) = manager(&database, 1).await;
+            let client = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
+            let answer = client.get(format!("http://{address}{}", read.address)).send().await.unwrap();
+            let (status, text) = (answer.status(), answer.text().await.unwrap());
+            assert_eq!(status, 200, "{}: {text}", read.address);
+            store.close().await;
+            rows = rows.min(rows_read(&mut sql).await - before);
+        }
         if rows > read_max(&read.page) {
             too_many.push(format!("{rows} rows for {} as {}", read.page, read.address));
         }
