@@ -46,6 +46,23 @@ impl Store {
     /// Holds jobs back from the next dispatch and claim on; those that run go on. Of what is paused already, who and
     /// why are replaced; since when is kept.
     ///
+    /// Who has no leave, or leave for something else, does not compile:
+    /// ```compile_fail,E0061
+    /// # async fn act(store: &store::Store) {
+    /// store.pause(&domain::PauseTarget::Everything).await;
+    /// # }
+    /// ```
+    /// ```compile_fail,E0308
+    /// # async fn act(store: &store::Store, granted: &domain::Granted<domain::action::Resume>) {
+    /// store.pause(granted, &domain::PauseTarget::Everything).await;
+    /// # }
+    /// ```
+    /// ```
+    /// # async fn act(store: &store::Store, granted: &domain::Granted<domain::action::Pause>) {
+    /// let _ = store.pause(granted, &domain::PauseTarget::Everything).await;
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`StoreError`].
     pub async fn pause(&self, granted: &Granted<action::Pause>, target: &PauseTarget) -> Result<PauseRow, StoreError> {
