@@ -22,12 +22,13 @@ const READ_MAX: i64 = 1_000;
 const READ_MORE: [(&str, i64); 4] =
     [("GET /?", 2_000), ("GET /jobs/{id}", 6_000), ("GET /api/v1/jobs/{id}/why", 6_000), ("GET /jobs?", 1_200)];
 
+/// Longest that a statement runs where nobody leaves, in seconds.
+const STATEMENT_SECS: u32 = 30;
+
 fn read_max(page: &str) -> i64 {
     let more = READ_MORE.iter().find(|(start, _)| page.starts_with(start) || format!("{page}?") == **start);
     more.map_or(READ_MAX, |(_, rows)| *rows)
 }
-/// Longest that a statement runs where nobody leaves, in seconds.
-const STATEMENT_SECS: u32 = 30;
 
 /// A manager with so many connections to the ledger.
 async fn manager(database: &TestDatabase, pool_max: u32) -> (Store, String) {
