@@ -184,7 +184,8 @@ impl Store {
                     r#"-- list_connections_of_state
                 SELECT id, account_id, vendor, coalesce(service, vendor) AS "service!", settings, secret_ref, state,
                        state_reason, state_since
-                FROM connections WHERE state = $1 AND id < $2 ORDER BY id DESC LIMIT $3"#,
+                FROM connections WHERE (state, id) < ($1, $2) AND (state, id) >= ($1, 0)
+                ORDER BY state DESC, id DESC LIMIT $3"#,
                     state,
                     before,
                     limit,

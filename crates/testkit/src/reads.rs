@@ -36,6 +36,7 @@ const LISTS: [(&str, &[&str]); 14] = [
             "q=state:succeeded kind:<kind>",
             "q=state:failed kind:<rare>",
             "q=state:pending kind:<kind>",
+            "q=state:running kind:<kind>",
             "q=account:<busy>",
             "q=account:<account>",
             "q=account:0",

@@ -87,6 +87,7 @@ impl JobFilter {
 /// A filter as arguments of statements.
 pub(super) struct Bounds {
     pub(super) states: Vec<JobState>,
+    /// None named: all.
     pub(super) kinds: Vec<String>,
     pub(super) older_than: DateTime<Utc>,
     pub(super) newer_than: DateTime<Utc>,
@@ -162,16 +163,13 @@ impl Store {
     }
 
     /// Where an index has all that is asked for.
-    async fn indexed(&self, filter: &JobFilter, mut bounds: Bounds) -> Result<Vec<JobRow>, StoreError> {
+    async fn indexed(&self, filter: &JobFilter, bounds: Bounds) -> Result<Vec<JobRow>, StoreError> {
         let is_everything = filter.kind.is_none() && filter.states.is_empty();
         if let Some(servant) = filter.servant {
             return page_of(self.running_on(servant, (filter.account, filter.group), &bounds).await?, bounds.limit);
         }
         if let Some(group) = filter.group {
             return page_of(self.members(group, filter.account, &bounds).await?, bounds.limit);
-        }
-        if filter.kind.is_none() && !is_everything {
-            bounds.kinds = self.kinds_in(&bounds.codes()).await?;
         }
         let mut rows = Vec::new();
         if is_everything && filter.account.is_none() {
@@ -188,7 +186,7 @@ impl Store {
         } else {
             rows.extend(self.live_by_state(&bounds).await?);
             for state in bounds.states.iter().filter(|state| state.is_finished()) {
-                rows.extend(self.finished_in(*state, filter.kind.is_some(), &bounds).await?);
+                rows.extend(self.finished_in(*state, &bounds).await?);
             }
         }
         page_of(rows, bounds.limit)
@@ -201,19 +199,6 @@ impl Store {
     pub async fn latest_of_kind(&self, kind: &Kind, limit: i64) -> Result<Vec<JobRow>, StoreError> {
         let states = JobState::ALL.into_iter().filter(|state| *state != JobState::Scheduled).collect();
         self.list_jobs(&JobFilter { states, kind: Some(kind.clone()), ..JobFilter::default() }, limit).await
-    }
-
-    /// The kinds that have or had jobs in any of these states, by the counters; of changes that are not folded yet the first.
-    async fn kinds_in(&self, states: &[i16]) -> Result<Vec<String>, StoreError> {
-        Ok(sqlx::query_scalar!(
-            r#"-- kinds_in
-            SELECT kind AS "kind!" FROM job_counts WHERE state = ANY($1)
-            UNION SELECT kind FROM (SELECT kind, state FROM job_count_deltas LIMIT $2) AS fresh WHERE state = ANY($1)"#,
-            states,
-            PAGE_ROWS_MAX,
-        )
-        .fetch_all(&self.pool)
-        .await?)
     }
 
     async fn newest_live(&self, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {

@@ -8,7 +8,7 @@ use super::{
     list::Bounds,
     read::{RawJob, finished_jobs, live_jobs},
 };
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, stats::DELTAS_READ_MAX};
 use domain::{AccountId, JobState};
 use std::{cmp::Reverse, collections::BTreeMap};
 
@@ -25,17 +25,47 @@ struct Part {
 /// What is read of each kind, in an order of its own.
 #[derive(Clone, Copy)]
 enum Source {
+    /// Their time has not come.
     Scheduled,
     Due,
     Finished(JobState),
 }
 
+impl Source {
+    /// The states that it has of those that are wanted.
+    fn codes(self, bounds: &Bounds) -> Vec<i16> {
+        match self {
+            Self::Scheduled => vec![JobState::Scheduled.code()],
+            Self::Due => [JobState::Ready, JobState::Queued, JobState::Running]
+                .into_iter()
+                .filter(|state| bounds.wants(*state))
+                .map(JobState::code)
+                .collect(),
+            Self::Finished(state) => vec![state.code()],
+        }
+    }
+}
+
 impl Store {
+    /// The kinds that have or had jobs in any of these states, by the counters; of changes that are not folded yet the first.
+    async fn kinds_in(&self, states: &[i16]) -> Result<Vec<String>, StoreError> {
+        Ok(sqlx::query_scalar!(
+            r#"-- kinds_in
+            SELECT kind AS "kind!" FROM job_counts WHERE state = ANY($1)
+            UNION SELECT kind FROM (SELECT kind, state FROM job_count_deltas LIMIT $2) AS fresh WHERE state = ANY($1)"#,
+            states,
+            DELTAS_READ_MAX,
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
     /// The newest rows of all kinds, from reading some of each.
     async fn merged(&self, source: Source, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
         let wanted = usize::try_from(bounds.limit).unwrap_or(usize::MAX);
-        let mut open: BTreeMap<String, i64> =
-            bounds.kinds.iter().map(|kind| (kind.clone(), bounds.before_id)).collect();
+        let kinds =
+            if bounds.kinds.is_empty() { self.kinds_in(&source.codes(bounds)).await? } else { bounds.kinds.clone() };
+        let mut open: BTreeMap<String, i64> = kinds.into_iter().map(|kind| (kind, bounds.before_id)).collect();
         let mut found: Vec<RawJob> = Vec::new();
         let kinds = i64::try_from(open.len()).unwrap_or(i64::MAX).max(1);
         let mut rows = (bounds.limit / kinds).max(ROWS_OF_KIND).min(bounds.limit);
@@ -129,12 +159,12 @@ impl Store {
             "queued",
             "(SELECT member.id AS member_id, dispatches.queued_at AS sent_with
                 FROM dispatches CROSS JOIN LATERAL unnest(dispatches.job_ids) AS member (id)
-                WHERE dispatches.kind = ANY($1) AND member.id < $4 AND member.id >= $6
+                WHERE (dispatches.kind = ANY($1) OR $1 = '{}') AND member.id < $4 AND member.id >= $6
                 ORDER BY member.id DESC) AS sent
             CROSS JOIN LATERAL (
                 SELECT * FROM jobs WHERE jobs.id = sent.member_id AND jobs.queued_at = sent.sent_with
                     AND jobs.state = 2 AND created_at <= $2 AND created_at >= $3
-                    AND (account_id = $7 OR $7 IS NULL) AND kind = ANY($1) OFFSET 0) AS jobs
+                    AND (account_id = $7 OR $7 IS NULL) AND (kind = ANY($1) OR $1 = '{}') OFFSET 0) AS jobs
             ORDER BY sent.member_id DESC LIMIT $5",
             &bounds.kinds,
             bounds.older_than,
@@ -148,19 +178,21 @@ impl Store {
         .await?)
     }
 
-    /// Jobs in servants' hands, by the leases that name them.
+    /// Jobs in servants' hands, by the leases that name them. Each lease's servant is looked up (`OFFSET 0`): many more
+    /// servants have ended than are there.
     pub(super) async fn running(&self, account: Option<AccountId>, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
         Ok(live_jobs!(
             "running",
             "(SELECT member.id AS member_id, leases.id AS held_under
                 FROM leases CROSS JOIN LATERAL unnest(leases.job_ids) AS member (id)
-                WHERE leases.servant_id IN (SELECT servants.id FROM servants WHERE servants.kind = ANY($1))
+                WHERE ($1::text[] = '{}' OR EXISTS (
+                        SELECT FROM servants WHERE servants.id = leases.servant_id AND servants.kind = ANY($1) OFFSET 0))
                     AND member.id < $4 AND member.id >= $6
                 ORDER BY member.id DESC) AS held
             CROSS JOIN LATERAL (
                 SELECT * FROM jobs WHERE jobs.id = held.member_id AND jobs.lease_id = held.held_under
                     AND jobs.state = 3 AND created_at <= $2 AND created_at >= $3
-                    AND (account_id = $7 OR $7 IS NULL) AND kind = ANY($1) OFFSET 0) AS jobs
+                    AND (account_id = $7 OR $7 IS NULL) AND (kind = ANY($1) OR $1 = '{}') OFFSET 0) AS jobs
             ORDER BY held.member_id DESC LIMIT $5",
             &bounds.kinds,
             bounds.older_than,
@@ -174,17 +206,13 @@ impl Store {
         .await?)
     }
 
-    /// Finished jobs of a state; `is_of_kind`: not of all kinds.
-    pub(super) async fn finished_in(
-        &self,
-        state: JobState,
-        is_of_kind: bool,
-        bounds: &Bounds,
-    ) -> Result<Vec<RawJob>, StoreError> {
-        if !is_of_kind && state != JobState::Succeeded {
+    /// Finished jobs of a state.
+    pub(super) async fn finished_in(&self, state: JobState, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
+        let is_of_all_kinds = bounds.kinds.is_empty();
+        if is_of_all_kinds && state != JobState::Succeeded {
             return self.trouble_in(state, bounds).await;
         }
-        if !is_of_kind {
+        if is_of_all_kinds {
             // Nearly all are: unless much failed just now, the newest are enough.
             let newest = self.succeeded_lately(bounds).await?;
             if i64::try_from(newest.len()).is_ok_and(|rows| rows >= bounds.limit) {
