@@ -332,5 +332,7 @@ fn options(url: &str, statement_secs: u32) -> Result<PgConnectOptions, StoreErro
         ("enable_bitmapscan", "off"),
         ("enable_hashjoin", "off"),
         ("enable_mergejoin", "off"),
+        // Where it does not know the limit, the planner would have workers sort what an index has in order.
+        ("max_parallel_workers_per_gather", "0"),
     ]))
 }

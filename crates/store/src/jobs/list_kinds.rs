@@ -12,7 +12,7 @@ use crate::{Store, StoreError, stats::DELTAS_READ_MAX};
 use domain::{AccountId, JobState};
 use std::{cmp::Reverse, collections::BTreeMap};
 
-/// Rows of a kind that are read at once, where there are many kinds, at the least.
+/// Rows of a kind that are read at once at the least, however many kinds there are.
 const ROWS_OF_KIND: i64 = 4;
 
 /// Kinds that are read on, each from below an id, and how many rows of each.
@@ -23,7 +23,7 @@ struct Part {
 }
 
 /// What is read of each kind, in an order of its own.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Source {
     /// Their time has not come.
     Scheduled,
@@ -60,49 +60,76 @@ impl Store {
         .await?)
     }
 
-    /// The newest rows of all kinds, from reading some of each.
-    async fn merged(&self, source: Source, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
+    /// The newest rows of all kinds from these sources, from reading some of each.
+    async fn merged(&self, sources: &[Source], bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
+        if sources.is_empty() {
+            return Ok(Vec::new());
+        }
         let wanted = usize::try_from(bounds.limit).unwrap_or(usize::MAX);
-        let kinds =
-            if bounds.kinds.is_empty() { self.kinds_in(&source.codes(bounds)).await? } else { bounds.kinds.clone() };
-        let mut open: BTreeMap<String, i64> = kinds.into_iter().map(|kind| (kind, bounds.before_id)).collect();
+        let kinds = if bounds.kinds.is_empty() {
+            self.kinds_in(&sources.iter().flat_map(|source| source.codes(bounds)).collect::<Vec<_>>()).await?
+        } else {
+            bounds.kinds.clone()
+        };
+        // Each kind of each source, and below which id it is read on.
+        let streams =
+            |source: &Source| kinds.iter().map(|kind| ((*source, kind.clone()), bounds.before_id)).collect::<Vec<_>>();
+        let mut open: BTreeMap<(Source, String), i64> = sources.iter().flat_map(streams).collect();
         let mut found: Vec<RawJob> = Vec::new();
-        let kinds = i64::try_from(open.len()).unwrap_or(i64::MAX).max(1);
-        let mut rows = (bounds.limit / kinds).max(ROWS_OF_KIND).min(bounds.limit);
         while !open.is_empty() {
-            let part = Part { kinds: open.keys().cloned().collect(), below: open.values().copied().collect(), rows };
-            let read = match source {
-                Source::Scheduled => self.scheduled(&part, bounds).await?,
-                Source::Due => self.due(&part, bounds).await?,
-                Source::Finished(state) => self.finished_of_kinds(state, &part, bounds).await?,
-            };
-            let mut came: BTreeMap<String, (i64, i64)> = BTreeMap::new();
-            for row in &read {
-                let (count, least) = came.entry(row.kind.clone()).or_insert((0, i64::MAX));
-                (*count, *least) = (*count + 1, (*least).min(row.id));
+            // What is newer than all that is still open is on the page; of the rest each gives its share.
+            let horizon = open.values().copied().max().unwrap_or(i64::MAX);
+            let missing = wanted - found.partition_point(|row| row.id >= horizon).min(wanted);
+            let share = i64::try_from(missing / open.len()).unwrap_or(i64::MAX);
+            let rows = share.clamp(ROWS_OF_KIND.min(bounds.limit), bounds.limit);
+            let mut came: BTreeMap<(Source, String), (i64, i64)> = BTreeMap::new();
+            for source in sources {
+                for row in self.read_on(*source, &open, rows, bounds).await? {
+                    let (count, least) = came.entry((*source, row.kind.clone())).or_insert((0, i64::MAX));
+                    (*count, *least) = (*count + 1, (*least).min(row.id));
+                    found.push(row);
+                }
             }
-            found.extend(read);
             found.sort_by_key(|row| Reverse(row.id));
+            found.dedup_by_key(|row| row.id);
             found.truncate(wanted);
             // A kind of which fewer came than asked for has no more; one whose last row is beyond the page needs none.
             let end = found.last().filter(|_| found.len() == wanted).map_or(0, |row| row.id);
-            let goes_on = |(_, (count, least)): &(String, (i64, i64))| *count == rows && *least > end;
-            open = came.into_iter().filter(goes_on).map(|(kind, (_, least))| (kind, least)).collect();
-            rows = (rows * 2).min(bounds.limit);
+            let goes_on = |(_, (count, least)): &((Source, String), (i64, i64))| *count == rows && *least > end;
+            open = came.into_iter().filter(goes_on).map(|(of, (_, least))| (of, least)).collect();
         }
         Ok(found)
     }
 
+    /// So many rows more of each kind of a source that is open.
+    async fn read_on(
+        &self,
+        source: Source,
+        open: &BTreeMap<(Source, String), i64>,
+        rows: i64,
+        bounds: &Bounds,
+    ) -> Result<Vec<RawJob>, StoreError> {
+        let of_source = open.iter().filter(|((of, _), _)| *of == source);
+        let (kinds, below): (Vec<_>, Vec<_>) = of_source.map(|((_, kind), below)| (kind.clone(), *below)).unzip();
+        if kinds.is_empty() {
+            return Ok(Vec::new());
+        }
+        let part = Part { kinds, below, rows };
+        match source {
+            Source::Scheduled => self.scheduled(&part, bounds).await,
+            Source::Due => self.due(&part, bounds).await,
+            Source::Finished(state) => self.finished_of_kinds(state, &part, bounds).await,
+        }
+    }
+
     /// Each wanted state of unfinished jobs by its own way.
     pub(super) async fn live_by_state(&self, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
-        let mut rows = Vec::new();
-        if bounds.wants(JobState::Scheduled) {
-            rows.extend(self.merged(Source::Scheduled, bounds).await?);
-        }
-        if bounds.wants(JobState::Ready) {
-            // On the way to ready jobs lie the queued and the running ones: if those are wanted too, here they are.
-            rows.extend(self.merged(Source::Due, bounds).await?);
-        } else {
+        // On the way to ready jobs lie the queued and the running ones: if those are wanted too, there they are.
+        let ways = [(JobState::Scheduled, Source::Scheduled), (JobState::Ready, Source::Due)];
+        let sources: Vec<_> =
+            ways.into_iter().filter(|(state, _)| bounds.wants(*state)).map(|(_, source)| source).collect();
+        let mut rows = self.merged(&sources, bounds).await?;
+        if !bounds.wants(JobState::Ready) {
             if bounds.wants(JobState::Queued) {
                 rows.extend(self.queued(None, bounds).await?);
             }
@@ -219,7 +246,7 @@ impl Store {
                 return Ok(newest);
             }
         }
-        self.merged(Source::Finished(state), bounds).await
+        self.merged(&[Source::Finished(state)], bounds).await
     }
 
     async fn finished_of_kinds(
