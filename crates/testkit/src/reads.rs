@@ -57,6 +57,7 @@ const LISTS: [(&str, &[&str]); 14] = [
             "q=age:<10m kind:<kind>",
             "q=age:>5d kind:<kind> state:succeeded",
             "q=age:>3d account:<busy>",
+            "q=age:<10m account:<busy>",
             "before=<job>",
             "q=state:succeeded&before=<job>",
             "q=state:failed kind:<kind>&before=<job>",

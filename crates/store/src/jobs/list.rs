@@ -3,7 +3,10 @@
 //! Those by kind and state alone are in `list_kinds`.
 //!
 //! Bounds are written as rows, `(kind, id) < (.., ..)`, and the order with all columns of the index: to `kind = ..
-//! ORDER BY id` the planner prefers the order of ids for as long as it does not know that the kind is rare.
+//! ORDER BY id` the planner prefers the order of ids for as long as it does not know that the kind is rare. A scan ends only
+//! where the first column of such a bound does. So what comes before a state in an index is asked for as one of an array of
+//! one, that a scan may end with the state; and where the age has a bound, days that are too old are left out, by when
+//! their jobs finished (an hour is for clocks that differ).
 
 use super::{
     list_looked::JobsFound,
@@ -275,6 +278,7 @@ impl Store {
             "succeeded_of_account",
             "finished_jobs WHERE (account_id, id) < ($1, $5) AND (account_id, id) >= ($1, $7) AND account_id <> 0
                 AND state = 4 AND (kind = ANY($2) OR $2 = '{}') AND created_at <= $3 AND created_at >= $4
+                AND finished_at >= $4 - interval '1 hour'
             ORDER BY account_id DESC, id DESC LIMIT $6",
             account.0,
             &bounds.kinds,
@@ -297,8 +301,9 @@ impl Store {
     ) -> Result<Vec<RawJob>, StoreError> {
         Ok(finished_jobs!(
             "trouble_of_account",
-            "finished_jobs WHERE (account_id, state, id) < ($1, $7, $5) AND (account_id, state, id) >= ($1, $7, $8)
+            "finished_jobs WHERE account_id = ANY(ARRAY[$1::bigint]) AND (state, id) < ($7, $5) AND (state, id) >= ($7, $8)
                 AND state <> 4 AND (kind = ANY($2) OR $2 = '{}') AND created_at <= $3 AND created_at >= $4
+                AND finished_at >= $4 - interval '1 hour'
             ORDER BY account_id DESC, state DESC, id DESC LIMIT $6",
             account.0,
             &bounds.kinds,

@@ -259,8 +259,8 @@ impl Store {
             "finished_of_kinds",
             "unnest($1::text[], $4::bigint[]) AS wanted (one, below) CROSS JOIN LATERAL (
                 SELECT * FROM finished_jobs
-                WHERE (kind, state, id) < (wanted.one, $6, wanted.below) AND (kind, state, id) >= (wanted.one, $6, $7)
-                    AND created_at <= $2 AND created_at >= $3
+                WHERE kind = ANY(ARRAY[wanted.one]) AND (state, id) < ($6, wanted.below) AND (state, id) >= ($6, $7)
+                    AND created_at <= $2 AND created_at >= $3 AND finished_at >= $3 - interval '1 hour'
                 ORDER BY kind DESC, state DESC, id DESC LIMIT $5) AS finished_jobs",
             &part.kinds,
             bounds.older_than,
@@ -279,7 +279,7 @@ impl Store {
         Ok(finished_jobs!(
             "trouble_in",
             "finished_jobs WHERE state <> 4 AND (state, id) < ($1, $4) AND (state, id) >= ($1, $6)
-                AND created_at <= $2 AND created_at >= $3
+                AND created_at <= $2 AND created_at >= $3 AND finished_at >= $3 - interval '1 hour'
             ORDER BY state DESC, id DESC LIMIT $5",
             state.code(),
             bounds.older_than,
