@@ -13,7 +13,7 @@ use domain::{AccountId, JobState};
 use std::{cmp::Reverse, collections::BTreeMap};
 
 /// Rows of a kind that are read at once at the least, however many kinds there are.
-const ROWS_OF_KIND: i64 = 4;
+const ROWS_OF_KIND: i64 = 2;
 
 /// Kinds that are read on, each from below an id, and how many rows of each.
 struct Part {
