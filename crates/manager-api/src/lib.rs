@@ -5,6 +5,7 @@ mod accounts;
 mod anomalies;
 mod assumptions;
 mod audit;
+mod audit_words;
 mod client;
 mod connections;
 mod error;
