@@ -27,7 +27,7 @@ struct World {
 impl World {
     async fn new(records: u64) -> Self {
         let database = testkit::database().await;
-        let store = database.store_with(Clock::system()).await;
+        let store = database.store_of_one(Clock::system()).await;
         let fake = FakeSalesforce::start(FakeOptions {
             content: Content::Generated { records, seed: 11 },
             page_size: 20,

@@ -48,7 +48,7 @@ impl World {
 
     pub(crate) async fn with(options: FakeOptions) -> Self {
         let database = testkit::database().await;
-        let store = database.store_with(Clock::system()).await;
+        let store = database.store_of_one(Clock::system()).await;
         let fake = FakeSalesforce::start(options).await.unwrap();
         let credentials = Credentials {
             login_url: fake.url(),
