@@ -195,8 +195,7 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_only_reading_is_for_who_assumes() {
-        let is_own =
-            |action: Action| matches!(action, Action::SignIn | Action::SignOut | Action::ChangePassword);
+        let is_own = |action: Action| matches!(action, Action::SignIn | Action::SignOut | Action::ChangePassword);
         for (at, action) in Action::ALL.iter().enumerate() {
             assert!(Action::ALL[..at].iter().all(|other| other.as_str() != action.as_str()), "{action:?}");
             assert!(action.is_reading() || !action.is_for_assuming(), "{action:?}");
