@@ -19,7 +19,35 @@ const ROWS_OF_KIND: i64 = 2;
 struct Part {
     kinds: Vec<String>,
     below: Vec<i64>,
+    rows: Vec<i64>,
+}
+
+/// Jobs of one kind from one source, newest first.
+struct Stream {
+    source: Source,
+    kind: String,
+    /// It is read on below this id.
+    below: i64,
+    /// Rows that have come.
+    came: i64,
+    /// Rows to read next.
     rows: i64,
+}
+
+/// Plans what to read next: of each stream as much as it has, by its rows so far, down to where the page ends by all of
+/// them. The one that is least far is always read on.
+fn plan(open: &mut [Stream], found: &[RawJob], limit: i64) {
+    let (Some(horizon), Some(newest)) = (open.iter().map(|stream| stream.below).max(), found.first()) else { return };
+    // What is newer than all that is still open is on the page.
+    let sure = found.partition_point(|row| row.id >= horizon);
+    let rows_of_page = i64::try_from(sure).unwrap_or(i64::MAX).max(1);
+    let goal = newest.id - (newest.id - horizon + 1).saturating_mul(limit) / rows_of_page;
+    for stream in open {
+        let left = stream.below - goal;
+        let dense = stream.came.saturating_mul(left) / (newest.id - stream.below + 1).max(1);
+        let is_wanted = left > 0 || stream.below == horizon;
+        stream.rows = if is_wanted { dense.clamp(ROWS_OF_KIND.min(limit), limit) } else { 0 };
+    }
 }
 
 /// What is read of each kind, in an order of its own.
@@ -71,55 +99,60 @@ impl Store {
         } else {
             bounds.kinds.clone()
         };
-        // Each kind of each source, and below which id it is read on.
-        let streams =
-            |source: &Source| kinds.iter().map(|kind| ((*source, kind.clone()), bounds.before_id)).collect::<Vec<_>>();
-        let mut open: BTreeMap<(Source, String), i64> = sources.iter().flat_map(streams).collect();
+        let of_each = bounds.limit / i64::try_from(kinds.len() * sources.len()).unwrap_or(i64::MAX).max(1);
+        let rows = of_each.max(ROWS_OF_KIND).min(bounds.limit);
+        let stream =
+            |source, kind: &String| Stream { source, kind: kind.clone(), below: bounds.before_id, came: 0, rows };
+        let mut open: Vec<Stream> =
+            sources.iter().flat_map(|source| kinds.iter().map(move |kind| stream(*source, kind))).collect();
         let mut found: Vec<RawJob> = Vec::new();
         while !open.is_empty() {
-            // What is newer than all that is still open is on the page; of the rest each gives its share.
-            let horizon = open.values().copied().max().unwrap_or(i64::MAX);
-            let missing = wanted - found.partition_point(|row| row.id >= horizon).min(wanted);
-            let share = i64::try_from(missing / open.len()).unwrap_or(i64::MAX);
-            let rows = share.clamp(ROWS_OF_KIND.min(bounds.limit), bounds.limit);
-            let mut came: BTreeMap<(Source, String), (i64, i64)> = BTreeMap::new();
             for source in sources {
-                for row in self.read_on(*source, &open, rows, bounds).await? {
-                    let (count, least) = came.entry((*source, row.kind.clone())).or_insert((0, i64::MAX));
-                    (*count, *least) = (*count + 1, (*least).min(row.id));
-                    found.push(row);
-                }
+                found.extend(self.read_on(*source, &mut open, bounds).await?);
             }
             found.sort_by_key(|row| Reverse(row.id));
             found.dedup_by_key(|row| row.id);
             found.truncate(wanted);
-            // A kind of which fewer came than asked for has no more; one whose last row is beyond the page needs none.
+            // A stream whose last row is beyond the page is needed no more.
             let end = found.last().filter(|_| found.len() == wanted).map_or(0, |row| row.id);
-            let goes_on = |(_, (count, least)): &((Source, String), (i64, i64))| *count == rows && *least > end;
-            open = came.into_iter().filter(goes_on).map(|(of, (_, least))| (of, least)).collect();
+            open.retain(|stream| stream.below > end);
+            plan(&mut open, &found, bounds.limit);
         }
         Ok(found)
     }
 
-    /// So many rows more of each kind of a source that is open.
+    /// So many rows more of each open stream of a source as are planned. One that has fewer is at its end.
     async fn read_on(
         &self,
         source: Source,
-        open: &BTreeMap<(Source, String), i64>,
-        rows: i64,
+        open: &mut Vec<Stream>,
         bounds: &Bounds,
     ) -> Result<Vec<RawJob>, StoreError> {
-        let of_source = open.iter().filter(|((of, _), _)| *of == source);
-        let (kinds, below): (Vec<_>, Vec<_>) = of_source.map(|((_, kind), below)| (kind.clone(), *below)).unzip();
-        if kinds.is_empty() {
+        let mut part = Part { kinds: Vec::new(), below: Vec::new(), rows: Vec::new() };
+        for stream in open.iter().filter(|stream| stream.source == source && stream.rows > 0) {
+            part.kinds.push(stream.kind.clone());
+            part.below.push(stream.below);
+            part.rows.push(stream.rows);
+        }
+        if part.kinds.is_empty() {
             return Ok(Vec::new());
         }
-        let part = Part { kinds, below, rows };
-        match source {
-            Source::Scheduled => self.scheduled(&part, bounds).await,
-            Source::Due => self.due(&part, bounds).await,
-            Source::Finished(state) => self.finished_of_kinds(state, &part, bounds).await,
-        }
+        let read = match source {
+            Source::Scheduled => self.scheduled(&part, bounds).await?,
+            Source::Due => self.due(&part, bounds).await?,
+            Source::Finished(state) => self.finished_of_kinds(state, &part, bounds).await?,
+        };
+        open.retain_mut(|stream| {
+            if stream.source != source || stream.rows == 0 {
+                return true;
+            }
+            let of_stream = || read.iter().filter(|row| row.kind == stream.kind).map(|row| row.id);
+            let came = i64::try_from(of_stream().count()).unwrap_or(i64::MAX);
+            stream.below = of_stream().min().unwrap_or(stream.below);
+            stream.came += came;
+            came >= stream.rows
+        });
+        Ok(read)
     }
 
     /// Each wanted state of unfinished jobs by its own way.
@@ -143,16 +176,16 @@ impl Store {
     async fn scheduled(&self, part: &Part, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
         Ok(live_jobs!(
             "scheduled",
-            "unnest($1::text[], $4::bigint[]) AS wanted (one, below) CROSS JOIN LATERAL (
+            "unnest($1::text[], $4::bigint[], $5::bigint[]) AS wanted (one, below, rows) CROSS JOIN LATERAL (
                 SELECT * FROM jobs
                 WHERE (kind, id) < (wanted.one, wanted.below) AND (kind, id) >= (wanted.one, $6)
                     AND ready_at IS NULL AND created_at <= $2 AND created_at >= $3
-                ORDER BY kind DESC, id DESC LIMIT $5) AS jobs",
+                ORDER BY kind DESC, id DESC LIMIT wanted.rows) AS jobs",
             &part.kinds,
             bounds.older_than,
             bounds.newer_than,
             &part.below,
-            part.rows,
+            &part.rows,
             bounds.from_id,
         )
         .fetch_all(&self.pool)
@@ -163,16 +196,16 @@ impl Store {
     async fn due(&self, part: &Part, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
         Ok(live_jobs!(
             "due",
-            "unnest($1::text[], $4::bigint[]) AS wanted (one, below) CROSS JOIN LATERAL (
+            "unnest($1::text[], $4::bigint[], $5::bigint[]) AS wanted (one, below, rows) CROSS JOIN LATERAL (
                 SELECT * FROM jobs
                 WHERE (kind, id) < (wanted.one, wanted.below) AND (kind, id) >= (wanted.one, $6)
                     AND ready_at IS NOT NULL AND state = ANY($7) AND created_at <= $2 AND created_at >= $3
-                ORDER BY kind DESC, id DESC LIMIT $5) AS jobs",
+                ORDER BY kind DESC, id DESC LIMIT wanted.rows) AS jobs",
             &part.kinds,
             bounds.older_than,
             bounds.newer_than,
             &part.below,
-            part.rows,
+            &part.rows,
             bounds.from_id,
             &bounds.codes(),
         )
@@ -257,16 +290,16 @@ impl Store {
     ) -> Result<Vec<RawJob>, StoreError> {
         Ok(finished_jobs!(
             "finished_of_kinds",
-            "unnest($1::text[], $4::bigint[]) AS wanted (one, below) CROSS JOIN LATERAL (
+            "unnest($1::text[], $4::bigint[], $5::bigint[]) AS wanted (one, below, rows) CROSS JOIN LATERAL (
                 SELECT * FROM finished_jobs
                 WHERE kind = ANY(ARRAY[wanted.one]) AND (state, id) < ($6, wanted.below) AND (state, id) >= ($6, $7)
                     AND created_at <= $2 AND created_at >= $3 AND finished_at >= $3 - interval '1 hour'
-                ORDER BY kind DESC, state DESC, id DESC LIMIT $5) AS finished_jobs",
+                ORDER BY kind DESC, state DESC, id DESC LIMIT wanted.rows) AS finished_jobs",
             &part.kinds,
             bounds.older_than,
             bounds.newer_than,
             &part.below,
-            part.rows,
+            &part.rows,
             state.code(),
             bounds.from_id,
         )
