@@ -32,8 +32,7 @@ pub(crate) async fn me(Caller(caller): Caller) -> Json<Me> {
     })
 }
 
-/// Changes the password of whoever is signed in, and ends their other sessions. Only a person with a password here has one
-/// to change: whoever signs in by a provider changes it there, and a program has a token.
+/// Changes the password of the person who is signed in, and ends their other sessions.
 #[utoipa::path(post, path = "/api/v1/me/password", tag = "people", request_body = ChangePassword,
     responses((status = 200, body = PasswordChanged), (status = 400, body = ErrorEnvelope),
               (status = 403, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope)))]

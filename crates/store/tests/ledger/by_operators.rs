@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use store::{AuditFilter, AuditRow, NewCode, StoreError};
 
 /// Leaves a database as `CREATE DATABASE` makes it.
-const EMPTY: &str = "DROP SCHEMA public CASCADE; CREATE SCHEMA public";
+const EMPTY: &str = "DROP SCHEMA public, salesforce CASCADE; CREATE SCHEMA public";
 
 impl World {
     async fn noted(&self, action: &str) -> Vec<AuditRow> {
