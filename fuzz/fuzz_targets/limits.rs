@@ -1,4 +1,4 @@
 //! Fuzzes `salesforce::fuzz`: limits. What it runs is in that crate, where the tests run it too.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| servant_fuzz::run("limits", bytes));
+libfuzzer_sys::fuzz_target!(init: servant_fuzz::begin("limits"), |bytes: &[u8]| servant_fuzz::run("limits", bytes));

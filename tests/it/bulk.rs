@@ -112,6 +112,38 @@ async fn what_goes_wrong_with_jobs_of_salesforce_costs_no_record() {
 }
 
 #[tokio::test]
+async fn what_salesforce_cannot_collect_in_time_is_read_in_parts() {
+    let world = World::in_bulk(Options::default()).await;
+    world.fake.fault(Fault::BulkJobFailed, 2);
+    let _servants = (world.servant().await, world.bulk_servant().await);
+    let group = world.onboard().await.unwrap();
+    assert_eq!((group.state, group.counts.of(JobState::Failed)), (GroupState::Finished, 0));
+    assert!(world.fake.pending_faults().is_empty());
+    nothing_is_left(&world).await;
+    let progress = world.fleet.store.group_progress(&group).await.unwrap();
+    assert_eq!((progress.done, progress.total), (records(&world), records(&world)));
+    let calls = world.fake.stats().calls;
+    // One window failed twice and is in two parts, or two are.
+    let parts = calls[&Call::BulkCreate] - 2 - large(&world).len() as u64;
+    assert!((1..=2).contains(&parts), "{parts} more parts than windows");
+    assert!(calls[&Call::BulkResults] <= pages(&world) + parts, "no record came twice");
+    assert_eq!(world.number("SELECT count(*) FROM record_changes WHERE op = 1").await, records(&world), "each once");
+}
+
+#[tokio::test]
+async fn a_page_that_is_refused_by_mistake_does_not_bring_the_others_again() {
+    let world = World::in_bulk(Options::default()).await;
+    world.fake.fault(Fault::BulkLocatorGone, 2);
+    let _servants = (world.servant().await, world.bulk_servant().await);
+    world.onboard().await.unwrap();
+    assert!(world.fake.pending_faults().is_empty());
+    nothing_is_left(&world).await;
+    let calls = world.fake.stats().calls;
+    assert_eq!(calls[&Call::BulkCreate], large(&world).len() as u64, "no window was collected anew");
+    assert_eq!(calls[&Call::BulkResults], pages(&world) + 2, "only what was refused was asked for again");
+}
+
+#[tokio::test]
 async fn pages_that_do_not_add_up_are_read_again_and_told() {
     let world = World::in_bulk(Options::default()).await;
     world.fake.fault(Fault::BulkCountMismatch, 1);
@@ -132,7 +164,7 @@ async fn a_window_that_fails_again_and_again_rests_flagged_and_is_taken_up_by_a_
     let objects: Vec<String> =
         world.fake.objects().into_iter().filter(|object| world.fake.truth(object).len() >= 450).collect();
     let [object] = &objects[..] else { panic!("one object is that large: {objects:?}") };
-    world.fake.fault(Fault::BulkJobFailed, 3);
+    world.fake.fault(Fault::BulkJobAborted, 3);
     let _servants = (world.servant().await, world.bulk_servant().await);
     let group = world.onboard().await.unwrap();
     assert_eq!(group.counts.of(JobState::Failed), 1, "an onboarding that misses an object does not look complete");
@@ -157,7 +189,7 @@ async fn a_job_that_salesforce_never_ends_is_given_up() {
     world.onboard().await.unwrap();
     nothing_is_left(&world).await;
     let calls = world.fake.stats().calls;
-    assert_eq!(calls[&Call::BulkCreate], large(&world).len() as u64 + 1);
+    assert_eq!(calls[&Call::BulkCreate], large(&world).len() as u64 + 2, "its window was read in two parts");
     eventually(LIMIT, "the job to be ended", async || world.fake.stats().calls.get(&Call::BulkAbort).map(|_| ())).await;
 }
 

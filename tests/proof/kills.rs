@@ -2,6 +2,7 @@
 //! change is told twice, and a kill costs one page at the most. The killed are real processes, and so are their heirs.
 
 use crate::{
+    Slice,
     customer::Customer,
     ledger, number,
     tap::{Boundary, Side, Tap},
@@ -10,7 +11,11 @@ use crate::{
 use domain::JobState;
 use fakes::salesforce::Options;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 use testkit::{Process, eventually};
 
 /// Kills in an ordinary run of the tests, of each kind of servant.
@@ -34,6 +39,7 @@ fn doomed_kinds() -> Vec<String> {
 async fn a_killed_servant_costs_a_page_and_no_record() {
     let kinds = doomed_kinds();
     let kills = number("SERVANT_PROOF_KILLS", KILLS * kinds.len() as u64).div_ceil(kinds.len() as u64);
+    let kills = kills.div_ceil(Slice::asked().of as u64);
     let lanes = kinds.iter().map(|kind| Lane::open(kind, kills));
     futures::future::join_all(lanes).await;
 }
@@ -64,12 +70,40 @@ impl Lane {
         let mut lane =
             Self { world, kind: kind.to_owned(), wire, wire_url, _proxy: proxy, _others: others, pages: 0, commits: 0 };
         lane.measure().await;
-        let (mut done, mut scenario) = (0, 0);
-        while done < kills {
-            let killed = lane.kill(scenario, KILLS_OF_ONE.min(kills - done)).await;
-            (done, scenario) = (done + killed, scenario + 1);
+        let from = Instant::now();
+        let (mut done, mut met) = (0, 0);
+        let is_each = std::env::var("SERVANT_PROOF_KILLS").is_ok();
+        let mut scenarios: VecDeque<_> = Slice::asked().take((0..).zip(lane.in_line(kills, is_each))).collect();
+        let planned = scenarios.len();
+        let mut more = 1_000_000;
+        while done < kills || !scenarios.is_empty() {
+            let left = kills.saturating_sub(done).div_ceil(scenarios.len().max(1) as u64);
+            let (scenario, at) = match scenarios.pop_front() {
+                Some((scenario, at)) => (scenario, Some(at)),
+                // Kills that came too late are made up for.
+                None => (more, None),
+            };
+            more += 1;
+            let (killed, is_met) = lane.kill(scenario, at, left.clamp(1, KILLS_OF_ONE)).await;
+            (done, met) = (done + killed, met + u64::from(is_met));
         }
-        println!("{kind}: {done} kills of {scenario} customers' servants, {} commits a first load", lane.commits);
+        println!(
+            "{kind}: {done} kills, {met} of them at the {planned} sides of commits in line; {} commits a first load; {} s",
+            lane.commits,
+            from.elapsed().as_secs()
+        );
+    }
+
+    /// The sides of commits at which a first kill is planned: both of each, or as many as make so many kills, spread over
+    /// the load from its first commit to its last.
+    fn in_line(&self, kills: u64, is_each: bool) -> Vec<Boundary> {
+        let sides = 2 * self.commits;
+        let count = if is_each { sides } else { kills.div_ceil(KILLS_OF_ONE).clamp(2, sides) };
+        let side = |place: u64| Boundary {
+            commit: 1 + place / 2,
+            side: if place.is_multiple_of(2) { Side::Before } else { Side::After },
+        };
+        (0..count).map(|at| side(at * (sides - 1) / (count - 1))).collect()
     }
 
     /// Where a servant finds the ledger by way of a tap.
@@ -90,15 +124,14 @@ impl Lane {
         let job = customer.enqueue(&self.world, SYNC).await;
         let end = customer.until_at_rest(&self.world, job).await;
         assert_eq!(end, crate::customer::End::Done(JobState::Succeeded));
+        (self.pages, self.commits) = (customer.fake.stats().pages, tap.commits());
         assert!(servant.terminate(crate::world::LIMIT).await.success());
         self.assert_equal(&customer, "in peace").await;
-        (self.pages, self.commits) = (customer.fake.stats().pages, tap.commits());
-        assert!(
-            self.pages > 3 && self.commits > 1,
-            "{} pages, {} commits: too few to prove anything",
-            self.pages,
-            self.commits
-        );
+        assert!(self.pages > 3, "{} pages are too few to prove anything", self.pages);
+        // One that decides who reads what and one that ends the job; or, of each object, one that asks for it, one that
+        // knows its pages, and one for each page.
+        let commits_min = if self.kind == SYNC { 2 } else { 3 * OBJECTS.len() as u64 };
+        assert!(self.commits >= commits_min, "{} commits where {commits_min} are the least", self.commits);
     }
 
     async fn assert_equal(&self, customer: &Customer, when: &str) {
@@ -106,24 +139,20 @@ impl Lane {
         assert!(wrong.is_empty(), "{when}: {}", wrong.join("\n"));
     }
 
-    /// Kills servants of one customer so often, the first of them at the next commit in line, and lets the last one finish.
-    /// Answers with how many were killed.
-    async fn kill(&self, scenario: u64, kills_max: u64) -> u64 {
+    /// Kills servants of one customer so often, the first of them at `in_line`, and lets the last one finish. Answers with
+    /// how many were killed, and whether the first was where it was planned.
+    async fn kill(&self, scenario: u64, in_line: Option<Boundary>, kills_max: u64) -> (u64, bool) {
         let mut dice = StdRng::seed_from_u64(scenario);
         let customer = self.customer().await;
         let job = customer.enqueue(&self.world, SYNC).await;
-        let (mut kills, mut plans) = (0, Vec::new());
+        let (mut kills, mut plans, mut is_met) = (0, Vec::new(), false);
         for life in 0..kills_max {
             let any = Boundary {
                 commit: dice.random_range(1..=self.commits.min(6)),
                 side: if dice.random() { Side::Before } else { Side::After },
             };
-            // Over all customers, each commit of a first load is met on both sides.
-            let in_line = Boundary {
-                commit: 1 + scenario / 2 % self.commits,
-                side: if scenario.is_multiple_of(2) { Side::Before } else { Side::After },
-            };
-            let plan = if life == 0 { Some(in_line) } else { dice.random::<bool>().then_some(any) };
+            let any = dice.random::<bool>().then_some(any);
+            let plan = in_line.filter(|_| life == 0).or(any);
             let instant = Duration::from_millis(dice.random_range(1..LIFE_MS_MAX));
             plans.push((plan, instant));
             let tap = Tap::to(self.wire, plan).await;
@@ -131,9 +160,24 @@ impl Lane {
             let is_killed = tokio::select! {
                 () = tap.reached() => true,
                 () = tokio::time::sleep(instant), if plan.is_none() => true,
-                _ = customer.until_at_rest(&self.world, job) => false,
+                _ = customer.until_at_rest(&self.world, job) => match plan {
+                    // Others see the last commit before whoever made it is told of it.
+                    Some(at) if tap.commits() >= at.commit => {
+                        tap.reached().await;
+                        true
+                    }
+                    _ => false,
+                },
             };
             doomed.kill();
+            if life == 0
+                && let Some(at) = in_line
+            {
+                // Nothing but a load without such a commit excuses a kill that was not there.
+                let commits = tap.commits();
+                assert!(is_killed || commits < at.commit, "{} passed {at:?}, and made {commits} commits", self.kind);
+                is_met = is_killed;
+            }
             if !is_killed {
                 break;
             }
@@ -149,7 +193,7 @@ impl Lane {
         assert!(sent <= self.pages + kills, "{sent} pages for {} and {kills} kills; {told}", self.pages);
         heir.ask_to_end();
         heir.exit(crate::world::LIMIT).await;
-        kills
+        (kills, is_met)
     }
 
     /// Dead servants' leases run out at once.

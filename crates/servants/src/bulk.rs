@@ -1,14 +1,21 @@
 //! The jobs of `salesforce_bulk`, as other jobs make them: one collects a window, one takes each page, one cleans up.
 //! Owns what such a job says. Does not own what it does (`bin/salesforce_bulk.rs`).
 
+use ::salesforce::{BulkJob, SalesforceError};
 use chrono::{DateTime, Utc};
 use domain::{JobId, Kind};
 use serde::{Deserialize, Serialize};
-use servant_loop::{JobContext, JobError, JobTx};
-use store::{Inserted, NewJob, Store};
+use serde_json::json;
+use servant_loop::{Done, JobContext, JobError, JobTx};
+use store::{Inserted, NewJob, Store, Unique};
+use sync::SyncError;
+
+use crate::salesforce::{Customer, job_error, note_usage};
 
 /// Whose jobs these are.
 const KIND: &str = "salesforce_bulk";
+/// Who reads what the Bulk API does not have.
+const BY_REST: &str = "salesforce_sync";
 /// What nobody waits for.
 const WHENEVER: i16 = 4;
 
@@ -78,6 +85,22 @@ impl Step {
     }
 }
 
+/// A job that reads a window by REST, which the Bulk API does not have, as a child of `parent`.
+///
+/// # Errors
+/// [`JobError`]; return it.
+pub fn by_rest(parent: &JobContext, window: i64, rows: u64) -> Result<NewJob, JobError> {
+    Ok(NewJob {
+        account: parent.account(),
+        connection: parent.connection(),
+        group: parent.group(),
+        todo: Some(rows),
+        unique: Some(Unique { key: format!("by-rest-{window}"), for_secs: None }),
+        request_id: parent.request_id(),
+        ..NewJob::new(Kind::new(BY_REST).map_err(JobError::bug)?, json!({}))
+    })
+}
+
 /// Makes the job that collects a window from its beginning on, as a child of `parent`.
 ///
 /// # Errors
@@ -104,6 +127,27 @@ pub async fn note(store: &Store, tx: &mut JobTx<'_>, window: i64, job: NewJob) -
         store.note_collector_in(tx.tx(), window, job).await?;
     }
     Ok(())
+}
+
+/// Has Salesforce forget its job: what it holds counts against the organisation's storage for 7 days.
+///
+/// # Errors
+/// [`JobError`]; return it.
+pub async fn forget(customer: &Customer, external: &BulkJob, job: &JobContext) -> Result<Done, JobError> {
+    let client = &customer.client;
+    let mut forgotten = client.delete_bulk_job(external).await;
+    if let Err(SalesforceError::Rejected { .. }) = forgotten {
+        // It has not ended yet.
+        forgotten = match client.abort_bulk_job(external).await {
+            Ok(_) => client.delete_bulk_job(external).await,
+            Err(SalesforceError::CursorExpired) => Ok(()),
+            Err(error) => Err(error),
+        };
+    }
+    let forgotten = forgotten.map_err(SyncError::from);
+    note_usage(client, job, &forgotten);
+    forgotten.map_err(|error| job_error(error, job.clock().now()))?;
+    Ok(Done::without_effects())
 }
 
 /// The ids of jobs that were inserted without a key, and so are new.

@@ -51,6 +51,7 @@ mod streams;
 mod throughput;
 mod tokens;
 mod users;
+mod window_end;
 mod window_pages;
 mod windows;
 
@@ -99,6 +100,7 @@ pub use streams::*;
 pub use throughput::{QueueStateRow, SeenDepth, StatPoint};
 pub use tokens::{KnownToken, NewApiToken, TokenRow};
 pub use users::{LocalUser, NewUser, UserChange, UserRow, Vouched};
+pub use window_end::WindowClosed;
 pub use window_pages::*;
 pub use windows::{Again, BulkWindow, ExternalJob, LeftWindow};
 

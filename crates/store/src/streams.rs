@@ -4,7 +4,7 @@
 
 use crate::{Outcome, PAGE_ROWS_MAX, Store, StoreError, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{ConnectionId, JobId, ReachBack};
+use domain::{ConnectionId, JobId};
 use sqlx::PgConnection;
 
 /// The piece of time of one object that is being read, and how far.
@@ -75,19 +75,6 @@ pub struct Quiet {
     /// Nothing happened before this.
     pub until: DateTime<Utc>,
     /// How far its next window reaches back.
-    pub overlap: TimeDelta,
-}
-
-/// What a window's end says of its stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WindowClosed {
-    /// The object.
-    pub object: String,
-    /// How late the latest change was, if any was late.
-    pub lateness: Option<TimeDelta>,
-    /// How far the window reached back; none for the first of a stream.
-    pub reached_back: Option<TimeDelta>,
-    /// How far the next window reaches back.
     pub overlap: TimeDelta,
 }
 
@@ -244,53 +231,6 @@ impl Store {
         .execute(&mut *tx.inner)
         .await?;
         Ok(if marked.rows_affected() == 1 { Outcome::Applied } else { Outcome::Stale })
-    }
-
-    /// Ends a window: its stream's watermark moves to the window's end, and what was late in it says how far the next one
-    /// reaches back, `base` at least. Without `base` that does not get less. None when the window has begun again, or is
-    /// over.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn close_window(
-        &self,
-        tx: &mut Tx,
-        window: i64,
-        fence: i32,
-        base: Option<TimeDelta>,
-    ) -> Result<Option<WindowClosed>, StoreError> {
-        let closed = sqlx::query!(
-            r#"-- close_window: the window
-            WITH closed AS (DELETE FROM windows WHERE id = $1 AND fence = $2 RETURNING stream_id, lo, hi, oldest_change)
-            SELECT streams.id, object, lo, hi, oldest_change, watermark
-            FROM closed JOIN streams ON streams.id = closed.stream_id FOR UPDATE OF streams"#,
-            window,
-            fence,
-        )
-        .fetch_optional(&mut *tx.inner)
-        .await?;
-        let Some(closed) = closed else { return Ok(None) };
-        let current = closed.watermark.zip(closed.lo).map(|(watermark, lo)| watermark - lo);
-        let lateness = closed.watermark.zip(closed.oldest_change).map(|(watermark, oldest)| watermark - oldest);
-        let lateness = lateness.filter(|lateness| *lateness > TimeDelta::zero());
-        // Nothing is late in the first window of all, and nothing was learnt from it.
-        let overlap = current.map(|current| ReachBack { current, base: base.unwrap_or(current) }.after(lateness));
-        sqlx::query!(
-            "-- close_window
-            UPDATE streams SET watermark = $2, synced_at = $3, health = 'ok', health_reason = NULL,
-                               overlap_secs = $4, lateness_secs = coalesce($5, lateness_secs),
-                               deleted_until = coalesce(deleted_until, $2)
-            WHERE id = $1",
-            closed.id,
-            closed.hi,
-            self.clock.now(),
-            overlap.and_then(|overlap| i32::try_from(overlap.num_seconds()).ok()),
-            lateness.and_then(|lateness| i32::try_from(lateness.num_seconds()).ok()),
-        )
-        .execute(&mut *tx.inner)
-        .await?;
-        let overlap = overlap.or(base).unwrap_or_default();
-        Ok(Some(WindowClosed { object: closed.object, lateness, reached_back: current, overlap }))
     }
 
     /// Moves the watermarks of streams in which nothing happened, in one statement; not of those with an open window.

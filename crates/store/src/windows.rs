@@ -227,6 +227,40 @@ impl Store {
         Ok(Some(if row.is_given_up { Again::GivenUp } else { Again::Begun { fence: row.fence } }))
     }
 
+    /// Has a window be read in parts: it ends at `hi` instead, and begins again with another job of the vendor's; where it
+    /// ended, the last part will, in which `rows_after` records are believed to be. Answers with the new beginning; none
+    /// when somebody else has begun it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn narrow_window_in(
+        &self,
+        tx: &mut Tx,
+        window: &BulkWindow,
+        hi: DateTime<Utc>,
+        rows_after: i64,
+    ) -> Result<Option<i32>, StoreError> {
+        let fence = sqlx::query_scalar!(
+            "-- narrow_window
+            UPDATE windows
+            SET hi = $3, goal = coalesce(goal, hi), goal_rows = goal_rows + $4, fence = fence + 1, external_job_id = NULL,
+                api_version = NULL, fields = NULL, rows_expected = NULL, rows_seen = 0, pages = 0, pages_expected = NULL,
+                next_page = NULL
+            WHERE id = $1 AND fence = $2 AND kind = 'bulk' AND $3 < hi
+            RETURNING fence",
+            window.id,
+            window.fence,
+            hi,
+            rows_after,
+        )
+        .fetch_optional(&mut *tx.inner)
+        .await?;
+        if fence.is_some() {
+            forget_pages(&mut tx.inner, window.id).await?;
+        }
+        Ok(fence)
+    }
+
     /// Has a window be read by REST, and every later one of its object, since the vendor's bulk interface does not have
     /// it. Stale when somebody else has begun it.
     ///
@@ -237,8 +271,9 @@ impl Store {
             "-- read_by_rest
             WITH changed AS (
                 UPDATE windows
-                SET kind = 'rest', fence = fence + 1, external_job_id = NULL, api_version = NULL, fields = NULL,
-                    rows_expected = NULL, rows_seen = 0, pages = 0, pages_expected = NULL, next_page = NULL
+                SET kind = 'rest', hi = coalesce(goal, hi), goal = NULL, goal_rows = 0, fence = fence + 1,
+                    external_job_id = NULL, api_version = NULL, fields = NULL, rows_expected = NULL, rows_seen = 0,
+                    pages = 0, pages_expected = NULL, next_page = NULL
                 WHERE id = $1 AND fence = $2 AND kind = 'bulk' RETURNING stream_id
             )
             UPDATE streams SET is_rest_only = true FROM changed WHERE streams.id = changed.stream_id",

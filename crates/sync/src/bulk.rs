@@ -2,15 +2,20 @@
 //! Owns that the fields that were asked for stay with the window, so that its pages are read as they were asked, whatever
 //! becomes of the object meanwhile. Does not own the jobs that do this, nor the window's rows (`store`).
 
-use crate::{PageWriter, Source, SyncError, drift, lateness, layout::Layout, pass::VENDOR, soql, spool::Spool, watch};
+use crate::{
+    PageWriter, Source, SyncError, drift, lateness, layout::Layout, pass::VENDOR, soql, spool::Spool, value, watch,
+};
+use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 use domain::{AnomalyKind, Severity};
 use salesforce::{
     BulkJob, BulkOperation, BulkState, Client, Describe, FIRST_PAGE, Field, ResultPages, SalesforceError,
 };
 use serde_json::{Value, json};
 use std::fs::File;
-use store::{BulkWindow, ExternalJob, Outcome, Sighting, Store, Tx};
+use store::{BulkWindow, ExternalJob, Sighting, Store, Tx, WindowClosed};
 
+/// A part of a window is no shorter than this: stamps are whole seconds.
+const PART_MIN: TimeDelta = TimeDelta::seconds(1);
 /// Pages that are listed at the most: far more than a job's terabyte of results makes.
 const PAGES_MAX: usize = 20_000;
 
@@ -111,6 +116,58 @@ pub async fn list(client: &Client, job: &BulkJob) -> Result<Listed, SyncError> {
     }
 }
 
+/// Whether a job still has a page that it refused: it has collected what it had, and lists the page as it did. Its locators
+/// stay what they are as long as it lives, so that the pages that are committed need not be fetched again.
+///
+/// # Errors
+/// Salesforce's.
+pub async fn still_has(client: &Client, job: &BulkJob, window: &BulkWindow, locator: &str) -> Result<bool, SyncError> {
+    let Collected::All { rows } = look(client, job).await? else { return Ok(false) };
+    if window.rows_expected != i64::try_from(rows).ok() {
+        return Ok(false);
+    }
+    let listed = list(client, job).await?;
+    Ok(!listed.are_all || listed.locators.iter().any(|known| known == locator))
+}
+
+/// Where a window is divided that Salesforce cannot collect in time: in the middle of the time that its records' stamps are
+/// of. None where that is too short, or cannot be found out.
+///
+/// # Errors
+/// [`SyncError`].
+pub async fn middle(
+    client: &Client,
+    window: &BulkWindow,
+    external: &ExternalJob,
+) -> Result<Option<DateTime<Utc>>, SyncError> {
+    let layout = Layout::of(&asked(window, &external.fields)?);
+    let Some(version) = layout.version_field() else { return Ok(None) };
+    let lo = match window.lo {
+        Some(lo) => lo,
+        None => match first_stamp(client, &window.object, version).await? {
+            Some(first) => first,
+            None => return Ok(None),
+        },
+    };
+    Ok(halfway(lo, window.hi))
+}
+
+fn halfway(lo: DateTime<Utc>, hi: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let middle = (lo + (hi - lo) / 2).duration_trunc(PART_MIN).ok()?;
+    (middle - lo >= PART_MIN && hi - middle >= PART_MIN).then_some(middle)
+}
+
+/// The oldest stamp of an object, by its index.
+async fn first_stamp(client: &Client, object: &str, version: &str) -> Result<Option<DateTime<Utc>>, SyncError> {
+    let page = match client.query_all(&soql::oldest(object, version)).await {
+        // Then nothing is known that helps.
+        Err(SalesforceError::QueryTimeout { .. }) => return Ok(None),
+        page => page?,
+    };
+    let record: Option<Value> = page.records.first().and_then(|record| serde_json::from_str(record.get()).ok());
+    Ok(record.and_then(|record| value::instant(record.get(version)?.as_str()?)))
+}
+
 /// Receives a page whole.
 ///
 /// # Errors
@@ -130,6 +187,11 @@ pub async fn receive(client: &Client, job: &BulkJob, locator: &str) -> Result<Re
 /// # Errors
 /// [`SyncError`]; `Page` when what is kept of the fields cannot be read.
 pub async fn writer(store: &Store, window: &BulkWindow, fields: &Value) -> Result<PageWriter, SyncError> {
+    PageWriter::prepare(store, VENDOR, &asked(window, fields)?).await
+}
+
+/// The object as it was when Salesforce was asked.
+fn asked(window: &BulkWindow, fields: &Value) -> Result<Describe, SyncError> {
     let unreadable = || SyncError::Page {
         object: window.object.clone(),
         reason: "the fields that were asked for are not with its window".to_owned(),
@@ -145,21 +207,25 @@ pub async fn writer(store: &Store, window: &BulkWindow, fields: &Value) -> Resul
         calculated: false,
         compound: false,
     };
-    let describe = Describe { name: window.object.clone(), fields: fields.into_iter().map(field).collect() };
-    PageWriter::prepare(store, VENDOR, &describe).await
+    Ok(Describe { name: window.object.clone(), fields: fields.into_iter().map(field).collect() })
 }
 
-/// Ends a window whose pages add up. Stale when it has begun again meanwhile.
+/// Ends a window whose pages add up, or a part of one. None when it has begun again meanwhile.
 ///
 /// # Errors
 /// [`SyncError`].
-pub async fn close(source: Source<'_>, tx: &mut Tx, window: &BulkWindow) -> Result<Outcome, SyncError> {
+pub async fn close(source: Source<'_>, tx: &mut Tx, window: &BulkWindow) -> Result<Option<WindowClosed>, SyncError> {
     let store = source.store;
     // How far a window reaches back is made less by those that are read often.
-    let Some(closed) = store.close_window(tx, window.id, window.fence, None).await? else { return Ok(Outcome::Stale) };
-    lateness::note(store, tx, window.connection, &closed).await?;
-    watch::window_closed(source, tx, &window.object, window.hi).await?;
-    Ok(Outcome::Applied)
+    let Some(closed) = store.close_window(tx, window.id, window.fence, None).await? else { return Ok(None) };
+    if !closed.is_part {
+        lateness::note(store, tx, window.connection, &closed).await?;
+    }
+    // What came of hours is judged once all of it is here.
+    if closed.rest.is_none() {
+        watch::window_closed(source, tx, &window.object, window.hi).await?;
+    }
+    Ok(Some(closed))
 }
 
 /// Says that a window's pages do not add up to what Salesforce announced.
@@ -188,4 +254,19 @@ pub async fn note_difference(
     };
     store.note_anomaly(tx, &sighting).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_is_divided_down_to_seconds() {
+        let at = |secs| DateTime::from_timestamp(secs, 0).unwrap();
+        assert_eq!(halfway(at(10), at(20)), Some(at(15)));
+        assert_eq!(halfway(at(10), at(13)), Some(at(11)));
+        assert_eq!(halfway(at(10), at(12)), Some(at(11)));
+        assert_eq!(halfway(at(10), at(11)), None, "stamps are whole seconds");
+        assert_eq!(halfway(at(11), at(10)), None);
+    }
 }

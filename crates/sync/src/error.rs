@@ -52,6 +52,12 @@ pub enum SyncError {
 }
 
 impl SyncError {
+    /// Whether the vendor says that what was asked for is not there, or not for us: by mistake, perhaps.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        matches!(self, Self::Vendor(SalesforceError::CursorExpired | SalesforceError::Rejected { .. }))
+    }
+
     /// Whether only this object is concerned, and the others can be synced: it is gone, forbidden or cannot be asked for.
     #[must_use]
     pub const fn is_of_one_object(&self) -> bool {

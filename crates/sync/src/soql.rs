@@ -63,6 +63,11 @@ pub(crate) fn count_since(object: &str, version: &str, from: DateTime<Utc>) -> S
     format!("SELECT COUNT() FROM {object} WHERE {version} >= {}", literal(from))
 }
 
+/// The record of `object` that changed first, and has not since.
+pub(crate) fn oldest(object: &str, version: &str) -> String {
+    format!("SELECT {version} FROM {object} ORDER BY {version} LIMIT 1")
+}
+
 /// Some fields of every record of `object`, in whatever order comes quickest.
 pub(crate) fn all<'n>(object: &str, names: impl Iterator<Item = &'n str>) -> String {
     let names: Vec<&str> = names.collect();

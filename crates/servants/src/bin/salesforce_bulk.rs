@@ -5,7 +5,6 @@
 
 use anyhow::anyhow;
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::Kind;
 use salesforce::{BulkJob, SalesforceError};
 use serde::Deserialize;
 use serde_json::json;
@@ -15,7 +14,7 @@ use servants::{
     salesforce::{Customer, Customers, job_error, note_usage},
 };
 use std::{path::PathBuf, process::ExitCode, time::Duration};
-use store::{Again, BulkWindow, ExternalJob, NewJob, Outcome, PageDone, PageOrigin, PageOutcome, Store, Unique};
+use store::{Again, BulkWindow, ExternalJob, Outcome, PageDone, PageOrigin, PageOutcome, Store};
 use sync::{
     Source, SyncError,
     bulk::{self, Collected},
@@ -32,8 +31,8 @@ const LOOK_AFTER: Duration = Duration::from_millis(250);
 const WAIT_MAX: Duration = Duration::from_secs(15);
 /// The first pause without a job that waits, in seconds; each further one is twice as long, up to the second.
 const PAUSE_SECS: (i64, i64) = (15, 120);
-/// Who reads what the Bulk API does not have.
-const BY_REST: &str = "salesforce_sync";
+/// Attempts at a page that Salesforce lists and does not give, before its window is collected anew.
+const PAGE_ATTEMPTS_MAX: u16 = 4;
 
 struct SalesforceBulk {
     store: Store,
@@ -68,7 +67,7 @@ impl Servant for SalesforceBulk {
             Step::Collect { window, fence, .. } | Step::Page { window, fence, .. } => (*window, *fence),
             Step::Forget { job: id, api_version } => {
                 let external = BulkJob { id: id.clone(), api_version: api_version.clone() };
-                return self.forget(&external, job).await;
+                return jobs::forget(&self.customer(job).await?, &external, job).await;
             }
         };
         // One that has ended, or has begun again since this job was made, is somebody else's.
@@ -93,25 +92,6 @@ impl SalesforceBulk {
     async fn customer(&self, job: &JobContext) -> Result<Customer, JobError> {
         let connection = self.customers.find(job).await?;
         self.customers.open(&connection, job).await
-    }
-
-    /// Has Salesforce forget its job: what it holds counts against the organisation's storage for 7 days.
-    async fn forget(&self, external: &BulkJob, job: &JobContext) -> Result<Done, JobError> {
-        let customer = self.customer(job).await?;
-        let client = &customer.client;
-        let mut forgotten = client.delete_bulk_job(external).await;
-        if let Err(SalesforceError::Rejected { .. }) = forgotten {
-            // It has not ended yet.
-            forgotten = match client.abort_bulk_job(external).await {
-                Ok(_) => client.delete_bulk_job(external).await,
-                Err(SalesforceError::CursorExpired) => Ok(()),
-                Err(error) => Err(error),
-            };
-        }
-        let forgotten = forgotten.map_err(SyncError::from);
-        note_usage(client, job, &forgotten);
-        forgotten.map_err(|error| job_error(error, job.clock().now()))?;
-        Ok(Done::without_effects())
     }
 }
 
@@ -264,8 +244,17 @@ impl Work<'_> {
         let page = self.store.find_page(self.window, seq).await?.filter(|page| !page.is_committed);
         let (Some(page), Some(external)) = (page, &self.window.external) else { return somebody_elses(self.job).await };
         let at_salesforce = bulk::bulk_job(external);
-        let received = match self.noted(bulk::receive(&self.customer.client, &at_salesforce, &page.locator).await) {
+        let client = &self.customer.client;
+        let received = match self.noted(bulk::receive(client, &at_salesforce, &page.locator).await) {
             Ok(received) => received,
+            Err(error) if error.is_refusal() && self.job.attempt() < PAGE_ATTEMPTS_MAX => {
+                let still_has = bulk::still_has(client, &at_salesforce, self.window, &page.locator).await;
+                return match self.noted(still_has) {
+                    Ok(true) => Err(JobError::transient(error)),
+                    Ok(false) => self.cannot(error, Some(external)).await,
+                    Err(unknown) => Err(self.fail(unknown)),
+                };
+            }
             Err(error) => return self.cannot(error, Some(external)).await,
         };
         let writer = match bulk::writer(self.store, self.window, &external.fields).await {
@@ -338,13 +327,17 @@ impl Work<'_> {
 
     /// The window is read to its end.
     async fn end(&self, mut tx: JobTx<'_>, external: &ExternalJob) -> Result<Done, JobError> {
-        let ended = bulk::close(self.source(), tx.tx(), self.window).await.map_err(|error| self.fail(error))?;
-        if ended == Outcome::Stale {
+        let closed = bulk::close(self.source(), tx.tx(), self.window).await.map_err(|error| self.fail(error))?;
+        let Some(closed) = closed else {
             drop(tx);
             return somebody_elses(self.job).await;
+        };
+        if let Some(rest) = &closed.rest {
+            let rows = u64::try_from(rest.rows_left).unwrap_or(0);
+            jobs::collect(self.store, &mut tx, self.job, (rest.id, rest.fence), rows).await?;
         }
         self.forget_later(&mut tx, Some(external)).await?;
-        tracing::info!(object = self.window.object, "a window is read to its end");
+        tracing::info!(object = self.window.object, is_all = closed.rest.is_none(), "a window is read to its end");
         tx.finish().await
     }
 
@@ -373,8 +366,29 @@ impl Work<'_> {
         let reason = domain::chain(&error);
         tracing::warn!(object = self.window.object, error = reason, "a window cannot be read in bulk");
         self.job.progress(0, Some(0), &reason);
+        if let (SyncError::Vendor(SalesforceError::QueryTimeout { .. }), Some(external)) = (&error, external) {
+            let middle = self.noted(bulk::middle(&self.customer.client, self.window, external).await);
+            if let Some(middle) = middle.map_err(|error| self.fail(error))? {
+                return self.narrow(middle, external).await;
+            }
+        }
         let tx = self.job.begin().await?;
         self.begin_again(tx, &reason, begins_max, external).await
+    }
+
+    /// Half of the window by itself, and what is left when that is read: so much can be collected, or half of it again.
+    async fn narrow(&self, middle: DateTime<Utc>, external: &ExternalJob) -> Result<Done, JobError> {
+        let mut tx = self.job.begin().await?;
+        let later = self.rows / 2;
+        let rows_after = i64::try_from(later).unwrap_or(i64::MAX);
+        let Some(fence) = self.store.narrow_window_in(tx.tx(), self.window, middle, rows_after).await? else {
+            drop(tx);
+            return somebody_elses(self.job).await;
+        };
+        tracing::info!(object = self.window.object, until = %middle, "a window is read in parts");
+        jobs::collect(self.store, &mut tx, self.job, (self.window.id, fence), self.rows - later).await?;
+        self.forget_later(&mut tx, Some(external)).await?;
+        tx.finish().await
     }
 
     /// Another job of Salesforce's for the same window; after too many of them, a person has to look.
@@ -415,17 +429,7 @@ impl Work<'_> {
             drop(tx);
             return somebody_elses(self.job).await;
         }
-        let sync = NewJob::new(Kind::new(BY_REST).map_err(JobError::bug)?, json!({}));
-        let sync = NewJob {
-            account: self.job.account(),
-            connection: self.job.connection(),
-            group: self.job.group(),
-            todo: Some(self.rows),
-            unique: Some(Unique { key: format!("by-rest-{}", self.window.id), for_secs: None }),
-            request_id: self.job.request_id(),
-            ..sync
-        };
-        tx.insert_jobs(&[sync]).await?;
+        tx.insert_jobs(&[jobs::by_rest(self.job, self.window.id, self.rows)?]).await?;
         self.job.progress(0, Some(0), "by rest");
         tx.finish().await
     }

@@ -146,6 +146,46 @@ async fn a_window_that_begins_again_voids_what_was_begun_before_and_rests_after_
 }
 
 #[tokio::test]
+async fn a_window_in_parts_moves_the_watermark_with_the_last() {
+    let world = World::new().await;
+    let (store, connection) = (&world.store, world.connection("salesforce").await);
+    let whole = opened(&world, connection).await;
+    let narrow = async |window: &BulkWindow, minutes, rows_after| {
+        let hi = whole.hi - TimeDelta::minutes(minutes);
+        let mut tx = store.begin().await.unwrap();
+        let fence = store.narrow_window_in(&mut tx, window, hi, rows_after).await.unwrap();
+        tx.commit().await.unwrap();
+        store.find_bulk_window(window.id, fence?).await.unwrap()
+    };
+    let close = async |window: &BulkWindow| {
+        let mut tx = store.begin().await.unwrap();
+        let closed = store.close_window(&mut tx, window.id, window.fence, None).await.unwrap();
+        tx.commit().await.unwrap();
+        closed
+    };
+    let plan = async || store.stream_plans(connection, &[OBJECT.to_owned()]).await.unwrap().remove(0);
+    assert_eq!(narrow(&whole, 0, 1).await, None, "that is no part");
+    let half = narrow(&whole, 60, 50).await.expect("an hour less");
+    assert_eq!(narrow(&whole, 60, 50).await, None, "it has begun again since");
+    let quarter = narrow(&half, 90, 25).await.expect("and half an hour less");
+    assert_eq!(quarter.hi, whole.hi - TimeDelta::minutes(90));
+    let closed = close(&quarter).await.expect("the first part ends");
+    let rest = closed.rest.expect("there is more");
+    assert_eq!((rest.object.as_str(), rest.rows_left, closed.is_part), (OBJECT, 75, true));
+    assert_eq!(plan().await.watermark, None, "not all of it is here");
+    assert_eq!(close(&quarter).await, None, "it ends once");
+    let rest = store.find_bulk_window(rest.id, rest.fence).await.unwrap().expect("the rest is open");
+    assert_eq!((rest.lo, rest.hi), (Some(quarter.hi), whole.hi), "all that is left is the next part");
+    let last = narrow(&rest, 30, 10).await.expect("that is too much as well");
+    let rest = close(&last).await.and_then(|closed| closed.rest).expect("there is still more");
+    let rest = store.find_bulk_window(rest.id, rest.fence).await.unwrap().expect("it is open");
+    assert_eq!((rest.lo, rest.hi), (Some(last.hi), whole.hi));
+    let closed = close(&rest).await.expect("the last part ends");
+    assert_eq!((closed.rest, closed.is_part, closed.reached_back), (None, true, None));
+    assert_eq!((plan().await.watermark, plan().await.window), (Some(whole.hi), None));
+}
+
+#[tokio::test]
 async fn a_window_is_left_when_none_of_its_jobs_is_unfinished() {
     let world = World::new().await;
     let connection = world.connection("salesforce").await;
