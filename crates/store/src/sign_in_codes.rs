@@ -10,9 +10,6 @@ use chrono::{DateTime, Utc};
 use domain::{Granted, Principal, Role, action};
 use sqlx::PgConnection;
 
-/// Expired codes deleted by a new one.
-const EXPIRED_MAX: i64 = 1_000;
-
 /// A code to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NewCode<'a> {
@@ -58,15 +55,14 @@ impl Store {
     pub async fn create_code(&self, code: NewCode<'_>, by: &Granted<action::ManagePeople>) -> Result<(), StoreError> {
         let mut tx = self.pool.begin().await?;
         let now = self.clock.now();
-        sqlx::query!(
-            "-- forget_expired_codes
-            DELETE FROM one_time_codes WHERE digest IN (
-                SELECT digest FROM one_time_codes WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)",
+        crate::expired::forget_expired!(
+            "forget_expired_codes",
+            "one_time_codes",
+            "digest",
+            "expires_at",
             now,
-            EXPIRED_MAX,
-        )
-        .execute(&mut *tx)
-        .await?;
+            &mut *tx
+        );
         if let Some(user) = code.user {
             forget_codes_of(&mut tx, user).await?;
             note(&mut tx, ("user", user), "one-time code", by.principal(), now).await?;
