@@ -87,6 +87,20 @@ async fn relay_keeps_what_the_queue_did_not_take() {
 }
 
 #[tokio::test]
+async fn what_waits_for_a_queue_that_takes_nothing_keeps_nobody_else_waiting() {
+    let world = World::new().await;
+    world.insert_many(15).await;
+    dispatched(&world).await;
+    // More than one go sends, before the others in order, and of a kind that no queue may be called after.
+    let full = "INSERT INTO outbox (kind, job_id, account_id, queued_at)
+        SELECT 'a-dead', 1000000 + i, 0, now() FROM generate_series(1, 1500) AS i";
+    sqlx::query(full).execute(&world.sql).await.unwrap();
+    let error = relay::perform(&world.office, &world.lead).await.unwrap_err();
+    assert!(error.to_string().contains("the queue of a-dead did not take"), "{error:#}");
+    assert_eq!((world.messages(), world.number(UNSENT).await), (15, 1_500));
+}
+
+#[tokio::test]
 async fn a_leader_that_dies_between_sending_and_forgetting_doubles_messages_and_no_claim() {
     let mut world = World::new().await;
     let jobs = world.insert_many(12).await;
