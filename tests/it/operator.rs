@@ -315,6 +315,13 @@ async fn queues_are_made_shown_and_redriven() {
     assert!(desk.run("queues list").await.done().starts_with("QUEUE"));
     assert!(desk.run("queues redrive noop").await.done().contains("on their way back"));
     desk.run("queues redrive nosuch").await.refused(1, &["servant-nosuch-dead does not exist", "queues ensure"]);
+    let told = desk.run("audit list").await.done();
+    let lines: Vec<&str> = told.lines().filter(|line| line.contains("cli:")).collect();
+    assert!(lines[0].contains("servantctl queues redrive") && lines[0].contains("failed"), "{told}");
+    assert!(lines[1].contains("queue noop") && lines[1].contains("on their way back"), "{told}");
+    let is_ensured = |line: &&str| line.contains("ensure queues") && line.contains("every kind has its queue");
+    assert!(lines[2..].iter().all(is_ensured) && lines.len() > 4, "{told}");
+    desk.run_with(&[("DATABASE_URL", "")], "queues ensure").await.refused(64, &["no address of a database"]);
     desk.run("queues ensure --jobs-file /nowhere").await.refused(64, &["/nowhere"]);
     desk.run_with(&[("AWS_REGION", "")], "queues list").await.refused(64, &["set AWS_REGION"]);
     desk.run_with(&[("SERVANT_SQS_ENDPOINT_URL", NOBODY)], "queues list").await.refused(1, &["Connection refused"]);

@@ -3,8 +3,9 @@
 use crate::fleet::LIMIT;
 use manager_api::ManagerClient;
 use reqwest::{StatusCode, redirect};
-use std::time::Duration;
+use std::{process::Stdio, time::Duration};
 use testkit::{Process, TestDatabase, eventually};
+use tokio::io::AsyncWriteExt as _;
 
 const MANAGER: [&str; 2] = ["--config", "config/manager.toml"];
 
@@ -15,8 +16,18 @@ async fn manager(database: &TestDatabase, more: &[(&str, &str)]) -> Process {
 
 /// What `servantctl` prints.
 async fn servantctl(environment: &[(&str, &str)], words: &[&str]) -> (bool, String) {
+    servantctl_told(environment, words, "").await
+}
+
+/// The same, which reads that from its standard input.
+async fn servantctl_told(environment: &[(&str, &str)], words: &[&str], input: &str) -> (bool, String) {
     let mut command = tokio::process::Command::new(testkit::build_binaries().unwrap().join("servantctl"));
-    let output = command.args(words).envs(environment.iter().copied()).output().await.unwrap();
+    command.args(words).envs(environment.iter().copied());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // Whoever reads nothing may be gone already.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes()).await;
+    let output = child.wait_with_output().await.unwrap();
     let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     (output.status.success(), text)
 }
@@ -77,6 +88,18 @@ async fn the_first_admin_lets_in_programs_and_servants() {
     silent.line_with(LIMIT, "work goes on").await;
     beats(1).await;
     assert!(servant.terminate(LIMIT).await.success() && silent.terminate(LIMIT).await.success());
+
+    let (is_done, text) = servantctl(&known, &["audit", "list"]).await;
+    assert!(is_done && text.contains("make a one-time code") && text.contains("code of a new admin"), "{text}");
+    assert!(text.lines().any(|line| line.contains("  cli:") && line.contains("one-time code")), "{text}");
+    for (input, outcome) in [
+        ("correct horse battery\n", "two passwords are needed"),
+        ("incorrect horse battery\nanother horse battery\n", "do not go together"),
+        ("correct horse battery\nanother horse battery\n", "other sessions that ended: 1"),
+    ] {
+        let (is_done, text) = servantctl_told(&there, &["users", "password", "ada"], input).await;
+        assert!(text.contains(outcome) && is_done == outcome.contains("ended"), "{outcome}: {text}");
+    }
 }
 
 #[tokio::test]

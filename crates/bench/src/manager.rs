@@ -90,8 +90,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     };
     let start = Instant::now();
     seed.fill(&fleet.database_url, |what| say(&format!("{:.0} s: {what}", start.elapsed().as_secs_f64()))).await?;
+    let samples = samples(&seed, &fleet.database_url).await?;
     let mut sql = PgConnection::connect(&fleet.database_url).await?;
-    let samples = samples(&seed, &mut sql).await?;
 
     let worst = rows::worst(&fleet, &mut sql, samples.first().context("no samples")?).await?;
     say(&format!("the worst request reads {} rows: {}", worst.rows, worst.address));
@@ -133,13 +133,15 @@ fn catalogue(kinds: &[String]) -> String {
     kinds.iter().map(String::as_str).chain(["noop"]).map(table).collect::<Vec<_>>().join("\n")
 }
 
-/// Every address, of other things each time.
-async fn samples(seed: &Seed, sql: &mut PgConnection) -> anyhow::Result<Vec<Vec<Read>>> {
+/// Every address, of other things each time. By a session of its own, since what one reads is counted some time after.
+async fn samples(seed: &Seed, database_url: &str) -> anyhow::Result<Vec<Vec<Read>>> {
+    let mut sql = PgConnection::connect(database_url).await?;
     let mut samples = Vec::new();
     for n in 0..SAMPLES {
-        let names = seed.names(sql, n).await?;
+        let names = seed.names(&mut sql, n).await?;
         samples.push(testkit::reads(|name| names.get(name).cloned().unwrap_or_default()));
     }
+    sql.close().await?;
     Ok(samples)
 }
 

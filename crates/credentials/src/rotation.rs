@@ -3,7 +3,7 @@
 //! next one.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{ConnectionId, SecretPlace};
+use domain::{ConnectionId, Granted, SecretPlace, action};
 use store::{SealedSecrets, SecretsBehind, Store, credential_place, session_place};
 use vault::Vault;
 
@@ -33,14 +33,15 @@ pub struct Progress {
 pub struct Rotation<'a> {
     store: &'a Store,
     vault: &'a Vault,
+    by: &'a Granted<action::RotateKeys>,
     progress: Progress,
 }
 
 impl<'a> Rotation<'a> {
     /// Does nothing yet.
     #[must_use]
-    pub fn new(store: &'a Store, vault: &'a Vault) -> Self {
-        Self { store, vault, progress: Progress::default() }
+    pub fn new(store: &'a Store, vault: &'a Vault, by: &'a Granted<action::RotateKeys>) -> Self {
+        Self { store, vault, by, progress: Progress::default() }
     }
 
     /// How far it is.
@@ -66,7 +67,7 @@ impl<'a> Rotation<'a> {
                 }
             }
             if !pairs.is_empty() {
-                self.progress.rewrapped += self.store.rewrap_keys(&pairs).await?;
+                self.progress.rewrapped += self.store.rewrap_keys(&pairs, self.by).await?;
                 tell(self.progress);
             }
         }
@@ -89,7 +90,7 @@ impl<'a> Rotation<'a> {
                 }
             }
             if !keys.is_empty() {
-                self.store.keep_keys(&keys).await?;
+                self.store.renew_keys(&keys, self.by).await?;
                 self.progress.renewed += keys.len() as u64;
                 tell(self.progress);
             }
@@ -117,11 +118,11 @@ impl<'a> Rotation<'a> {
                 pairs.push((row, sealed));
             }
             // A row that was written meanwhile was sealed by whoever wrote it, by the newest key.
-            self.progress.resealed += self.store.reseal(&pairs).await?;
+            self.progress.resealed += self.store.reseal(&pairs, self.by).await?;
             tell(self.progress);
         }
         let before = self.store.now() - TimeDelta::seconds(SUPERSEDED_SECS);
-        self.progress.pruned += self.store.prune_keys(before).await?;
+        self.progress.pruned += self.store.prune_keys(before, self.by).await?;
         Ok(())
     }
 

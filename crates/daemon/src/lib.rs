@@ -18,7 +18,7 @@ pub use config::{
 pub use excerpt::Excerpt;
 pub use file::read_file;
 pub use health::Health;
-pub use run::{Context, run};
+pub use run::{Context, host, run};
 pub use secrecy::ExposeSecret;
 pub use secrets_file::SecretsFile;
 pub use shutdown::Stopper;

@@ -231,7 +231,8 @@ fn exit_code(outcome: &anyhow::Result<()>) -> u8 {
 }
 
 /// The name of this host, as far as it can be learnt without a system call of our own.
-fn host() -> String {
+#[must_use]
+pub fn host() -> String {
     let named = std::env::var("HOSTNAME").ok();
     ["/proc/sys/kernel/hostname", "/etc/hostname"]
         .iter()

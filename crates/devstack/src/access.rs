@@ -12,7 +12,7 @@ use vault::{ExposeSecret as _, SecretString, TokenFor, digest, new_token};
 /// The first admin's name.
 const ADMIN: &str = "developer";
 /// By whom everything here is made.
-const MAKER: &str = "cargo up";
+pub(crate) const MAKER: &str = "cargo up";
 /// The file of the token; `servantctl` looks for it there.
 const TOKEN_FILE: &str = "admin.token";
 /// How long the one-time code is good.

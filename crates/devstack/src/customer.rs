@@ -1,10 +1,10 @@
 //! Owns the demo customer: its account, its connection to Salesforce, its schedule, its first sync, and the one record that
 //! it damages. Does not own how a browser connects it (`browser`).
 
-use crate::browser;
+use crate::{access::MAKER, browser};
 use anyhow::Context;
 use chrono::TimeDelta;
-use domain::{AccountId, ConnectionId, JobId, Kind, Policy, Schedule};
+use domain::{AccountId, ConnectionId, JobId, Kind, Policy, Principal, Schedule, authorize};
 use serde_json::{Value, json};
 use store::{ConnectionRow, Inserted, NewJob, NewSchedule, Store};
 use vault::SecretString;
@@ -51,11 +51,13 @@ pub(crate) async fn onboard(
         browser::connect(manager, AccountId(known.account_id), ConnectionId(known.id)).await?;
         return Ok(None);
     }
-    let account = store.create_account(NAME).await?;
+    let by = Principal::system(MAKER);
+    let account = store.create_account_by(NAME, &authorize(&by, "")?).await?;
     // A real customer chooses some objects, the demo shows them all.
     let objects: Vec<String> = reqwest::get(format!("{login_url}/_objects")).await?.error_for_status()?.json().await?;
     let settings = json!({ "login_url": login_url, "client_id": CLIENT_ID, "objects": objects });
-    let connection = store.create_connection(account, VENDOR, &settings, Some(SECRET_REF)).await?;
+    let connection =
+        store.create_connection_by(account, (VENDOR, &settings, Some(SECRET_REF)), &authorize(&by, "")?).await?;
     browser::connect(manager, account, connection).await?;
     let mut first = sync(account, connection)?;
     first.priority = URGENT;

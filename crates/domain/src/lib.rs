@@ -66,7 +66,7 @@ pub use schedule::{
 };
 pub use search::{BulkAct, Search, age_secs};
 pub use secrets::{SecretPlace, WrappedKey};
-pub use sensitive::{Mask, SeePersonalData, Sensitive, Sentence};
+pub use sensitive::{LogLines, Mask, SeePersonalData, Sensitive, Sentence};
 pub use servant::{HEARTBEAT_SECS, Liveness, ServantState, liveness};
 pub use state::{JobEvent, JobState, next};
 pub use time_left::{ProgressPace, about, time_left};

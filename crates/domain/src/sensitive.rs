@@ -12,6 +12,8 @@ const MASK: &str = "•••";
 const ID_DIGITS_MIN: usize = 7;
 /// So long a word with a digit in it is an id.
 const ID_CHARS_MIN: usize = 15;
+/// The stamp of a line of a log has so many characters.
+const STAMP_CHARS_MIN: usize = 20;
 
 /// The capability to see personal data. Only [`SeePersonalData::of`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +108,58 @@ impl Mask for Sentence {
     fn masked(&self) -> Self {
         Self(sentence(&self.0))
     }
+}
+
+/// What a program logged: the stamp, the level and the place of each line stay, and the names of its fields. Its message is
+/// a [`Sentence`], and the fields' values go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLines(pub String);
+
+impl Mask for LogLines {
+    fn masked(&self) -> Self {
+        // A message or a value may have several lines, and what is in the others looks like anything.
+        let mut events: Vec<(&str, String)> = Vec::new();
+        for line in self.0.lines() {
+            let head = head_of(line);
+            match (events.last_mut(), head) {
+                (Some((_, said)), 0) => said.push_str(&format!("\n{line}")),
+                _ => events.push((&line[..head], line[head..].to_owned())),
+            }
+        }
+        let event = |(head, said): (&str, String)| format!("{head}{}", message(&said));
+        Self(events.into_iter().map(event).collect::<Vec<_>>().join("\n"))
+    }
+}
+
+/// Where a line's message begins, behind its stamp, its level and its place; 0: it goes on with the line before.
+fn head_of(line: &str) -> usize {
+    let mut words = line.splitn(4, ' ');
+    let (Some(stamp), Some(level), Some(place)) = (words.next(), words.next(), words.next()) else { return 0 };
+    let is_stamp = stamp.len() >= STAMP_CHARS_MIN && stamp.chars().all(|c| c.is_ascii_digit() || "-:.TZ".contains(c));
+    let is_level = ["ERROR", "WARN", "INFO", "DEBUG", "TRACE"].contains(&level);
+    let is_place = place.ends_with(':') && place.chars().all(|c| c.is_ascii_alphanumeric() || "_:".contains(c));
+    if is_stamp && is_level && is_place { stamp.len() + level.len() + place.len() + 2 } else { 0 }
+}
+
+/// What a field may be called.
+fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_.".contains(c))
+}
+
+/// A message and the fields behind it, with masks.
+fn message(said: &str) -> String {
+    let mut at = 0;
+    let mut words = Vec::new();
+    for word in said.split([' ', '\n']) {
+        words.push((at, word.split_once('=').map(|(name, _)| name).filter(|name| is_name(name))));
+        at += word.len() + 1;
+    }
+    let fields = words.iter().find(|(_, name)| name.is_some()).map_or(said.len(), |(at, _)| *at);
+    let mut text = sentence(&said[..fields]);
+    let names = words.into_iter().filter_map(|(_, name)| name).map(|name| format!("{name}={MASK}"));
+    text.push_str(&names.collect::<Vec<_>>().join(" "));
+    text
 }
 
 /// What is opened and never closed goes to the end.
@@ -223,6 +277,18 @@ mod tests {
         for (text, masked) in cases {
             assert_eq!(said(text), masked);
         }
+    }
+
+    #[test]
+    fn of_a_log_the_places_and_the_names_stay() {
+        let said = "2030-01-02T03:04:05.678901Z WARN sync::pass: the row of 'Ada' is odd pages=3 name=Ada Lovelace\n\
+                    of London to=eve\n\
+                    2030-01-02T03:04:06.678901Z INFO sync::pass: done";
+        let masked = "2030-01-02T03:04:05.678901Z WARN sync::pass: the row of '•••' is odd pages=••• name=••• to=•••\n\
+                      2030-01-02T03:04:06.678901Z INFO sync::pass: done";
+        assert_eq!(LogLines(said.to_owned()).masked().0, masked);
+        let bare = "called by ada@x.org\nas 'Ada\nLovelace'\nto=Ada\nLovelace";
+        assert_eq!(LogLines(bare.to_owned()).masked().0, "called by a•••@x•••.org\nas '•••'\nto=•••");
     }
 
     proptest! {

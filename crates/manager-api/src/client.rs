@@ -8,7 +8,7 @@ use crate::{
 };
 use domain::PauseTarget;
 use reqwest::{
-    header::{AUTHORIZATION, HeaderMap, HeaderValue},
+    header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderValue},
     redirect,
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -101,6 +101,11 @@ impl ManagerClient {
         let mut headers = bearer(credential)?;
         headers.insert("servant-boot", secret_value(boot.expose_secret())?);
         Self::with_headers(url, headers)
+    }
+
+    /// The same as a browser with that session.
+    pub(crate) fn with_cookie(url: &str, cookie: &SecretString) -> Result<Self, ClientError> {
+        Self::with_headers(url, HeaderMap::from_iter([(COOKIE, secret_value(cookie.expose_secret())?)]))
     }
 
     fn with_headers(url: &str, headers: HeaderMap) -> Result<Self, ClientError> {
@@ -299,21 +304,40 @@ impl ManagerClient {
         self.call(self.http.delete(format!("{}{path}", self.base)).query(query)).await
     }
 
+    /// Sends a form as a page does.
+    pub(crate) async fn submit(&self, path: &str, form: &[(&str, &str)]) -> Result<reqwest::Response, ClientError> {
+        let request = self.http.post(format!("{}{path}", self.base)).form(form);
+        request.send().await.map_err(|source| self.silent(source))
+    }
+
     async fn call<A: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<A, ClientError> {
-        let silent = |source| ClientError::Unavailable { url: self.base.clone(), source };
-        let answer = request.send().await.map_err(silent)?;
-        let status = answer.status();
-        let text = answer.text().await.map_err(silent)?;
-        let foreign = || ClientError::Foreign {
-            url: self.base.clone(),
-            status: status.as_u16(),
-            text: text.chars().take(FOREIGN_CHARS_MAX).collect(),
-        };
-        if status.is_success() {
-            return serde_json::from_str(&text).map_err(|_| foreign());
+        let answer = request.send().await.map_err(|source| self.silent(source))?;
+        if !answer.status().is_success() {
+            return Err(self.refusal_of(answer).await);
         }
-        let envelope: ErrorEnvelope = serde_json::from_str(&text).map_err(|_| foreign())?;
-        Err(ClientError::Refused { status: status.as_u16(), body: envelope.error })
+        let status = answer.status().as_u16();
+        let text = answer.text().await.map_err(|source| self.silent(source))?;
+        serde_json::from_str(&text).map_err(|_| self.foreign(status, &text))
+    }
+
+    /// What an answer says that does not do what was asked.
+    pub(crate) async fn refusal_of(&self, answer: reqwest::Response) -> ClientError {
+        let status = answer.status().as_u16();
+        match answer.text().await {
+            Ok(text) => match serde_json::from_str::<ErrorEnvelope>(&text) {
+                Ok(envelope) => ClientError::Refused { status, body: envelope.error },
+                Err(_) => self.foreign(status, &text),
+            },
+            Err(source) => self.silent(source),
+        }
+    }
+
+    fn silent(&self, source: reqwest::Error) -> ClientError {
+        ClientError::Unavailable { url: self.base.clone(), source }
+    }
+
+    fn foreign(&self, status: u16, text: &str) -> ClientError {
+        ClientError::Foreign { url: self.base.clone(), status, text: text.chars().take(FOREIGN_CHARS_MAX).collect() }
     }
 }
 

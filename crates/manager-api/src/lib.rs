@@ -5,6 +5,7 @@ mod accounts;
 mod anomalies;
 mod assumptions;
 mod audit;
+mod audit_words;
 mod client;
 mod connections;
 mod error;
@@ -14,6 +15,7 @@ mod jobs;
 mod limits;
 mod operations;
 mod others;
+mod passwords;
 mod pauses;
 mod people;
 mod queues;
@@ -52,6 +54,7 @@ pub use operations::{
     PreviewOperationQuery,
 };
 pub use others::{Account, AccountPage, Build, Failure, JobCount, PageQuery, Processes, Stats, WeightRequest};
+pub use passwords::{ChangePassword, PasswordChanged};
 pub use pauses::{Pause, PauseList, PauseRequest, ResumeReply, Why};
 pub use people::{
     Changed, CreateCredential, CreateToken, CreateUser, Credential, CredentialPage, Me, NewSecret, OneTimeCode,

@@ -129,6 +129,7 @@ pub(crate) use servants::servant_of;
         others::set_weight,
         others::stats,
         users::me,
+        users::change_password,
         users::list,
         users::create,
         users::set_role,
@@ -222,6 +223,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/accounts/{id}/weight", put(others::set_weight))
         .route("/api/v1/stats", get(others::stats))
         .route("/api/v1/me", get(users::me))
+        .route("/api/v1/me/password", post(users::change_password))
         .route("/api/v1/users", get(users::list).post(users::create))
         .route("/api/v1/users/{id}/role", put(users::set_role))
         .route("/api/v1/users/{id}/disable", post(users::disable))

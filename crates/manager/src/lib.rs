@@ -147,14 +147,15 @@ pub fn router_for(app: App, body_bytes_max: usize, principal: Principal) -> Rout
     router_sharing(app, (body_bytes_max, Duration::ZERO), Some(principal))
 }
 
-/// The same, where those who look at the overview share what was read within that time; for `caller`, or for whoever
-/// is found to ask.
+/// The same, where those who look at the overview share what was read within that time and since somebody did something;
+/// for `caller`, or for whoever is found to ask.
 fn router_sharing(app: App, (body_bytes_max, shared_for): (usize, Duration), caller: Option<Principal>) -> Router {
     let probes =
         Router::new().route("/livez", get(|| async { "ok\n" })).route("/readyz", get(readyz)).with_state(app.clone());
     let desk = assume::Desk::new(app.clone(), served);
+    let shared = Arc::new(glance::Renewable::new(move || pages::Glance::new(shared_for)));
     let served = served(app.clone())
-        .layer(Extension(Arc::new(pages::Glance::new(shared_for))))
+        .layer(middleware::from_fn_with_state(shared, glance::pass::<pages::Glance>))
         .layer(DefaultBodyLimit::max(body_bytes_max))
         .layer(middleware::from_fn_with_state(desk, assume::pass));
     let known = match caller {

@@ -6,6 +6,7 @@ mod access;
 mod codes;
 mod cookie;
 mod identify;
+mod password;
 mod provider;
 mod sign_in;
 mod throttle;
@@ -15,10 +16,11 @@ pub use throttle::{LimitConfig, LimitsConfig};
 
 pub(crate) use cookie::{cookie_of, set as set_cookie};
 pub(crate) use identify::{BeatingServant, identify, me};
+pub(crate) use password::change_password;
 
 use crate::App;
 use axum::Router;
 
 pub(crate) fn routes() -> Router<App> {
-    Router::new().merge(sign_in::routes()).merge(codes::routes()).merge(provider::routes())
+    Router::new().merge(sign_in::routes()).merge(codes::routes()).merge(password::routes()).merge(provider::routes())
 }

@@ -4,7 +4,7 @@
 
 use crate::{App, error::ApiError};
 use chrono::{DateTime, Utc};
-use domain::{AccountId, Mask as _, SeePersonalData, Sensitive, Sentence};
+use domain::{AccountId, LogLines, Mask as _, SeePersonalData, Sensitive, Sentence};
 use serde_json::Value;
 
 tokio::task_local! {
@@ -86,6 +86,11 @@ pub(crate) fn value(value: Sensitive<Value>) -> Value {
 /// An error, a reason, a summary: what it tells of anybody goes where that is not to be seen.
 pub(crate) fn words(text: String) -> String {
     Sensitive::new(Sentence(text)).shown(personal().as_ref()).0
+}
+
+/// What an attempt logged: what it tells of anybody goes where that is not to be seen.
+pub(crate) fn log(text: String) -> String {
+    Sensitive::new(LogLines(text)).shown(personal().as_ref()).0
 }
 
 /// What a job says of how far it is: its numbers stay.

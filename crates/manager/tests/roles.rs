@@ -52,6 +52,12 @@ const TABLE: &[(&str, Action, &str, &str)] = &[
     ),
     ("POST /api/v1/assumptions/{id}/end", Action::EndAssumption, "", ""),
     ("GET /api/v1/me", Action::ReadStats, "", ""),
+    (
+        "POST /api/v1/me/password",
+        Action::ChangePassword,
+        "",
+        r#"{"old_password": "a test", "new_password": "another test, and a longer one"}"#,
+    ),
     ("GET /api/v1/users", Action::ReadPeople, "", ""),
     ("POST /api/v1/users", Action::ManagePeople, "", r#"{"name": "ada", "email": "", "role": "viewer"}"#),
     ("PUT /api/v1/users/{id}/role", Action::ManagePeople, "", r#"{"role": "viewer"}"#),

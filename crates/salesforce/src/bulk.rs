@@ -303,7 +303,7 @@ impl Client {
 
     fn read_page(&self, arrived: Arrived, locator: &str) -> Result<BulkPage> {
         let (records, next) = read_head(&arrived.head, locator, self.page_records_max)?;
-        Ok(BulkPage { records, next, body: arrived.stream(self.page_bytes_max) })
+        Ok(BulkPage { records, next, body: arrived.stream(self.page_bytes_max)? })
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
     refusal::{Asked, Refusal, read_refusal},
     session::Live,
     transport::{Arrived, Head, send},
+    unpack,
     wire::ApiUsage,
 };
 
@@ -187,7 +188,8 @@ impl Client {
             .transport
             .request(call.method.clone(), url, timeout)
             .bearer_auth(session.access_token())
-            .header(header::ACCEPT, accept);
+            .header(header::ACCEPT, accept)
+            .header(header::ACCEPT_ENCODING, unpack::ACCEPTED);
         for (name, value) in call.headers {
             request = request.header(*name, value);
         }

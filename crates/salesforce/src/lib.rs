@@ -18,6 +18,7 @@ mod resolve;
 mod rest;
 mod session;
 mod transport;
+mod unpack;
 mod wire;
 
 pub use address::Hosts;

@@ -12,6 +12,7 @@ use crate::{
     error::{Result, SalesforceError},
     options::Options,
     resolve::PublicOnly,
+    unpack::Unpacker,
 };
 
 /// What came before an answer's body.
@@ -58,19 +59,17 @@ pub(crate) struct Arrived {
 
 impl Arrived {
     /// The whole body.
-    pub(crate) async fn whole(mut self, bytes_max: usize) -> Result<(Head, Vec<u8>)> {
+    pub(crate) async fn whole(self, bytes_max: usize) -> Result<(Head, Vec<u8>)> {
+        let mut stream = PageBody::new(&self.head, self.response, bytes_max as u64)?;
         let mut body = Vec::new();
-        while let Some(chunk) = self.response.chunk().await.map_err(cut)? {
-            if body.len() + chunk.len() > bytes_max {
-                return Err(too_long(bytes_max));
-            }
-            body.extend_from_slice(&chunk);
+        while let Some(bytes) = stream.chunk().await? {
+            body.extend_from_slice(bytes);
         }
         Ok((self.head, body))
     }
 
-    pub(crate) fn stream(self, bytes_max: u64) -> PageBody {
-        PageBody { response: self.response, bytes: 0, bytes_max }
+    pub(crate) fn stream(self, bytes_max: u64) -> Result<PageBody> {
+        PageBody::new(&self.head, self.response, bytes_max)
     }
 }
 
@@ -78,20 +77,39 @@ impl Arrived {
 #[derive(Debug)]
 pub struct PageBody {
     response: Response,
+    unpacker: Unpacker,
+    /// It came, and is not unpacked yet.
+    packed: Bytes,
+    is_over: bool,
     bytes: u64,
     bytes_max: u64,
 }
 
 impl PageBody {
-    /// The next bytes, of any length; none after the last.
+    fn new(head: &Head, response: Response, bytes_max: u64) -> Result<Self> {
+        let unpacker = Unpacker::of(head)?;
+        Ok(Self { response, unpacker, packed: Bytes::new(), is_over: false, bytes: 0, bytes_max })
+    }
+
+    /// The next bytes, of any length, perhaps none yet; `None` after the last.
     ///
     /// # Errors
     /// `Unavailable` if the page broke off: fetch it again from its locator. `Rejected` if it is longer than
     /// [`Options::page_bytes_max`].
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>> {
-        let chunk = self.response.chunk().await.map_err(cut)?;
-        self.bytes = self.bytes.saturating_add(chunk.as_ref().map_or(0, Bytes::len) as u64);
-        if self.bytes > self.bytes_max { Err(too_long(self.bytes_max)) } else { Ok(chunk) }
+    pub async fn chunk(&mut self) -> Result<Option<&[u8]>> {
+        if self.is_over {
+            return Ok(None);
+        }
+        if self.packed.is_empty() {
+            match self.response.chunk().await.map_err(cut)? {
+                Some(packed) => self.packed = packed,
+                None => self.is_over = true,
+            }
+        }
+        let plain = if self.is_over { self.unpacker.finish() } else { self.unpacker.unpack(&mut self.packed) };
+        let plain = plain.map_err(|error| SalesforceError::unavailable("no complete answer came", error))?;
+        self.bytes = self.bytes.saturating_add(plain.len() as u64);
+        if self.bytes > self.bytes_max { Err(too_long(self.bytes_max)) } else { Ok(Some(plain)) }
     }
 
     /// The bytes given out so far.
@@ -131,6 +149,8 @@ impl Transport {
             .user_agent(&options.user_agent)
             // A redirect could lead the token to another host; the API itself sends none.
             .redirect(redirect::Policy::none())
+            // What comes packed is unpacked in `unpack`.
+            .no_gzip()
             // A proxy that the environment names would get round the look at addresses.
             .no_proxy()
             // Repeating is decided here, where it is known what may be repeated.

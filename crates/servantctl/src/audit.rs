@@ -92,12 +92,13 @@ pub(crate) async fn list(client: &ManagerClient, list: &List, json: bool) -> any
     };
     let page = client.audit(&query).await.map_err(Refusal::from)?;
     let row = |entry: &AuditEntry| {
-        let with = format!("{} {}", entry.subject, entry.key);
         let (at, outcome) = (output::time(Some(entry.at)), entry.outcome.clone());
-        vec![entry.seq.to_string(), at, entry.actor.clone(), entry.action.clone(), with, outcome, words(&entry.reason)]
+        let changed = words(&entry.changes().join("; "));
+        let (deed, thing, reason) = (entry.deed(), entry.thing(), words(&entry.reason));
+        vec![entry.seq.to_string(), at, entry.actor.clone(), deed, thing, changed, outcome, reason]
     };
     let rows = page.entries.iter().map(row).collect();
-    output::table(json, &page, &["SEQ", "AT", "ACTOR", "ACTION", "WITH", "OUTCOME", "REASON"], rows)?;
+    output::table(json, &page, &["SEQ", "AT", "ACTOR", "DONE", "WITH", "CHANGED", "OUTCOME", "REASON"], rows)?;
     if let Some(next) = page.next_before.filter(|_| !json) {
         eprintln!("servantctl: there may be more: --before {next}");
     }

@@ -1,6 +1,6 @@
 //! `keys`: the keys that seal customers' credentials. Works on the ledger and the master keys' file directly.
 
-use crate::{output, refusal::Refusal};
+use crate::{actor, output, refusal::Refusal};
 use clap::{Args, Subcommand};
 use credentials::{Progress, Rotation};
 use domain::Clock;
@@ -60,7 +60,8 @@ pub(crate) async fn run(keys: &Keys, store: Option<Store>, json: bool) -> anyhow
             let master = master.map_err(Refusal::from)?;
             // By the ledger's time, as the keys that come are dated.
             let began = store.now();
-            let mut rotation = Rotation::new(&store, &vault);
+            let by = actor::granted()?;
+            let mut rotation = Rotation::new(&store, &vault, &by);
             let tell = |progress: Progress| {
                 if !json {
                     // Nobody has to read it.
@@ -73,8 +74,9 @@ pub(crate) async fn run(keys: &Keys, store: Option<Store>, json: bool) -> anyhow
             }
             // What an interrupted rotation left.
             rotation.reseal(tell).await?;
-            let done = rotation.progress();
-            output::done(json, &format!("{master} wraps all accounts' keys; {}", words(done)))
+            let done = words(rotation.progress());
+            store.note_rotation(&by, &master, &done).await.map_err(Refusal::from)?;
+            output::done(json, &format!("{master} wraps all accounts' keys; {done}"))
         }
         (Verb::Generate | Verb::List | Verb::Rotate { .. }, _) => {
             let master = vault.generate_master().map_err(Refusal::from)?;

@@ -1,7 +1,9 @@
 //! The operator's command line. Owns arguments, tables and exit codes: 0 done, 1 failed, 64 wrong usage.
-//! Jobs, groups, servants and schedules go through the manager's API; migrate, queues and doctor go straight to the thing.
+//! Jobs, groups, servants and schedules go through the manager's API; migrate, queues and doctor go straight to the thing,
+//! and what they do there is in the audit as done by the operating system's user (`actor`).
 
 mod accounts;
+mod actor;
 mod anomalies;
 mod assume;
 mod audit;
@@ -170,10 +172,17 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let client = || client_of(&arguments.manager, arguments.token_file.as_deref());
     match &arguments.verb {
         Verb::Migrate => {
-            open(arguments.database_url.as_deref()).await?.migrate().await.map_err(Refusal::from)?;
+            let store = open(arguments.database_url.as_deref()).await?;
+            store.migrate_by(&actor::granted()?).await.map_err(Refusal::from)?;
             output::done(json, "the database is at this program's schema")
         }
-        Verb::Queues(verb) => queues::run(client, verb, json).await,
+        Verb::Queues(verb) => {
+            let store = match verb.needs_ledger() {
+                true => Some(open(arguments.database_url.as_deref()).await?),
+                false => None,
+            };
+            queues::run(client, store, verb, json).await
+        }
         Verb::Enqueue(job) => jobs::enqueue(&client()?, job, json).await,
         Verb::Jobs(verb) => jobs::run(&client()?, verb, json).await,
         Verb::Operations(verb) => operations::run(&client()?, verb, json).await,

@@ -1,11 +1,13 @@
 //! `queues`: creates, shows and redrives the queues on SQS; what the leading scheduler saw of them comes from the manager.
+//! What is done to queues is no part of the ledger: its line in the audit is written behind it, with the outcome.
 
-use crate::{output, refusal::Refusal};
+use crate::{actor, output, refusal::Refusal};
 use clap::{Args, Subcommand};
-use domain::{Catalogue, CatalogueTables};
+use domain::{Action, Capability, Catalogue, CatalogueTables, action};
 use manager_api::{ManagerClient, QueueList, RedriveRequest};
 use queue::{Redriven, Sqs, SqsConfig};
-use std::path::PathBuf;
+use std::{fmt::Display, path::PathBuf};
+use store::Store;
 
 /// Where the queues are.
 #[derive(Debug, Args)]
@@ -47,8 +49,17 @@ pub(crate) enum Verb {
     },
 }
 
+impl Verb {
+    /// Whether something is done to queues from here, which the ledger is told of.
+    pub(crate) const fn needs_ledger(&self) -> bool {
+        matches!(self, Self::Ensure(_) | Self::Redrive { .. })
+    }
+}
+
+/// `store`: where the verb needs it.
 pub(crate) async fn run(
     client: impl Fn() -> anyhow::Result<ManagerClient>,
+    store: Option<Store>,
     verb: &Verb,
     json: bool,
 ) -> anyhow::Result<()> {
@@ -61,10 +72,17 @@ pub(crate) async fn run(
         Verb::Ensure(place) => {
             let kinds = kinds(place)?;
             let sqs = connect(place).await?;
+            let sentence = "every kind has its queue and its dead-letter queue";
+            let mut ensured = Ok(());
             for kind in &kinds {
-                sqs.ensure(kind).await.map_err(Refusal::from)?;
+                ensured = sqs.ensure(kind).await;
+                if ensured.is_err() {
+                    break;
+                }
             }
-            output::done(json, "every kind has its queue and its dead-letter queue")
+            tell::<action::EnsureQueues>(store.as_ref(), &kinds, ensured.as_ref().map(|()| sentence)).await?;
+            ensured.map_err(Refusal::from)?;
+            output::done(json, sentence)
         }
         Verb::List(place) => {
             let depths = connect(place).await?.list().await.map_err(Refusal::from)?;
@@ -81,14 +99,36 @@ pub(crate) async fn run(
             output::table(json, &value, &["QUEUE", "VISIBLE", "IN FLIGHT", "DEAD"], rows.collect())
         }
         Verb::Redrive { kind, place } => {
-            let sentence = match connect(place).await?.redrive(kind).await.map_err(Refusal::from)? {
+            let redriven = connect(place).await?.redrive(kind).await.map(|redriven| match redriven {
                 Redriven::Begun => "the dead letters are on their way back".to_owned(),
                 Redriven::Moved(1) => "1 dead letter was moved back".to_owned(),
                 Redriven::Moved(letters) => format!("{letters} dead letters were moved back"),
-            };
-            output::done(json, &sentence)
+            });
+            let kinds = std::slice::from_ref(kind);
+            tell::<action::Redrive>(store.as_ref(), kinds, redriven.as_deref()).await?;
+            output::done(json, &redriven.map_err(Refusal::from)?)
         }
     }
+}
+
+/// Tells the ledger what was done to queues, or that it came to nothing and why.
+async fn tell<A: Capability>(
+    store: Option<&Store>,
+    kinds: &[String],
+    outcome: Result<&str, &(impl Display + Sync)>,
+) -> anyhow::Result<()> {
+    // Where there is none, the verb is one that does nothing.
+    let Some(store) = store else { return Ok(()) };
+    let by = actor::granted::<A>()?;
+    let told = match outcome {
+        Ok(outcome) => store.note_queues_by(&by, kinds, outcome).await,
+        Err(error) => {
+            let verb = if A::ACTION == Action::Redrive { "redrive" } else { "ensure" };
+            let asked = format!("servantctl queues {verb}");
+            store.note_failed(by.principal(), A::ACTION, &asked, &error.to_string()).await
+        }
+    };
+    Ok(told.map_err(Refusal::from)?)
 }
 
 pub(crate) async fn connect(place: &Place) -> anyhow::Result<Sqs> {

@@ -1,10 +1,11 @@
 //! `users` and `whoami`. The first admin is made in the ledger directly: whoever has that needs to be asked nothing.
 
-use crate::{output, refusal::Refusal};
+use crate::{actor, output, refusal::Refusal};
 use chrono::TimeDelta;
 use clap::{Args, Subcommand};
-use domain::{Principal, Role, authorize};
-use manager_api::{CreateUser, ManagerClient, OneTimeCode, RoleRequest, User, UserAct, UserQuery};
+use domain::Role;
+use manager_api::{ChangePassword, CreateUser, ManagerClient, OneTimeCode, RoleRequest, User, UserAct, UserQuery};
+use std::io::{self, BufRead as _, IsTerminal as _};
 use store::{NewCode, Store};
 use vault::{ExposeSecret as _, TokenFor, digest, new_token};
 
@@ -36,6 +37,12 @@ pub(crate) enum Verb {
     Code {
         /// The person.
         id: i64,
+    },
+    /// Changes a person's own password: signs in by the name and the old one, which it asks for, and out again. Without a
+    /// terminal it reads the old and the new one from standard input, a line each.
+    Password {
+        /// Whose: what the person signs in with.
+        name: String,
     },
     /// Shuts a person out; every session ends at once.
     Disable {
@@ -74,7 +81,7 @@ pub(crate) async fn bootstrap(store: &Store, bootstrap: &Bootstrap, manager: &st
     let expires_at = store.now() + TimeDelta::minutes(i64::from(bootstrap.minutes));
     let digest = digest(&secret);
     let code = NewCode { digest: &digest, user: None, role: Role::Admin, sets_password: true, expires_at };
-    store.create_code(code, &authorize(&Principal::system("bootstrap"), "")?).await.map_err(Refusal::from)?;
+    store.create_code(code, &actor::granted()?).await.map_err(Refusal::from)?;
     let url = format!("{}/login/code?code={}", manager.trim_end_matches('/'), secret.expose_secret());
     if json {
         return output::print(&serde_json::json!({ "url": url, "expires_at": expires_at }).to_string());
@@ -99,11 +106,44 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
             let user = client.set_role(*id, &request).await.map_err(Refusal::from)?;
             changed(user, &format!("is {role} now, and signs in again"))
         }
+        Verb::Password { name } => change_password(client, name, json).await,
         Verb::Code { id } => print_code(client, &client.create_code(*id).await.map_err(Refusal::from)?, json),
         Verb::Disable { id } => changed(act(*id, UserAct::Disable).await?, "is out"),
         Verb::Enable { id } => changed(act(*id, UserAct::Enable).await?, "may sign in again"),
         Verb::SignOut { id } => changed(act(*id, UserAct::SignOut).await?, "is signed out everywhere"),
     }
+}
+
+/// Nobody is known by a password but a person, so the program's own token is not shown here.
+async fn change_password(client: &ManagerClient, name: &str, json: bool) -> anyhow::Result<()> {
+    let (old, new) = passwords()?;
+    let nobody = ManagerClient::new(client.url()).map_err(Refusal::from)?;
+    let person = nobody.sign_in(name, &old.clone().into()).await.map_err(Refusal::from)?;
+    let changed = person.change_password(&ChangePassword { old_password: old, new_password: new }).await;
+    // Also when nothing was changed, no session is left behind; that one ends by itself where it cannot be ended.
+    let left = person.sign_out().await;
+    let ended = changed.map_err(Refusal::from)?.sessions_ended;
+    left.map_err(Refusal::from)?;
+    output::done(json, &format!("the password of {name} is changed; other sessions that ended: {ended}"))
+}
+
+/// The old one and the new one.
+fn passwords() -> anyhow::Result<(String, String)> {
+    let mut ask: Box<dyn FnMut(&str) -> io::Result<String>> = if io::stdin().is_terminal() {
+        Box::new(|what| rpassword::prompt_password(format!("{what}: ")))
+    } else {
+        Box::new(|_| {
+            let mut line = String::new();
+            io::stdin().lock().read_line(&mut line)?;
+            Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+        })
+    };
+    let (old, new) = (ask("the password until now")?, ask("the new one")?);
+    if old.is_empty() || new.is_empty() {
+        let way_out = "at a terminal it asks for both; else: the old and the new one on standard input, a line each";
+        return Err(Refusal::usage("two passwords are needed", Some(way_out)).into());
+    }
+    Ok((old, new))
 }
 
 async fn list(client: &ManagerClient, json: bool) -> anyhow::Result<()> {

@@ -1,8 +1,9 @@
 //! Accounts' data keys, as they are kept: wrapped. Owns their rows and the walks of a rotation. Neither wraps nor unwraps.
 
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, by_operators::note_step};
 use chrono::{DateTime, Utc};
-use domain::{AccountId, WrappedKey};
+use domain::{AccountId, Granted, WrappedKey, action};
+use sqlx::PgConnection;
 
 /// Keys under one master key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,25 +60,20 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; `Rejected` when there is no such account.
     pub async fn keep_keys(&self, keys: &[WrappedKey]) -> Result<(), StoreError> {
-        let accounts: Vec<i64> = keys.iter().map(|key| key.account.0).collect();
-        let versions: Vec<i32> = keys.iter().map(|key| key.version).collect();
-        let masters: Vec<String> = keys.iter().map(|key| key.master.clone()).collect();
-        let wrapped: Vec<Vec<u8>> = keys.iter().map(|key| key.wrapped.clone()).collect();
-        sqlx::query!(
-            "-- keep_keys
-            INSERT INTO account_keys (account_id, version, master, wrapped, created_at, wrapped_at)
-            SELECT account_id, version, master, wrapped, $5, $5
-            FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::bytea[]) AS t (account_id, version, master, wrapped)
-            ON CONFLICT DO NOTHING",
-            &accounts,
-            &versions,
-            &masters,
-            &wrapped,
-            self.clock.now(),
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(())
+        let mut conn = self.pool.acquire().await?;
+        insert_keys(&mut conn, keys, self.clock.now()).await.map(|_| ())
+    }
+
+    /// Keeps the new keys of a rotation, as [`Store::keep_keys`] does.
+    ///
+    /// # Errors
+    /// As [`Store::keep_keys`].
+    pub async fn renew_keys(&self, keys: &[WrappedKey], by: &Granted<action::RotateKeys>) -> Result<(), StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let now = self.clock.now();
+        let kept = insert_keys(&mut tx, keys, now).await?;
+        note_step(&mut tx, by, ("give accounts new keys", kept), now).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Keys in the order of accounts and versions, from behind the given one on.
@@ -109,7 +105,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn rewrap_keys(&self, pairs: &[(WrappedKey, WrappedKey)]) -> Result<u64, StoreError> {
+    pub async fn rewrap_keys(
+        &self,
+        pairs: &[(WrappedKey, WrappedKey)],
+        by: &Granted<action::RotateKeys>,
+    ) -> Result<u64, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let now = self.clock.now();
         let accounts: Vec<i64> = pairs.iter().map(|(old, _)| old.account.0).collect();
         let versions: Vec<i32> = pairs.iter().map(|(old, _)| old.version).collect();
         let old: Vec<Vec<u8>> = pairs.iter().map(|(old, _)| old.wrapped.clone()).collect();
@@ -126,11 +128,14 @@ impl Store {
             &old,
             &masters,
             &new,
-            self.clock.now(),
+            now,
         )
-        .execute(&self.pool)
-        .await?;
-        Ok(changed.rows_affected())
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+        note_step(&mut tx, by, ("wrap keys by another master key", changed), now).await?;
+        tx.commit().await?;
+        Ok(changed)
     }
 
     /// Accounts from behind the given one on, each with its newest key's version and that key's age.
@@ -177,7 +182,12 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn prune_keys(&self, followed_before: DateTime<Utc>) -> Result<u64, StoreError> {
+    pub async fn prune_keys(
+        &self,
+        followed_before: DateTime<Utc>,
+        by: &Granted<action::RotateKeys>,
+    ) -> Result<u64, StoreError> {
+        let mut tx = self.pool.begin().await?;
         let pruned = sqlx::query!(
             "-- prune_keys
             DELETE FROM account_keys k
@@ -186,8 +196,34 @@ impl Store {
               AND NOT EXISTS (SELECT FROM secrets s WHERE s.account_id = k.account_id AND s.key_version = k.version)",
             followed_before,
         )
-        .execute(&self.pool)
-        .await?;
-        Ok(pruned.rows_affected())
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+        note_step(&mut tx, by, ("delete keys that seal nothing", pruned), self.clock.now()).await?;
+        tx.commit().await?;
+        Ok(pruned)
     }
+}
+
+/// Inserts keys, and says how many were not there.
+async fn insert_keys(conn: &mut PgConnection, keys: &[WrappedKey], now: DateTime<Utc>) -> Result<u64, StoreError> {
+    let accounts: Vec<i64> = keys.iter().map(|key| key.account.0).collect();
+    let versions: Vec<i32> = keys.iter().map(|key| key.version).collect();
+    let masters: Vec<String> = keys.iter().map(|key| key.master.clone()).collect();
+    let wrapped: Vec<Vec<u8>> = keys.iter().map(|key| key.wrapped.clone()).collect();
+    let kept = sqlx::query!(
+        "-- keep_keys
+        INSERT INTO account_keys (account_id, version, master, wrapped, created_at, wrapped_at)
+        SELECT account_id, version, master, wrapped, $5, $5
+        FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::bytea[]) AS t (account_id, version, master, wrapped)
+        ON CONFLICT DO NOTHING",
+        &accounts,
+        &versions,
+        &masters,
+        &wrapped,
+        now,
+    )
+    .execute(conn)
+    .await?;
+    Ok(kept.rows_affected())
 }

@@ -2,10 +2,15 @@
 
 use crate::{
     PAGE_ROWS_MAX, Store, StoreError,
-    audit::{Subject, note, snapshot},
+    audit::{Deed, Subject, note, note_by, note_each, snapshot},
 };
 use chrono::{DateTime, Utc};
-use domain::{AccountId, Granted, action};
+use domain::{AccountId, Action, Granted, Principal, action};
+use serde_json::Value;
+use sqlx::PgConnection;
+
+/// Who enters what a program enters without being told by anybody.
+pub(crate) const BY_ITSELF: &str = "servant";
 
 /// A customer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,19 +86,49 @@ impl Store {
         .await?)
     }
 
-    /// Enters a customer.
+    /// Enters a customer, as the system itself does it.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn create_account(&self, name: &str) -> Result<AccountId, StoreError> {
-        let id = sqlx::query_scalar!(
-            "-- create_account
-            INSERT INTO accounts (name, created_at) VALUES ($1, $2) RETURNING id",
-            name,
-            self.clock.now(),
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        Ok(AccountId(id))
+        let mut tx = self.pool.begin().await?;
+        let now = self.clock.now();
+        let (id, deed) = insert_account(&mut tx, name, now).await?;
+        note_by(&mut tx, &Principal::system(BY_ITSELF), Action::CreateAccount, "account", deed, now).await?;
+        tx.commit().await?;
+        Ok(id)
     }
+
+    /// Enters a customer.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn create_account_by(
+        &self,
+        name: &str,
+        by: &Granted<action::CreateAccount>,
+    ) -> Result<AccountId, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let now = self.clock.now();
+        let (id, deed) = insert_account(&mut tx, name, now).await?;
+        note_each(&mut tx, by, "account", vec![deed], now).await?;
+        tx.commit().await?;
+        Ok(id)
+    }
+}
+
+async fn insert_account(
+    conn: &mut PgConnection,
+    name: &str,
+    now: DateTime<Utc>,
+) -> Result<(AccountId, Deed), StoreError> {
+    let id = sqlx::query_scalar!(
+        "-- create_account
+        INSERT INTO accounts (name, created_at) VALUES ($1, $2) RETURNING id",
+        name,
+        now,
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok((AccountId(id), Deed::told(id.to_string(), ("create", name), Value::Null, Value::Null)))
 }

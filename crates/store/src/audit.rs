@@ -26,6 +26,21 @@ pub(crate) struct Deed {
     pub(crate) after: Option<Value>,
 }
 
+impl Deed {
+    /// Something done that no change of one thing's state says: in words, with which one and how people call that, and
+    /// what of it changed (objects, or null).
+    pub(crate) fn told(key: impl Into<String>, (what, name): (&str, &str), before: Value, after: Value) -> Self {
+        let mut told = json!({ "what": what });
+        if !name.is_empty() {
+            told["name"] = json!(name);
+        }
+        if let (Value::Object(told), Value::Object(after)) = (&mut told, after) {
+            told.extend(after);
+        }
+        Self { key: key.into(), before: Some(before).filter(Value::is_object), after: Some(told) }
+    }
+}
+
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
@@ -83,16 +98,15 @@ pub(crate) async fn note_each<A: Capability>(
     write(conn, (granted.principal(), A::ACTION, granted.reason()), subject, deeds, Outcome::Done, at).await
 }
 
-/// Notes in words what somebody did whose leave was asked for before, or who does it with what is their own.
+/// Notes what somebody did whose leave was asked for before, or who does it with what is their own.
 pub(crate) async fn note_by(
     conn: &mut PgConnection,
     principal: &Principal,
     action: Action,
-    (subject, key): (&str, &str),
-    what: &str,
+    subject: &str,
+    deed: Deed,
     at: DateTime<Utc>,
 ) -> Result<(), StoreError> {
-    let deed = Deed { key: key.to_owned(), before: None, after: Some(json!({ "what": what })) };
     write(conn, (principal, action, ""), subject, vec![deed], Outcome::Done, at).await
 }
 
@@ -214,6 +228,16 @@ mod tests {
         let (before, after) = changed(Some(before), Some(after));
         assert_eq!((before, after), (Some(json!({"b": 2, "c": 3})), Some(json!({"b": 5, "d": 4}))));
         assert_eq!(changed(None, Some(json!({"a": 1}))), (None, Some(json!({"a": 1}))));
+    }
+
+    #[test]
+    fn a_deed_in_words_keeps_what_changed_beside_them() {
+        let deed = Deed::told("7", ("give another role", "ada"), json!({"role": "viewer"}), json!({"role": "admin"}));
+        let after = json!({"what": "give another role", "name": "ada", "role": "admin"});
+        assert_eq!((deed.key.as_str(), &deed.after), ("7", &Some(after.clone())));
+        assert_eq!(changed(deed.before, deed.after), (Some(json!({"role": "viewer"})), Some(after)));
+        let deed = Deed::told("all", ("revoke", ""), Value::Null, Value::Null);
+        assert_eq!((deed.before, deed.after), (None, Some(json!({"what": "revoke"}))));
     }
 
     #[test]

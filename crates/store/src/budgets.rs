@@ -164,24 +164,21 @@ impl Store {
         before: Option<DateTime<Utc>>,
         limit: i64,
     ) -> Result<Vec<BudgetMinute>, StoreError> {
-        let rows = sqlx::query!(
-            "-- budget_minutes
-            SELECT minute, used, maximum, ceiling, reserved FROM vendor_budget_minutes
-            WHERE connection_id = $1 AND minute < coalesce($2::timestamptz, 'infinity') ORDER BY minute DESC LIMIT $3",
-            connection.0,
-            before,
-            limit.clamp(1, PAGE_ROWS_MAX),
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        let minute = rows.into_iter().map(|row| BudgetMinute {
-            minute: row.minute,
-            used: calls(row.used),
-            maximum: calls(row.maximum),
-            ceiling: calls(row.ceiling),
-            reserved: calls(row.reserved),
-        });
-        Ok(minute.collect())
+        let mut conn = self.pool.acquire().await?;
+        budget_minutes(&mut conn, connection, before, limit).await
+    }
+
+    /// The last of a quota's minutes, as the transaction sees them, the latest first, `limit` at most.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn last_budget_minutes_in(
+        &self,
+        tx: &mut Tx,
+        connection: ConnectionId,
+        limit: i64,
+    ) -> Result<Vec<BudgetMinute>, StoreError> {
+        budget_minutes(&mut tx.inner, connection, None, limit).await
     }
 
     /// Sets our share of one connection's quota; false: there is no such connection.
@@ -250,6 +247,32 @@ impl Store {
         self.wake_every_kind().await;
         Ok(true)
     }
+}
+
+async fn budget_minutes(
+    conn: &mut PgConnection,
+    connection: ConnectionId,
+    before: Option<DateTime<Utc>>,
+    limit: i64,
+) -> Result<Vec<BudgetMinute>, StoreError> {
+    let rows = sqlx::query!(
+        "-- budget_minutes
+        SELECT minute, used, maximum, ceiling, reserved FROM vendor_budget_minutes
+        WHERE connection_id = $1 AND minute < coalesce($2::timestamptz, 'infinity') ORDER BY minute DESC LIMIT $3",
+        connection.0,
+        before,
+        limit.clamp(1, PAGE_ROWS_MAX),
+    )
+    .fetch_all(conn)
+    .await?;
+    let minute = rows.into_iter().map(|row| BudgetMinute {
+        minute: row.minute,
+        used: calls(row.used),
+        maximum: calls(row.maximum),
+        ceiling: calls(row.ceiling),
+        reserved: calls(row.reserved),
+    });
+    Ok(minute.collect())
 }
 
 async fn report_usage(conn: &mut PgConnection, reports: &[UsageReport]) -> Result<(), StoreError> {

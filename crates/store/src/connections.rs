@@ -4,11 +4,14 @@
 
 use crate::{
     Leadership, PAGE_ROWS_MAX, Store, StoreError,
-    audit::{Subject, note, snapshot},
+    accounts::BY_ITSELF,
+    audit::{Deed, Subject, note, note_by, note_each, snapshot},
 };
 use chrono::{DateTime, Utc};
-use domain::{AccountId, Capability, CircuitFacts, ConnectionFacts, ConnectionId, ForcedFacts, Granted, action};
-use serde_json::Value;
+use domain::{
+    AccountId, Action, Capability, CircuitFacts, ConnectionFacts, ConnectionId, ForcedFacts, Granted, Principal, action,
+};
+use serde_json::{Value, json};
 
 /// A customer's connection to one vendor.
 #[derive(Debug, Clone, PartialEq)]
@@ -122,7 +125,7 @@ pub(crate) struct Event<'a> {
 }
 
 impl Store {
-    /// Enters a customer's connection.
+    /// Enters a customer's connection, as the system itself does it.
     ///
     /// # Errors
     /// [`StoreError`]; `Rejected` when there is no such account.
@@ -133,19 +136,31 @@ impl Store {
         settings: &Value,
         secret_ref: Option<&str>,
     ) -> Result<ConnectionId, StoreError> {
-        let id = sqlx::query_scalar!(
-            "-- create_connection
-            INSERT INTO connections (account_id, vendor, settings, secret_ref, state_since, created_at)
-            VALUES ($1, $2, $3, $4, $5, $5) RETURNING id",
-            account.0,
-            vendor,
-            settings,
-            secret_ref,
-            self.clock.now(),
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        Ok(ConnectionId(id))
+        let mut tx = self.pool.begin().await?;
+        let now = self.clock.now();
+        let (id, deed) = insert_connection(&mut tx, (account, vendor, settings, secret_ref), now).await?;
+        let by = Principal::system(BY_ITSELF);
+        note_by(&mut tx, &by, Action::CreateConnection, "connection", deed, now).await?;
+        tx.commit().await?;
+        Ok(id)
+    }
+
+    /// Enters a customer's connection.
+    ///
+    /// # Errors
+    /// [`StoreError`]; `Rejected` when there is no such account.
+    pub async fn create_connection_by(
+        &self,
+        account: AccountId,
+        (vendor, settings, secret_ref): (&str, &Value, Option<&str>),
+        by: &Granted<action::CreateConnection>,
+    ) -> Result<ConnectionId, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let now = self.clock.now();
+        let (id, deed) = insert_connection(&mut tx, (account, vendor, settings, secret_ref), now).await?;
+        note_each(&mut tx, by, "connection", vec![deed], now).await?;
+        tx.commit().await?;
+        Ok(id)
     }
 
     /// One connection.
@@ -184,7 +199,8 @@ impl Store {
                     r#"-- list_connections_of_state
                 SELECT id, account_id, vendor, coalesce(service, vendor) AS "service!", settings, secret_ref, state,
                        state_reason, state_since
-                FROM connections WHERE state = $1 AND id < $2 ORDER BY id DESC LIMIT $3"#,
+                FROM connections WHERE (state, id) < ($1, $2) AND (state, id) >= ($1, 0)
+                ORDER BY state DESC, id DESC LIMIT $3"#,
                     state,
                     before,
                     limit,
@@ -385,4 +401,26 @@ pub(crate) async fn note_event(
     .execute(conn)
     .await?;
     Ok(())
+}
+
+async fn insert_connection(
+    conn: &mut sqlx::PgConnection,
+    (account, vendor, settings, secret_ref): (AccountId, &str, &Value, Option<&str>),
+    now: DateTime<Utc>,
+) -> Result<(ConnectionId, Deed), StoreError> {
+    let id = sqlx::query_scalar!(
+        "-- create_connection
+        INSERT INTO connections (account_id, vendor, settings, secret_ref, state_since, created_at)
+        VALUES ($1, $2, $3, $4, $5, $5) RETURNING id",
+        account.0,
+        vendor,
+        settings,
+        secret_ref,
+        now,
+    )
+    .fetch_one(conn)
+    .await?;
+    // Neither settings nor the name of a secret: what the audit keeps, many read.
+    let after = json!({ "account_id": account.0, "vendor": vendor });
+    Ok((ConnectionId(id), Deed::told(id.to_string(), ("create", ""), Value::Null, after)))
 }

@@ -39,7 +39,7 @@ pub struct InHand {
 }
 
 impl Store {
-    /// Enters a process that has just started, and hands out its identity.
+    /// Enters a process that has just started, notes its build, and hands out its identity.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -47,6 +47,11 @@ impl Store {
         let now = self.clock.now();
         let id = sqlx::query_scalar!(
             "-- register_servant
+            WITH build AS (
+                INSERT INTO builds AS b (version, kinds, first_at) VALUES ($4, ARRAY[$1], $6)
+                ON CONFLICT (version) DO UPDATE SET kinds = b.kinds || excluded.kinds
+                WHERE NOT b.kinds @> excluded.kinds
+            )
             INSERT INTO servants (kind, host, pid, version, concurrency, started_at, seen_at)
             VALUES ($1, $2, $3, $4, $5, $6, $6) RETURNING id",
             servant.kind.as_str(),
@@ -96,11 +101,12 @@ impl Store {
         .await?)
     }
 
-    /// How many jobs of a kind are on their way to servants or waiting there, and how many run, by the counters.
+    /// How many jobs of a kind are on their way to servants or waiting there, and how many run, by the counters and all that
+    /// is not folded yet; by so much of it at the most, where somebody waits for the answer.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn in_hand_of(&self, kind: &Kind) -> Result<InHand, StoreError> {
+    pub async fn in_hand_of(&self, kind: &Kind, deltas_max: Option<i64>) -> Result<InHand, StoreError> {
         Ok(sqlx::query_as!(
             InHand,
             r#"-- in_hand_of
@@ -108,8 +114,10 @@ impl Store {
                    coalesce(sum(n) FILTER (WHERE state = 3), 0)::bigint AS "running!"
             FROM (
                 SELECT state, jobs AS n FROM job_counts WHERE kind = $1 AND state IN (2, 3)
-                UNION ALL SELECT state, delta FROM job_count_deltas WHERE kind = $1 AND state IN (2, 3)) AS counts"#,
+                UNION ALL SELECT state, delta FROM (SELECT kind, state, delta FROM job_count_deltas LIMIT $2) AS fresh
+                WHERE kind = $1 AND state IN (2, 3)) AS counts"#,
             kind.as_str(),
+            deltas_max,
         )
         .fetch_one(&self.pool)
         .await?)

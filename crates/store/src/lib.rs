@@ -13,6 +13,7 @@ mod audit;
 mod authorisations;
 mod breakers;
 mod budgets;
+mod by_operators;
 mod connections;
 mod counters;
 mod error;
@@ -31,6 +32,7 @@ mod listen;
 mod operations;
 mod outbox;
 mod partitions;
+mod passwords;
 mod pauses;
 mod records;
 mod schedules;
@@ -78,6 +80,7 @@ pub use listen::{Heard, WakeUps};
 pub use operations::{NewOperation, OperationItem, OperationRow, OperationStep};
 pub use outbox::Unsent;
 pub use partitions::Retention;
+pub use passwords::{NewPassword, person_of};
 pub use pauses::PauseRow;
 pub use records::*;
 pub use schedules::{Fire, Fired, RanNow};
@@ -296,22 +299,26 @@ impl Store {
     /// [`StoreError::Schema`] says which command mends it.
     pub async fn check_schema(&self) -> Result<(), StoreError> {
         let wanted = MIGRATOR.iter().map(|m| m.version).max().unwrap_or(0);
+        let found = self.schema_version().await?;
+        if found < wanted { Err(StoreError::Schema { found, wanted }) } else { Ok(()) }
+    }
+
+    /// The latest migration that was applied; 0: none was.
+    pub(crate) async fn schema_version(&self) -> Result<i64, StoreError> {
         let exists = sqlx::query_scalar!(
             r#"SELECT /* check_schema */ to_regclass('_sqlx_migrations') IS NOT NULL AS "exists!""#
         )
         .fetch_one(&self.pool)
         .await?;
-        let found = if exists {
-            sqlx::query_scalar::<_, Option<i64>>(
-                "SELECT /* check_schema */ max(version) FROM _sqlx_migrations WHERE success",
-            )
-            .fetch_one(&self.pool)
-            .await?
-            .unwrap_or(0)
-        } else {
-            0
-        };
-        if found < wanted { Err(StoreError::Schema { found, wanted }) } else { Ok(()) }
+        if !exists {
+            return Ok(0);
+        }
+        let found = sqlx::query_scalar::<_, Option<i64>>(
+            "SELECT /* check_schema */ max(version) FROM _sqlx_migrations WHERE success",
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(found.unwrap_or(0))
     }
 
     /// Closes the connections.
@@ -333,5 +340,7 @@ fn options(url: &str, statement_secs: u32) -> Result<PgConnectOptions, StoreErro
         ("enable_bitmapscan", "off"),
         ("enable_hashjoin", "off"),
         ("enable_mergejoin", "off"),
+        // Where it does not know the limit, the planner would have workers sort what an index has in order.
+        ("max_parallel_workers_per_gather", "0"),
     ]))
 }

@@ -3,10 +3,11 @@
 
 use crate::{
     Store, StoreError,
+    by_operators::note_step,
     connections::{Event, Of, note_event},
 };
 use chrono::{DateTime, Utc};
-use domain::{AccountId, ConnectionId, SecretPlace, WrappedKey};
+use domain::{AccountId, ConnectionId, Granted, SecretPlace, WrappedKey, action};
 use uuid::Uuid;
 
 /// The table, as sealed values are bound to it.
@@ -314,7 +315,12 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn reseal(&self, rows: &[(SecretsBehind, SealedSecrets)]) -> Result<u64, StoreError> {
+    pub async fn reseal(
+        &self,
+        rows: &[(SecretsBehind, SealedSecrets)],
+        by: &Granted<action::RotateKeys>,
+    ) -> Result<u64, StoreError> {
+        let mut tx = self.pool.begin().await?;
         let ids: Vec<i64> = rows.iter().map(|(old, _)| old.connection.0).collect();
         let old_credentials: Vec<Option<Vec<u8>>> = rows.iter().map(|(old, _)| old.sealed.credential.clone()).collect();
         let old_sessions: Vec<Option<Vec<u8>>> = rows.iter().map(|(old, _)| old.sealed.session.clone()).collect();
@@ -335,8 +341,11 @@ impl Store {
             &credentials as &[Option<Vec<u8>>],
             &sessions as &[Option<Vec<u8>>],
         )
-        .execute(&self.pool)
-        .await?;
-        Ok(changed.rows_affected())
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+        note_step(&mut tx, by, ("seal connections' secrets anew", changed), self.clock.now()).await?;
+        tx.commit().await?;
+        Ok(changed)
     }
 }

@@ -1,9 +1,10 @@
 //! What servants send heartbeats with: a credential is one kind's, on one host or on any. Which row of `servants` it may
 //! write is settled by the first heartbeat of that row (`record_heartbeat`).
 
-use crate::{PAGE_ROWS_MAX, Store, StoreError, sessions::USED_EVERY_SECS, users::note};
+use crate::{PAGE_ROWS_MAX, Store, StoreError, audit::Deed, sessions::USED_EVERY_SECS, users::note};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{Granted, Kind, action};
+use serde_json::{Value, json};
 
 /// A credential that is good.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +38,14 @@ pub struct ServantCredentialRow {
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
+/// Where it does not matter on which host.
+const ANY_HOST: &str = "any";
+
+/// How people call a credential, which has no name of its own.
+fn called(kind: &str, host: Option<&str>) -> String {
+    host.map_or_else(|| format!("of {kind}"), |host| format!("of {kind} on {host}"))
+}
+
 impl Store {
     /// Makes a credential.
     ///
@@ -63,8 +72,9 @@ impl Store {
         )
         .fetch_one(&mut *tx)
         .await?;
-        let what = format!("create for {kind}");
-        note(&mut tx, ("credential", id), &what, by.principal(), now).await?;
+        let after = json!({ "kind": kind.as_str(), "host": host.unwrap_or(ANY_HOST) });
+        let deed = Deed::told(id.to_string(), ("create", &called(kind.as_str(), host)), Value::Null, after);
+        note(&mut tx, "credential", deed, by.principal(), now).await?;
         tx.commit().await?;
         Ok(id)
     }
@@ -103,16 +113,22 @@ impl Store {
         let now = self.clock.now();
         let revoked = sqlx::query!(
             "-- revoke_servant_credential
-            UPDATE servant_credentials SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL",
+            UPDATE servant_credentials SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL RETURNING kind, host",
             id,
             now,
         )
-        .execute(&mut *tx)
+        .fetch_optional(&mut *tx)
         .await?;
-        if revoked.rows_affected() == 0 {
-            return Ok(false);
-        }
-        note(&mut tx, ("credential", id), "revoke", by.principal(), now).await?;
+        let Some(revoked) = revoked else { return Ok(false) };
+        let host = revoked.host.as_deref();
+        let before = json!({ "kind": revoked.kind, "host": host.unwrap_or(ANY_HOST) });
+        let deed = Deed::told(
+            id.to_string(),
+            ("revoke", &called(&revoked.kind, host)),
+            before,
+            json!({ "kind": null, "host": null }),
+        );
+        note(&mut tx, "credential", deed, by.principal(), now).await?;
         tx.commit().await?;
         Ok(true)
     }

@@ -12,8 +12,8 @@ use serde_json::Value;
 /// Hours after which a silent servant is no longer listed.
 const LISTED_HOURS: i64 = 1;
 
-/// Starts of servants that are looked through for builds.
-const STARTS_MAX: i64 = 500;
+/// Builds that are told of.
+const BUILDS_MAX: i64 = 20;
 
 /// A build that was deployed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -237,18 +237,17 @@ impl Store {
         .await?)
     }
 
-    /// The builds that the servants started lately were of, the latest first: of which kinds, and since when.
+    /// The latest builds of servants, the latest first: of which kinds, and since when.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn builds(&self) -> Result<Vec<BuildRow>, StoreError> {
         Ok(sqlx::query_as!(
             BuildRow,
-            r#"-- builds
-            SELECT version, array_agg(DISTINCT kind ORDER BY kind) AS "kinds!", min(started_at) AS "first_at!"
-            FROM (SELECT version, kind, started_at FROM servants ORDER BY id DESC LIMIT $1) AS lately
-            GROUP BY version ORDER BY min(started_at) DESC"#,
-            STARTS_MAX,
+            "-- builds
+            SELECT version, ARRAY(SELECT unnest(kinds) ORDER BY 1) AS \"kinds!\", first_at FROM builds
+            ORDER BY first_at DESC LIMIT $1",
+            BUILDS_MAX,
         )
         .fetch_all(&self.pool)
         .await?)

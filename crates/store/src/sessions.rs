@@ -1,9 +1,15 @@
 //! Sessions of people's browsers. The row decides at every request: what is deleted or too old is over at once, whichever
 //! manager is asked. Does not own the cookie.
 
-use crate::{Store, StoreError, expired::forget_expired};
+use crate::{
+    Store, StoreError,
+    audit::{Deed, note_by},
+    expired::forget_expired,
+};
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::Role;
+use domain::{Action, Origin, Principal, PrincipalKind, Role};
+use serde_json::{Value, json};
+use sqlx::PgConnection;
 
 /// Seconds between two notes of when something was last used.
 pub(crate) const USED_EVERY_SECS: i64 = 60;
@@ -18,9 +24,7 @@ pub struct NewSession<'a> {
     /// When it ends, whatever happens.
     pub ends_at: DateTime<Utc>,
     /// From where.
-    pub ip: Option<&'a str>,
-    /// What the browser calls itself, shortened.
-    pub agent: &'a str,
+    pub origin: &'a Origin,
 }
 
 /// A session that is good.
@@ -44,23 +48,31 @@ impl Store {
     pub async fn begin_session(&self, session: NewSession<'_>) -> Result<bool, StoreError> {
         let now = self.clock.now();
         forget_expired!("forget_ended_sessions", "sessions", "digest", "ends_at", now, &self.pool);
-        let begun = sqlx::query!(
-            "-- begin_session
+        let mut tx = self.pool.begin().await?;
+        let person = sqlx::query!(
+            r#"-- begin_session
             WITH person AS (
-                UPDATE users SET signed_in_at = $3 WHERE id = $2 AND disabled_at IS NULL RETURNING id
+                UPDATE users SET signed_in_at = $3 WHERE id = $2 AND disabled_at IS NULL RETURNING id, name, role
+            ), session AS (
+                INSERT INTO sessions (digest, user_id, created_at, seen_at, ends_at, ip, agent)
+                SELECT $1, id, $3, $3, $4, $5, $6 FROM person
             )
-            INSERT INTO sessions (digest, user_id, created_at, seen_at, ends_at, ip, agent)
-            SELECT $1, id, $3, $3, $4, $5, $6 FROM person",
+            SELECT name AS "name!", role AS "role!" FROM person"#,
             session.digest,
             session.user,
             now,
             session.ends_at,
-            session.ip,
-            session.agent,
+            session.origin.ip.map(|ip| ip.to_string()),
+            session.origin.agent,
         )
-        .execute(&self.pool)
+        .fetch_optional(&mut *tx)
         .await?;
-        Ok(begun.rows_affected() == 1)
+        let Some(person) = person else { return Ok(false) };
+        let person = Person { id: session.user, name: person.name, role: person.role };
+        let after = json!({ "session_ends_at": session.ends_at });
+        note(&mut tx, person, (Action::SignIn, after), session.origin, now).await?;
+        tx.commit().await?;
+        Ok(true)
     }
 
     /// The session with that digest, if it has not ended, was used since `idle` ago, and its person is not out.
@@ -106,19 +118,24 @@ impl Store {
         Ok(())
     }
 
-    /// Ends a session.
+    /// Ends a session, if there is one.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn end_session(&self, digest: &[u8]) -> Result<(), StoreError> {
-        sqlx::query!(
+    pub async fn end_session(&self, digest: &[u8], origin: &Origin) -> Result<(), StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let person = sqlx::query_as!(
+            Person,
             "-- end_session
-            DELETE FROM sessions WHERE digest = $1",
+            DELETE FROM sessions USING users WHERE sessions.digest = $1 AND users.id = sessions.user_id
+            RETURNING users.id, users.name, users.role",
             digest,
         )
-        .execute(&self.pool)
+        .fetch_optional(&mut *tx)
         .await?;
-        Ok(())
+        let Some(person) = person else { return Ok(()) };
+        note(&mut tx, person, (Action::SignOut, Value::Null), origin, self.clock.now()).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Takes the way back from a provider; false: it was taken before. Good until `expires_at`, when it is too old anyway.
@@ -148,6 +165,29 @@ impl Store {
         .await?;
         Ok(taken.rows_affected() == 1)
     }
+}
+
+/// Whose a session is.
+struct Person {
+    id: i64,
+    name: String,
+    role: String,
+}
+
+/// Notes that somebody signs in or out.
+async fn note(
+    conn: &mut PgConnection,
+    person: Person,
+    (action, after): (Action, Value),
+    origin: &Origin,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let role = role_of("users", person.id, &person.role)?;
+    let id = person.id.to_string();
+    let what = action.as_str().replace('_', " ");
+    let deed = Deed::told(id.as_str(), (&what, &person.name), Value::Null, after);
+    let by = Principal::new(PrincipalKind::User, id, person.name, role).from_origin(origin.clone());
+    note_by(conn, &by, action, "user", deed, now).await
 }
 
 /// A role as it is stored.

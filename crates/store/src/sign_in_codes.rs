@@ -3,11 +3,13 @@
 
 use crate::{
     Store, StoreError,
+    audit::Deed,
     sessions::role_of,
     users::{NewUser, end_sessions, insert_user, note},
 };
 use chrono::{DateTime, Utc};
 use domain::{Granted, Principal, Role, action};
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 
 /// A code to be made.
@@ -63,9 +65,19 @@ impl Store {
             now,
             &mut *tx
         );
-        if let Some(user) = code.user {
-            forget_codes_of(&mut tx, user).await?;
-            note(&mut tx, ("user", user), "one-time code", by.principal(), now).await?;
+        let after = json!({ "role": code.role.as_str(), "expires_at": code.expires_at });
+        match code.user {
+            Some(user) => {
+                forget_codes_of(&mut tx, user).await?;
+                let name = name_of(&mut tx, user).await?;
+                let deed = Deed::told(user.to_string(), ("make a one-time code", &name), Value::Null, after);
+                note(&mut tx, "user", deed, by.principal(), now).await?;
+            }
+            None => {
+                let key = format!("of a new {}", code.role);
+                let deed = Deed::told(key, ("make a one-time code", ""), Value::Null, after);
+                note(&mut tx, "code", deed, by.principal(), now).await?;
+            }
         }
         sqlx::query!(
             "-- create_code
@@ -129,9 +141,14 @@ impl Store {
                 let role = role_of("one_time_codes", 0, &code.role)?;
                 let new = NewUser { name: person.name, email: "", role };
                 let Some(user) = insert_user(&mut tx, new, &code.created_by, now).await? else { return Ok(None) };
+                let after = json!({ "role": role.as_str() });
+                let deed =
+                    Deed::told(user.to_string(), ("create with a one-time code", person.name), Value::Null, after);
+                note(&mut tx, "user", deed, &Principal::system(&code.created_by), now).await?;
                 user
             }
         };
+        let mut ended = 0;
         if code.sets_password {
             sqlx::query!(
                 "-- set_password
@@ -141,15 +158,29 @@ impl Store {
             )
             .execute(&mut *tx)
             .await?;
-            end_sessions(&mut tx, user).await?;
+            ended = end_sessions(&mut tx, user).await?;
         }
         let by = Principal::system(if person.name.is_empty() { &code.created_by } else { person.name });
         let what =
-            if code.sets_password { "password set with a one-time code" } else { "signed in with a one-time code" };
-        note(&mut tx, ("user", user), what, &by, now).await?;
+            if code.sets_password { "set a password with a one-time code" } else { "sign in with a one-time code" };
+        let name = name_of(&mut tx, user).await?;
+        let deed = Deed::told(user.to_string(), (what, &name), json!({ "sessions": ended }), json!({ "sessions": 0 }));
+        note(&mut tx, "user", deed, &by, now).await?;
         tx.commit().await?;
         Ok(Some(user))
     }
+}
+
+/// What people read of a person; empty where there is none.
+async fn name_of(conn: &mut PgConnection, user: i64) -> Result<String, StoreError> {
+    let name = sqlx::query_scalar!(
+        "-- name_of
+        SELECT name FROM users WHERE id = $1",
+        user,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(name.unwrap_or_default())
 }
 
 /// Makes a person's codes good no more.

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use domain::{JobId, JobState};
 
 /// Changes of the counters that are read beside them before they are folded.
-const DELTAS_READ_MAX: i64 = 100;
+pub(crate) const DELTAS_READ_MAX: i64 = 50;
 
 /// How many jobs of a kind are in a state.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 use crate::{Store, StoreError, Tx};
 use chrono::{DateTime, Utc};
 use domain::{AnomalyKind, ConnectionId};
+use sqlx::PgConnection;
 
 /// A field as it was described last.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,33 +53,21 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; `Rejected` when there is no such connection.
     pub async fn stream_schema(&self, connection: ConnectionId, object: &str) -> Result<StreamSchema, StoreError> {
-        let find = async || {
-            sqlx::query_as!(
-                StreamSchema,
-                r#"-- stream_schema
-                SELECT s.id AS stream, s.schema_hash, s.watermark, s.reconciled_at,
-                       EXISTS (SELECT FROM connections c JOIN streams o ON o.connection_id = c.id AND o.object = s.object
-                               WHERE c.account_id = s.account_id AND c.id <> s.connection_id) AS "is_shared!"
-                FROM streams s WHERE s.connection_id = $1 AND s.object = $2"#,
-                connection.0,
-                object,
-            )
-            .fetch_optional(&self.pool)
-            .await
-        };
-        if let Some(found) = find().await? {
-            return Ok(found);
-        }
-        sqlx::query!(
-            "-- stream_schema: a new one
-            INSERT INTO streams (account_id, connection_id, object) SELECT account_id, id, $2 FROM connections WHERE id = $1
-            ON CONFLICT (connection_id, object) DO NOTHING",
-            connection.0,
-            object,
-        )
-        .execute(&self.pool)
-        .await?;
-        find().await?.ok_or(StoreError::Rejected(sqlx::Error::RowNotFound))
+        let mut conn = self.pool.acquire().await?;
+        stream_schema(&mut conn, connection, object).await
+    }
+
+    /// The same, as the transaction sees it.
+    ///
+    /// # Errors
+    /// [`StoreError`]; `Rejected` when there is no such connection.
+    pub async fn stream_schema_in(
+        &self,
+        tx: &mut Tx,
+        connection: ConnectionId,
+        object: &str,
+    ) -> Result<StreamSchema, StoreError> {
+        stream_schema(&mut tx.inner, connection, object).await
     }
 
     /// Locks a stream until the transaction ends, and answers with the hash of its last describe.
@@ -100,15 +89,16 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn known_fields(&self, stream: i64) -> Result<Vec<KnownField>, StoreError> {
-        Ok(sqlx::query_as!(
-            KnownField,
-            "-- known_fields
-            SELECT name, field_type, is_calculated, stale_since, unfilled_since FROM stream_fields
-            WHERE stream_id = $1 ORDER BY name",
-            stream,
-        )
-        .fetch_all(&self.pool)
-        .await?)
+        let mut conn = self.pool.acquire().await?;
+        known_fields(&mut conn, stream).await
+    }
+
+    /// The same, as the transaction sees them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn known_fields_in(&self, tx: &mut Tx, stream: i64) -> Result<Vec<KnownField>, StoreError> {
+        known_fields(&mut tx.inner, stream).await
     }
 
     /// Keeps what fields are from now on; fields that are not among them stay as they were.
@@ -161,7 +151,12 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn open_anomalies(&self, connection: ConnectionId, object: &str) -> Result<Vec<OpenAnomaly>, StoreError> {
+    pub async fn open_anomalies(
+        &self,
+        tx: &mut Tx,
+        connection: ConnectionId,
+        object: &str,
+    ) -> Result<Vec<OpenAnomaly>, StoreError> {
         let rows = sqlx::query!(
             "-- open_anomalies
             SELECT id, object, kind, subject FROM anomalies
@@ -169,7 +164,7 @@ impl Store {
             connection.0,
             object,
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *tx.inner)
         .await?;
         let open = rows.into_iter().map(|row| {
             let corrupt = |_| StoreError::Corrupt { table: "anomalies", column: "kind", row: row.id.to_string() };
@@ -197,4 +192,55 @@ impl Store {
         .fetch_one(&mut *tx.inner)
         .await?)
     }
+}
+
+async fn stream_schema(
+    conn: &mut PgConnection,
+    connection: ConnectionId,
+    object: &str,
+) -> Result<StreamSchema, StoreError> {
+    if let Some(found) = find_schema(conn, connection, object).await? {
+        return Ok(found);
+    }
+    sqlx::query!(
+        "-- stream_schema: a new one
+        INSERT INTO streams (account_id, connection_id, object) SELECT account_id, id, $2 FROM connections WHERE id = $1
+        ON CONFLICT (connection_id, object) DO NOTHING",
+        connection.0,
+        object,
+    )
+    .execute(&mut *conn)
+    .await?;
+    find_schema(conn, connection, object).await?.ok_or(StoreError::Rejected(sqlx::Error::RowNotFound))
+}
+
+async fn find_schema(
+    conn: &mut PgConnection,
+    connection: ConnectionId,
+    object: &str,
+) -> Result<Option<StreamSchema>, StoreError> {
+    Ok(sqlx::query_as!(
+        StreamSchema,
+        r#"-- stream_schema
+        SELECT s.id AS stream, s.schema_hash, s.watermark, s.reconciled_at,
+               EXISTS (SELECT FROM connections c JOIN streams o ON o.connection_id = c.id AND o.object = s.object
+                       WHERE c.account_id = s.account_id AND c.id <> s.connection_id) AS "is_shared!"
+        FROM streams s WHERE s.connection_id = $1 AND s.object = $2"#,
+        connection.0,
+        object,
+    )
+    .fetch_optional(conn)
+    .await?)
+}
+
+async fn known_fields(conn: &mut PgConnection, stream: i64) -> Result<Vec<KnownField>, StoreError> {
+    Ok(sqlx::query_as!(
+        KnownField,
+        "-- known_fields
+        SELECT name, field_type, is_calculated, stale_since, unfilled_since FROM stream_fields
+        WHERE stream_id = $1 ORDER BY name",
+        stream,
+    )
+    .fetch_all(conn)
+    .await?)
 }

@@ -2,11 +2,13 @@
 
 use crate::{
     PAGE_ROWS_MAX, Store, StoreError,
+    audit::Deed,
     sessions::{USED_EVERY_SECS, role_of},
     users::note,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{Granted, Role, action};
+use serde_json::{Value, json};
 
 /// A token to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,8 +82,15 @@ impl Store {
         )
         .fetch_one(&mut *tx)
         .await?;
-        let what = format!("create '{}' as {}", token.name, token.role);
-        note(&mut tx, ("token", id), &what, by.principal(), now).await?;
+        let after = json!({ "role": token.role.as_str(), "expires_at": token.expires_at });
+        note(
+            &mut tx,
+            "token",
+            Deed::told(id.to_string(), ("create", token.name), Value::Null, after),
+            by.principal(),
+            now,
+        )
+        .await?;
         tx.commit().await?;
         Ok(id)
     }
@@ -112,16 +121,17 @@ impl Store {
         let now = self.clock.now();
         let revoked = sqlx::query!(
             "-- revoke_token
-            UPDATE api_tokens SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL",
+            UPDATE api_tokens SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL RETURNING name, role, expires_at",
             id,
             now,
         )
-        .execute(&mut *tx)
+        .fetch_optional(&mut *tx)
         .await?;
-        if revoked.rows_affected() == 0 {
-            return Ok(false);
-        }
-        note(&mut tx, ("token", id), "revoke", by.principal(), now).await?;
+        let Some(revoked) = revoked else { return Ok(false) };
+        let before = json!({ "role": revoked.role, "expires_at": revoked.expires_at });
+        let deed =
+            Deed::told(id.to_string(), ("revoke", &revoked.name), before, json!({ "role": null, "expires_at": null }));
+        note(&mut tx, "token", deed, by.principal(), now).await?;
         tx.commit().await?;
         Ok(true)
     }

@@ -1,9 +1,13 @@
 //! People: who there are, what they are here for, who is out. A change of role and a disabling end the person's sessions in
 //! the same transaction. Does not own how a password is kept (`vault`) nor what a provider says (`oidc`).
 
-use crate::{PAGE_ROWS_MAX, Store, StoreError, audit::note_by};
+use crate::{
+    PAGE_ROWS_MAX, Store, StoreError,
+    audit::{Deed, note_by},
+};
 use chrono::{DateTime, Utc};
 use domain::{Action, Granted, Principal, Role, action};
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 
 /// A person.
@@ -86,12 +90,12 @@ pub enum UserChange {
 }
 
 impl UserChange {
-    fn words(self) -> String {
+    const fn words(self) -> &'static str {
         match self {
-            Self::Role(role) => format!("role {role}"),
-            Self::Disable => "disable".to_owned(),
-            Self::Enable => "enable".to_owned(),
-            Self::SignOut => "sign out".to_owned(),
+            Self::Role(_) => "give another role",
+            Self::Disable => "disable",
+            Self::Enable => "let in again",
+            Self::SignOut => "sign out everywhere",
         }
     }
 }
@@ -161,8 +165,9 @@ impl Store {
     ) -> Result<Option<i64>, StoreError> {
         let mut tx = self.pool.begin().await?;
         let Some(id) = insert_user(&mut tx, user, by.by(), self.clock.now()).await? else { return Ok(None) };
-        let what = format!("create as {}", user.role);
-        note(&mut tx, ("user", id), &what, by.principal(), self.clock.now()).await?;
+        let after = json!({ "role": user.role.as_str() });
+        let deed = Deed::told(id.to_string(), ("create", user.name), Value::Null, after);
+        note(&mut tx, "user", deed, by.principal(), self.clock.now()).await?;
         tx.commit().await?;
         Ok(Some(id))
     }
@@ -180,7 +185,15 @@ impl Store {
         let mut tx = self.pool.begin().await?;
         let now = self.clock.now();
         let role = if let UserChange::Role(role) = change { Some(role.as_str()) } else { None };
-        let changed = sqlx::query!(
+        let before = sqlx::query!(
+            r#"-- user_before
+            SELECT name, role, disabled_at IS NOT NULL AS "is_disabled!" FROM users WHERE id = $1 FOR UPDATE"#,
+            id,
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(before) = before else { return Ok(false) };
+        sqlx::query!(
             "-- change_user
             UPDATE users SET role = coalesce($2, role),
                              disabled_at = CASE WHEN $3 THEN coalesce(disabled_at, $5) WHEN $4 THEN NULL
@@ -194,16 +207,19 @@ impl Store {
         )
         .execute(&mut *tx)
         .await?;
-        if changed.rows_affected() == 0 {
-            return Ok(false);
-        }
-        if change != UserChange::Enable {
-            end_sessions(&mut tx, id).await?;
-        }
+        let ended = if change == UserChange::Enable { 0 } else { end_sessions(&mut tx, id).await? };
         if change == UserChange::Disable {
             crate::sign_in_codes::forget_codes_of(&mut tx, id).await?;
         }
-        note(&mut tx, ("user", id), &change.words(), by.principal(), now).await?;
+        let is_disabled = match change {
+            UserChange::Disable => true,
+            UserChange::Enable => false,
+            UserChange::Role(_) | UserChange::SignOut => before.is_disabled,
+        };
+        let was = json!({ "role": before.role, "disabled": before.is_disabled, "sessions": ended });
+        let is = json!({ "role": role.unwrap_or(&before.role), "disabled": is_disabled, "sessions": 0 });
+        let deed = Deed::told(id.to_string(), (change.words(), &before.name), was, is);
+        note(&mut tx, "user", deed, by.principal(), now).await?;
         tx.commit().await?;
         Ok(true)
     }
@@ -257,8 +273,16 @@ impl Store {
                 .execute(&mut *tx)
                 .await?;
                 if role != known.role {
-                    end_sessions(&mut tx, known.id).await?;
-                    note(&mut tx, ("user", known.id), &format!("role {role}"), &by, now).await?;
+                    let ended = end_sessions(&mut tx, known.id).await?;
+                    let was = json!({ "role": known.role, "sessions": ended });
+                    let is = json!({ "role": role, "sessions": 0 });
+                    let deed = Deed::told(
+                        known.id.to_string(),
+                        ("give another role, as the provider says", vouched.name),
+                        was,
+                        is,
+                    );
+                    note(&mut tx, "user", deed, &by, now).await?;
                 }
                 known.id
             }
@@ -279,7 +303,10 @@ impl Store {
                 )
                 .fetch_one(&mut *tx)
                 .await?;
-                note(&mut tx, ("user", id), &format!("create as {role}"), &by, now).await?;
+                let after = json!({ "role": role.as_str(), "issuer": vouched.issuer });
+                let deed =
+                    Deed::told(id.to_string(), ("create, as the provider vouches", vouched.name), Value::Null, after);
+                note(&mut tx, "user", deed, &by, now).await?;
                 id
             }
         };
@@ -309,25 +336,25 @@ pub(crate) async fn insert_user(
     .await?)
 }
 
-/// Ends all sessions of a person.
-pub(crate) async fn end_sessions(conn: &mut PgConnection, user: i64) -> Result<(), StoreError> {
-    sqlx::query!(
+/// Ends all sessions of a person, and says how many there were.
+pub(crate) async fn end_sessions(conn: &mut PgConnection, user: i64) -> Result<u64, StoreError> {
+    let ended = sqlx::query!(
         "-- end_sessions
         DELETE FROM sessions WHERE user_id = $1",
         user,
     )
     .execute(conn)
     .await?;
-    Ok(())
+    Ok(ended.rows_affected())
 }
 
-/// Notes what was done with a person, a token or a credential, in the transaction of the deed.
+/// Notes what was done with a person, a token, a credential or a code, in the transaction of the deed.
 pub(crate) async fn note(
     conn: &mut PgConnection,
-    (subject, id): (&str, i64),
-    what: &str,
+    subject: &str,
+    deed: Deed,
     by: &Principal,
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
-    note_by(conn, by, Action::ManagePeople, (subject, &id.to_string()), what, now).await
+    note_by(conn, by, Action::ManagePeople, subject, deed, now).await
 }

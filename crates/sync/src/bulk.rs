@@ -119,7 +119,7 @@ pub async fn receive(client: &Client, job: &BulkJob, locator: &str) -> Result<Re
     let mut page = client.bulk_page(job, locator).await?;
     let mut spool = Spool::new().await?;
     while let Some(bytes) = page.body.chunk().await? {
-        spool.write(&bytes).await?;
+        spool.write(bytes).await?;
     }
     let bytes = spool.bytes();
     Ok(ReceivedPage { file: spool.finish().await?, bytes, records: page.records, next: page.next })

@@ -116,7 +116,7 @@ pub(crate) async fn bulk_page(
     let mut page = client.bulk_page(job, locator).await?;
     let mut spool = Spool::new().await?;
     while let Some(bytes) = page.body.chunk().await? {
-        spool.write(&bytes).await?;
+        spool.write(bytes).await?;
     }
     Ok((spool.finish().await?, page.next))
 }

@@ -6,28 +6,43 @@ use crate::{Source, SyncError, pass::VENDOR, probe::Looked};
 use chrono::{DateTime, Utc};
 use salesforce::SalesforceError;
 use std::collections::BTreeMap;
-use store::Tx;
+use store::{RecordTable, Tx};
 
 /// What the logs say of a connection's objects.
 #[derive(Debug, Default)]
 pub struct Deletions {
-    /// Of each object, the records by the time of their deletion: one that is undeleted later stays.
-    gone: BTreeMap<String, BTreeMap<DateTime<Utc>, Vec<String>>>,
+    gone: Vec<Gone>,
     /// Up to where that is all.
     known: Vec<(String, DateTime<Utc>)>,
 }
 
+/// What is gone of an object.
+#[derive(Debug)]
+struct Gone {
+    /// Found beforehand: the transaction that marks the records looks for nothing outside itself.
+    table: RecordTable,
+    /// The records by the time of their deletion: one that is undeleted later stays.
+    by_time: BTreeMap<DateTime<Utc>, Vec<String>>,
+}
+
 impl Deletions {
     /// What was answered to questions that ended at `until`.
-    #[must_use]
-    pub fn of(looked: Vec<Looked>, until: DateTime<Utc>) -> Self {
+    ///
+    /// # Errors
+    /// [`SyncError`].
+    pub async fn of(source: Source<'_>, looked: Vec<Looked>, until: DateTime<Utc>) -> Result<Self, SyncError> {
         let mut found = Self::default();
         for Looked { object, deleted, .. } in looked {
             match deleted {
                 Some(Ok(deleted)) => {
                     found.known.push((object.clone(), deleted.latest_covered.min(until)));
+                    let mut by_time = BTreeMap::<_, Vec<_>>::new();
                     for (id, at) in deleted.records {
-                        found.gone.entry(object.clone()).or_default().entry(at).or_default().push(id);
+                        by_time.entry(at).or_default().push(id);
+                    }
+                    if !by_time.is_empty() {
+                        let table = source.store.record_table(VENDOR, &object, &[]).await?;
+                        found.gone.push(Gone { table, by_time });
                     }
                 }
                 // It may be answered the next time.
@@ -42,7 +57,7 @@ impl Deletions {
                 }
             }
         }
-        found
+        Ok(found)
     }
 
     /// The objects of which a record is told to be deleted that is not so here. Their windows show more than the log,
@@ -52,12 +67,11 @@ impl Deletions {
     /// [`SyncError`].
     pub async fn news(&self, source: Source<'_>) -> Result<Vec<String>, SyncError> {
         let mut objects = Vec::new();
-        for (object, by_time) in &self.gone {
-            let table = source.store.record_table(VENDOR, object, &[]).await?;
+        for Gone { table, by_time } in &self.gone {
             let ids: Vec<String> = by_time.values().flatten().cloned().collect();
             let until = by_time.keys().next_back().copied().unwrap_or_default();
-            if source.store.any_to_delete(&table, source.account, &ids, until).await? {
-                objects.push(object.clone());
+            if source.store.any_to_delete(table, source.account, &ids, until).await? {
+                objects.push(table.object().to_owned());
             }
         }
         Ok(objects)
@@ -68,10 +82,10 @@ impl Deletions {
     /// # Errors
     /// [`SyncError`]; the transaction is of no more use then.
     pub async fn apply(&self, source: Source<'_>, tx: &mut Tx) -> Result<(), SyncError> {
-        for (object, by_time) in &self.gone {
-            let table = source.store.record_table(VENDOR, object, &[]).await?;
+        for Gone { table, by_time } in &self.gone {
+            let object = table.object();
             for (at, ids) in by_time {
-                let gone = source.store.delete_records(tx, &table, source.account, ids, *at).await?;
+                let gone = source.store.delete_records(tx, table, source.account, ids, *at).await?;
                 if gone > 0 {
                     tracing::info!(object, gone, "records were deleted for good");
                 }

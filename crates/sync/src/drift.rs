@@ -142,7 +142,7 @@ async fn take_in(
     if was == Some(hash) {
         return Ok(());
     }
-    let known = store.known_fields(schema.stream).await?;
+    let known = store.known_fields_in(&mut tx, schema.stream).await?;
     let drifts = if was.is_some() { compare(&known, fields) } else { Vec::new() };
     let now = store.now();
     store.keep_fields(&mut tx, schema.stream, hash, &after(&known, fields, &drifts, now)).await?;

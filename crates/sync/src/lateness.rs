@@ -16,7 +16,7 @@ pub(crate) async fn note(
     let (object, overlap) = (closed.object.as_str(), closed.overlap);
     let Some((lateness, reached_back)) = closed.lateness.zip(closed.reached_back) else {
         let of = (object, AnomalyKind::ChangesLate, "");
-        let open = store.open_anomalies(connection, object).await?;
+        let open = store.open_anomalies(tx, connection, object).await?;
         if open.iter().any(|open| (open.object.as_str(), open.kind, open.subject.as_str()) == of) {
             store.settle_anomaly(tx, connection, of, "changes show in time again").await?;
         }

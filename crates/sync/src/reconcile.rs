@@ -169,7 +169,7 @@ impl Snapshot<'_> {
     /// [`SyncError`].
     pub async fn finish(&self, tx: &mut Tx, outcome: &Outcome, release: Option<&Release>) -> Result<(), SyncError> {
         let Source { store, connection, .. } = self.source;
-        let open = store.open_anomalies(connection, &self.object).await?;
+        let open = store.open_anomalies(tx, connection, &self.object).await?;
         if store.end_snapshot(tx, &self.row).await? == store::Outcome::Stale {
             return Err(SyncError::Overtaken { object: self.object.clone() });
         }

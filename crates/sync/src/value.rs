@@ -99,7 +99,7 @@ impl Reading {
             Self::Decimal => return Err(wrong("decimal number")),
             Self::Date if usual_day(text.as_bytes()).is_some() => text,
             Self::Date => day(&text).ok_or_else(|| wrong("date"))?.to_string().into(),
-            Self::Datetime if usual_instant(&text).is_some() => format!("{}000Z", &text[..USUAL_CHARS]).into(),
+            Self::Datetime if usual_instant(&text).is_some() => [&text[..USUAL_CHARS], "000Z"].concat().into(),
             Self::Datetime => {
                 let at = instant(&text).ok_or_else(|| wrong("date and time"))?;
                 at.to_rfc3339_opts(SecondsFormat::Micros, true).into()

@@ -35,7 +35,7 @@ struct Look<'a> {
 /// [`SyncError`].
 pub async fn window_closed(source: Source<'_>, tx: &mut Tx, object: &str, hi: DateTime<Utc>) -> Result<(), SyncError> {
     let Source { store, connection, client, .. } = source;
-    let look = Look::new(store, connection, object).await?;
+    let look = Look::new(store, tx, connection, object).await?;
     look.fold(tx, hi).await?;
     look.settle(tx, AnomalyKind::ObjectLost, "", "the object is shown again").await?;
     if let Some(theirs) = client.server_time()
@@ -63,8 +63,8 @@ pub async fn look_at_all(store: &Store, connection: ConnectionId) -> Result<u64,
         after = Some(last.object.clone());
         for stream in &streams {
             let Some(watermark) = stream.watermark else { continue };
-            let look = Look::new(store, connection, &stream.object).await?;
             let mut tx = store.begin().await?;
+            let look = Look::new(store, &mut tx, connection, &stream.object).await?;
             look.fold(&mut tx, watermark).await?;
             tx.commit().await?;
             looked += 1;
@@ -73,8 +73,8 @@ pub async fn look_at_all(store: &Store, connection: ConnectionId) -> Result<u64,
 }
 
 impl<'a> Look<'a> {
-    async fn new(store: &'a Store, connection: ConnectionId, object: &'a str) -> Result<Self, SyncError> {
-        let open = store.open_anomalies(connection, object).await?;
+    async fn new(store: &'a Store, tx: &mut Tx, connection: ConnectionId, object: &'a str) -> Result<Self, SyncError> {
+        let open = store.open_anomalies(tx, connection, object).await?;
         Ok(Self { store, connection, object, open })
     }
 
@@ -107,7 +107,7 @@ impl<'a> Look<'a> {
     async fn fold(&self, tx: &mut Tx, until: DateTime<Utc>) -> Result<(), SyncError> {
         let Self { store, connection, object, .. } = *self;
         let tally = store.take_tally(tx, connection, object).await?;
-        let stream = store.stream_schema(connection, object).await?.stream;
+        let stream = store.stream_schema_in(tx, connection, object).await?.stream;
         let known = store.lock_statistics(tx, stream).await?;
         let (mut statistics, is_new) = match known {
             Some(known) => (known, false),
@@ -207,7 +207,7 @@ impl<'a> Look<'a> {
         let Some(usage) = source.client.api_usage() else { return Ok(()) };
         let Self { store, connection, .. } = *self;
         let now = store.now();
-        let minutes = store.budget_minutes(connection, None, 60).await?;
+        let minutes = store.last_budget_minutes_in(tx, connection, 60).await?;
         let then = minutes.iter().rfind(|minute| now - minute.minute <= TimeDelta::minutes(60));
         let (used_then, elapsed) =
             then.map_or((usage.used, TimeDelta::zero()), |minute| (minute.used, now - minute.minute));

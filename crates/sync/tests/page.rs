@@ -33,7 +33,7 @@ struct World {
 impl World {
     async fn new() -> Self {
         let database = testkit::database().await;
-        let store = database.store_with(Clock::system()).await;
+        let store = database.store_of_one(Clock::system()).await;
         let field = |(name, field_type): &(&str, &str)| Field {
             name: (*name).to_owned(),
             field_type: (*field_type).to_owned(),

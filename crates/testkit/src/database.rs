@@ -87,7 +87,19 @@ impl TestDatabase {
     /// # Panics
     /// When the server does not answer.
     pub async fn store_with(&self, clock: Clock) -> Store {
-        match Store::connect(&self.url, POOL_MAX, clock).await {
+        self.store_of(POOL_MAX, clock).await
+    }
+
+    /// A store with a single connection: whatever asks beside an open transaction of its own waits for ever with it.
+    ///
+    /// # Panics
+    /// When the database cannot be reached.
+    pub async fn store_of_one(&self, clock: Clock) -> Store {
+        self.store_of(1, clock).await
+    }
+
+    async fn store_of(&self, connections_max: u32, clock: Clock) -> Store {
+        match Store::connect(&self.url, connections_max, clock).await {
             Ok(store) => store,
             Err(error) => panic!("no store on {}: {error}", self.url),
         }

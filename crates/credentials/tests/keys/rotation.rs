@@ -12,6 +12,7 @@ use std::sync::{
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_read_and_no_sign_on_fails_while_all_keys_rotate() {
     const ACCOUNTS: usize = 700;
+    let by = testkit::granted();
     let world = World::new().await;
     let mut connections = Vec::new();
     for account in 0..ACCOUNTS {
@@ -42,7 +43,7 @@ async fn no_read_and_no_sign_on_fails_while_all_keys_rotate() {
         let before = reads.load(Ordering::Relaxed);
         world.clock.advance(TimeDelta::hours(2));
         assert_eq!(world.vault.generate_master().unwrap(), format!("file:{}", round + 1));
-        let mut rotation = Rotation::new(&world.store, &world.vault);
+        let mut rotation = Rotation::new(&world.store, &world.vault, &by);
         rotation.rewrap(|_| {}).await.unwrap();
         // The versions of the round before are wrapped anew as well, as long as they are there.
         assert!(rotation.progress().rewrapped >= ACCOUNTS as u64);
@@ -62,7 +63,7 @@ async fn no_read_and_no_sign_on_fails_while_all_keys_rotate() {
 
     // The old master keys can go: nothing needs them any more. Neither do old data keys stay.
     world.clock.advance(TimeDelta::hours(2));
-    let mut rotation = Rotation::new(&world.store, &world.vault);
+    let mut rotation = Rotation::new(&world.store, &world.vault, &by);
     rotation.reseal(|_| {}).await.unwrap();
     let uses = world.store.master_uses().await.unwrap();
     assert_eq!((uses.len(), uses[0].keys), (1, ACCOUNTS as i64), "{uses:?}");
@@ -72,6 +73,7 @@ async fn no_read_and_no_sign_on_fails_while_all_keys_rotate() {
 
 #[tokio::test]
 async fn an_interrupted_rotation_is_finished_by_the_next_one_and_a_sign_on_renews_its_own_key() {
+    let by = testkit::granted();
     let world = World::new().await;
     let connection = world.authorise(world.account, "refresh-1").await;
     world.clock.advance(TimeDelta::hours(1));
@@ -85,11 +87,20 @@ async fn an_interrupted_rotation_is_finished_by_the_next_one_and_a_sign_on_renew
     let session = world.process().await.session(connection, 0, asking(&vendor)).await.unwrap();
     assert_eq!(session.text.expose_secret(), "session-1");
     assert_eq!(world.store.secrets_behind(None, 10).await.unwrap(), vec![], "sealed by the newest, both");
-    let mut rotation = Rotation::new(&world.store, &world.vault);
+    let mut rotation = Rotation::new(&world.store, &world.vault, &by);
     rotation.rewrap(|_| {}).await.unwrap();
     assert_eq!(rotation.progress().rewrapped, 1, "the first key; the second was wrapped so from the start");
     assert_eq!(world.kept(connection).await, "refresh-2");
     let wrong = world.vault.new_key(world.account, 2).await.unwrap();
     world.store.keep_keys(&[wrong]).await.unwrap();
     assert_eq!(world.store.newest_key(world.account).await.unwrap(), Some(key), "what is there stays");
+
+    let filter = store::AuditFilter { action: Some("rotate_keys".to_owned()), ..store::AuditFilter::default() };
+    let noted = world.store.list_audit(&filter, 10).await.unwrap();
+    let after: Vec<_> = noted.iter().filter_map(|row| row.after.as_ref()).collect();
+    assert_eq!(
+        after,
+        [&serde_json::json!({"what": "wrap keys by another master key", "rows": 1})],
+        "in its transaction"
+    );
 }

@@ -67,6 +67,8 @@ actions! {
     acts  ParkConnection       "park_connection"        no      no      yes      yes     no;
     acts  DisableConnection    "disable_connection"     no      no      yes      yes     no;
     acts  EnableConnection     "enable_connection"      no      no      yes      yes     no;
+    acts  CreateAccount        "create_account"         no      no      no       yes     no;
+    acts  CreateConnection     "create_connection"      no      no      no       yes     no;
     acts  AssumeAccount        "assume_account"         no      yes     no       yes     no;
     acts  EndAssumption        "end_assumption"         no      yes     no       yes     no;
     acts  AcknowledgeAnomaly   "acknowledge_anomaly"    no      yes     yes      yes     no;
@@ -74,8 +76,16 @@ actions! {
     acts  MuteAnomaly          "mute_anomaly"           no      no      yes      yes     no;
     acts  AssignAnomaly        "assign_anomaly"         no      yes     yes      yes     no;
 
-    // People, their tokens, and servants' credentials.
+    // People, their tokens, and servants' credentials. Sessions and passwords are everybody's own.
     acts  ManagePeople         "manage_people"          no      no      no       yes     no;
+    acts  SignIn               "sign_in"                yes     yes     yes      yes     no;
+    acts  SignOut              "sign_out"               yes     yes     yes      yes     no;
+    acts  ChangePassword       "change_password"        yes     yes     yes      yes     no;
+
+    // What is done with the ledger, the keys and the queues themselves, by whoever has hands on them.
+    acts  Migrate              "migrate"                no      no      no       yes     no;
+    acts  RotateKeys           "rotate_keys"            no      no      no       yes     no;
+    acts  EnsureQueues         "ensure_queues"          no      no      no       yes     no;
 }
 
 #[cfg(test)]

@@ -328,7 +328,7 @@ fn attempt_of(row: AttemptRow, kind: &str) -> Attempt {
         servant_id: row.servant_id,
         claimed_at: row.claimed_at,
         ended_at: row.ended_at,
-        log: row.log,
+        log: row.log.map(sight::log),
     }
 }
 

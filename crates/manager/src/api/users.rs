@@ -6,13 +6,17 @@ use crate::{
     caller::Caller,
     error::ApiError,
     filter::{limit_of, next_of, words},
+    people,
 };
 use axum::{
     Json,
     extract::{Path, Query, State},
+    http::HeaderMap,
 };
 use domain::{Granted, Role, action};
-use manager_api::{CreateUser, ErrorEnvelope, Me, OneTimeCode, RoleRequest, User, UserPage, UserQuery};
+use manager_api::{
+    ChangePassword, CreateUser, ErrorEnvelope, Me, OneTimeCode, PasswordChanged, RoleRequest, User, UserPage, UserQuery,
+};
 use store::{NewCode, NewUser, UserChange, UserRow};
 use vault::{ExposeSecret as _, TokenFor, digest, new_token};
 
@@ -26,6 +30,21 @@ pub(crate) async fn me(Caller(caller): Caller) -> Json<Me> {
         name: caller.name().to_owned(),
         role: caller.role().to_string(),
     })
+}
+
+/// Changes the password of whoever is signed in, and ends their other sessions. Only a person with a password here has one
+/// to change: whoever signs in by a provider changes it there, and a program has a token.
+#[utoipa::path(post, path = "/api/v1/me/password", tag = "people", request_body = ChangePassword,
+    responses((status = 200, body = PasswordChanged), (status = 400, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope), (status = 409, body = ErrorEnvelope)))]
+pub(crate) async fn change_password(
+    allowed: Allowed<action::ChangePassword>,
+    State(app): State<App>,
+    headers: HeaderMap,
+    Json(request): Json<ChangePassword>,
+) -> Result<Json<PasswordChanged>, ApiError> {
+    let sessions_ended = people::change_password(&app, allowed.granted(), &headers, request).await?;
+    Ok(Json(PasswordChanged { sessions_ended }))
 }
 
 /// Lists people.

@@ -93,6 +93,7 @@ async fn nobody_sees_of_a_person_what_they_may_not() {
     let side = world.customer(CANARY).await;
     let places = places(&side);
 
+    let logged = |word: &str| format!("WARN sync::pass: no row for &#39;{word}&#39;");
     let mut seen = 0;
     for role in [Role::Operator, Role::Admin] {
         let routes = world.routes(person(role));
@@ -101,6 +102,8 @@ async fn nobody_sees_of_a_person_what_they_may_not() {
             assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text);
             seen += usize::from(answer.text.contains(CANARY));
         }
+        let page = get(&routes, &format!("/jobs/{}", side.failed), None).await;
+        assert!(page.text.contains(&logged(CANARY)) && page.text.contains("who=CanaryPerson"), "{}", page.text);
     }
     assert!(seen >= 30, "the canaries are where they were put: {seen}");
 
@@ -111,6 +114,8 @@ async fn nobody_sees_of_a_person_what_they_may_not() {
             assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text);
             assert!(!answer.text.contains(CANARY), "a {role} reads of a person at {path}: {}", answer.text);
         }
+        let page = get(&routes, &format!("/jobs/{}", side.failed), None).await;
+        assert!(page.text.contains(&logged("•••")) && page.text.contains("who=•••"), "{}", page.text);
         let again = send(&routes, Method::POST, &format!("/api/v1/jobs/{}/again", side.failed), None, None).await;
         assert_eq!(again.status, StatusCode::FORBIDDEN, "a masked payload is no payload");
     }

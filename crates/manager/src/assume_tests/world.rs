@@ -137,6 +137,11 @@ impl World {
         let chain = format!("no row for '{word}' <{mail}>\nit was {{\"name\": \"{word}\"}}");
         let fate = Fate::Fail(Failure { class: ErrorClass::Permanent, chain, until: None });
         assert_eq!(store.settle(&[FailedAttempt { key: keys[0], fate }]).await.unwrap().len(), 1);
+        let log = format!(
+            "2030-01-02T03:04:05.678901Z WARN sync::pass: no row for '{word}'\n2030-01-02T03:04:05.678902Z INFO \
+             sync::pass: read them who={word} Lovelace\n{word} to={mail}"
+        );
+        store.keep_logs(&[(keys[0].id, 1, &log)]).await.unwrap();
         let saved = store.save_checkpoint(keys[1], &json!({"after": word, "to": mail})).await.unwrap();
         assert_eq!(saved, store::Outcome::Applied);
         let progress = json!({"done": 3, "total": 9, "message": format!("read '{word}' {mail}")});

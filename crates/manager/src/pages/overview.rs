@@ -219,7 +219,7 @@ fn tiles(
         counts.iter().filter(|row| meant(row.state)).map(|row| row.jobs).sum()
     };
     let alive: usize = kinds.iter().map(|kind| kind.alive).sum();
-    let is_missing = kinds.iter().any(|kind| kind.is_missing || kind.is_short());
+    let is_missing = kinds.iter().any(KindOfServants::is_missed);
     let failed = sum(&|state| state == JobState::Failed);
     let worry = |is_bad: bool| if is_bad { "bad" } else { "" };
     let tile = |name, number, url, class| Tile { name, number, url, class };

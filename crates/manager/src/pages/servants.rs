@@ -36,7 +36,7 @@ pub(super) fn routes() -> Router<App> {
 pub(crate) struct KindOfServants {
     pub(crate) kind: String,
     pub(crate) alive: usize,
-    /// Processes that there should be; none: no catalogue was seen that has it.
+    /// Processes that there should be, 0 if nobody misses them; none: no catalogue was seen that has it.
     pub(crate) expected: Option<i32>,
     pub(crate) silent: usize,
     pub(crate) running: i32,
@@ -54,9 +54,15 @@ impl KindOfServants {
         self.expected.is_some_and(|expected| usize::try_from(expected).is_ok_and(|expected| self.alive < expected))
     }
 
+    /// Somebody is not there who should be: by the catalogue; where none was seen, by the jobs that wait.
+    pub(crate) fn is_missed(&self) -> bool {
+        if self.expected.is_some() { self.is_short() } else { self.is_missing }
+    }
+
     /// Those that are there, of those that there should be.
     pub(crate) fn processes(&self) -> String {
-        self.expected.map_or_else(|| self.alive.to_string(), |expected| format!("{} of {expected}", self.alive))
+        let expected = self.expected.filter(|expected| *expected > 0);
+        expected.map_or_else(|| self.alive.to_string(), |expected| format!("{} of {expected}", self.alive))
     }
 
     /// Not all of one build.
@@ -76,10 +82,8 @@ pub(crate) fn by_kind(
     expected: &BTreeMap<String, i32>,
 ) -> Vec<KindOfServants> {
     let mut kinds: BTreeMap<&str, KindOfServants> = BTreeMap::new();
-    for (kind, processes) in expected {
-        if *processes > 0 {
-            kinds.entry(kind).or_default().expected = Some(*processes);
-        }
+    for (kind, _) in expected.iter().filter(|(_, processes)| **processes > 0) {
+        kinds.entry(kind).or_default();
     }
     for servant in servants {
         let kind = kinds.entry(&servant.kind).or_default();
@@ -97,7 +101,12 @@ pub(crate) fn by_kind(
         kind.pending = grouped(*jobs);
         kind.is_missing = kind.alive == 0;
     }
-    kinds.into_iter().map(|(name, kind)| KindOfServants { kind: name.to_owned(), ..kind }).collect()
+    let named = |(name, kind): (&str, KindOfServants)| KindOfServants {
+        kind: name.to_owned(),
+        expected: expected.get(name).copied(),
+        ..kind
+    };
+    kinds.into_iter().map(named).collect()
 }
 
 /// Pending jobs of each kind, by the counters.
@@ -216,5 +225,16 @@ mod tests {
         let kinds = by_kind(&[], &BTreeMap::new(), &BTreeMap::from([("a".to_owned(), 2), ("b".to_owned(), 0)]));
         assert_eq!(kinds.len(), 1, "nobody misses what is expected zero times");
         assert!(kinds[0].is_short() && !kinds[0].is_missing && kinds[0].processes() == "0 of 2");
+    }
+
+    #[test]
+    fn whom_nobody_expects_nobody_misses() {
+        let pending = BTreeMap::from([("a".to_owned(), 3)]);
+        let missed = |expected: &BTreeMap<String, i32>| by_kind(&[], &pending, expected).remove(0).is_missed();
+        assert!(missed(&BTreeMap::new()), "jobs wait, and nobody has said how many there should be");
+        assert!(!missed(&BTreeMap::from([("a".to_owned(), 0)])), "there should be none");
+        assert!(missed(&BTreeMap::from([("a".to_owned(), 1)])));
+        let kinds = by_kind(&[], &pending, &BTreeMap::from([("a".to_owned(), 0)]));
+        assert!(kinds[0].is_missing && kinds[0].processes() == "0", "the row tells of the jobs all the same");
     }
 }

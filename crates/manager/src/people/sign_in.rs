@@ -101,18 +101,12 @@ pub(super) async fn begin(
     to: &str,
 ) -> Result<Response, ApiError> {
     if let Some(before) = cookie_of(headers, SESSION) {
-        app.store.end_session(&digest(&before)).await?;
+        app.store.end_session(&digest(&before), origin).await?;
     }
     let secret = new_token(TokenFor::Session);
     let lasts = app.access.session();
     let ip = origin.ip.map(|ip| ip.to_string());
-    let session = NewSession {
-        digest: &digest(&secret),
-        user,
-        ends_at: app.store.now() + lasts,
-        ip: ip.as_deref(),
-        agent: &origin.agent,
-    };
+    let session = NewSession { digest: &digest(&secret), user, ends_at: app.store.now() + lasts, origin };
     if !app.store.begin_session(session).await? {
         return Err(ApiError::new(StatusCode::FORBIDDEN, "disabled", "this user is disabled").hint("ask an admin"));
     }
@@ -124,7 +118,7 @@ pub(super) async fn begin(
 
 async fn sign_out(State(app): State<App>, caller: Caller, headers: HeaderMap) -> Result<Response, ApiError> {
     if let Some(secret) = cookie_of(&headers, SESSION) {
-        app.store.end_session(&digest(&secret)).await?;
+        app.store.end_session(&digest(&secret), caller.0.origin()).await?;
         tracing::info!(user_id = caller.0.id(), "a person signed out");
     }
     Ok(([(header::SET_COOKIE, set(SESSION, "", 0)?)], Redirect::to("/login")).into_response())

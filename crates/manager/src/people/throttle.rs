@@ -99,7 +99,7 @@ impl Dear {
         let path = path.strip_prefix("/api/v1").unwrap_or(path);
         let is_post = method == Method::POST;
         match path {
-            "/login" | "/login/code" if is_post => Some(Self::SignIn),
+            "/login" | "/login/code" | "/me/password" if is_post => Some(Self::SignIn),
             super::provider::CALLBACK => Some(Self::SignIn),
             "/jobs" | "/operations/new" | "/operations/preview" if !is_post => Some(Self::Search),
             "/operations" | "/groups" if is_post => Some(Self::Bulk),
@@ -229,6 +229,9 @@ mod tests {
             (Method::GET, "/login", None),
             (Method::POST, "/login/code", Some(Dear::SignIn)),
             (Method::GET, "/login/oidc/callback", Some(Dear::SignIn)),
+            (Method::POST, "/me/password", Some(Dear::SignIn)),
+            (Method::POST, "/api/v1/me/password", Some(Dear::SignIn)),
+            (Method::GET, "/me/password", None),
             (Method::GET, "/jobs", Some(Dear::Search)),
             (Method::POST, "/api/v1/jobs", None),
             (Method::GET, "/api/v1/operations/preview", Some(Dear::Search)),

@@ -32,6 +32,7 @@ async fn routes(world: &World, token: &SecretString) -> BTreeSet<(String, String
         "GET /login/oidc",
         "GET /login/oidc/callback",
         "POST /logout",
+        "GET /me/password",
         "GET /keys",
         "GET /metrics",
         "GET /livez",

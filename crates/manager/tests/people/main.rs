@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
 
 mod guards;
+mod password;
 mod programs;
 mod provider;
 mod servants;

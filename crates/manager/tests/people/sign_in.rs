@@ -125,6 +125,12 @@ async fn a_session_ends_at_once_with_the_person_the_role_and_the_order() {
     assert_eq!(browser.session(), None);
     browser.cookies = kept;
     assert!(!browser.is_in().await, "a cookie that somebody kept is worth nothing");
+    for (action, told) in [("sign_in", "sign in"), ("sign_out", "sign out")] {
+        let filter = store::AuditFilter { action: Some(action.to_owned()), ..store::AuditFilter::default() };
+        let row = world.store.list_audit(&filter, 1).await.unwrap().remove(0);
+        assert_eq!((row.actor.as_str(), row.subject.as_str(), row.key), ("Ada", "user", id.to_string()));
+        assert!(row.ip.is_some() && row.after.unwrap()["what"] == told, "{action}");
+    }
 
     // A new password ends the sessions of the old one.
     browser.sign_in("ada", PASSWORD).await;

@@ -32,7 +32,7 @@ fn page(records: &str, locator: &str, body: &str) -> Reply {
 async fn read(page: &mut BulkPage) -> Result<String, SalesforceError> {
     let mut text = Vec::new();
     while let Some(chunk) = page.body.chunk().await? {
-        text.extend_from_slice(&chunk);
+        text.extend_from_slice(chunk);
     }
     assert_eq!(page.body.bytes(), text.len() as u64);
     Ok(String::from_utf8(text).unwrap())

@@ -127,7 +127,7 @@ async fn dispatch_kind(
         let left = match &mut left {
             Some(left) => left,
             None => {
-                let InHand { queued, running } = store.in_hand_of(kind).await?;
+                let InHand { queued, running } = store.in_hand_of(kind, None).await?;
                 taken.look(store.now(), queued);
                 let window = office.config.duties.dispatching().window(slots, running, *taken);
                 left.insert((window - queued).min(batch_max))

@@ -241,7 +241,7 @@ impl Run<'_> {
                 }
             }
         }
-        self.deletions = Deletions::of(looked, until);
+        self.deletions = Deletions::of(self.source, looked, until).await.map_err(|error| self.fail(error))?;
         for object in self.deletions.news(self.source).await.map_err(|error| self.fail(error))? {
             found.quiet.retain(|quiet| quiet.object != object);
             to_read.entry(object).or_default();

@@ -3,7 +3,10 @@
 //! Those by kind and state alone are in `list_kinds`.
 //!
 //! Bounds are written as rows, `(kind, id) < (.., ..)`, and the order with all columns of the index: to `kind = ..
-//! ORDER BY id` the planner prefers the order of ids for as long as it does not know that the kind is rare.
+//! ORDER BY id` the planner prefers the order of ids for as long as it does not know that the kind is rare. A scan ends only
+//! where the first column of such a bound does. So what comes before a state in an index is asked for as one of an array of
+//! one, that a scan may end with the state; and where the age has a bound, days that are too old are left out, by when
+//! their jobs finished (an hour is for clocks that differ).
 
 use super::{
     list_looked::JobsFound,
@@ -87,6 +90,7 @@ impl JobFilter {
 /// A filter as arguments of statements.
 pub(super) struct Bounds {
     pub(super) states: Vec<JobState>,
+    /// None named: all.
     pub(super) kinds: Vec<String>,
     pub(super) older_than: DateTime<Utc>,
     pub(super) newer_than: DateTime<Utc>,
@@ -162,16 +166,13 @@ impl Store {
     }
 
     /// Where an index has all that is asked for.
-    async fn indexed(&self, filter: &JobFilter, mut bounds: Bounds) -> Result<Vec<JobRow>, StoreError> {
+    async fn indexed(&self, filter: &JobFilter, bounds: Bounds) -> Result<Vec<JobRow>, StoreError> {
         let is_everything = filter.kind.is_none() && filter.states.is_empty();
         if let Some(servant) = filter.servant {
             return page_of(self.running_on(servant, (filter.account, filter.group), &bounds).await?, bounds.limit);
         }
         if let Some(group) = filter.group {
             return page_of(self.members(group, filter.account, &bounds).await?, bounds.limit);
-        }
-        if filter.kind.is_none() && !is_everything {
-            bounds.kinds = self.kinds_in(&bounds.codes()).await?;
         }
         let mut rows = Vec::new();
         if is_everything && filter.account.is_none() {
@@ -188,7 +189,7 @@ impl Store {
         } else {
             rows.extend(self.live_by_state(&bounds).await?);
             for state in bounds.states.iter().filter(|state| state.is_finished()) {
-                rows.extend(self.finished_in(*state, filter.kind.is_some(), &bounds).await?);
+                rows.extend(self.finished_in(*state, &bounds).await?);
             }
         }
         page_of(rows, bounds.limit)
@@ -201,19 +202,6 @@ impl Store {
     pub async fn latest_of_kind(&self, kind: &Kind, limit: i64) -> Result<Vec<JobRow>, StoreError> {
         let states = JobState::ALL.into_iter().filter(|state| *state != JobState::Scheduled).collect();
         self.list_jobs(&JobFilter { states, kind: Some(kind.clone()), ..JobFilter::default() }, limit).await
-    }
-
-    /// The kinds that have or had jobs in any of these states, by the counters; of changes that are not folded yet the first.
-    async fn kinds_in(&self, states: &[i16]) -> Result<Vec<String>, StoreError> {
-        Ok(sqlx::query_scalar!(
-            r#"-- kinds_in
-            SELECT kind AS "kind!" FROM job_counts WHERE state = ANY($1)
-            UNION SELECT kind FROM (SELECT kind, state FROM job_count_deltas LIMIT $2) AS fresh WHERE state = ANY($1)"#,
-            states,
-            PAGE_ROWS_MAX,
-        )
-        .fetch_all(&self.pool)
-        .await?)
     }
 
     async fn newest_live(&self, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
@@ -290,6 +278,7 @@ impl Store {
             "succeeded_of_account",
             "finished_jobs WHERE (account_id, id) < ($1, $5) AND (account_id, id) >= ($1, $7) AND account_id <> 0
                 AND state = 4 AND (kind = ANY($2) OR $2 = '{}') AND created_at <= $3 AND created_at >= $4
+                AND finished_at >= $4 - interval '1 hour'
             ORDER BY account_id DESC, id DESC LIMIT $6",
             account.0,
             &bounds.kinds,
@@ -312,8 +301,9 @@ impl Store {
     ) -> Result<Vec<RawJob>, StoreError> {
         Ok(finished_jobs!(
             "trouble_of_account",
-            "finished_jobs WHERE (account_id, state, id) < ($1, $7, $5) AND (account_id, state, id) >= ($1, $7, $8)
+            "finished_jobs WHERE account_id = ANY(ARRAY[$1::bigint]) AND (state, id) < ($7, $5) AND (state, id) >= ($7, $8)
                 AND state <> 4 AND (kind = ANY($2) OR $2 = '{}') AND created_at <= $3 AND created_at >= $4
+                AND finished_at >= $4 - interval '1 hour'
             ORDER BY account_id DESC, state DESC, id DESC LIMIT $6",
             account.0,
             &bounds.kinds,

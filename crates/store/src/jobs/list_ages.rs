@@ -25,45 +25,37 @@ impl Store {
         Ok(below)
     }
 
-    /// Halves the ids until few are left among which jobs begin to be younger. Jobs that are kept no more are older than any.
+    /// Halves the ids until few are left among which jobs begin to be younger, in one journey. Jobs that are kept no more
+    /// are older than any.
     async fn ids_around(&self, at: DateTime<Utc>) -> Result<(i64, i64), StoreError> {
-        let newest = self.newest_id().await?;
-        let (mut below, mut above) = (0, newest.saturating_add(1));
-        while above - below > ROUGH_IDS {
-            let middle = below + (above - below) / 2;
-            match self.made_from(middle).await? {
-                // The first job from there on is older: so is everything before it.
-                Some((id, made)) if made <= at => below = id.max(middle),
-                _ => above = middle,
-            }
-        }
-        // Whoever inserts now is younger still.
-        Ok((below, if above > newest { i64::MAX } else { above }))
-    }
-
-    async fn newest_id(&self) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar!(
-            r#"-- newest_id
-            SELECT greatest((SELECT coalesce(max(id), 0) FROM (SELECT id FROM jobs ORDER BY id DESC LIMIT 1) AS j),
-                            (SELECT coalesce(max(id), 0) FROM (SELECT id FROM finished_jobs ORDER BY id DESC LIMIT 1) AS f))
-                AS "id!""#
+        let row = sqlx::query!(
+            r#"-- ids_around
+            WITH RECURSIVE newest AS (
+                SELECT greatest((SELECT coalesce(max(id), 0) FROM (SELECT id FROM jobs ORDER BY id DESC LIMIT 1) AS j),
+                                (SELECT coalesce(max(id), 0) FROM (SELECT id FROM finished_jobs ORDER BY id DESC LIMIT 1) AS f))
+                    AS id
+            ), halved AS (
+                SELECT 0::bigint AS below, id + 1 AS above FROM newest
+                UNION ALL
+                -- The first job from the middle on is older: so is everything before it.
+                SELECT CASE WHEN first.created_at <= $1 THEN greatest(first.id, middle.id) ELSE below END,
+                       CASE WHEN first.created_at <= $1 THEN above ELSE middle.id END
+                FROM halved CROSS JOIN LATERAL (SELECT below + (above - below) / 2 AS id) AS middle
+                LEFT JOIN LATERAL (
+                    SELECT id, created_at FROM (
+                        (SELECT id, created_at FROM jobs WHERE id >= middle.id ORDER BY id LIMIT 1)
+                        UNION ALL (SELECT id, created_at FROM finished_jobs WHERE id >= middle.id ORDER BY id LIMIT 1)) AS next
+                    ORDER BY id LIMIT 1) AS first ON true
+                WHERE above - below > $2
+            )
+            SELECT below AS "below!", above AS "above!", above > newest.id AS "is_open!"
+            FROM halved CROSS JOIN newest ORDER BY above - below LIMIT 1"#,
+            at,
+            ROUGH_IDS,
         )
         .fetch_one(&self.pool)
-        .await?)
-    }
-
-    /// The first job from an id on, and when it was made.
-    async fn made_from(&self, id: i64) -> Result<Option<(i64, DateTime<Utc>)>, StoreError> {
-        let first = sqlx::query!(
-            r#"-- made_from
-            SELECT id AS "id!", created_at AS "created_at!" FROM (
-                (SELECT id, created_at FROM jobs WHERE id >= $1 ORDER BY id LIMIT 1)
-                UNION ALL (SELECT id, created_at FROM finished_jobs WHERE id >= $1 ORDER BY id LIMIT 1)) AS first
-            ORDER BY id LIMIT 1"#,
-            id,
-        )
-        .fetch_optional(&self.pool)
         .await?;
-        Ok(first.map(|row| (row.id, row.created_at)))
+        // Whoever inserts now is younger still.
+        Ok((row.below, if row.is_open { i64::MAX } else { row.above }))
     }
 }

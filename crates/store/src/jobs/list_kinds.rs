@@ -8,12 +8,12 @@ use super::{
     list::Bounds,
     read::{RawJob, finished_jobs, live_jobs},
 };
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, stats::DELTAS_READ_MAX};
 use domain::{AccountId, JobState};
 use std::{cmp::Reverse, collections::BTreeMap};
 
-/// Rows of a kind that are read at once, where there are many kinds, at the least.
-const ROWS_OF_KIND: i64 = 4;
+/// Rows of a kind that are read at once at the least, however many kinds there are.
+const ROWS_OF_KIND: i64 = 2;
 
 /// Kinds that are read on, each from below an id, and how many rows of each.
 struct Part {
@@ -23,56 +23,113 @@ struct Part {
 }
 
 /// What is read of each kind, in an order of its own.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Source {
+    /// Their time has not come.
     Scheduled,
     Due,
     Finished(JobState),
 }
 
+impl Source {
+    /// The states that it has of those that are wanted.
+    fn codes(self, bounds: &Bounds) -> Vec<i16> {
+        match self {
+            Self::Scheduled => vec![JobState::Scheduled.code()],
+            Self::Due => [JobState::Ready, JobState::Queued, JobState::Running]
+                .into_iter()
+                .filter(|state| bounds.wants(*state))
+                .map(JobState::code)
+                .collect(),
+            Self::Finished(state) => vec![state.code()],
+        }
+    }
+}
+
 impl Store {
-    /// The newest rows of all kinds, from reading some of each.
-    async fn merged(&self, source: Source, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
+    /// The kinds that have or had jobs in any of these states, by the counters; of changes that are not folded yet the first.
+    async fn kinds_in(&self, states: &[i16]) -> Result<Vec<String>, StoreError> {
+        Ok(sqlx::query_scalar!(
+            r#"-- kinds_in
+            SELECT kind AS "kind!" FROM job_counts WHERE state = ANY($1)
+            UNION SELECT kind FROM (SELECT kind, state FROM job_count_deltas LIMIT $2) AS fresh WHERE state = ANY($1)"#,
+            states,
+            DELTAS_READ_MAX,
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// The newest rows of all kinds from these sources, from reading some of each.
+    async fn merged(&self, sources: &[Source], bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
+        if sources.is_empty() {
+            return Ok(Vec::new());
+        }
         let wanted = usize::try_from(bounds.limit).unwrap_or(usize::MAX);
-        let mut open: BTreeMap<String, i64> =
-            bounds.kinds.iter().map(|kind| (kind.clone(), bounds.before_id)).collect();
+        let kinds = if bounds.kinds.is_empty() {
+            self.kinds_in(&sources.iter().flat_map(|source| source.codes(bounds)).collect::<Vec<_>>()).await?
+        } else {
+            bounds.kinds.clone()
+        };
+        // Each kind of each source, and below which id it is read on.
+        let streams =
+            |source: &Source| kinds.iter().map(|kind| ((*source, kind.clone()), bounds.before_id)).collect::<Vec<_>>();
+        let mut open: BTreeMap<(Source, String), i64> = sources.iter().flat_map(streams).collect();
         let mut found: Vec<RawJob> = Vec::new();
-        let kinds = i64::try_from(open.len()).unwrap_or(i64::MAX).max(1);
-        let mut rows = (bounds.limit / kinds).max(ROWS_OF_KIND).min(bounds.limit);
         while !open.is_empty() {
-            let part = Part { kinds: open.keys().cloned().collect(), below: open.values().copied().collect(), rows };
-            let read = match source {
-                Source::Scheduled => self.scheduled(&part, bounds).await?,
-                Source::Due => self.due(&part, bounds).await?,
-                Source::Finished(state) => self.finished_of_kinds(state, &part, bounds).await?,
-            };
-            let mut came: BTreeMap<String, (i64, i64)> = BTreeMap::new();
-            for row in &read {
-                let (count, least) = came.entry(row.kind.clone()).or_insert((0, i64::MAX));
-                (*count, *least) = (*count + 1, (*least).min(row.id));
+            // What is newer than all that is still open is on the page; of the rest each gives its share.
+            let horizon = open.values().copied().max().unwrap_or(i64::MAX);
+            let missing = wanted - found.partition_point(|row| row.id >= horizon).min(wanted);
+            let share = i64::try_from(missing / open.len()).unwrap_or(i64::MAX);
+            let rows = share.clamp(ROWS_OF_KIND.min(bounds.limit), bounds.limit);
+            let mut came: BTreeMap<(Source, String), (i64, i64)> = BTreeMap::new();
+            for source in sources {
+                for row in self.read_on(*source, &open, rows, bounds).await? {
+                    let (count, least) = came.entry((*source, row.kind.clone())).or_insert((0, i64::MAX));
+                    (*count, *least) = (*count + 1, (*least).min(row.id));
+                    found.push(row);
+                }
             }
-            found.extend(read);
             found.sort_by_key(|row| Reverse(row.id));
+            found.dedup_by_key(|row| row.id);
             found.truncate(wanted);
             // A kind of which fewer came than asked for has no more; one whose last row is beyond the page needs none.
             let end = found.last().filter(|_| found.len() == wanted).map_or(0, |row| row.id);
-            let goes_on = |(_, (count, least)): &(String, (i64, i64))| *count == rows && *least > end;
-            open = came.into_iter().filter(goes_on).map(|(kind, (_, least))| (kind, least)).collect();
-            rows = (rows * 2).min(bounds.limit);
+            let goes_on = |(_, (count, least)): &((Source, String), (i64, i64))| *count == rows && *least > end;
+            open = came.into_iter().filter(goes_on).map(|(of, (_, least))| (of, least)).collect();
         }
         Ok(found)
     }
 
+    /// So many rows more of each kind of a source that is open.
+    async fn read_on(
+        &self,
+        source: Source,
+        open: &BTreeMap<(Source, String), i64>,
+        rows: i64,
+        bounds: &Bounds,
+    ) -> Result<Vec<RawJob>, StoreError> {
+        let of_source = open.iter().filter(|((of, _), _)| *of == source);
+        let (kinds, below): (Vec<_>, Vec<_>) = of_source.map(|((_, kind), below)| (kind.clone(), *below)).unzip();
+        if kinds.is_empty() {
+            return Ok(Vec::new());
+        }
+        let part = Part { kinds, below, rows };
+        match source {
+            Source::Scheduled => self.scheduled(&part, bounds).await,
+            Source::Due => self.due(&part, bounds).await,
+            Source::Finished(state) => self.finished_of_kinds(state, &part, bounds).await,
+        }
+    }
+
     /// Each wanted state of unfinished jobs by its own way.
     pub(super) async fn live_by_state(&self, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
-        let mut rows = Vec::new();
-        if bounds.wants(JobState::Scheduled) {
-            rows.extend(self.merged(Source::Scheduled, bounds).await?);
-        }
-        if bounds.wants(JobState::Ready) {
-            // On the way to ready jobs lie the queued and the running ones: if those are wanted too, here they are.
-            rows.extend(self.merged(Source::Due, bounds).await?);
-        } else {
+        // On the way to ready jobs lie the queued and the running ones: if those are wanted too, there they are.
+        let ways = [(JobState::Scheduled, Source::Scheduled), (JobState::Ready, Source::Due)];
+        let sources: Vec<_> =
+            ways.into_iter().filter(|(state, _)| bounds.wants(*state)).map(|(_, source)| source).collect();
+        let mut rows = self.merged(&sources, bounds).await?;
+        if !bounds.wants(JobState::Ready) {
             if bounds.wants(JobState::Queued) {
                 rows.extend(self.queued(None, bounds).await?);
             }
@@ -129,12 +186,12 @@ impl Store {
             "queued",
             "(SELECT member.id AS member_id, dispatches.queued_at AS sent_with
                 FROM dispatches CROSS JOIN LATERAL unnest(dispatches.job_ids) AS member (id)
-                WHERE dispatches.kind = ANY($1) AND member.id < $4 AND member.id >= $6
+                WHERE (dispatches.kind = ANY($1) OR $1 = '{}') AND member.id < $4 AND member.id >= $6
                 ORDER BY member.id DESC) AS sent
             CROSS JOIN LATERAL (
                 SELECT * FROM jobs WHERE jobs.id = sent.member_id AND jobs.queued_at = sent.sent_with
                     AND jobs.state = 2 AND created_at <= $2 AND created_at >= $3
-                    AND (account_id = $7 OR $7 IS NULL) AND kind = ANY($1) OFFSET 0) AS jobs
+                    AND (account_id = $7 OR $7 IS NULL) AND (kind = ANY($1) OR $1 = '{}') OFFSET 0) AS jobs
             ORDER BY sent.member_id DESC LIMIT $5",
             &bounds.kinds,
             bounds.older_than,
@@ -148,19 +205,21 @@ impl Store {
         .await?)
     }
 
-    /// Jobs in servants' hands, by the leases that name them.
+    /// Jobs in servants' hands, by the leases that name them. Each lease's servant is looked up (`OFFSET 0`): many more
+    /// servants have ended than are there.
     pub(super) async fn running(&self, account: Option<AccountId>, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
         Ok(live_jobs!(
             "running",
             "(SELECT member.id AS member_id, leases.id AS held_under
                 FROM leases CROSS JOIN LATERAL unnest(leases.job_ids) AS member (id)
-                WHERE leases.servant_id IN (SELECT servants.id FROM servants WHERE servants.kind = ANY($1))
+                WHERE ($1::text[] = '{}' OR EXISTS (
+                        SELECT FROM servants WHERE servants.id = leases.servant_id AND servants.kind = ANY($1) OFFSET 0))
                     AND member.id < $4 AND member.id >= $6
                 ORDER BY member.id DESC) AS held
             CROSS JOIN LATERAL (
                 SELECT * FROM jobs WHERE jobs.id = held.member_id AND jobs.lease_id = held.held_under
                     AND jobs.state = 3 AND created_at <= $2 AND created_at >= $3
-                    AND (account_id = $7 OR $7 IS NULL) AND kind = ANY($1) OFFSET 0) AS jobs
+                    AND (account_id = $7 OR $7 IS NULL) AND (kind = ANY($1) OR $1 = '{}') OFFSET 0) AS jobs
             ORDER BY held.member_id DESC LIMIT $5",
             &bounds.kinds,
             bounds.older_than,
@@ -174,24 +233,20 @@ impl Store {
         .await?)
     }
 
-    /// Finished jobs of a state; `is_of_kind`: not of all kinds.
-    pub(super) async fn finished_in(
-        &self,
-        state: JobState,
-        is_of_kind: bool,
-        bounds: &Bounds,
-    ) -> Result<Vec<RawJob>, StoreError> {
-        if !is_of_kind && state != JobState::Succeeded {
+    /// Finished jobs of a state.
+    pub(super) async fn finished_in(&self, state: JobState, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
+        let is_of_all_kinds = bounds.kinds.is_empty();
+        if is_of_all_kinds && state != JobState::Succeeded {
             return self.trouble_in(state, bounds).await;
         }
-        if !is_of_kind {
+        if is_of_all_kinds {
             // Nearly all are: unless much failed just now, the newest are enough.
             let newest = self.succeeded_lately(bounds).await?;
             if i64::try_from(newest.len()).is_ok_and(|rows| rows >= bounds.limit) {
                 return Ok(newest);
             }
         }
-        self.merged(Source::Finished(state), bounds).await
+        self.merged(&[Source::Finished(state)], bounds).await
     }
 
     async fn finished_of_kinds(
@@ -204,8 +259,8 @@ impl Store {
             "finished_of_kinds",
             "unnest($1::text[], $4::bigint[]) AS wanted (one, below) CROSS JOIN LATERAL (
                 SELECT * FROM finished_jobs
-                WHERE (kind, state, id) < (wanted.one, $6, wanted.below) AND (kind, state, id) >= (wanted.one, $6, $7)
-                    AND created_at <= $2 AND created_at >= $3
+                WHERE kind = ANY(ARRAY[wanted.one]) AND (state, id) < ($6, wanted.below) AND (state, id) >= ($6, $7)
+                    AND created_at <= $2 AND created_at >= $3 AND finished_at >= $3 - interval '1 hour'
                 ORDER BY kind DESC, state DESC, id DESC LIMIT $5) AS finished_jobs",
             &part.kinds,
             bounds.older_than,
@@ -224,7 +279,7 @@ impl Store {
         Ok(finished_jobs!(
             "trouble_in",
             "finished_jobs WHERE state <> 4 AND (state, id) < ($1, $4) AND (state, id) >= ($1, $6)
-                AND created_at <= $2 AND created_at >= $3
+                AND created_at <= $2 AND created_at >= $3 AND finished_at >= $3 - interval '1 hour'
             ORDER BY state DESC, id DESC LIMIT $5",
             state.code(),
             bounds.older_than,

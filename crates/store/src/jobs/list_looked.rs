@@ -164,6 +164,7 @@ impl Store {
             r#"-- look_at_finished
             SELECT id, state = ANY($1) AND (kind = ANY($2) OR $2 = '{}') AND created_at <= $3 AND created_at >= $4 AS "fits!"
             FROM finished_jobs WHERE (account_id, id) < ($8, $5) AND (account_id, id) >= ($8, $6) AND account_id <> 0
+                AND finished_at >= $4 - interval '1 hour'
             ORDER BY account_id DESC, id DESC LIMIT $7"#,
             &bounds.codes(),
             &bounds.kinds,
@@ -185,7 +186,8 @@ impl Store {
             r#"-- look_at_trouble
             SELECT id, (kind = ANY($1) OR $1 = '{}') AND created_at <= $2 AND created_at >= $3 AS "fits!"
             FROM finished_jobs
-            WHERE (account_id, state, id) < ($4, $5, $6) AND (account_id, state, id) >= ($4, $5, $7) AND state <> 4
+            WHERE account_id = ANY(ARRAY[$4::bigint]) AND (state, id) < ($5, $6) AND (state, id) >= ($5, $7) AND state <> 4
+                AND finished_at >= $3 - interval '1 hour'
             ORDER BY account_id DESC, state DESC, id DESC LIMIT $8"#,
             &bounds.kinds,
             bounds.older_than,
@@ -244,7 +246,8 @@ impl Store {
             SELECT id, (kind = ANY($1) OR $1 = '{}') AND created_at <= $2 AND created_at >= $3
                 AND (account_id = $9 OR $9 IS NULL) AS "fits!"
             FROM finished_jobs
-            WHERE (group_id, state, id) < ($4, $5, $6) AND (group_id, state, id) >= ($4, $5, $7) AND group_id IS NOT NULL
+            WHERE group_id = ANY(ARRAY[$4::bigint]) AND (state, id) < ($5, $6) AND (state, id) >= ($5, $7) AND group_id IS NOT NULL
+                AND finished_at >= $3 - interval '1 hour'
             ORDER BY group_id DESC, state DESC, id DESC LIMIT $8"#,
             &bounds.kinds,
             bounds.older_than,

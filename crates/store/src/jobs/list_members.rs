@@ -130,8 +130,9 @@ impl Store {
         Ok(finished_jobs!(
             "finished_members",
             "finished_jobs
-            WHERE (group_id, state, id) < ($1, $7, $5) AND (group_id, state, id) >= ($1, $7, $9)
+            WHERE group_id = ANY(ARRAY[$1::bigint]) AND (state, id) < ($7, $5) AND (state, id) >= ($7, $9)
                 AND group_id IS NOT NULL AND (kind = ANY($2) OR $2 = '{}') AND created_at <= $3 AND created_at >= $4
+                AND finished_at >= $4 - interval '1 hour'
                 AND (account_id = $8 OR $8 IS NULL)
             ORDER BY group_id DESC, state DESC, id DESC LIMIT $6",
             group.0,

@@ -4,7 +4,7 @@
 mod turn;
 
 use super::read::JobRow;
-use crate::{Store, StoreError, pauses::RawPause};
+use crate::{Store, StoreError, pauses::RawPause, stats::DELTAS_READ_MAX};
 use chrono::{DateTime, Utc};
 use domain::{Dispatching, HeldFacts, JobId, JobState, Kind, LastFailure, PauseFacts, ServantFacts, WhyFacts};
 
@@ -74,7 +74,7 @@ impl Store {
                 connection.releasing = self.releasing(job).await?;
             }
         }
-        facts.queued_of_kind = self.in_hand_of(&job.kind).await?.queued;
+        facts.queued_of_kind = self.in_hand_of(&job.kind, Some(DELTAS_READ_MAX)).await?.queued;
         Ok(facts)
     }
 

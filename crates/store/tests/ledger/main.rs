@@ -8,6 +8,7 @@ mod assumptions;
 mod audit;
 mod budgets;
 mod by_hand;
+mod by_operators;
 mod claims;
 mod connections;
 mod declared;

@@ -78,7 +78,11 @@ async fn each_scope_holds_back_what_it_names_and_nothing_else() {
         assert_eq!(claim_delivered(&world, &name, &[named, other, named]).await, free, "{target}");
         assert_eq!(world.state(named).await, JobState::Ready, "it waits for the dispatcher, not on the queue");
         world.assert_counted(&format!("a delivery while {target} is paused")).await;
-        assert_eq!(world.store.in_hand_of(&kind(&name)).await.unwrap().queued, 0, "its place in the window is free");
+        assert_eq!(
+            world.store.in_hand_of(&kind(&name), None).await.unwrap().queued,
+            0,
+            "its place in the window is free"
+        );
         world.store.resume(&testkit::granted(), &target).await.unwrap();
         let held: BTreeSet<_> = BTreeSet::from([named, other]).difference(&free).copied().collect();
         let again = testkit::dispatch(&world.store, &world.lead, &kind(&name), 10).await.unwrap();

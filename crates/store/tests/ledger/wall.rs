@@ -293,7 +293,6 @@ async fn whatever_the_role_may_read_holds_nothing_of_another_account() {
         "leases",
         "limit_states",
         "limits",
-        "operator_acts",
         "pauses",
         "pauses_in_force",
         "permits",

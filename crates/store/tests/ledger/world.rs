@@ -189,6 +189,11 @@ impl World {
         self.database.store_with(Clock::Manual(self.clock.clone())).await
     }
 
+    /// Blocks of indexes that have been read so far, by sessions that have ended as in [`Self::rows_read`].
+    pub(crate) async fn index_blocks_read(&self) -> i64 {
+        self.count("SELECT sum(idx_blks_read + idx_blks_hit)::bigint FROM pg_statio_user_indexes").await
+    }
+
     /// Rows that have been read in this database so far, from tables or through indexes. Sessions tell their numbers at
     /// their end for certain, so the ledger's have to have ended: the world's own store is closed before.
     pub(crate) async fn rows_read(&self) -> i64 {

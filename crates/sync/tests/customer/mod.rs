@@ -22,7 +22,7 @@ impl Customer {
     /// Nothing of the organisation is read yet. The client tries again within milliseconds.
     pub(crate) async fn of(options: FakeOptions) -> Self {
         let database = testkit::database().await;
-        let store = database.store_with(Clock::system()).await;
+        let store = database.store_of_one(Clock::system()).await;
         let fake = FakeSalesforce::start(options).await.unwrap();
         let credentials = Credentials {
             login_url: fake.url(),

@@ -79,6 +79,8 @@ impl Seed {
                      (SELECT jsonb_agg(jsonb_build_object('id', {first} + (n - 1) * {each} + k, 'attempt', 1, 'account_id', 1,
                           'started_at', {now} - interval '1 s')) FROM generate_series(1, {each}) AS k)
                  FROM generate_series(1, {servants}) AS n;
+                 INSERT INTO builds (version, kinds, first_at)
+                 SELECT version, array_agg(DISTINCT kind), min(started_at) FROM servants GROUP BY version;
                  SELECT setval(pg_get_serial_sequence('servants', 'id'), {servants})",
                 kinds = self.kinds(),
                 count = self.kinds.len(),

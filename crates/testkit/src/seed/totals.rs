@@ -41,9 +41,11 @@ impl Seed {
                      {now} - n * interval '1 h', {now} - n * interval '1 h' FROM generate_series(300, 1, -1) AS n;
                  INSERT INTO operation_items (operation_id, job_id, applied)
                  SELECT max(operations.id), n, n % 9 <> 0 FROM operations, generate_series(1, 5000) AS n GROUP BY n;
-                 INSERT INTO operator_acts (subject, key, what, by, reason, at)
-                 SELECT 'job', (1 + n % 5000)::text, 'retry', 'ada', 'outage', {now} - n * interval '1 min'
-                 FROM generate_series(20000, 1, -1) AS n",
+                 INSERT INTO audit (at, actor_kind, actor_id, actor, role, action, subject, key, before, after, reason,
+                     agent, outcome)
+                 SELECT {now} - n * interval '1 min', 'user', '1', 'ada', 'operator', 'retry_job', 'job',
+                     (1 + n % 5000)::text, '{{\"state\": \"failed\"}}'::jsonb, '{{\"state\": \"ready\"}}'::jsonb, 'outage', '', 'done'
+                 FROM generate_series(500, 1, -1) AS n",
             ),
         )
         .await
