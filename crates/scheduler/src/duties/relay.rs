@@ -34,7 +34,7 @@ pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result
         refused.extend(missed);
     }
     if let Some((kind, job, reason)) = refused.first() {
-        anyhow::bail!("the queue of {kind} did not take {} ids, the first {job}: {reason}", refused.len());
+        anyhow::bail!("the queue did not take {} ids, the first {job} of {kind}: {reason}", refused.len());
     }
     Ok(false)
 }
