@@ -22,6 +22,7 @@ mod organisation;
 mod outages;
 mod pauses;
 mod people;
+mod readme;
 mod reconcile;
 mod schedulers;
 mod schedules;

@@ -222,3 +222,19 @@ fn every_kind_has_a_program_and_every_program_a_kind() {
         .collect();
     assert_eq!(kinds, programs, "config/jobs.toml (left) and crates/servants/src/bin (right)");
 }
+
+/// Servants are shipped, developed and measured with the same allocator.
+#[test]
+fn the_allocator_is_set_alike_everywhere() {
+    let line = |path: &str, start: &str| {
+        let text = fs::read_to_string(root().join(path)).unwrap();
+        let found = text.lines().find_map(|line| line.split_once(start)).map(|(_, rest)| rest.to_owned());
+        let values: String = found.unwrap_or_else(|| panic!("{path}: no line with {start}"));
+        values.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>()
+    };
+    let shipped = line("deploy/supervisord.conf", "environment = ");
+    assert!(shipped.contains("MALLOC"), "{shipped}");
+    for path in ["crates/devstack/src/children.rs", "crates/bench/src/fleet.rs"] {
+        assert_eq!(line(path, "const ALLOCATOR: [(&str, &str); 2] = "), shipped, "{path}");
+    }
+}

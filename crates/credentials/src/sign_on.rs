@@ -153,11 +153,8 @@ impl SignOn {
         if self.store.find_secrets(connection).await?.is_some() {
             return Ok(());
         }
-        if self.store.newest_key(account).await?.is_none() {
-            // Another may be faster, and then its key is the one.
-            self.store.keep_keys(&[self.vault.new_key(account, 1).await?]).await?;
-        }
-        let key = self.store.newest_key(account).await?.ok_or_else(no_key)?;
+        let make = || async { self.vault.new_key(account, 1).await.map_err(CredentialsError::from) };
+        let key = self.store.newest_key_or(account, make).await?.ok_or_else(no_key)?;
         Ok(self.store.ensure_secrets(connection, key.version).await?)
     }
 

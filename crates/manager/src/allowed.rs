@@ -2,22 +2,21 @@
 //! that holds is the proof that the ledger wants to see. A refusal is logged and audited here; so is an act that was
 //! allowed and came to nothing. How it is known who asks is decided before any handler runs.
 
-use crate::{App, caller::Caller, error::ApiError, filter::words, gate::RequestId};
+use crate::{
+    App,
+    caller::{Caller, origin_of},
+    error::ApiError,
+    filter::words,
+};
 use axum::{
-    extract::{ConnectInfo, FromRequestParts, Request, State},
-    http::{StatusCode, header, request::Parts},
+    extract::{FromRequestParts, Request, State},
+    http::{StatusCode, request::Parts},
     middleware::Next,
     response::Response,
 };
-use domain::{Action, Capability, Denied, Granted, Origin, Principal, PrincipalKind, authorize, chain};
+use domain::{Action, Capability, Denied, Granted, Principal, PrincipalKind, authorize, chain};
 use manager_api::ByWhom;
-use std::{
-    net::SocketAddr,
-    sync::{Arc, OnceLock},
-};
-
-/// Characters of what a program says of itself that are kept.
-const AGENT_CHARS_MAX: usize = 200;
+use std::sync::{Arc, OnceLock};
 
 /// Who asks, and for what.
 #[derive(Debug, Clone)]
@@ -44,23 +43,13 @@ impl<S: Sync> FromRequestParts<S> for Asker {
         let origin = principal.origin();
         let principal = match origin.request_id {
             Some(_) => principal,
-            None => principal.from_origin(origin_of(parts)),
+            None => principal.from_origin(origin_of(&parts.headers, &parts.extensions)),
         };
         Ok(Self {
             principal,
             request: format!("{} {}", parts.method, parts.uri.path()),
             trace: parts.extensions.get().cloned().unwrap_or_default(),
         })
-    }
-}
-
-/// From where a request comes: never what a header says of it.
-fn origin_of(parts: &Parts) -> Origin {
-    let agent = parts.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
-    Origin {
-        request_id: parts.extensions.get::<RequestId>().map(|id| id.0),
-        ip: parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip()),
-        agent: agent.chars().filter(|c| !c.is_control()).take(AGENT_CHARS_MAX).collect(),
     }
 }
 

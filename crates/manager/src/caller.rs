@@ -1,8 +1,16 @@
-//! Who a request comes from, as handlers are given it. How that is found out is decided before any handler runs.
+//! Who a request comes from, as handlers are given it, and from where. How it is found out who asks is decided before any
+//! handler runs.
 
-use crate::error::ApiError;
-use axum::{extract::FromRequestParts, http::StatusCode, http::request::Parts};
-use domain::Principal;
+use crate::{error::ApiError, gate::RequestId};
+use axum::{
+    extract::{ConnectInfo, FromRequestParts},
+    http::{Extensions, HeaderMap, StatusCode, header, request::Parts},
+};
+use domain::{Origin, Principal};
+use std::net::SocketAddr;
+
+/// Characters of what a program says of itself that are kept.
+const AGENT_CHARS_MAX: usize = 200;
 
 /// The one who asks.
 #[derive(Debug, Clone)]
@@ -16,5 +24,15 @@ impl<S: Sync> FromRequestParts<S> for Caller {
             ApiError::new(StatusCode::UNAUTHORIZED, "not_signed_in", "the manager does not know who asks")
                 .hint("sign in at /login, or send a token as Authorization: Bearer …")
         })
+    }
+}
+
+/// From where a request comes: the address is the connection's other end, never what a header says of it.
+pub(crate) fn origin_of(headers: &HeaderMap, extensions: &Extensions) -> Origin {
+    let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    Origin {
+        request_id: extensions.get::<RequestId>().map(|id| id.0),
+        ip: extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip()),
+        agent: agent.chars().filter(|c| !c.is_control()).take(AGENT_CHARS_MAX).collect(),
     }
 }

@@ -134,13 +134,8 @@ impl Connect {
 
     /// The account's newest key; its first is made where there is none.
     async fn key_of(&self, app: &App, account: AccountId, _: &Egress) -> Result<WrappedKey, ApiError> {
-        if let Some(key) = app.store.newest_key(account).await? {
-            return Ok(key);
-        }
-        let fresh = self.vault.new_key(account, 1).await.map_err(|error| of_vault(&error))?;
-        app.store.keep_keys(&[fresh]).await?;
-        // Another may have been faster, and its key is the one.
-        let key = app.store.newest_key(account).await?;
+        let make = || async { self.vault.new_key(account, 1).await.map_err(|error| of_vault(&error)) };
+        let key = app.store.newest_key_or(account, make).await?;
         key.ok_or_else(|| ApiError::conflict("the account's keys were deleted"))
     }
 }

@@ -52,6 +52,13 @@ pub(crate) fn limit_of(limit: Option<i64>) -> Result<i64, ApiError> {
     }
 }
 
+/// What the page behind these rows is asked for with: the last one's place, by which they are in order. None when the page
+/// is not full, since then it is the last.
+pub(crate) fn next_of<R, P>(rows: &[R], limit: i64, place: impl FnOnce(&R) -> P) -> Option<P> {
+    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
+    rows.last().filter(|_| is_full).map(place)
+}
+
 /// A form without an entry sends an empty text.
 fn given(text: &Option<String>) -> Option<&str> {
     text.as_deref().map(str::trim).filter(|text| !text.is_empty())

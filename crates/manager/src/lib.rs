@@ -124,7 +124,8 @@ pub async fn serve(context: daemon::Context<Config>) -> anyhow::Result<()> {
 
     tokio::spawn(watch_database(store.clone(), context.health.clone()));
     let vault = vault::Vault::new(context.config.vault.clone(), store.clock().clone());
-    let connect = Connect::new(&context.config.connect, &format!("http://{address}"), hosts()?, vault)?;
+    let hosts = Hosts::from_env(|name| daemon::read_env(name).ok())?;
+    let connect = Connect::new(&context.config.connect, &format!("http://{address}"), hosts, vault)?;
     let app = App { store: store.clone(), health: context.health, connect: connect.map(Arc::new), access };
     let soft = context.stopper.soft().clone();
     let limits = (context.config.manager.body_bytes_max, glance::SHARED_FOR);
@@ -175,18 +176,6 @@ fn served(app: App) -> Router {
         .fallback(|| async { error::ApiError::not_found("there is nothing at this address") })
         .layer(middleware::from_fn_with_state(app.clone(), allowed::note_failures))
         .with_state(app)
-}
-
-/// Salesforce's own hosts, unless the process was started for development.
-fn hosts() -> anyhow::Result<Hosts> {
-    let setting = daemon::read_env("SERVANT_SALESFORCE_HOSTS").ok();
-    let certificate = daemon::read_env("SERVANT_SALESFORCE_CERTIFICATE_FILE").ok().map(std::fs::read_to_string);
-    let certificate = certificate.transpose().context("SERVANT_SALESFORCE_CERTIFICATE_FILE")?;
-    let hosts = Hosts::from_setting(setting.as_deref(), certificate).context("SERVANT_SALESFORCE_HOSTS")?;
-    if hosts != Hosts::Vendor {
-        tracing::warn!("any host is taken for salesforce's: for development only");
-    }
-    Ok(hosts)
 }
 
 async fn watch_database(store: Store, health: Health) {

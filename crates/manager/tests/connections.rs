@@ -2,18 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
 
-use daemon::{Health, Stopper};
+mod common;
+
 use domain::AccountId;
 use manager_api::{BreakerQuery, ClientError, ConnectionQuery, ManagerClient, OverrideRequest};
 use store::Store;
 
-async fn manager(store: Store) -> ManagerClient {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let app =
-        manager::App { store, health: Health::new(Stopper::new()), connect: None, access: manager::Access::open() };
-    tokio::spawn(async move { axum::serve(listener, manager::router(app, 10_000)).await });
-    ManagerClient::new(&format!("http://{address}")).unwrap()
+async fn manager(store: &Store) -> ManagerClient {
+    ManagerClient::new(&common::serve(store, |app| manager::router(app, 10_000)).await).unwrap()
 }
 
 fn request(reason: &str) -> OverrideRequest {
@@ -35,7 +31,7 @@ async fn connections_are_paged_and_each_override_is_checked_and_kept() {
     for _ in 0..3 {
         ids.push(store.create_connection(AccountId::SYSTEM, "acme", &serde_json::json!({}), None).await.unwrap().0);
     }
-    let client = manager(store).await;
+    let client = manager(&store).await;
     let page = async |state: Option<&str>, before| {
         let query = ConnectionQuery { state: state.map(str::to_owned), before, limit: Some(2) };
         let page = client.connections(&query).await.unwrap();
@@ -71,7 +67,7 @@ async fn breakers_are_paged_and_held_and_let_go() {
         let id = store.create_connection(AccountId::SYSTEM, "acme", &serde_json::json!({}), None).await.unwrap();
         store.note_service(id, service).await.unwrap();
     }
-    let client = manager(store).await;
+    let client = manager(&store).await;
     for service in services {
         let detail = client.force_breaker(service, "open", &request("they asked us to")).await.unwrap();
         let breaker = detail.breaker;

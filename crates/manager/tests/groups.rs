@@ -2,7 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
 
-use daemon::{Health, Stopper};
+mod common;
+
 use domain::{FinishWhen, GroupState, JobState};
 use manager_api::{
     AddJobs, ByWhom, CancelGroup, ClientError, CreateGroup, EnqueueRequest, FinishingJob, GroupQuery, JobQuery,
@@ -11,13 +12,8 @@ use manager_api::{
 use serde_json::json;
 use store::Store;
 
-async fn manager(store: Store) -> ManagerClient {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let app =
-        manager::App { store, health: Health::new(Stopper::new()), connect: None, access: manager::Access::open() };
-    tokio::spawn(async move { axum::serve(listener, manager::router(app, 200_000)).await });
-    ManagerClient::new(&format!("http://{address}")).unwrap()
+async fn manager(store: &Store) -> ManagerClient {
+    ManagerClient::new(&common::serve(store, |app| manager::router(app, 200_000)).await).unwrap()
 }
 
 fn noop() -> EnqueueRequest {
@@ -44,7 +40,7 @@ fn refused<T: std::fmt::Debug>(answer: Result<T, ClientError>, wanted: u16, word
 async fn a_group_is_made_joined_sealed_and_shown() {
     let database = testkit::database().await;
     let store = database.store().await;
-    let client = manager(store.clone()).await;
+    let client = manager(&store).await;
     let keyed = EnqueueRequest { unique_key: Some("k".to_owned()), ..noop() };
     let mut new = group(vec![noop(), keyed.clone(), EnqueueRequest { account_id: Some(8), ..keyed.clone() }]);
     new.finishing = Some(FinishingJob {
@@ -99,7 +95,7 @@ async fn a_group_is_made_joined_sealed_and_shown() {
 async fn a_group_is_cancelled_paused_and_its_members_are_not_retried() {
     let database = testkit::database().await;
     let store = database.store().await;
-    let client = manager(store.clone()).await;
+    let client = manager(&store).await;
     let made = client.create_group(&group(vec![noop()])).await.unwrap();
     let (id, member) = (made.group.id, made.jobs[0].id.unwrap());
     let target = domain::PauseTarget::Group(domain::GroupId(id));
@@ -128,7 +124,7 @@ async fn a_group_is_cancelled_paused_and_its_members_are_not_retried() {
 #[tokio::test]
 async fn every_call_is_described() {
     let database = testkit::database().await;
-    let client = manager(database.store().await).await;
+    let client = manager(&database.store().await).await;
     let address = format!("{}/api/openapi.json", client.url());
     let api: serde_json::Value = reqwest::get(address).await.unwrap().json().await.unwrap();
     for (path, methods) in [
@@ -152,7 +148,7 @@ async fn every_call_is_described() {
 async fn nonsense_is_refused_with_its_place() {
     let database = testkit::database().await;
     let store = database.store().await;
-    let client = manager(store.clone()).await;
+    let client = manager(&store).await;
     refused(client.create_group(&CreateGroup { name: " ".into(), ..group(vec![]) }).await, 400, "name is empty");
     let bad = EnqueueRequest { kind: "No".to_owned(), ..noop() };
     refused(client.create_group(&group(vec![noop(), bad])).await, 400, "jobs[1]: kind: 'No' is not a kind");

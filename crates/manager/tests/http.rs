@@ -2,7 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
 
-use daemon::{Health, Stopper};
+mod common;
+
 use domain::{AccountId, Cause, ConnectionId, JobState, Kind, PauseTarget};
 use manager_api::{
     Act, AuditQuery, ByWhom, ClientError, EnqueueRequest, Heartbeat, JobQuery, ManagerClient, Order, OverrideRequest,
@@ -10,13 +11,8 @@ use manager_api::{
 };
 use store::{NewServant, Store};
 
-async fn manager(store: Store) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let app =
-        manager::App { store, health: Health::new(Stopper::new()), connect: None, access: manager::Access::open() };
-    tokio::spawn(async move { axum::serve(listener, manager::router(app, 10_000)).await });
-    format!("http://{address}")
+async fn manager(store: &Store) -> String {
+    common::serve(store, |app| manager::router(app, 10_000)).await
 }
 
 fn noop(key: Option<&str>) -> EnqueueRequest {
@@ -26,7 +22,7 @@ fn noop(key: Option<&str>) -> EnqueueRequest {
 #[tokio::test]
 async fn a_job_is_enqueued_listed_cancelled_and_retried() {
     let database = testkit::database().await;
-    let url = manager(database.store().await).await;
+    let url = manager(&database.store().await).await;
     let client = ManagerClient::new(&url).unwrap();
     let first = client.enqueue(&noop(Some("k"))).await.unwrap();
     let id = first.id.unwrap();
@@ -62,7 +58,7 @@ async fn a_job_is_enqueued_listed_cancelled_and_retried() {
 #[tokio::test]
 async fn every_refusal_is_the_envelope() {
     let database = testkit::database().await;
-    let url = manager(database.store().await).await;
+    let url = manager(&database.store().await).await;
     let http = reqwest::Client::new();
     let id = "7b0e7d0e-8f0f-4a52-9f5b-2a52cb6a1f11";
     let json =
@@ -100,7 +96,7 @@ async fn every_refusal_is_the_envelope() {
 #[tokio::test]
 async fn pauses_are_made_listed_and_ended_and_a_job_says_that_it_is_paused() {
     let database = testkit::database().await;
-    let url = manager(database.store().await).await;
+    let url = manager(&database.store().await).await;
     let client = ManagerClient::new(&url).unwrap();
     let id = client.enqueue(&noop(None)).await.unwrap().id.unwrap();
     let why = client.why(id).await.unwrap();
@@ -148,7 +144,7 @@ async fn pauses_are_made_listed_and_ended_and_a_job_says_that_it_is_paused() {
 async fn overrides_by_hand_are_kept_with_who_and_why() {
     let database = testkit::database().await;
     let store = database.store().await;
-    let url = manager(store.clone()).await;
+    let url = manager(&store).await;
     let client = ManagerClient::new(&url).unwrap();
     let later = EnqueueRequest { run_at: Some(store.now() + chrono::TimeDelta::hours(1)), ..noop(None) };
     let id = client.enqueue(&later).await.unwrap().id.unwrap();
@@ -203,7 +199,7 @@ async fn overrides_by_hand_are_kept_with_who_and_why() {
 async fn jobs_without_a_word_on_attempts_have_as_many_as_their_kind() {
     let database = testkit::database().await;
     let store = database.store().await;
-    let client = ManagerClient::new(&manager(store.clone()).await).unwrap();
+    let client = ManagerClient::new(&manager(&store).await).unwrap();
     let attempts = async |request: &EnqueueRequest| {
         let id = client.enqueue(request).await.unwrap().id.unwrap();
         client.job(id).await.unwrap().job.attempts_max
@@ -227,7 +223,7 @@ async fn heartbeats_are_shown_and_answered_with_orders() {
     let kind = Kind::new("noop").unwrap();
     let new = NewServant { kind, host: "h".into(), pid: 1, version: "0".into(), concurrency: 4 };
     let id = store.register_servant(&new).await.unwrap().0;
-    let client = ManagerClient::new(&manager(store.clone()).await).unwrap();
+    let client = ManagerClient::new(&manager(&store).await).unwrap();
     let mut beat = Heartbeat {
         servant_id: id,
         kind: "noop".into(),
@@ -261,7 +257,7 @@ async fn servants_are_listed_page_after_page() {
         let new = NewServant { kind, host: "h".into(), pid: n, version: "0".into(), concurrency: 4 };
         store.register_servant(&new).await.unwrap();
     }
-    let client = ManagerClient::new(&manager(store).await).unwrap();
+    let client = ManagerClient::new(&manager(&store).await).unwrap();
     let servants = client.servants().await.unwrap().servants;
     let listed: Vec<(&str, i64)> = servants.iter().map(|servant| (servant.kind.as_str(), servant.id)).collect();
     assert_eq!(listed.len(), 405);

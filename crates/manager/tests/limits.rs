@@ -2,8 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
 
+mod common;
+
 use chrono::TimeDelta;
-use daemon::{Health, Stopper};
 use domain::{AccountId, BudgetSettings, ConnectionId, Scope, VendorBudget};
 use manager_api::{
     Bounds, BudgetQuery, ByWhom, ClientError, LimitQuery, LimitRequest, ManagerClient, MinuteQuery, PageQuery,
@@ -11,13 +12,8 @@ use manager_api::{
 };
 use store::{Store, UsageReport};
 
-async fn manager(store: Store) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let app =
-        manager::App { store, health: Health::new(Stopper::new()), connect: None, access: manager::Access::open() };
-    tokio::spawn(async move { axum::serve(listener, manager::router(app, 10_000)).await });
-    format!("http://{address}")
+async fn manager(store: &Store) -> String {
+    common::serve(store, |app| manager::router(app, 10_000)).await
 }
 
 fn request(concurrency: u32) -> LimitRequest {
@@ -33,7 +29,7 @@ fn is_refused<T: std::fmt::Debug>(answer: &Result<T, ClientError>, with: u16) ->
 async fn limits_are_set_listed_page_after_page_and_removed() {
     let database = testkit::database().await;
     let store = database.store().await;
-    let client = ManagerClient::new(&manager(store.clone()).await).unwrap();
+    let client = ManagerClient::new(&manager(&store).await).unwrap();
     let lead = store.lead("boot", 60).await.unwrap().unwrap();
     let limit = domain::Limit { per_minute: Some(60), ..domain::Limit::default() };
     let declared = [(Scope::EachAccount, limit), (Scope::Vendor("slack".to_owned()), limit)];
@@ -78,7 +74,7 @@ async fn limits_are_set_listed_page_after_page_and_removed() {
 #[tokio::test]
 async fn limits_that_make_no_sense_are_refused() {
     let database = testkit::database().await;
-    let url = manager(database.store().await).await;
+    let url = manager(&database.store().await).await;
     let client = ManagerClient::new(&url).unwrap();
     let zero = client.set_limit(&Scope::EachAccount, &request(0)).await.unwrap_err();
     assert!(zero.to_string().contains("concurrency must be at least 1; to stop jobs altogether, pause them"), "{zero}");
@@ -112,7 +108,7 @@ async fn an_account_has_a_share_that_an_operator_sets() {
     let database = testkit::database().await;
     let store = database.store().await;
     let account = store.create_account("acme").await.unwrap().0;
-    let url = manager(store).await;
+    let url = manager(&store).await;
     let client = ManagerClient::new(&url).unwrap();
     let request = |weight| WeightRequest { weight, reason: "they pay for it".to_owned(), by: Some("ada".to_owned()) };
     assert_eq!(client.set_weight(account, &request(3)).await.unwrap().weight, 3);
@@ -128,7 +124,7 @@ async fn an_account_has_a_share_that_an_operator_sets() {
 async fn quotas_are_listed_and_shown_with_their_history_and_shares_are_set() {
     let database = testkit::database().await;
     let store = database.store().await;
-    let client = ManagerClient::new(&manager(store.clone()).await).unwrap();
+    let client = ManagerClient::new(&manager(&store).await).unwrap();
     let mut connections = Vec::new();
     for used in 0..3 {
         let settings = serde_json::json!({});

@@ -3,7 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
 
-use daemon::{Health, Stopper};
+mod common;
+
 use domain::{AccountId, Action, Principal, PrincipalKind, Role};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::Value;
@@ -147,16 +148,7 @@ const TABLE: &[(&str, Action, &str, &str)] = &[
 ];
 
 async fn manager(store: &Store, principal: Principal) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let app = manager::App {
-        store: store.clone(),
-        health: Health::new(Stopper::new()),
-        connect: None,
-        access: manager::Access::open(),
-    };
-    tokio::spawn(async move { axum::serve(listener, manager::router_for(app, 10_000, principal)).await });
-    url
+    common::serve(store, |app| manager::router_for(app, 10_000, principal)).await
 }
 
 fn somebody(role: Role) -> Principal {

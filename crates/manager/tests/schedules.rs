@@ -2,8 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
 
+mod common;
+
 use chrono::{DateTime, Utc};
-use daemon::{Health, Stopper};
 use domain::{Clock, Kind, ManualClock};
 use manager_api::{
     BackfillRequest, ByWhom, ClientError, CreateSchedule, DeleteQuery, ManagerClient, PageQuery, PauseSchedule,
@@ -25,15 +26,7 @@ async fn counter() -> Counter {
     let database = testkit::database().await;
     let clock = ManualClock::at("2030-03-29T12:00:00Z".parse().unwrap());
     let store = database.store_with(Clock::Manual(clock.clone())).await;
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let app = manager::App {
-        store: store.clone(),
-        health: Health::new(Stopper::new()),
-        connect: None,
-        access: manager::Access::open(),
-    };
-    tokio::spawn(async move { axum::serve(listener, manager::router(app, 10_000)).await });
+    let url = common::serve(&store, |app| manager::router(app, 10_000)).await;
     let client = ManagerClient::new(&url).unwrap();
     Counter { _database: database, store, clock, url, client }
 }

@@ -1,7 +1,8 @@
-//! Owns the bounded second try that sends and deletions share. Does not own the SDK's own retries below it.
+//! Owns what sends and deletions share: how a batch's answer is read, and the bounded second try. Does not own the SDK's own retries below it.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
+use aws_sdk_sqs::types::BatchResultErrorEntry;
 use backon::{BackoffBuilder, ExponentialBuilder};
 
 use crate::{QueueError, Sqs, naming};
@@ -19,6 +20,37 @@ pub(crate) fn entry_waits() -> impl Iterator<Item = Duration> {
         .with_max_times(ENTRY_TRIES_MAX)
         .with_jitter()
         .build()
+}
+
+/// An entry of a batch that did not pass.
+pub(crate) struct Missed {
+    /// Which, counted from 0: entries are named by it.
+    pub(crate) position: usize,
+    /// Why, for people.
+    pub(crate) reason: String,
+    /// Whether it is the entry itself that is wrong, so that another try is of no use.
+    pub(crate) is_senders_fault: bool,
+}
+
+/// The entries of a batch of `count` that did not pass. What the answer does not call successful has failed, whether it says
+/// so or not.
+pub(crate) fn missed<'a>(
+    count: usize,
+    passed: impl Iterator<Item = &'a str>,
+    failed: &[BatchResultErrorEntry],
+) -> Vec<Missed> {
+    let passed: HashSet<&str> = passed.collect();
+    let missed = (0..count).map(|position| (position, position.to_string())).filter(|(_, id)| !passed.contains(&**id));
+    missed
+        .map(|(position, id)| {
+            let told = failed.iter().find(|entry| entry.id == id);
+            let reason = told.map_or_else(
+                || "not acknowledged".to_owned(),
+                |entry| format!("{}: {}", entry.code, entry.message.as_deref().unwrap_or_default()),
+            );
+            Missed { position, reason, is_senders_fault: told.is_some_and(|entry| entry.sender_fault) }
+        })
+        .collect()
 }
 
 impl Sqs {

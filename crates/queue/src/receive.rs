@@ -1,14 +1,12 @@
 //! Owns taking job ids off a queue and deleting them. Does not own claiming: a received id proves nothing.
 
-use std::collections::HashSet;
-
 use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, Message, MessageSystemAttributeName};
 use domain::chain;
 use futures::{StreamExt, future, stream};
 
 use crate::{
     Delivery, Malformed, QueueError, Received, Sqs,
-    call::{BATCH_ENTRIES_MAX, CALLS_IN_FLIGHT_MAX, entry_waits},
+    call::{BATCH_ENTRIES_MAX, CALLS_IN_FLIGHT_MAX, Missed, entry_waits, missed},
     message,
 };
 
@@ -120,9 +118,10 @@ impl Sqs {
         match self.delete_once(kind, batch).await {
             Ok(failed) => {
                 report.deleted = batch.len() - failed.len();
-                for (position, reason, retry) in failed {
+                for Missed { position, reason, is_senders_fault } in failed {
                     let Some(receipt) = batch.get(position) else { continue };
-                    let outcome = if retry { self.delete_alone(kind, receipt, reason).await } else { Err(reason) };
+                    let outcome =
+                        if is_senders_fault { Err(reason) } else { self.delete_alone(kind, receipt, reason).await };
                     match outcome {
                         Ok(()) => report.deleted += 1,
                         Err(reason) => report.failed.push((receipt.clone(), reason)),
@@ -143,7 +142,7 @@ impl Sqs {
             match self.delete_once(kind, std::slice::from_ref(receipt)).await {
                 Ok(failed) => match failed.into_iter().next() {
                     None => return Ok(()),
-                    Some((_, why, _)) => reason = why,
+                    Some(missed) => reason = missed.reason,
                 },
                 Err(error) => reason = chain(&error),
             }
@@ -151,8 +150,8 @@ impl Sqs {
         Err(reason)
     }
 
-    /// One call; the positions that failed, why, and whether another try can help.
-    async fn delete_once(&self, kind: &str, batch: &[String]) -> Result<Vec<(usize, String, bool)>, QueueError> {
+    /// One call; the entries that failed within it.
+    async fn delete_once(&self, kind: &str, batch: &[String]) -> Result<Vec<Missed>, QueueError> {
         let mut entries = Vec::with_capacity(batch.len());
         for (position, receipt) in batch.iter().enumerate() {
             let entry = DeleteMessageBatchRequestEntry::builder().id(position.to_string()).receipt_handle(receipt);
@@ -178,24 +177,10 @@ impl Sqs {
         name: &str,
         url: &str,
         entries: Vec<DeleteMessageBatchRequestEntry>,
-    ) -> Result<Vec<(usize, String, bool)>, QueueError> {
+    ) -> Result<Vec<Missed>, QueueError> {
         let count = entries.len();
         let call = self.client.delete_message_batch().queue_url(url).set_entries(Some(entries));
         let answer = call.send().await.map_err(|error| QueueError::from_sdk(name, error))?;
-        let passed: HashSet<&str> = answer.successful.iter().map(|entry| entry.id.as_str()).collect();
-        let mut missed = Vec::new();
-        for position in 0..count {
-            let id = position.to_string();
-            if passed.contains(id.as_str()) {
-                continue;
-            }
-            let told = answer.failed.iter().find(|entry| entry.id == id);
-            let (reason, retry) = told.map_or(("not acknowledged".to_owned(), true), |entry| {
-                let text = format!("{}: {}", entry.code, entry.message.as_deref().unwrap_or_default());
-                (text, !entry.sender_fault)
-            });
-            missed.push((position, reason, retry));
-        }
-        Ok(missed)
+        Ok(missed(count, answer.successful.iter().map(|entry| entry.id.as_str()), &answer.failed))
     }
 }

@@ -10,7 +10,7 @@ use futures::{StreamExt, stream};
 
 use crate::{
     Outgoing, QueueError, Sqs,
-    call::{BATCH_ENTRIES_MAX, CALLS_IN_FLIGHT_MAX, entry_waits},
+    call::{BATCH_ENTRIES_MAX, CALLS_IN_FLIGHT_MAX, Missed, entry_waits, missed},
     message,
 };
 
@@ -48,10 +48,10 @@ impl Sqs {
                 return report;
             }
         };
-        let positions: HashSet<usize> = failed.iter().map(|(position, _)| *position).collect();
+        let positions: HashSet<usize> = failed.iter().map(|missed| missed.position).collect();
         let passed = batch.iter().enumerate().filter(|(position, _)| !positions.contains(position));
         report.sent.extend(passed.map(|(_, job)| job.job_id));
-        for (position, reason) in failed {
+        for Missed { position, reason, .. } in failed {
             let Some(job) = batch.get(position) else { continue };
             match self.send_alone(kind, *job, sent_at, reason).await {
                 Ok(()) => report.sent.push(job.job_id),
@@ -73,7 +73,7 @@ impl Sqs {
             match self.send_once(kind, &[job], sent_at).await {
                 Ok(failed) => match failed.into_iter().next() {
                     None => return Ok(()),
-                    Some((_, why)) => reason = why,
+                    Some(missed) => reason = missed.reason,
                 },
                 Err(error) => reason = chain(&error),
             }
@@ -81,13 +81,13 @@ impl Sqs {
         Err(reason)
     }
 
-    /// One call; the positions that failed within it, with their reasons.
+    /// One call; the entries that failed within it.
     async fn send_once(
         &self,
         kind: &str,
         batch: &[Outgoing],
         sent_at: DateTime<Utc>,
-    ) -> Result<Vec<(usize, String)>, QueueError> {
+    ) -> Result<Vec<Missed>, QueueError> {
         let mut entries = Vec::with_capacity(batch.len());
         for (position, job) in batch.iter().enumerate() {
             let group = self.config.fair_groups.then(|| job.account_id.to_string());
@@ -114,24 +114,10 @@ impl Sqs {
         name: &str,
         url: &str,
         entries: Vec<SendMessageBatchRequestEntry>,
-    ) -> Result<Vec<(usize, String)>, QueueError> {
+    ) -> Result<Vec<Missed>, QueueError> {
         let count = entries.len();
         let call = self.client.send_message_batch().queue_url(url).set_entries(Some(entries));
         let answer = call.send().await.map_err(|error| QueueError::from_sdk(name, error))?;
-        // What the answer does not call successful has failed, whether it says so or not.
-        let passed: HashSet<&str> = answer.successful.iter().map(|entry| entry.id.as_str()).collect();
-        let mut missed = Vec::new();
-        for position in 0..count {
-            let id = position.to_string();
-            if passed.contains(id.as_str()) {
-                continue;
-            }
-            let told = answer.failed.iter().find(|entry| entry.id == id);
-            let reason = told.map_or("not acknowledged".to_owned(), |entry| {
-                format!("{}: {}", entry.code, entry.message.as_deref().unwrap_or_default())
-            });
-            missed.push((position, reason));
-        }
-        Ok(missed)
+        Ok(missed(count, answer.successful.iter().map(|entry| entry.id.as_str()), &answer.failed))
     }
 }

@@ -26,6 +26,27 @@ pub enum Hosts {
 }
 
 impl Hosts {
+    /// What a process was started with: `SERVANT_SALESFORCE_HOSTS`, and a certificate from the file that
+    /// `SERVANT_SALESFORCE_CERTIFICATE_FILE` names. The environment is another's to read: `read` does. Hosts for
+    /// development are worth a line in the log.
+    ///
+    /// # Errors
+    /// `Rejected` as [`Hosts::from_setting`], and for a file that cannot be read.
+    pub fn from_env(read: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let unreadable = |path: &str, error: std::io::Error| {
+            let why = format!("SERVANT_SALESFORCE_CERTIFICATE_FILE: {path} cannot be read: {error}");
+            SalesforceError::rejected("HOSTS", why)
+        };
+        let certificate = read("SERVANT_SALESFORCE_CERTIFICATE_FILE")
+            .map(|path| std::fs::read_to_string(&path).map_err(|error| unreadable(&path, error)))
+            .transpose()?;
+        let hosts = Self::from_setting(read("SERVANT_SALESFORCE_HOSTS").as_deref(), certificate)?;
+        if hosts != Self::Vendor {
+            tracing::warn!("any host is taken for salesforce's: for development only");
+        }
+        Ok(hosts)
+    }
+
     /// What a setting says: nothing or `vendor`, or `development`, with a further certificate in PEM or without.
     ///
     /// # Errors
@@ -37,7 +58,9 @@ impl Hosts {
             (None | Some("vendor"), Some(_)) => {
                 Err(SalesforceError::rejected("HOSTS", "only hosts for development have a certificate of their own"))
             }
-            (Some(_), _) => Err(SalesforceError::rejected("HOSTS", "hosts are \"vendor\" or \"development\"")),
+            (Some(_), _) => {
+                Err(SalesforceError::rejected("HOSTS", "SERVANT_SALESFORCE_HOSTS is \"vendor\" or \"development\""))
+            }
         }
     }
 

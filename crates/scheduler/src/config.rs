@@ -117,6 +117,8 @@ mod tests {
         table.remove("process").expect("[process] is shown");
         let config: SchedulerConfig = table.try_into().unwrap();
         assert_eq!(config.breaker, BreakerSettings::default());
+        let sqs = queue::SqsConfig::default();
+        assert_eq!(format!("{:?}", config.queue.sqs), format!("{sqs:?}"), "what is shown is what counts without it");
         assert!(u64::from(config.leader.lease_secs) * 1_000 > 2 * config.leader.renew_ms);
     }
 }

@@ -7,7 +7,8 @@ use crate::{
 };
 use daemon::{Context, Stopper};
 use domain::chain;
-use std::{sync::Arc, time::Duration};
+use futures::FutureExt as _;
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use store::{Heard, Leadership};
 use tokio::{task::JoinSet, time::Instant};
 
@@ -114,7 +115,7 @@ async fn perform(duty: Duty, office: Arc<Office>, leadership: Leadership) {
     let every = duty.every(&office.config.duties);
     let mut retry_ms = 0;
     loop {
-        match duty.perform(&office, &leadership).await {
+        match caught(duty.perform(&office, &leadership)).await {
             Ok(more) => {
                 if retry_ms > 0 {
                     tracing::info!(duty = duty.name(), "the duty is done again");
@@ -137,6 +138,13 @@ async fn perform(duty: Duty, office: Arc<Office>, leadership: Leadership) {
             }
         }
     }
+}
+
+/// What a duty came to. A panic is its failure and nothing more: the leader would else go on to lead without that duty, and
+/// without a word.
+async fn caught(work: impl Future<Output = anyhow::Result<bool>>) -> anyhow::Result<bool> {
+    let outcome = AssertUnwindSafe(work).catch_unwind().await;
+    outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked; the line before this one says where")))
 }
 
 /// Turns the ledger's wake-ups into a nudge for the dispatcher.
@@ -166,5 +174,17 @@ async fn pause(stopper: &Stopper, time: Duration) {
     tokio::select! {
         () = tokio::time::sleep(time) => {}
         () = stopper.soft().cancelled() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_duty_that_panics_has_failed() {
+        let failed = caught(async { panic!("on purpose") }).await.unwrap_err();
+        assert!(failed.to_string().contains("panicked"), "{failed}");
+        assert!(caught(async { Ok(true) }).await.unwrap());
     }
 }

@@ -66,5 +66,7 @@ mod tests {
         table.remove("process").expect("[process] is shown");
         let config: LoopConfig = table.try_into().unwrap();
         assert!(config.work.lease_secs >= 2);
+        let sqs = queue::SqsConfig::default();
+        assert_eq!(format!("{:?}", config.queue.sqs), format!("{sqs:?}"), "what is shown is what counts without it");
     }
 }

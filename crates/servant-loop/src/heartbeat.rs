@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 /// What the heartbeat needs.
 pub(crate) struct Beating {
@@ -31,6 +32,8 @@ pub(crate) struct Beating {
     /// An order waits at the manager: the next heartbeat is due at once.
     pub(crate) ordered: Arc<Notify>,
     pub(crate) stopper: Stopper,
+    /// Cancelled once the drain is over: until then a draining servant is still seen.
+    pub(crate) over: CancellationToken,
 }
 
 /// Jobs named in one heartbeat at the most; a servant of a thousand slots must not send a book.
@@ -48,7 +51,12 @@ pub(crate) async fn run(beating: Beating) -> anyhow::Result<()> {
     let mut was_silent = false;
     let mut cpu = CpuMeter::default();
     loop {
-        match client.heartbeat(&beating.beat(cpu.pct())).await {
+        let beat = beating.beat(cpu.pct());
+        let answer = tokio::select! {
+            answer = client.heartbeat(&beat) => answer,
+            () = beating.over.cancelled() => return Ok(()),
+        };
+        match answer {
             Ok(reply) => {
                 if was_silent {
                     tracing::info!("the manager answers again");
@@ -67,15 +75,9 @@ pub(crate) async fn run(beating: Beating) -> anyhow::Result<()> {
         tokio::select! {
             () = tokio::time::sleep(wait.mul_f64(0.75 + rand::random::<f64>() / 2.0)) => {}
             () = beating.ordered.notified() => {}
-            () = beating.stopper.hard().cancelled() => return Ok(()),
-            () = over(&beating) => return Ok(()),
+            () = beating.over.cancelled() => return Ok(()),
         }
     }
-}
-
-/// Ends with the process's drain, not before: a draining servant is still seen.
-async fn over(beating: &Beating) {
-    beating.stopper.soft().cancelled().await;
 }
 
 impl Beating {

@@ -170,8 +170,8 @@ impl<S: Servant> Intake<S> {
         deletes.join_all().await;
     }
 
-    /// Starts what one statement claimed, under one permit if limits count it; slots that are left over are free again. Many jobs are started on a task of their own,
-    /// so that the next claim is already on its way.
+    /// Starts what one statement claimed, under one permit if limits count it; slots that are left over are free again.
+    /// Many jobs are started on a task of their own, so that the next claim is already on its way.
     pub(crate) fn start(
         &self,
         jobs: Vec<ClaimedJob>,

@@ -36,17 +36,28 @@ pub(crate) struct Keeping {
     pub(crate) is_over: Arc<AtomicBool>,
 }
 
-/// Exit code of a process that a job holds hostage; the supervisor starts a new one.
+/// Exit code of a process that a job holds hostage, or that cannot keep its leases; the supervisor starts a new one.
 const EXIT_STUCK: i32 = 1;
 
 /// Starts the keeper's thread.
 pub(crate) fn start(keeping: Keeping) -> std::io::Result<std::thread::JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("keeper".to_owned()).spawn(move || {
-        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(keep(keeping)),
-            Err(error) => tracing::error!(%error, "the keeper cannot start: leases will run out"),
-        }
+        let _vital = Vital(keeping.is_over.clone());
+        runtime.block_on(keep(keeping));
     })
+}
+
+/// Ends the process with the keeper, should that panic: jobs would go on while their leases run out, again and again.
+struct Vital(Arc<AtomicBool>);
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if !self.0.load(Ordering::SeqCst) {
+            tracing::error!("the keeper of the leases has died: this process ends");
+            std::process::exit(EXIT_STUCK);
+        }
+    }
 }
 
 async fn keep(keeping: Keeping) {
@@ -57,7 +68,10 @@ async fn keep(keeping: Keeping) {
     let mut was_away = false;
     while !keeping.is_over.load(Ordering::SeqCst) {
         if store.is_none() {
-            store = Store::connect(&keeping.database_url, 1, keeping.clock.clone()).await.ok();
+            // Bounded: while this waits, nobody looks whether leases have run out.
+            let connecting = Store::connect(&keeping.database_url, 1, keeping.clock.clone());
+            let bound = keeping.lease.to_std().unwrap_or(round);
+            store = tokio::time::timeout(bound, connecting).await.ok().and_then(Result::ok);
         }
         let kept = match &store {
             Some(store) => tokio::time::timeout(round * 2, renew(store, &keeping, &mut good_until)).await.ok(),
@@ -75,9 +89,8 @@ async fn keep(keeping: Keeping) {
                     tracing::warn!(error, "leases could not be renewed; trying on");
                     was_away = true;
                 }
-                if other_is_connection(&store) {
-                    store = None;
-                }
+                // A pool whose only connection hangs is of no use any more.
+                store = None;
                 give_up_expired(&keeping, &good_until);
             }
         }
@@ -87,11 +100,6 @@ async fn keep(keeping: Keeping) {
     if let Some(store) = store {
         let _ = store.touch_servant(keeping.servant, ServantState::Stopped, 0).await;
     }
-}
-
-/// A pool whose only connection hangs is of no use any more.
-fn other_is_connection(store: &Option<Store>) -> bool {
-    store.is_some()
 }
 
 async fn renew(

@@ -28,6 +28,7 @@ use std::{
 };
 use store::{Heard, NewServant, Store};
 use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 
 /// One type of work. Its file, binary, kind and queue share one name: `const KIND: &'static str = env!("CARGO_BIN_NAME")`.
 pub trait Servant: Sized + Send + Sync + 'static {
@@ -139,6 +140,9 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
         ended,
     });
     let ordered = Arc::new(Notify::new());
+    let beats_over = CancellationToken::new();
+    // However this ends: nothing waits for heartbeats.
+    let end_of_beats = beats_over.clone().drop_guard();
     if !config.manager.url.is_empty() {
         context.stopper.spawn(
             "heartbeat",
@@ -156,6 +160,7 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
                 is_draining: is_draining.clone(),
                 ordered: ordered.clone(),
                 stopper: context.stopper.clone(),
+                over: beats_over,
             }),
         );
     }
@@ -191,6 +196,7 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
     drain(&context, &registry, &slots, concurrency).await;
     drop(runner);
     let _ = finisher.await;
+    drop(end_of_beats);
     is_over.store(true, Ordering::SeqCst);
     let _ = tokio::task::spawn_blocking(move || keeper.join()).await;
     tracing::info!(ServantId = id.0, "the servant has stopped");
@@ -208,7 +214,7 @@ fn definition_of(config: &LoopConfig, kind: &Kind) -> anyhow::Result<(Catalogue,
     Ok((catalogue, definition))
 }
 
-/// Finishes what runs: jobs get half of the time to end by themselves, then they are interrupted and given back.
+/// Finishes what runs: jobs get a quarter of the time to end by themselves, then they are interrupted and given back.
 async fn drain(context: &Context<LoopConfig>, registry: &Registry, slots: &Arc<Semaphore>, concurrency: u32) {
     if registry.len() > 0 {
         tracing::info!(in_hand = registry.len(), "draining");

@@ -87,7 +87,7 @@ impl Customers {
             store: setup.store.clone(),
             secrets: SecretsFile::at(secrets_file),
             sign_on: SignOn::new(setup.store.clone(), setup.vault.clone()),
-            hosts: hosts()?,
+            hosts: Hosts::from_env(|name| daemon::read_env(name).ok())?,
             known: Mutex::default(),
         })
     }
@@ -208,18 +208,6 @@ impl Customers {
         }));
         Ok(SessionSource::RefreshToken(credentials))
     }
-}
-
-/// Salesforce's own hosts, unless the process was started for development.
-fn hosts() -> anyhow::Result<Hosts> {
-    let setting = daemon::read_env("SERVANT_SALESFORCE_HOSTS").ok();
-    let certificate = daemon::read_env("SERVANT_SALESFORCE_CERTIFICATE_FILE").ok().map(std::fs::read_to_string);
-    let certificate = certificate.transpose().context("SERVANT_SALESFORCE_CERTIFICATE_FILE")?;
-    let hosts = Hosts::from_setting(setting.as_deref(), certificate).context("SERVANT_SALESFORCE_HOSTS")?;
-    if hosts != Hosts::Vendor {
-        tracing::warn!("any host is taken for salesforce's: for development only");
-    }
-    Ok(hosts)
 }
 
 /// Passes on what Salesforce said of the organisation's daily calls. A refusal says more than the number beside it, which

@@ -34,6 +34,27 @@ impl Store {
         Ok(row.map(|row| WrappedKey { account, version: row.version, master: row.master, wrapped: row.wrapped }))
     }
 
+    /// The key that new secrets of an account are sealed by; where it has none, the first one is made and kept. Of two who
+    /// do so at once one's is kept, and both answer with it. None: the account's keys were deleted meanwhile.
+    ///
+    /// # Errors
+    /// [`StoreError`] (`Rejected` when there is no such account), and what `make` fails with.
+    pub async fn newest_key_or<E, F>(
+        &self,
+        account: AccountId,
+        make: impl FnOnce() -> F + Send,
+    ) -> Result<Option<WrappedKey>, E>
+    where
+        E: From<StoreError>,
+        F: Future<Output = Result<WrappedKey, E>> + Send,
+    {
+        if let Some(key) = self.newest_key(account).await? {
+            return Ok(Some(key));
+        }
+        self.keep_keys(&[make().await?]).await?;
+        Ok(self.newest_key(account).await?)
+    }
+
     /// Keeps new keys. Where an account has that version already, what was there stays: read it again before sealing.
     ///
     /// # Errors

@@ -1,10 +1,11 @@
-//! Authorisations: where a customer may begin one, those that a browser has begun, each good once, and what becomes of the connection when one succeeds.
-//! Does not own how a vendor is asked, nor what is sealed.
+//! Authorisations: where a customer may begin one, those that a browser has begun, each good once, and what becomes of the
+//! connection when one succeeds. Does not own how a vendor is asked, nor what is sealed.
 
 use crate::{
     SealedSecrets, Store, StoreError,
     audit::{Subject, note, snapshot},
     connections::{Event, Of, note_event},
+    expired::forget_expired,
 };
 use chrono::{DateTime, Utc};
 use domain::{AccountId, ConnectionId, Granted, Principal, action};
@@ -12,8 +13,6 @@ use serde_json::Value;
 
 /// Authorisations that may be open at a time; each is gone after minutes.
 const OPEN_MAX: i64 = 10_000;
-/// Expired rows deleted by one beginning.
-const EXPIRED_MAX: i64 = 1_000;
 
 /// An authorisation that was begun.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,15 +58,14 @@ impl Store {
         expires_at: DateTime<Utc>,
         by: &Principal,
     ) -> Result<(), StoreError> {
-        sqlx::query!(
-            "-- forget_expired_consent_links
-            DELETE FROM consent_links WHERE digest IN (
-                SELECT digest FROM consent_links WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)",
+        forget_expired!(
+            "forget_expired_consent_links",
+            "consent_links",
+            "digest",
+            "expires_at",
             self.clock.now(),
-            EXPIRED_MAX,
-        )
-        .execute(&self.pool)
-        .await?;
+            &self.pool
+        );
         sqlx::query!(
             "-- create_consent_link
             INSERT INTO consent_links (digest, account_id, connection_id, created_by, expires_at)
@@ -114,15 +112,14 @@ impl Store {
         state_digest: &[u8],
         begun: &BegunAuthorisation,
     ) -> Result<bool, StoreError> {
-        sqlx::query!(
-            "-- forget_expired_authorisations
-            DELETE FROM authorisations WHERE state_digest IN (
-                SELECT state_digest FROM authorisations WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)",
+        forget_expired!(
+            "forget_expired_authorisations",
+            "authorisations",
+            "state_digest",
+            "expires_at",
             self.clock.now(),
-            EXPIRED_MAX,
-        )
-        .execute(&self.pool)
-        .await?;
+            &self.pool
+        );
         let entered = sqlx::query!(
             "-- begin_authorisation
             INSERT INTO authorisations (state_digest, verifier_digest, account_id, vendor, connection_id, expires_at)

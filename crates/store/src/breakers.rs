@@ -1,16 +1,15 @@
-//! Services' circuit breakers as rows: loaded and saved within a transaction of the leading scheduler, folded from the
-//! outcomes that ended attempts append, forced by operators. What follows from what is `domain::Breaker`'s to say.
+//! Services' circuit breakers as rows: listed, and loaded and saved within a transaction. Does not own what changes one:
+//! the outcomes of attempts (`fold`) and operators (`force`); what follows from them is `domain::Breaker`'s to say.
 
-use crate::{
-    Leadership, PAGE_ROWS_MAX, Store, StoreError, Tx,
-    audit::{Subject, note, snapshot},
-    connections::{Event, Of, note_event},
-    partitions::leads,
-};
+mod fold;
+mod force;
+
+pub use fold::FoldedOutcomes;
+pub use force::ForcesBreaker;
+
+use crate::{PAGE_ROWS_MAX, Store, StoreError, Tx};
 use chrono::{DateTime, Utc};
-use domain::{
-    Breaker, BreakerSettings, BreakerState, Capability, ConnectionId, Forced, Granted, Outcomes, Tally, Window, action,
-};
+use domain::{Breaker, BreakerState, ConnectionId, Forced, Tally, Window};
 use std::collections::BTreeMap;
 
 /// A service's breaker, and who holds it open or closed.
@@ -33,15 +32,6 @@ pub struct ForcedBy {
     pub reason: String,
     /// Since when.
     pub at: DateTime<Utc>,
-}
-
-/// What a fold changed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct FoldedOutcomes {
-    /// Rows of outcomes taken in.
-    pub outcomes: u64,
-    /// Breakers whose state is another now, with the state before.
-    pub changed: Vec<(BreakerRow, BreakerState)>,
 }
 
 struct RawBreaker {
@@ -99,24 +89,6 @@ impl RawBreaker {
     }
 }
 
-/// An action that is done with a breaker.
-pub trait ForcesBreaker: Capability {
-    /// What it is held at; none: it is let go.
-    const FORCED: Option<Forced>;
-}
-
-impl ForcesBreaker for action::OpenBreaker {
-    const FORCED: Option<Forced> = Some(Forced::Open);
-}
-
-impl ForcesBreaker for action::CloseBreaker {
-    const FORCED: Option<Forced> = Some(Forced::Closed);
-}
-
-impl ForcesBreaker for action::ClearBreaker {
-    const FORCED: Option<Forced> = None;
-}
-
 impl Store {
     /// The breakers of those services, locked until the transaction ends; a service that has none is closed.
     ///
@@ -168,113 +140,6 @@ impl Store {
         .fetch_all(&mut *tx.inner)
         .await?;
         Ok(rows.into_iter().map(|row| (ConnectionId(row.id), row.service)).collect())
-    }
-}
-
-impl Store {
-    /// Takes up to `rows_max` rows of outcomes into their services' breakers and lets time pass for those that are not
-    /// closed, all in one transaction. `jitter` draws the share of the wait that an opening takes.
-    ///
-    /// # Errors
-    /// [`StoreError`]; then nothing was taken.
-    pub async fn fold_outcomes(
-        &self,
-        leadership: &Leadership,
-        settings: &BreakerSettings,
-        rows_max: i64,
-        mut jitter: impl FnMut() -> f64 + Send,
-    ) -> Result<FoldedOutcomes, StoreError> {
-        if !self.has_breaker_news().await? {
-            return Ok(FoldedOutcomes::default());
-        }
-        let mut tx = self.begin().await?;
-        if !leads(&mut tx.inner, leadership).await? {
-            return Ok(FoldedOutcomes::default());
-        }
-        let now = self.clock.now();
-        let taken = take_outcomes(&mut tx, rows_max).await?;
-        let mut services = unsettled_services(&mut tx).await?;
-        services.extend(taken.of_services.iter().map(|(service, _)| service.clone()));
-        let mut rows = self.lock_breakers(&mut tx, &services).await?;
-        let before = rows.clone();
-        for (service, outcomes) in &taken.of_services {
-            let new = || BreakerRow { service: service.clone(), breaker: Breaker::closed(now), forced: None };
-            let row = rows.entry(service.clone()).or_insert_with(new);
-            row.breaker.observe(settings, outcomes, now, jitter());
-        }
-        let mut folded = FoldedOutcomes { outcomes: taken.rows, changed: Vec::new() };
-        for (service, mut row) in rows {
-            row.breaker.advance(settings, now);
-            let was = before.get(&service);
-            if was == Some(&row) {
-                continue;
-            }
-            save_breaker(&mut tx.inner, &row).await?;
-            let was = was.map_or(BreakerState::Closed, |was| was.breaker.state);
-            let is = row.breaker.state.as_str();
-            if was.as_str() != is {
-                let event = Event { of: Of::Service(&service), what: is, by: "scheduler", reason: &row.breaker.reason };
-                note_event(&mut tx.inner, &event, now).await?;
-                folded.changed.push((row, was));
-            }
-        }
-        tx.commit().await?;
-        if folded.changed.iter().any(|(row, _)| !matches!(row.breaker.state, BreakerState::Open { .. })) {
-            self.wake_every_kind().await;
-        }
-        Ok(folded)
-    }
-
-    /// Whether there is anything to fold: what is asked twice a second should cost one short look.
-    async fn has_breaker_news(&self) -> Result<bool, StoreError> {
-        Ok(sqlx::query_scalar!(
-            r#"-- has_breaker_news
-            SELECT EXISTS (SELECT FROM connection_outcomes)
-                OR EXISTS (SELECT FROM breakers WHERE state <> 'closed') AS "has_news!""#,
-        )
-        .fetch_one(&self.pool)
-        .await?)
-    }
-
-    /// Holds a service's breaker open or closed, whatever its outcomes say, until it is cleared; or clears it, and wakes
-    /// whom it held back. Answers with the breaker; none when there was nothing to clear.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn force_breaker<A: ForcesBreaker>(
-        &self,
-        granted: &Granted<A>,
-        service: &str,
-    ) -> Result<Option<BreakerRow>, StoreError> {
-        let (forced, by, reason) = (A::FORCED, granted.by(), granted.reason());
-        let (of, now) = (Subject::Breaker(service), self.clock.now());
-        let mut tx = self.begin().await?;
-        let before = snapshot(&mut tx.inner, &of).await?;
-        let known = self.lock_breakers(&mut tx, &[service.to_owned()]).await?.remove(service);
-        let new = || BreakerRow { service: service.to_owned(), breaker: Breaker::closed(now), forced: None };
-        let mut row = known.unwrap_or_else(new);
-        let what = match forced {
-            Some(forced) => {
-                row.breaker.force(forced);
-                row.forced = Some(ForcedBy { by: by.to_owned(), reason: reason.to_owned(), at: now });
-                if forced == Forced::Open { "forced_open" } else { "forced_closed" }
-            }
-            None if row.forced.is_none() => return Ok(None),
-            None => {
-                row.breaker.clear(now);
-                row.forced = None;
-                "cleared"
-            }
-        };
-        save_breaker(&mut tx.inner, &row).await?;
-        note_event(&mut tx.inner, &Event { of: Of::Service(service), what, by, reason }, now).await?;
-        let after = snapshot(&mut tx.inner, &of).await?;
-        note(&mut tx.inner, granted, &of, (before, after), now).await?;
-        tx.commit().await?;
-        if forced != Some(Forced::Open) {
-            self.wake_every_kind().await;
-        }
-        Ok(Some(row))
     }
 
     /// The breaker of one service.
@@ -349,51 +214,6 @@ impl Store {
         .await?;
         rows.into_iter().map(RawBreaker::check).collect()
     }
-}
-
-/// Outcomes taken out of the ledger, oldest first, with the service of each.
-struct Taken {
-    rows: u64,
-    of_services: Vec<(String, Outcomes)>,
-}
-
-/// Those of connections that are gone are taken, too, and count for nothing.
-async fn take_outcomes(tx: &mut Tx, rows_max: i64) -> Result<Taken, StoreError> {
-    let rows = sqlx::query!(
-        r#"-- take_outcomes
-        WITH taken AS (
-            DELETE FROM connection_outcomes
-            WHERE ctid = ANY (ARRAY(SELECT ctid FROM connection_outcomes LIMIT $1 FOR UPDATE SKIP LOCKED))
-            RETURNING connection_id, started_at, ended_at, succeeded, failed
-        )
-        SELECT coalesce(c.service, c.vendor) AS "service?", started_at AS "started_at!", ended_at AS "ended_at!",
-               succeeded AS "succeeded!", failed AS "failed!"
-        FROM taken LEFT JOIN connections c ON c.id = connection_id ORDER BY ended_at"#,
-        rows_max,
-    )
-    .fetch_all(&mut *tx.inner)
-    .await?;
-    let taken = rows.len() as u64;
-    let number = |raw: i32| u32::try_from(raw).unwrap_or(0);
-    let of_services = rows
-        .into_iter()
-        .filter_map(|row| {
-            let tally = Tally { succeeded: number(row.succeeded), failed: number(row.failed) };
-            Some((row.service?, Outcomes { started_at: row.started_at, ended_at: row.ended_at, tally }))
-        })
-        .collect();
-    Ok(Taken { rows: taken, of_services })
-}
-
-/// Services whose breaker changes although nothing happens.
-async fn unsettled_services(tx: &mut Tx) -> Result<Vec<String>, StoreError> {
-    Ok(sqlx::query_scalar!(
-        "-- unsettled_services
-        SELECT service FROM breakers WHERE state <> 'closed' LIMIT $1",
-        PAGE_ROWS_MAX,
-    )
-    .fetch_all(&mut *tx.inner)
-    .await?)
 }
 
 /// Writes a breaker as it is now.

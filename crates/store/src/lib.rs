@@ -18,6 +18,7 @@ mod connections;
 mod counters;
 mod error;
 mod errors;
+mod expired;
 mod fleet;
 mod groups;
 mod groups_lead;

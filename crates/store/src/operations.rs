@@ -300,7 +300,38 @@ impl Store {
         Ok(Some(step))
     }
 
-    /// Forgets operations that ended before `cutoff`, with their items.
+    /// Forgets what became of the jobs of operations that ended before `cutoff`, `limit` rows at the most: an operation may
+    /// have been done to millions. Answers with how many.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the same call may be made again.
+    pub async fn forget_operation_items(
+        &self,
+        leadership: &Leadership,
+        cutoff: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<u64, StoreError> {
+        let gone = sqlx::query!(
+            "-- forget_operation_items
+            DELETE FROM operation_items USING (
+                SELECT item.operation_id, item.job_id FROM operations CROSS JOIN LATERAL (
+                    SELECT operation_id, job_id FROM operation_items WHERE operation_id = operations.id LIMIT $4
+                ) AS item
+                WHERE ended_at < $3 AND EXISTS (SELECT FROM leader WHERE term = $1 AND holder = $2)
+                LIMIT $4
+            ) AS old
+            WHERE operation_items.operation_id = old.operation_id AND operation_items.job_id = old.job_id",
+            leadership.term.0,
+            leadership.holder,
+            cutoff,
+            limit,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(gone.rows_affected())
+    }
+
+    /// Forgets operations that ended before `cutoff`, once nothing is left of what became of their jobs.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -308,7 +339,8 @@ impl Store {
         let gone = sqlx::query!(
             "-- forget_operations
             DELETE FROM operations
-            WHERE ended_at < $3 AND EXISTS (SELECT FROM leader WHERE term = $1 AND holder = $2)",
+            WHERE ended_at < $3 AND EXISTS (SELECT FROM leader WHERE term = $1 AND holder = $2)
+              AND NOT EXISTS (SELECT FROM operation_items WHERE operation_id = operations.id)",
             leadership.term.0,
             leadership.holder,
             cutoff,

@@ -18,14 +18,24 @@ pub struct Unsent {
 }
 
 impl Store {
-    /// The oldest entries of the outbox.
+    /// Entries of the outbox, kind by kind, of each kind the oldest first.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn unsent(&self, limit: i64) -> Result<Vec<Unsent>, StoreError> {
+        self.unsent_besides(&[], limit).await
+    }
+
+    /// The same without those of some kinds.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn unsent_besides(&self, kinds: &[String], limit: i64) -> Result<Vec<Unsent>, StoreError> {
         let rows = sqlx::query!(
-            "-- unsent\nSELECT id, job_id, account_id, kind FROM outbox ORDER BY kind, id LIMIT $1",
-            limit
+            "-- unsent_besides
+            SELECT id, job_id, account_id, kind FROM outbox WHERE kind <> ALL($1) ORDER BY kind, id LIMIT $2",
+            kinds,
+            limit,
         )
         .fetch_all(&self.pool)
         .await?;

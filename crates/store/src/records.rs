@@ -1,13 +1,14 @@
 //! Customers' records: typed tables, one for each object of a vendor, written page by page.
 //! Owns how a page gets in. What is not stored yet is copied straight into its table; what changed goes through a
-//! temporary table and one guarded upsert; what is stored already is not even sent. The tables' making is in `making`, the
-//! statements on them in `table`, the bytes of COPY in `batch`, the log of what changed in `changes`, what cannot be stored in
-//! `quarantine`, some fields of records that are there in `patch`, what they are compared with in `compare`. Does not own what
-//! a vendor's field means (`sync`).
+//! temporary table and one guarded upsert; what is stored already is not even sent. The tables' making is in `making`,
+//! the statements on them in `table`, the lines of COPY in `batch`, one value of them in `copy_text`, the log of what
+//! changed in `changes`, what cannot be stored in `quarantine`, some fields of records that are there in `patch`, what
+//! they are compared with in `compare`. Does not own what a vendor's field means (`sync`).
 
 mod batch;
 mod changes;
 mod compare;
+mod copy_text;
 mod making;
 mod patch;
 mod quarantine;

@@ -122,7 +122,9 @@ impl Store {
         let row = sqlx::query!(
             r#"-- record_heartbeat
             WITH beat AS (
-                UPDATE servants SET heartbeat_at = $2, seen_at = greatest(seen_at, $2), state = $3, rss_bytes = $4,
+                UPDATE servants SET heartbeat_at = $2, seen_at = greatest(seen_at, $2), rss_bytes = $4,
+                                    -- Whoever has ended does not come back: its last heartbeat was on the way.
+                                    state = CASE state WHEN 'stopped' THEN state ELSE $3 END,
                                     running = $5, current_jobs = $6, cpu_pct = $8,
                                     credential_id = coalesce(credential_id, $9),
                                     boot_digest = coalesce(boot_digest, $10)

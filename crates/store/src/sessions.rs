@@ -4,14 +4,13 @@
 use crate::{
     Store, StoreError,
     audit::{Deed, note_by},
+    expired::forget_expired,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{Action, Origin, Principal, PrincipalKind, Role};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 
-/// Expired rows deleted by one sign-in.
-const EXPIRED_MAX: i64 = 1_000;
 /// Seconds between two notes of when something was last used.
 pub(crate) const USED_EVERY_SECS: i64 = 60;
 
@@ -48,15 +47,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn begin_session(&self, session: NewSession<'_>) -> Result<bool, StoreError> {
         let now = self.clock.now();
-        sqlx::query!(
-            "-- forget_ended_sessions
-            DELETE FROM sessions WHERE digest IN (
-                SELECT digest FROM sessions WHERE ends_at < $1 ORDER BY ends_at LIMIT $2)",
-            now,
-            EXPIRED_MAX,
-        )
-        .execute(&self.pool)
-        .await?;
+        forget_expired!("forget_ended_sessions", "sessions", "digest", "ends_at", now, &self.pool);
         let mut tx = self.pool.begin().await?;
         let person = sqlx::query!(
             r#"-- begin_session
@@ -156,15 +147,14 @@ impl Store {
         state_digest: &[u8],
         expires_at: DateTime<Utc>,
     ) -> Result<bool, StoreError> {
-        sqlx::query!(
-            "-- forget_returned_sign_ins
-            DELETE FROM returned_sign_ins WHERE state_digest IN (
-                SELECT state_digest FROM returned_sign_ins WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)",
+        forget_expired!(
+            "forget_returned_sign_ins",
+            "returned_sign_ins",
+            "state_digest",
+            "expires_at",
             self.clock.now(),
-            EXPIRED_MAX,
-        )
-        .execute(&self.pool)
-        .await?;
+            &self.pool
+        );
         let taken = sqlx::query!(
             "-- take_returned_sign_in
             INSERT INTO returned_sign_ins (state_digest, expires_at) VALUES ($1, $2) ON CONFLICT DO NOTHING",

@@ -12,9 +12,6 @@ use domain::{Granted, Principal, Role, action};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 
-/// Expired codes deleted by a new one.
-const EXPIRED_MAX: i64 = 1_000;
-
 /// A code to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NewCode<'a> {
@@ -60,15 +57,14 @@ impl Store {
     pub async fn create_code(&self, code: NewCode<'_>, by: &Granted<action::ManagePeople>) -> Result<(), StoreError> {
         let mut tx = self.pool.begin().await?;
         let now = self.clock.now();
-        sqlx::query!(
-            "-- forget_expired_codes
-            DELETE FROM one_time_codes WHERE digest IN (
-                SELECT digest FROM one_time_codes WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)",
+        crate::expired::forget_expired!(
+            "forget_expired_codes",
+            "one_time_codes",
+            "digest",
+            "expires_at",
             now,
-            EXPIRED_MAX,
-        )
-        .execute(&mut *tx)
-        .await?;
+            &mut *tx
+        );
         let after = json!({ "role": code.role.as_str(), "expires_at": code.expires_at });
         match code.user {
             Some(user) => {

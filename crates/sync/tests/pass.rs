@@ -3,16 +3,17 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
 
+mod customer;
+
 use chrono::TimeDelta;
-use domain::{AccountId, Clock, ConnectionId};
+use customer::{Customer, VENDOR};
+use domain::{AccountId, ConnectionId};
 use fakes::salesforce::{Call, Content, FakeSalesforce, Fault, Mutation, Options as FakeOptions, Order};
-use salesforce::{Client, Credentials, Hosts, Options, SecretString};
+use salesforce::Client;
 use serde_json::json;
 use store::Store;
 use sync::{Pass, Source, SyncError, probe};
 use testkit::{TestDatabase, assert_records_equal, stored_records};
-
-const VENDOR: &str = "salesforce";
 
 /// A customer with an organisation, and a client signed on to it.
 struct World {
@@ -26,31 +27,12 @@ struct World {
 
 impl World {
     async fn new(records: u64) -> Self {
-        let database = testkit::database().await;
-        let store = database.store_of_one(Clock::system()).await;
-        let fake = FakeSalesforce::start(FakeOptions {
+        let Customer { database, store, fake, client, account, connection } = Customer::of(FakeOptions {
             content: Content::Generated { records, seed: 11 },
             page_size: 20,
             ..FakeOptions::default()
         })
-        .await
-        .unwrap();
-        let credentials = Credentials {
-            login_url: fake.url(),
-            client_id: "fake-client".to_owned(),
-            client_secret: SecretString::from("fake-secret"),
-            refresh_token: SecretString::from("fake-refresh"),
-        };
-        let options = Options {
-            retry_base_ms: 1,
-            retry_max_ms: 5,
-            retries_max: 3,
-            hosts: Hosts::Development { root_certificate_pem: None },
-            ..Options::default()
-        };
-        let client = Client::connect(credentials, options).await.unwrap();
-        let account = store.create_account("a customer").await.unwrap();
-        let connection = store.create_connection(account, VENDOR, &json!({}), None).await.unwrap();
+        .await;
         Self { database, store, fake, client, account, connection }
     }
 

@@ -2,7 +2,14 @@
 //! and their weights are in `others`.
 
 use super::{anomalies::anomaly_of, connections::connection_of, others::account_of};
-use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of, gate::RequestId, sight};
+use crate::{
+    App,
+    allowed::Allowed,
+    error::ApiError,
+    filter::{limit_of, next_of},
+    gate::RequestId,
+    sight,
+};
 use axum::{
     Extension, Json,
     extract::{Path, Query, State},
@@ -61,8 +68,7 @@ pub(crate) async fn streams(
         .transpose()?;
     let now = app.store.now();
     let rows = app.store.streams_of(AccountId(id), after, limit).await?;
-    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
-    let next_after = rows.last().filter(|_| is_full).map(|row| format!("{}/{}", row.connection_id, row.object));
+    let next_after = next_of(&rows, limit, |row| format!("{}/{}", row.connection_id, row.object));
     Ok(Json(StreamPage { streams: rows.into_iter().map(|row| stream_of(row, now)).collect(), next_after }))
 }
 

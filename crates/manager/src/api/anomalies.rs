@@ -4,7 +4,7 @@ use crate::{
     App,
     allowed::Allowed,
     error::ApiError,
-    filter::{limit_of, words},
+    filter::{limit_of, next_of, words},
     sight,
 };
 use axum::{
@@ -34,8 +34,7 @@ pub(crate) async fn list(
         before: query.before,
     };
     let rows = app.store.list_anomalies(&filter, limit).await?;
-    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
-    let next_before = rows.last().filter(|_| is_full).map(|row| row.id);
+    let next_before = next_of(&rows, limit, |row| row.id);
     Ok(Json(AnomalyPage { anomalies: rows.into_iter().map(anomaly_of).collect(), next_before }))
 }
 

@@ -4,7 +4,7 @@ use crate::{
     App,
     allowed::Allowed,
     error::ApiError,
-    filter::{limit_of, words},
+    filter::{limit_of, next_of, words},
 };
 use axum::{
     Json,
@@ -32,8 +32,7 @@ pub(crate) async fn list(
 ) -> Result<Json<AssumptionPage>, ApiError> {
     let limit = limit_of(query.limit)?;
     let rows = app.store.list_assumptions(query.account.map(AccountId), query.before, limit).await?;
-    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
-    let next_before = rows.last().filter(|_| is_full).map(|row| row.id);
+    let next_before = next_of(&rows, limit, |row| row.id);
     let now = app.store.now();
     Ok(Json(AssumptionPage { assumptions: rows.into_iter().map(|row| assumption_of(row, now)).collect(), next_before }))
 }
@@ -52,8 +51,7 @@ pub(crate) async fn show(
     let limit = limit_of(page.limit)?;
     let row = find(&app, id).await?;
     let events = app.store.assumption_events(id, page.before, limit).await?;
-    let is_full = i64::try_from(events.len()).is_ok_and(|rows| rows == limit);
-    let next_before = events.last().filter(|_| is_full).map(|event| event.id);
+    let next_before = next_of(&events, limit, |event| event.id);
     let event = |event: store::AssumptionEvent| AssumptionEvent {
         id: event.id,
         what: event.what,

@@ -1,6 +1,11 @@
 //! The audit over HTTP: list, export, verify. That a deed is noted is the ledger's: with the deed, or not at all.
 
-use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of};
+use crate::{
+    App,
+    allowed::Allowed,
+    error::ApiError,
+    filter::{limit_of, next_of},
+};
 use axum::{
     Json,
     extract::{Query, State},
@@ -37,8 +42,7 @@ pub(crate) async fn list(
         before: query.before,
     };
     let rows = app.store.list_audit(&filter, limit).await?;
-    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
-    let next_before = rows.last().filter(|_| is_full).map(|row| row.seq);
+    let next_before = next_of(&rows, limit, |row| row.seq);
     Ok(Json(AuditPage { entries: rows.into_iter().map(entry_of).collect(), next_before }))
 }
 
@@ -53,8 +57,7 @@ pub(crate) async fn export(
 ) -> Result<Json<AuditExport>, ApiError> {
     let limit = limit_of(query.limit)?;
     let rows = app.store.export_audit(query.after.unwrap_or(0), (query.since, query.until), limit).await?;
-    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
-    let next_after = rows.last().filter(|_| is_full).map(|row| row.seq);
+    let next_after = next_of(&rows, limit, |row| row.seq);
     Ok(Json(AuditExport { entries: rows.into_iter().map(entry_of).collect(), next_after }))
 }
 

@@ -1,7 +1,12 @@
 //! Circuit breakers over HTTP: list, show, hold open or closed, let go.
 
 use super::connections::{EVENTS_MAX, event_of};
-use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of};
+use crate::{
+    App,
+    allowed::Allowed,
+    error::ApiError,
+    filter::{limit_of, next_of},
+};
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -21,8 +26,7 @@ pub(crate) async fn list(
 ) -> Result<Json<BreakerPage>, ApiError> {
     let limit = limit_of(query.limit)?;
     let rows = app.store.list_breakers(query.after.as_deref(), limit).await?;
-    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
-    let next_after = rows.last().filter(|_| is_full).map(|row| row.service.clone());
+    let next_after = next_of(&rows, limit, |row| row.service.clone());
     Ok(Json(BreakerPage { breakers: rows.iter().map(breaker_of).collect(), next_after }))
 }
 

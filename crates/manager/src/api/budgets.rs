@@ -1,6 +1,12 @@
 //! Customers' quotas over HTTP: list, show with history, and our share of one of them.
 
-use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of, sight};
+use crate::{
+    App,
+    allowed::Allowed,
+    error::ApiError,
+    filter::{limit_of, next_of},
+    sight,
+};
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -23,8 +29,7 @@ pub(crate) async fn list(
 ) -> Result<Json<BudgetPage>, ApiError> {
     let limit = limit_of(query.limit)?;
     let rows = app.store.list_budgets(query.after.map(ConnectionId), limit).await?;
-    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
-    let next_after = rows.last().filter(|_| is_full).map(|row| row.connection.0);
+    let next_after = next_of(&rows, limit, |row| row.connection.0);
     Ok(Json(BudgetPage { budgets: rows.into_iter().map(budget_of).collect(), next_after }))
 }
 
@@ -47,8 +52,7 @@ pub(crate) async fn show(
             .hint("it is known once a job of the connection has called the vendor"));
     };
     let rows = app.store.budget_minutes(connection, query.before, limit).await?;
-    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
-    let next_before = rows.last().filter(|_| is_full).map(|row| row.minute);
+    let next_before = next_of(&rows, limit, |row| row.minute);
     let minutes = rows.into_iter().map(|row| BudgetMinute {
         minute: row.minute,
         used: row.used,

@@ -1,7 +1,13 @@
 //! Connections over HTTP: list, show, and what an operator does with one.
 
 use super::breakers::breaker_of;
-use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of, sight};
+use crate::{
+    App,
+    allowed::Allowed,
+    error::ApiError,
+    filter::{limit_of, next_of},
+    sight,
+};
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -38,8 +44,7 @@ pub(crate) async fn list(
         return Ok(Json(ConnectionPage { connections: of_state.map(connection_of).collect(), next_before: None }));
     }
     let rows = app.store.list_connections(state, query.before.map(ConnectionId), limit).await?;
-    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
-    let next_before = rows.last().filter(|_| is_full).map(|row| row.id);
+    let next_before = next_of(&rows, limit, |row| row.id);
     Ok(Json(ConnectionPage { connections: rows.iter().map(connection_of).collect(), next_before }))
 }
 

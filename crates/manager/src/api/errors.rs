@@ -27,11 +27,9 @@ pub(crate) async fn list(
     let before = given(query.before).map(|text| before_of(&text)).transpose()?;
     let filter = ErrorFilter { kind: given(query.kind), class: given(query.class), before };
     let rows = app.store.list_errors(&filter, limit).await?;
-    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
-    let next_before = rows
-        .last()
-        .filter(|_| is_full)
-        .map(|row| format!("{}/{}", row.last_seen_at.timestamp_micros(), row.fingerprint));
+    let next_before = crate::filter::next_of(&rows, limit, |row| {
+        format!("{}/{}", row.last_seen_at.timestamp_micros(), row.fingerprint)
+    });
     Ok(Json(ErrorPage { errors: rows.into_iter().map(group_of).collect(), next_before }))
 }
 

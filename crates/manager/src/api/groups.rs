@@ -34,8 +34,7 @@ pub(crate) async fn list(
     };
     let limit = filter::limit_of(query.limit)?;
     let rows = app.store.list_groups(&filter, limit).await?;
-    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
-    let next_before = rows.last().filter(|_| is_full).map(|row| row.id.0);
+    let next_before = filter::next_of(&rows, limit, |row| row.id.0);
     Ok(Json(GroupPage { groups: rows.into_iter().map(group_of).collect(), next_before }))
 }
 

@@ -1,6 +1,11 @@
 //! Limits over HTTP: list, set, remove. Those for each account, and for each connection of any vendor, have no key.
 
-use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of};
+use crate::{
+    App,
+    allowed::Allowed,
+    error::ApiError,
+    filter::{limit_of, next_of},
+};
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -21,8 +26,7 @@ pub(crate) async fn list(
     let limit = limit_of(query.limit)?;
     let after = query.after.as_deref().map(after_of).transpose()?;
     let rows = app.store.list_limits(after.as_ref(), limit).await?;
-    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
-    let next_after = rows.last().filter(|_| is_full).map(cursor_of);
+    let next_after = next_of(&rows, limit, cursor_of);
     Ok(Json(LimitPage { limits: rows.iter().map(limit_row).collect(), next_after }))
 }
 

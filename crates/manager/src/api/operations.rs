@@ -1,6 +1,11 @@
 //! Bulk operations over HTTP: preview, order, list, show, stop. They are carried out by the leading scheduler.
 
-use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of};
+use crate::{
+    App,
+    allowed::Allowed,
+    error::ApiError,
+    filter::{limit_of, next_of},
+};
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -30,8 +35,7 @@ pub(crate) async fn list(
 ) -> Result<Json<OperationPage>, ApiError> {
     let limit = limit_of(page.limit)?;
     let rows = app.store.list_operations(page.before, limit).await?;
-    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
-    let next_before = rows.last().filter(|_| is_full).map(|row| row.id);
+    let next_before = next_of(&rows, limit, |row| row.id);
     Ok(Json(OperationPage { operations: rows.into_iter().map(operation_of).collect(), next_before }))
 }
 
@@ -121,8 +125,7 @@ pub(crate) async fn items(
     let limit = limit_of(query.limit)?;
     find(&app, id).await?;
     let rows = app.store.operation_items(id, query.before.map(JobId), limit).await?;
-    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
-    let next_before = rows.last().filter(|_| is_full).map(|row| row.job_id);
+    let next_before = next_of(&rows, limit, |row| row.job_id);
     let items = rows.into_iter().map(|row| OperationItem { job_id: row.job_id, applied: row.applied });
     Ok(Json(ItemPage { items: items.collect(), next_before }))
 }

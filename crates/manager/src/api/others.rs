@@ -1,6 +1,12 @@
 //! Accounts and statistics over HTTP.
 
-use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of, sight};
+use crate::{
+    App,
+    allowed::Allowed,
+    error::ApiError,
+    filter::{limit_of, next_of},
+    sight,
+};
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -30,8 +36,7 @@ pub(crate) async fn accounts(
         return Ok(Json(AccountPage { accounts: own.into_iter().map(account_of).collect(), next_before: None }));
     }
     let rows = app.store.list_accounts(page.before.map(AccountId), limit).await?;
-    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
-    let next_before = rows.last().filter(|_| is_full).map(|row| row.id);
+    let next_before = next_of(&rows, limit, |row| row.id);
     Ok(Json(AccountPage { accounts: rows.into_iter().map(account_of).collect(), next_before }))
 }
 

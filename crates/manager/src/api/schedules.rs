@@ -1,6 +1,13 @@
 //! Schedules over HTTP: list, show, make, change, pause, run, back-fill, preview, delete.
 
-use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of, gate::RequestId, sight};
+use crate::{
+    App,
+    allowed::Allowed,
+    error::ApiError,
+    filter::{limit_of, next_of},
+    gate::RequestId,
+    sight,
+};
 use axum::{
     Extension, Json,
     extract::{Path, Query, State},
@@ -39,8 +46,7 @@ pub(crate) async fn list(
         return Ok(Json(SchedulePage { schedules: rows.into_iter().map(schedule_of).collect(), next_before: None }));
     }
     let rows = app.store.list_schedules(page.before.map(ScheduleId), limit).await?;
-    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
-    let next_before = rows.last().filter(|_| is_full).map(|row| row.id);
+    let next_before = next_of(&rows, limit, |row| row.id);
     Ok(Json(SchedulePage { schedules: rows.into_iter().map(schedule_of).collect(), next_before }))
 }
 

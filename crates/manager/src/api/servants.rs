@@ -30,8 +30,7 @@ pub(crate) async fn list(
     let now = app.store.now();
     let limit = query.limit.unwrap_or(store::PAGE_ROWS_MAX).clamp(1, store::PAGE_ROWS_MAX);
     let rows = app.store.list_servants(query.after.map(ServantId), limit).await?;
-    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
-    let next_after = rows.last().filter(|_| is_full).map(|row| row.id);
+    let next_after = crate::filter::next_of(&rows, limit, |row| row.id);
     Ok(Json(ServantList { servants: rows.into_iter().map(|row| servant_of(row, now)).collect(), next_after }))
 }
 

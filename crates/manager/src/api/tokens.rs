@@ -5,7 +5,7 @@ use crate::{
     App,
     allowed::Allowed,
     error::ApiError,
-    filter::{limit_of, words},
+    filter::{limit_of, next_of, words},
 };
 use axum::{
     Json,
@@ -34,8 +34,7 @@ pub(crate) async fn list(
 ) -> Result<Json<TokenPage>, ApiError> {
     let limit = limit_of(page.limit)?;
     let rows = app.store.list_tokens(page.before, limit).await?;
-    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
-    let next_before = rows.last().filter(|_| is_full).map(|row| row.id);
+    let next_before = next_of(&rows, limit, |row| row.id);
     Ok(Json(TokenPage { tokens: rows.into_iter().map(token_of).collect(), next_before }))
 }
 
@@ -89,8 +88,7 @@ pub(crate) async fn credentials(
 ) -> Result<Json<CredentialPage>, ApiError> {
     let limit = limit_of(page.limit)?;
     let rows = app.store.list_servant_credentials(page.before, limit).await?;
-    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
-    let next_before = rows.last().filter(|_| is_full).map(|row| row.id);
+    let next_before = next_of(&rows, limit, |row| row.id);
     Ok(Json(CredentialPage { credentials: rows.into_iter().map(credential_of).collect(), next_before }))
 }
 

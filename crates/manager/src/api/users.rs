@@ -5,7 +5,7 @@ use crate::{
     allowed::Allowed,
     caller::Caller,
     error::ApiError,
-    filter::{limit_of, words},
+    filter::{limit_of, next_of, words},
     people,
 };
 use axum::{
@@ -57,8 +57,7 @@ pub(crate) async fn list(
 ) -> Result<Json<UserPage>, ApiError> {
     let limit = limit_of(query.limit)?;
     let rows = app.store.list_users(query.after, limit).await?;
-    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
-    let next_after = rows.last().filter(|_| is_full).map(|row| row.id);
+    let next_after = next_of(&rows, limit, |row| row.id);
     Ok(Json(UserPage { users: rows.into_iter().map(user_of).collect(), next_after }))
 }
 

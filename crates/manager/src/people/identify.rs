@@ -7,22 +7,25 @@ use super::{
     cookie::{SESSION, cookie_of},
     throttle::Dear,
 };
-use crate::{App, caller::Caller, error::ApiError, gate, view::encode};
+use crate::{
+    App,
+    caller::{Caller, origin_of},
+    error::ApiError,
+    gate,
+    view::encode,
+};
 use axum::{
-    extract::{ConnectInfo, Request, State},
+    extract::{Request, State},
     http::{HeaderMap, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse as _, Redirect, Response},
 };
 use chrono::{DateTime, Utc};
-use domain::{Origin, Principal, PrincipalKind, Role};
+use domain::{Principal, PrincipalKind, Role};
 use salesforce::SecretString;
-use std::net::SocketAddr;
 use store::{KnownToken, ServantCredential};
 use vault::{ExposeSecret as _, TokenFor, digest};
 
-/// Characters kept of what a program says of itself.
-const AGENT_CHARS_MAX: usize = 200;
 /// The one thing that servants ask.
 const HEARTBEATS: &str = "/api/v1/heartbeats";
 /// Where a servant's process says its own secret.
@@ -74,7 +77,7 @@ pub(crate) async fn identify(State(app): State<App>, mut request: Request, next:
 
 /// Whoever it is, told to the handlers.
 async fn admit(app: &App, request: &mut Request) -> Result<Admitted, ApiError> {
-    let origin = origin_of(request);
+    let origin = origin_of(request.headers(), request.extensions());
     request.extensions_mut().insert(origin.clone());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     if app.access.is_open() {
@@ -210,13 +213,4 @@ fn unknown(method: &Method, request: &Request) -> Result<Admitted, ApiError> {
 /// Browsers tell a page's own requests from those that a person makes.
 fn is_background(headers: &HeaderMap) -> bool {
     headers.get("sec-fetch-dest").is_some_and(|dest| dest == "empty")
-}
-
-fn origin_of(request: &Request) -> Origin {
-    let agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    Origin {
-        request_id: request.extensions().get::<gate::RequestId>().map(|id| id.0),
-        ip: request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip()),
-        agent: agent.chars().filter(|c| !c.is_control()).take(AGENT_CHARS_MAX).collect(),
-    }
 }

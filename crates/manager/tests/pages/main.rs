@@ -4,6 +4,8 @@
 
 mod accounts;
 mod bulk;
+#[path = "../common/mod.rs"]
+mod common;
 mod errors;
 mod fleet;
 mod inbox;

@@ -1,6 +1,5 @@
 //! A manager on a database of its own, whose time is moved by hand, and pages as a browser without JavaScript gets them.
 
-use daemon::{Health, Stopper};
 use domain::{Clock, ErrorClass, Failure, JobId, Kind, ManualClock, ServantId};
 use manager_api::{CurrentJob, Heartbeat, ManagerClient};
 use serde_json::json;
@@ -27,15 +26,7 @@ impl World {
         let kind = Kind::new(KIND).unwrap();
         let new = NewServant { kind, host: "host-7".into(), pid: 1, version: "0".into(), concurrency: 4 };
         let servant = store.register_servant(&new).await.unwrap();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let app = manager::App {
-            store: store.clone(),
-            health: Health::new(Stopper::new()),
-            connect: None,
-            access: manager::Access::open(),
-        };
-        tokio::spawn(async move { axum::serve(listener, manager::router(app, 10_000)).await });
+        let url = crate::common::serve(&store, |app| manager::router(app, 10_000)).await;
         let lead = store.lead("boot-1", 3_600).await.unwrap().unwrap();
         Self { _database: database, clock, store, servant, url, lead }
     }

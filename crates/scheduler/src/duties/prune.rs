@@ -7,6 +7,8 @@ use store::{Leadership, Retention};
 
 /// Groups forgotten in one go.
 const GROUPS_MAX: i64 = 1_000;
+/// Outcomes of bulk operations forgotten in one go.
+const ITEMS_MAX: i64 = 50_000;
 
 /// Keeps the partitions.
 ///
@@ -20,9 +22,10 @@ pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result
     office.store.prune_limits(leadership).await?;
     let cutoff = office.store.now() - Days::new(u64::from(retention.days));
     office.store.forget_connection_events(leadership, cutoff).await?;
+    let items = office.store.forget_operation_items(leadership, cutoff, ITEMS_MAX).await?;
     office.store.forget_operations(leadership, cutoff).await?;
     office.store.forget_errors(leadership, cutoff).await?;
     office.store.forget_throughput(leadership).await?;
     let forgotten = office.store.drop_groups(leadership, cutoff, GROUPS_MAX).await?;
-    Ok(i64::try_from(forgotten)? == GROUPS_MAX)
+    Ok(i64::try_from(forgotten)? == GROUPS_MAX || i64::try_from(items)? == ITEMS_MAX)
 }

@@ -3,27 +3,54 @@
 
 use crate::Office;
 use domain::Kind;
-use queue::{Backend, Outgoing};
-use std::collections::{BTreeMap, HashSet};
+use queue::{Backend, Outgoing, Sqs};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use store::{Leadership, Unsent};
 
-/// Sends what is there.
+/// Sends what is there. What waits for a queue that takes nothing keeps nobody else waiting.
 ///
 /// # Errors
-/// The ledger's, and the queue's when it took none of a batch.
+/// The ledger's, and that of a queue which did not take what it was given.
 pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result<bool> {
     let Backend::Sqs(sqs) = &office.queue else { return Ok(false) };
     let limit = i64::from(office.config.duties.batch_max);
-    let unsent = office.store.unsent(limit).await?;
-    if unsent.is_empty() {
-        return Ok(false);
+    let mut refused = Vec::new();
+    let mut refusing: Vec<String> = Vec::new();
+    loop {
+        let unsent = office.store.unsent_besides(&refusing, limit).await?;
+        if unsent.is_empty() {
+            break;
+        }
+        let is_full = i64::try_from(unsent.len())? == limit;
+        let missed = send(office, leadership, sqs, &unsent).await?;
+        if missed.is_empty() && refused.is_empty() {
+            // What was dispatched meanwhile has left its own nudge.
+            return Ok(is_full);
+        }
+        if missed.is_empty() && !is_full {
+            break;
+        }
+        refusing.extend(missed.iter().map(|(kind, ..)| kind.as_str().to_owned()).collect::<BTreeSet<_>>());
+        refused.extend(missed);
     }
-    let is_full = i64::try_from(unsent.len())? == limit;
+    if let Some((kind, job, reason)) = refused.first() {
+        anyhow::bail!("the queue did not take {} ids, the first {job} of {kind}: {reason}", refused.len());
+    }
+    Ok(false)
+}
+
+/// Sends these and forgets what was taken. Answers with what was not, and why.
+async fn send(
+    office: &Office,
+    leadership: &Leadership,
+    sqs: &Sqs,
+    unsent: &[Unsent],
+) -> anyhow::Result<Vec<(Kind, i64, String)>> {
     let mut by_kind: BTreeMap<&Kind, Vec<&Unsent>> = BTreeMap::new();
-    for entry in &unsent {
+    for entry in unsent {
         by_kind.entry(&entry.kind).or_default().push(entry);
     }
-    let mut refused = Vec::new();
+    let mut missed = Vec::new();
     for (kind, entries) in by_kind {
         let jobs: Vec<Outgoing> =
             entries.iter().map(|entry| Outgoing { job_id: entry.job.0, account_id: entry.account.0 }).collect();
@@ -35,11 +62,7 @@ pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result
         if !sent.is_empty() {
             office.store.forget_sent(leadership, &sent).await?;
         }
-        refused.extend(report.failed);
+        missed.extend(report.failed.into_iter().map(|(job, reason)| (kind.clone(), job, reason)));
     }
-    if let Some((job, reason)) = refused.first() {
-        anyhow::bail!("the queue did not take {} ids, the first {job}: {reason}", refused.len());
-    }
-    // What was dispatched meanwhile has left its own nudge.
-    Ok(is_full)
+    Ok(missed)
 }

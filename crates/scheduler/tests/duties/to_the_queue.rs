@@ -1,9 +1,9 @@
 //! A job's way from its time to the queue: promote, dispatch, relay, and the sweep of what nobody claims.
 
-use crate::world::{World, kind};
+use crate::world::{World, kind, sqs_of};
 use domain::{JobState, ServantState};
 use fakes::sqs::{Fault, Faults, Rule};
-use queue::Outgoing;
+use queue::{Backend, Outgoing};
 use scheduler::duties::{dispatch, promote, relay, sweep_unclaimed};
 use std::time::Duration;
 use store::{Delivered, NewJob};
@@ -84,6 +84,24 @@ async fn relay_keeps_what_the_queue_did_not_take() {
     world.fake.clear_faults();
     relay::perform(&world.office, &world.lead).await.unwrap();
     assert_eq!((world.messages(), world.number(UNSENT).await), (15, 0));
+}
+
+#[tokio::test]
+async fn what_waits_for_a_queue_that_takes_nothing_keeps_nobody_else_waiting() {
+    let mut world = World::new().await;
+    // A queue for a kind of sixty letters would have a longer name than SQS allows.
+    let prefix = "servant-of-a-test";
+    world.office.queue = Backend::Sqs(sqs_of(&world.fake, prefix).await);
+    world.insert_many(15).await;
+    dispatched(&world).await;
+    // More of them than one go sends, and before the others in order.
+    let full = "INSERT INTO outbox (kind, job_id, account_id, queued_at)
+        SELECT repeat('a', 60), 1000000 + i, 0, now() FROM generate_series(1, 1500) AS i";
+    sqlx::query(full).execute(&world.sql).await.unwrap();
+    let error = relay::perform(&world.office, &world.lead).await.unwrap_err();
+    assert!(error.to_string().contains("did not take 1000 ids"), "{error:#}");
+    let sent = world.fake.stats().queues.get("servant-of-a-test-noop").map(|depth| depth.visible);
+    assert_eq!((sent, world.number(UNSENT).await), (Some(15), 1_500));
 }
 
 #[tokio::test]

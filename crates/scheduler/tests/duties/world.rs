@@ -39,14 +39,7 @@ impl World {
         let database = testkit::database().await;
         let clock = ManualClock::at("2030-05-06T12:00:00Z".parse().unwrap());
         let fake = FakeSqs::start(Options::default()).await.unwrap();
-        let static_credentials = Some(StaticCredentials {
-            access_key_id: "test".to_owned(),
-            secret_access_key: "test".to_owned().into(),
-            region: "us-east-1".to_owned(),
-        });
-        let config =
-            SqsConfig { endpoint_url: Some(fake.url()), wait_secs: 0, static_credentials, ..SqsConfig::default() };
-        let sqs = Sqs::connect(config).await.unwrap();
+        let sqs = sqs_of(&fake, &SqsConfig::default().prefix).await;
         let office = office(&database, &clock, sqs.clone()).await;
         let lead = office.store.lead("boot-1", 10).await.unwrap().unwrap();
         let sql = PgPool::connect(database.url()).await.unwrap();
@@ -170,6 +163,23 @@ impl Taker {
         let claimed = line.claim(store, (terms, &mut self.tally), of, by, jobs).await.unwrap();
         claimed.jobs.iter().map(|job| job.key).collect()
     }
+}
+
+/// A connection whose queues' names begin with `prefix`.
+pub(crate) async fn sqs_of(fake: &FakeSqs, prefix: &str) -> Sqs {
+    let static_credentials = Some(StaticCredentials {
+        access_key_id: "test".to_owned(),
+        secret_access_key: "test".to_owned().into(),
+        region: "us-east-1".to_owned(),
+    });
+    let config = SqsConfig {
+        endpoint_url: Some(fake.url()),
+        prefix: prefix.to_owned(),
+        wait_secs: 0,
+        static_credentials,
+        ..SqsConfig::default()
+    };
+    Sqs::connect(config).await.unwrap()
 }
 
 async fn office(database: &TestDatabase, clock: &ManualClock, sqs: Sqs) -> Office {

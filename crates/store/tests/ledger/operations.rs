@@ -99,6 +99,12 @@ async fn one_that_is_stopped_does_no_more_and_is_forgotten_in_time() {
     let row = world.store.find_operation(id).await.unwrap().unwrap();
     assert_eq!((row.state.as_str(), row.cancelled_by.as_deref(), row.applied), ("cancelled", Some("grace"), 200));
     world.clock.advance(TimeDelta::seconds(1));
-    assert_eq!(world.store.forget_operations(&world.lead, world.clock.now()).await.unwrap(), 1);
+    let (lead, now) = (&world.lead, world.clock.now());
+    let kept = items(&world, id).await.len();
+    assert!(kept > 1);
+    assert_eq!(world.store.forget_operation_items(lead, now, 1).await.unwrap(), 1);
+    assert_eq!(world.store.forget_operations(lead, now).await.unwrap(), 0, "something of it is left");
+    assert_eq!(world.store.forget_operation_items(lead, now, 1_000).await.unwrap(), kept as u64 - 1);
+    assert_eq!(world.store.forget_operations(lead, now).await.unwrap(), 1);
     assert!(items(&world, id).await.is_empty());
 }

@@ -4,6 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
 
+#[path = "../customer/mod.rs"]
+mod customer;
 mod drift;
 mod reconcile;
 mod watch;

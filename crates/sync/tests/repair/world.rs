@@ -1,16 +1,16 @@
 //! Owns a customer with an organisation, read once, and what tests do with it. Does not own what is proved.
 
+use crate::customer::{Customer, VENDOR};
 use chrono::TimeDelta;
-use domain::{AccountId, AnomalyKind, AnomalyState, Clock, ConnectionId, DeleteFuse, JobId, Kind};
+use domain::{AccountId, AnomalyKind, AnomalyState, ConnectionId, DeleteFuse, JobId, Kind};
 use fakes::salesforce::{Content, FakeSalesforce, Mutation, Options as FakeOptions};
-use salesforce::{Client, Credentials, Hosts, Options, SecretString};
+use salesforce::Client;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use store::{AnomalyFilter, AnomalyRow, Inserted, NewJob, Store};
 use sync::{Begun, Outcome, Pass, Release, Snapshot, SnapshotSettings, Source, Step, SyncError};
 use testkit::{TestDatabase, assert_records_equal, stored_records};
 
-pub(crate) const VENDOR: &str = "salesforce";
 pub(crate) const OBJECT: &str = "Account";
 
 pub(crate) struct World {
@@ -47,25 +47,7 @@ impl World {
     }
 
     pub(crate) async fn with(options: FakeOptions) -> Self {
-        let database = testkit::database().await;
-        let store = database.store_of_one(Clock::system()).await;
-        let fake = FakeSalesforce::start(options).await.unwrap();
-        let credentials = Credentials {
-            login_url: fake.url(),
-            client_id: "fake-client".to_owned(),
-            client_secret: SecretString::from("fake-secret"),
-            refresh_token: SecretString::from("fake-refresh"),
-        };
-        let options = Options {
-            retry_base_ms: 1,
-            retry_max_ms: 5,
-            retries_max: 3,
-            hosts: Hosts::Development { root_certificate_pem: None },
-            ..Options::default()
-        };
-        let client = Client::connect(credentials, options).await.unwrap();
-        let account = store.create_account("a customer").await.unwrap();
-        let connection = store.create_connection(account, VENDOR, &json!({}), None).await.unwrap();
+        let Customer { database, store, fake, client, account, connection } = Customer::of(options).await;
         let fuse = DeleteFuse { pct_max: 5, rows_max: 1_000 };
         let settings = SnapshotSettings { rest_rows_max: 20_000, fuse };
         let world =
