@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{Store, StoreError, stats::DELTAS_READ_MAX};
 use domain::{AccountId, JobState};
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::cmp::Reverse;
 
 /// Rows of a kind that are read at once at the least, however many kinds there are.
 const ROWS_OF_KIND: i64 = 2;
