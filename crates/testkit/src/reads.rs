@@ -19,7 +19,7 @@ const MORE: [&str; 4] = ["/jobs/new", "/keys", "/api/openapi.json", "/operations
 const NO_WORDS: &[&str] = &[""];
 
 /// The words by which lists are filtered: `<name>` stands for a thing's id or name.
-const LISTS: [(&str, &[&str]); 14] = [
+const LISTS: [(&str, &[&str]); 15] = [
     (
         "/jobs",
         &[
@@ -79,6 +79,7 @@ const LISTS: [(&str, &[&str]); 14] = [
     ),
     ("/groups", &["", "state=failed", "state=open", "account=<account>"]),
     ("/acts", &["", "subject=job&key=7"]),
+    ("/audit", &["", "actor=nobody", "action=retry_job&subject=job"]),
     ("/servants", &[""]),
     ("/connections", &["", "state=needs_reauth", "state=parked", "before=<connection>"]),
     ("/breakers", &["", "after=host-5"]),

@@ -41,9 +41,8 @@ pub(crate) async fn list(
         since: parsed("since", given(query.since))?,
         before: query.before,
     };
-    let rows = app.store.list_audit(&filter, limit).await?;
-    let next_before = next_of(&rows, limit, |row| row.seq);
-    Ok(Json(AuditPage { entries: rows.into_iter().map(entry_of).collect(), next_before }))
+    let found = app.store.search_audit(&filter, limit).await?;
+    Ok(Json(AuditPage { entries: found.rows.into_iter().map(entry_of).collect(), next_before: found.next_before }))
 }
 
 /// A page of the sealed rows, the oldest first: all pages together are complete up to their last row.

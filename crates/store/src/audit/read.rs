@@ -68,44 +68,117 @@ pub struct AuditFilter {
     pub before: Option<i64>,
 }
 
+/// Rows that one page looks at where no index has what is asked for.
+const LOOK_MAX: i64 = 400;
+
+/// A page of the audit.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AuditFound {
+    /// The latest first.
+    pub rows: Vec<AuditRow>,
+    /// Below which number to look on; none: there are no more.
+    pub next_before: Option<i64>,
+}
+
 impl Store {
-    /// Rows of the audit, the latest first, `limit` at most.
+    /// Rows of the audit, the latest first, `limit` at most: as far as it takes to find them. What somebody waits for is
+    /// [`Self::search_audit`].
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn list_audit(&self, filter: &AuditFilter, limit: i64) -> Result<Vec<AuditRow>, StoreError> {
-        let (before, limit) = (filter.before.unwrap_or(i64::MAX), limit.clamp(1, PAGE_ROWS_MAX));
-        // Two statements: what was done with one thing, and the rest, each with an index in its order.
-        if let (Some(subject), Some(key)) = (&filter.subject, &filter.key) {
-            return Ok(sqlx::query_as!(
-                AuditRow,
-                "-- list_audit_of
-                SELECT seq, at, actor_kind, actor_id, actor, role, on_behalf_of, action, subject, key, before, after,
-                       reason, request_id, ip, agent, outcome, row_hash, chain_hash
-                FROM audit
-                WHERE subject = $1 AND key = $2 AND seq < $3 AND ($4::text IS NULL OR actor = $4)
-                    AND ($5::text IS NULL OR action = $5) AND ($6::bigint IS NULL OR on_behalf_of = $6)
-                    AND ($7::timestamptz IS NULL OR at >= $7)
-                ORDER BY seq DESC LIMIT $8",
-                subject,
-                key,
-                before,
-                filter.actor.as_deref(),
-                filter.action.as_deref(),
-                filter.account.map(|account| account.0),
-                filter.since,
-                limit,
-            )
-            .fetch_all(&self.pool)
-            .await?);
+        let (mut filter, mut rows) = (filter.clone(), Vec::new());
+        let limit = limit.clamp(1, PAGE_ROWS_MAX);
+        loop {
+            let left = limit - i64::try_from(rows.len()).unwrap_or(i64::MAX);
+            let found = self.search_audit(&filter, left).await?;
+            rows.extend(found.rows);
+            let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows >= limit);
+            match found.next_before {
+                Some(next) if !is_full => filter.before = Some(next),
+                _ => return Ok(rows),
+            }
         }
+    }
+
+    /// One page of the audit, the latest first, `limit` at most, from a bounded number of rows: it may be short, and say
+    /// below which number to look on.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn search_audit(&self, filter: &AuditFilter, limit: i64) -> Result<AuditFound, StoreError> {
+        let (before, limit) = (filter.before.unwrap_or(i64::MAX), limit.clamp(1, PAGE_ROWS_MAX));
+        let (rows, horizon) = match (&filter.subject, &filter.key) {
+            // What was done with one thing has an index in its order.
+            (Some(subject), Some(key)) => (self.audit_of(filter, (subject, key), before, limit).await?, None),
+            _ => {
+                let horizon = self.audit_horizon(before).await?;
+                (self.audit_above(filter, horizon.unwrap_or(0), before, limit).await?, horizon)
+            }
+        };
+        let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows >= limit);
+        let next_before = if is_full { rows.last().map(|row| row.seq) } else { horizon };
+        Ok(AuditFound { rows, next_before })
+    }
+
+    async fn audit_of(
+        &self,
+        filter: &AuditFilter,
+        (subject, key): (&str, &str),
+        before: i64,
+        limit: i64,
+    ) -> Result<Vec<AuditRow>, StoreError> {
         Ok(sqlx::query_as!(
             AuditRow,
-            "-- list_audit
+            "-- audit_of
             SELECT seq, at, actor_kind, actor_id, actor, role, on_behalf_of, action, subject, key, before, after,
                    reason, request_id, ip, agent, outcome, row_hash, chain_hash
             FROM audit
-            WHERE seq < $1 AND ($2::text IS NULL OR actor = $2) AND ($3::text IS NULL OR action = $3)
+            WHERE subject = $1 AND key = $2 AND seq < $3 AND ($4::text IS NULL OR actor = $4)
+                AND ($5::text IS NULL OR action = $5) AND ($6::bigint IS NULL OR on_behalf_of = $6)
+                AND ($7::timestamptz IS NULL OR at >= $7)
+            ORDER BY seq DESC LIMIT $8",
+            subject,
+            key,
+            before,
+            filter.actor.as_deref(),
+            filter.action.as_deref(),
+            filter.account.map(|account| account.0),
+            filter.since,
+            limit,
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// The number down to which one page looks; none: there are no more below.
+    async fn audit_horizon(&self, before: i64) -> Result<Option<i64>, StoreError> {
+        Ok(sqlx::query_scalar!(
+            r#"-- audit_horizon
+            SELECT min(seq) AS "seq?" FROM (SELECT seq FROM audit WHERE seq < $1 ORDER BY seq DESC LIMIT $2) AS looked
+            HAVING count(*) >= $2"#,
+            before,
+            LOOK_MAX,
+        )
+        .fetch_optional(&self.pool)
+        .await?
+        .flatten())
+    }
+
+    async fn audit_above(
+        &self,
+        filter: &AuditFilter,
+        horizon: i64,
+        before: i64,
+        limit: i64,
+    ) -> Result<Vec<AuditRow>, StoreError> {
+        Ok(sqlx::query_as!(
+            AuditRow,
+            "-- audit_above
+            SELECT seq, at, actor_kind, actor_id, actor, role, on_behalf_of, action, subject, key, before, after,
+                   reason, request_id, ip, agent, outcome, row_hash, chain_hash
+            FROM audit
+            WHERE seq < $1 AND seq >= $9 AND ($2::text IS NULL OR actor = $2) AND ($3::text IS NULL OR action = $3)
                 AND ($4::text IS NULL OR subject = $4) AND ($5::text IS NULL OR key = $5)
                 AND ($6::bigint IS NULL OR on_behalf_of = $6) AND ($7::timestamptz IS NULL OR at >= $7)
             ORDER BY seq DESC LIMIT $8",
@@ -117,6 +190,7 @@ impl Store {
             filter.account.map(|account| account.0),
             filter.since,
             limit,
+            horizon,
         )
         .fetch_all(&self.pool)
         .await?)
