@@ -3,7 +3,7 @@
 
 use crate::{
     Slice,
-    customer::Customer,
+    customer::{Customer, End},
     ledger, number,
     tap::{Boundary, Side, Tap},
     world::{BULK, SYNC, World, kinds},
@@ -123,7 +123,7 @@ impl Lane {
         let mut servant = self.world.servant(&self.kind, "1", Some(&self.url(&tap))).await;
         let job = customer.enqueue(&self.world, SYNC).await;
         let end = customer.until_at_rest(&self.world, job).await;
-        assert_eq!(end, crate::customer::End::Done(JobState::Succeeded));
+        assert_eq!(end, End::Done(JobState::Succeeded));
         (self.pages, self.commits) = (customer.fake.stats().pages, tap.commits());
         assert!(servant.terminate(crate::world::LIMIT).await.success());
         self.assert_equal(&customer, "in peace").await;
@@ -185,9 +185,15 @@ impl Lane {
             self.bury().await;
         }
         let mut heir = self.world.servant(&self.kind, "1", None).await;
-        let end = customer.until_at_rest(&self.world, job).await;
+        let mut end = customer.until_at_rest(&self.world, job).await;
         let told = format!("{} killed as scenario {scenario} has it: {plans:?}", self.kind);
-        assert_eq!(end, crate::customer::End::Done(JobState::Succeeded), "{told}");
+        if end == End::Parked {
+            // Killed between Salesforce's word, by which the old token is worth nothing, and the commit of the new one. No
+            // order of the two can help: the customer consents once more, and nothing else is lost.
+            customer.authorise(&self.world).await;
+            end = customer.until_at_rest(&self.world, job).await;
+        }
+        assert_eq!(end, End::Done(JobState::Succeeded), "{told}");
         self.assert_equal(&customer, &told).await;
         let sent = customer.fake.stats().pages;
         assert!(sent <= self.pages + kills, "{sent} pages for {} and {kills} kills; {told}", self.pages);
