@@ -127,9 +127,12 @@ async fn change_password(client: &ManagerClient, name: &str, json: bool) -> anyh
     output::done(json, &format!("the password of {name} is changed; other sessions that ended: {ended}"))
 }
 
+/// Asks for what it is called.
+type Ask = dyn FnMut(&str) -> io::Result<String>;
+
 /// The old one and the new one.
 fn passwords() -> anyhow::Result<(String, String)> {
-    let mut ask: Box<dyn FnMut(&str) -> io::Result<String>> = if io::stdin().is_terminal() {
+    let mut ask: Box<Ask> = if io::stdin().is_terminal() {
         Box::new(|what| rpassword::prompt_password(format!("{what}: ")))
     } else {
         Box::new(|_| {
