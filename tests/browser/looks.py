@@ -40,6 +40,9 @@ def addresses(world):
         "anomaly": f"/anomalies/{world.anomaly()}",
         "anomalies-all": "/anomalies?state=all",
         "group": f"/groups/{world.group}",
+        "audit-verify": "/audit/verify",
+        "assumptions": "/assumptions",
+        "password": "/me/password",
         "keys": "/keys",
         "refusal": "/jobs/999999999999",
     }
