@@ -51,17 +51,19 @@ impl Store {
             .collect()
     }
 
-    /// Deletes entries that the queue has taken, by their own ids.
+    /// Deletes entries of a kind that the queue has taken, by their own ids. (The index begins with the kind: without it,
+    /// every entry there ever was is passed, until a vacuum.)
     ///
     /// # Errors
     /// [`StoreError`]; then they are sent again.
-    pub async fn forget_sent(&self, leadership: &Leadership, entries: &[i64]) -> Result<(), StoreError> {
+    pub async fn forget_sent(&self, leadership: &Leadership, kind: &Kind, entries: &[i64]) -> Result<(), StoreError> {
         sqlx::query!(
             "-- forget_sent
             DELETE FROM outbox
-            WHERE id = ANY($3) AND EXISTS (SELECT FROM leader WHERE term = $1 AND holder = $2)",
+            WHERE kind = $3 AND id = ANY($4) AND EXISTS (SELECT FROM leader WHERE term = $1 AND holder = $2)",
             leadership.term.0,
             leadership.holder,
+            kind.as_str(),
             entries,
         )
         .execute(&self.pool)

@@ -63,7 +63,7 @@ pub async fn claim_queued(
     let of_kind: Vec<_> =
         unsent.iter().filter(|entry| entry.kind == *kind).take(usize::try_from(limit).unwrap_or(0)).collect();
     let entries: Vec<i64> = of_kind.iter().map(|entry| entry.entry).collect();
-    store.forget_sent(leadership, &entries).await?;
+    store.forget_sent(leadership, kind, &entries).await?;
     let sent_at = store.now();
     let delivered: Vec<_> = of_kind.iter().map(|entry| Delivered { id: entry.job, sent_at }).collect();
     store.claim_delivered(servant, kind, &delivered, until).await

@@ -57,8 +57,10 @@ pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result
         .into_iter()
         .map(|c| (c.kind, c.slots))
         .collect();
+    let all_kinds: Vec<_> = office.catalogue.iter().map(|(kind, _)| kind).collect();
+    let in_line = office.store.kinds_in_line(&all_kinds).await?;
     let mut all = Went::default();
-    for (kind, definition) in office.catalogue.iter() {
+    for (kind, definition) in office.catalogue.iter().filter(|(kind, _)| in_line.contains(kind.as_str())) {
         let slots = slots.get(kind.as_str()).copied().unwrap_or(0);
         let went = dispatch_kind(office, leadership, &mut desk, (kind, definition), slots).await?;
         if went.dispatched > 0 {

@@ -60,7 +60,7 @@ async fn send(
         let sent: Vec<i64> =
             entries.iter().filter(|entry| !refused_jobs.contains(&entry.job.0)).map(|entry| entry.entry).collect();
         if !sent.is_empty() {
-            office.store.forget_sent(leadership, &sent).await?;
+            office.store.forget_sent(leadership, kind, &sent).await?;
         }
         missed.extend(report.failed.into_iter().map(|(job, reason)| (kind.clone(), job, reason)));
     }

@@ -4,6 +4,7 @@
 use super::in_flight::Permit;
 use crate::{Store, StoreError, Tx};
 use domain::{AccountId, ConnectionId, Flow, JobId, Kind, Place, Release, Taken, Visit};
+use std::collections::HashSet;
 
 /// A flow with ready jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,23 @@ pub struct Upcoming {
 }
 
 impl Store {
+    /// Those of `kinds` of which jobs have been made ready and are not finished.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn kinds_in_line(&self, kinds: &[&Kind]) -> Result<HashSet<String>, StoreError> {
+        let kinds: Vec<String> = kinds.iter().map(|kind| kind.as_str().to_owned()).collect();
+        let of_these = sqlx::query_scalar!(
+            r#"-- kinds_in_line
+            SELECT kind AS "kind!" FROM unnest($1::text[]) AS of_these (kind)
+            WHERE (SELECT true FROM jobs WHERE jobs.kind = of_these.kind AND ready_at IS NOT NULL LIMIT 1)"#,
+            &kinds,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(of_these.into_iter().collect())
+    }
+
     /// The flows of a kind in which jobs have been made ready and are not finished, `flows_max` at the most, beginning
     /// with the one after `last`. `vendor` is whom the kind calls.
     ///

@@ -25,7 +25,7 @@ async fn a_leader_of_the_past_changes_nothing() {
     assert_eq!(world.store.rescue(&old, 10, |_| RetryPolicy::default()).await.unwrap(), []);
     assert_eq!(world.store.fold_counters(&old, 10).await.unwrap(), 0);
     let unsent = world.store.unsent(10).await.unwrap();
-    world.store.forget_sent(&old, &[unsent[0].entry]).await.unwrap();
+    world.store.forget_sent(&old, &unsent[0].kind, &[unsent[0].entry]).await.unwrap();
     assert_eq!(world.store.unsent(10).await.unwrap().len(), 1);
     assert!(world.store.keep_partitions(&old, Retention { days: 7 }).await.is_err());
     world.store.resign(&old).await.unwrap();
@@ -72,7 +72,7 @@ async fn what_is_dispatched_again_is_sent_again() {
     assert!(world.settle(claimed[0].key, Fate::GiveBack).await);
     assert_eq!(testkit::dispatch(&world.store, &world.lead, &kind, 1).await.unwrap(), 1);
     let sent: Vec<_> = sending.iter().map(|unsent| unsent.entry).collect();
-    world.store.forget_sent(&world.lead, &sent).await.unwrap();
+    world.store.forget_sent(&world.lead, &kind, &sent).await.unwrap();
     assert_eq!(world.store.unsent(10).await.unwrap().len(), 1, "the new entry is another one");
 }
 
