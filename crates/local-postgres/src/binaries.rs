@@ -1,5 +1,6 @@
 //! Owns the search for the PostgreSQL binaries of this machine.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::download;
@@ -8,7 +9,11 @@ use crate::error::Error;
 /// The directory that holds `initdb` and `postgres`: the variable `SERVANT_PG_BIN`, else `PATH`,
 /// else where packages put them (newest first), else fetched.
 pub(crate) fn find() -> Result<PathBuf, Error> {
-    if let Some(named) = std::env::var_os("SERVANT_PG_BIN") {
+    find_by(std::env::var_os("SERVANT_PG_BIN"))
+}
+
+fn find_by(named: Option<OsString>) -> Result<PathBuf, Error> {
+    if let Some(named) = named {
         let named = PathBuf::from(named);
         if is_complete(&named) {
             return Ok(named);
@@ -61,4 +66,19 @@ fn packaged() -> Option<PathBuf> {
         .collect();
     found.sort();
     found.pop().map(|(_, directory)| directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_without_them_is_refused_with_the_way_out() {
+        let empty = tempfile::tempdir().unwrap();
+        let error = find_by(Some(empty.path().into())).unwrap_err().to_string();
+        let place = format!("SERVANT_PG_BIN is {}, which lacks initdb or postgres", empty.path().display());
+        for words in [place.as_str(), "apt-get install postgresql", "set DATABASE_URL to a running server"] {
+            assert!(error.contains(words), "{words}: {error}");
+        }
+    }
 }

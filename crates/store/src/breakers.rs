@@ -90,7 +90,8 @@ impl RawBreaker {
 }
 
 impl Store {
-    /// The breakers of those services, locked until the transaction ends; a service that has none is closed.
+    /// The breakers of those services, locked until the transaction ends; a service that has none is closed, and so is
+    /// one whose row is not understood, until the leader has replaced it.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -99,18 +100,7 @@ impl Store {
         tx: &mut Tx,
         services: &[String],
     ) -> Result<BTreeMap<String, BreakerRow>, StoreError> {
-        let rows = sqlx::query_as!(
-            RawBreaker,
-            "-- lock_breakers
-            SELECT service, state, since, reason, openings, counts_from, state_at, room, window_since,
-                   newer_succeeded, newer_failed, older_succeeded, older_failed,
-                   forced, forced_by, forced_reason, forced_at
-            FROM breakers WHERE service = ANY($1) ORDER BY service FOR UPDATE",
-            services,
-        )
-        .fetch_all(&mut *tx.inner)
-        .await?;
-        rows.into_iter().map(|row| row.check().map(|row| (row.service.clone(), row))).collect()
+        Ok(lock_breakers(tx, services).await?.understood)
     }
 
     /// Notes that a job was dispatched in the room of a probe; part of the dispatch's own transaction.
@@ -214,6 +204,38 @@ impl Store {
         .await?;
         rows.into_iter().map(RawBreaker::check).collect()
     }
+}
+
+/// Breakers as they were locked.
+struct Locked {
+    understood: BTreeMap<String, BreakerRow>,
+    /// Services whose rows hold what this program does not know, and in which column.
+    odd: Vec<(String, &'static str)>,
+}
+
+async fn lock_breakers(tx: &mut Tx, services: &[String]) -> Result<Locked, StoreError> {
+    let rows = sqlx::query_as!(
+        RawBreaker,
+        "-- lock_breakers
+        SELECT service, state, since, reason, openings, counts_from, state_at, room, window_since,
+               newer_succeeded, newer_failed, older_succeeded, older_failed,
+               forced, forced_by, forced_reason, forced_at
+        FROM breakers WHERE service = ANY($1) ORDER BY service FOR UPDATE",
+        services,
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    let mut locked = Locked { understood: BTreeMap::new(), odd: Vec::new() };
+    for row in rows {
+        match row.check() {
+            Ok(row) => {
+                locked.understood.insert(row.service.clone(), row);
+            }
+            Err(StoreError::Corrupt { column, row, .. }) => locked.odd.push((row, column)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(locked)
 }
 
 /// Writes a breaker as it is now.

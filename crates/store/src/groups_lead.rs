@@ -9,7 +9,11 @@ use crate::{
 use chrono::{DateTime, Utc};
 use domain::{AccountId, Finishing, GroupCounts, GroupId, GroupState, GroupVerdict, JobId, Kind};
 use sqlx::PgConnection;
+use std::{collections::BTreeSet, sync::Mutex};
 use uuid::Uuid;
+
+/// Groups that were said not to be understood: each is looked at twice a second, and told of once by a process.
+static TOLD: Mutex<BTreeSet<i64>> = Mutex::new(BTreeSet::new());
 
 /// A group that has just ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,14 +51,15 @@ impl Store {
     /// that takes it out of the state in which that may happen, so it is inserted once, whatever crashes.
     ///
     /// A group's row is locked before its members are counted. Whoever adds or retries members holds that row, so none
-    /// can come in between.
+    /// can come in between. A group that this program does not understand, a newer one's or damage, is left as it is and
+    /// logged; it keeps no other from ending.
     ///
     /// # Errors
     /// [`StoreError`]; then nothing has changed, unless the answer to the commit was lost.
     pub async fn end_groups(&self, leadership: &Leadership, limit: i64) -> Result<Vec<GroupEnd>, StoreError> {
         let now = self.clock.now();
         let mut tx = self.pool.begin().await?;
-        let endings = lock_ending(&mut tx, leadership, limit).await?;
+        let endings = first_endings(&mut tx, leadership, limit).await?;
         if endings.is_empty() {
             return Ok(Vec::new());
         }
@@ -150,15 +155,53 @@ fn finishing_job(ending: &Ending, finishing: &Finishing) -> NewJob {
     }
 }
 
-/// Groups of which no member is unfinished by the folded counters, locked; none when another scheduler leads. Those
-/// whose rows somebody holds are found again. Their counters are locked too, so that folding waits for this and this for
-/// nobody.
-async fn lock_ending(conn: &mut PgConnection, leadership: &Leadership, limit: i64) -> Result<Vec<Ending>, StoreError> {
+/// The first groups that may have ended and are understood, `limit` at the most: what is not understood is passed over,
+/// a page of it at a time.
+async fn first_endings(
+    conn: &mut PgConnection,
+    leadership: &Leadership,
+    limit: i64,
+) -> Result<Vec<Ending>, StoreError> {
+    let mut after = 0;
+    loop {
+        let found = lock_ending(conn, leadership, after, limit).await?;
+        let is_full = i64::try_from(found.len()).is_ok_and(|found| found >= limit);
+        let last = found.iter().map(|(id, _)| *id).max().unwrap_or(after);
+        let understood: Vec<Ending> = found.into_iter().filter_map(|(id, ending)| told(id, ending)).collect();
+        if !is_full || !understood.is_empty() {
+            return Ok(understood);
+        }
+        after = last;
+    }
+}
+
+/// What is understood; the first time that it is not, a log line.
+fn told(id: i64, ending: Result<Ending, StoreError>) -> Option<Ending> {
+    let error = match ending {
+        Ok(ending) => return Some(ending),
+        Err(error) => error,
+    };
+    // Poisoned or not: whoever panicked with it has at the worst told of one group less.
+    if TOLD.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(id) {
+        tracing::error!(GroupId = id, %error, "the group is not understood and does not end; others do");
+    }
+    None
+}
+
+/// Groups after `after` of which no member is unfinished by the folded counters, locked, each as far as it is understood;
+/// none when another scheduler leads. Those whose rows somebody holds are found again. Their counters are locked too, so
+/// that folding waits for this and this for nobody.
+async fn lock_ending(
+    conn: &mut PgConnection,
+    leadership: &Leadership,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<(i64, Result<Ending, StoreError>)>, StoreError> {
     let rows = sqlx::query!(
         "-- lock_ending
         WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE),
         idle AS MATERIALIZED (
-            SELECT group_id FROM group_counts WHERE is_awaited AND is_idle AND EXISTS (SELECT FROM led)
+            SELECT group_id FROM group_counts WHERE is_awaited AND is_idle AND EXISTS (SELECT FROM led) AND group_id > $4
             ORDER BY group_id LIMIT $3 FOR UPDATE SKIP LOCKED
         )
         SELECT g.id, g.account_id, g.state, g.finishing, g.request_id
@@ -166,20 +209,17 @@ async fn lock_ending(conn: &mut PgConnection, leadership: &Leadership, limit: i6
         leadership.term.0,
         leadership.holder,
         limit,
+        after,
     )
     .fetch_all(conn)
     .await?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(Ending {
-                state: checked_state(row.id, &row.state)?,
-                finishing: checked_finishing(row.id, row.finishing)?,
-                id: row.id,
-                account: AccountId(row.account_id),
-                request_id: row.request_id,
-            })
-        })
-        .collect()
+    let ending = |id, state: &str, finishing, account_id, request_id| {
+        let (state, finishing) = (checked_state(id, state)?, checked_finishing(id, finishing)?);
+        Ok(Ending { id, account: AccountId(account_id), state, finishing, request_id })
+    };
+    let endings =
+        rows.into_iter().map(|row| (row.id, ending(row.id, &row.state, row.finishing, row.account_id, row.request_id)));
+    Ok(endings.collect())
 }
 
 /// False when it is no longer in the state in which it was found.

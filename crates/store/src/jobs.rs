@@ -32,7 +32,7 @@ pub use by_hand::{ActsOnJobs, JobAct, MakesJobs};
 pub(crate) use by_hand::{act_on_jobs, new_of};
 pub use claimed::{AttemptKey, ClaimedJob, Delivered, Outcome};
 pub use dispatch::{Upcoming, WaitingFlow};
-pub use fate::{FailedAttempt, Fate, Rescued, Settled};
+pub use fate::{FailedAttempt, Fate, Rescue, Rescued, Settled};
 pub use gate::Terms;
 pub use in_flight::{Permit, Tally};
 pub(crate) use insert::insert_plain;

@@ -12,6 +12,9 @@ use store::{BreakerRow, Leadership};
 pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result<bool> {
     let rows_max = i64::from(office.config.duties.batch_max);
     let folded = office.store.fold_outcomes(leadership, &office.config.breaker, rows_max, rand::random::<f64>).await?;
+    for (service, column) in &folded.replaced {
+        tracing::error!(service, column, "the service's circuit is not understood and was closed");
+    }
     for (row, was) in &folded.changed {
         tell(row, *was);
     }

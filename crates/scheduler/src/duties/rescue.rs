@@ -2,7 +2,7 @@
 
 use crate::Office;
 use domain::{Kind, RetryPolicy};
-use store::Leadership;
+use store::{Leadership, Rescue};
 
 /// Leases looked at in one go.
 const LEASES_MAX: i64 = 500;
@@ -16,8 +16,8 @@ pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result
         let definition = Kind::new(kind).ok().and_then(|kind| office.catalogue.get(&kind));
         definition.map_or_else(RetryPolicy::default, |definition| definition.retry)
     };
-    let rescued = office.store.rescue(leadership, LEASES_MAX, retry).await?;
-    for job in &rescued {
+    let Rescue { jobs, is_full } = office.store.rescue(leadership, LEASES_MAX, retry).await?;
+    for job in &jobs {
         tracing::warn!(
             JobId = job.id.0,
             AccountId = job.account.0,
@@ -26,11 +26,11 @@ pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result
             "the job's lease ran out"
         );
     }
-    if !rescued.is_empty() {
-        metrics::counter!("servant_reconcile_repairs_total", "repair" => "rescue").increment(rescued.len() as u64);
+    if !jobs.is_empty() {
+        metrics::counter!("servant_reconcile_repairs_total", "repair" => "rescue").increment(jobs.len() as u64);
         for (kind, _) in office.catalogue.iter() {
             office.store.wake(kind).await;
         }
     }
-    Ok(false)
+    Ok(is_full)
 }

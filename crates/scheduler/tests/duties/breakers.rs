@@ -60,6 +60,32 @@ async fn a_full_batch_of_outcomes_is_followed_by_another() {
 }
 
 #[tokio::test]
+async fn a_circuit_that_is_not_understood_is_replaced_and_stops_no_other() {
+    let world = World::new().await;
+    let (acme, other) = (connection(&world).await, world.connection_of(AccountId::SYSTEM, "other").await);
+    fail(&world, acme, 1).await;
+    breakers::perform(&world.office, &world.lead).await.unwrap();
+    sqlx::query("ALTER TABLE breakers DROP CONSTRAINT breakers_state_check").execute(&world.sql).await.unwrap();
+    let newer = "UPDATE breakers SET state = 'throttled', state_at = since WHERE service = 'acme'";
+    sqlx::query(newer).execute(&world.sql).await.unwrap();
+    fail(&world, other, 5).await;
+    breakers::perform(&world.office, &world.lead).await.unwrap();
+    let row = world.office.store.find_breaker("other").await.unwrap().unwrap();
+    assert!(matches!(row.breaker.state, BreakerState::Open { .. }), "{row:?}");
+    let row = world.office.store.find_breaker("acme").await.unwrap().unwrap();
+    assert_eq!(
+        (row.breaker.state, row.breaker.reason.as_str()),
+        (BreakerState::Closed, "its state was not understood")
+    );
+    let events = "SELECT count(*) FROM connection_events WHERE reason = 'its state was not understood'";
+    assert_eq!(world.number(events).await, 1);
+    fail(&world, acme, 5).await;
+    breakers::perform(&world.office, &world.lead).await.unwrap();
+    assert!(matches!(state(&world).await, Some(BreakerState::Open { .. })), "it is a circuit as any other");
+    assert_eq!(world.number(events).await, 1, "it was replaced once");
+}
+
+#[tokio::test]
 async fn a_probes_success_wakes_who_waits_and_time_ends_the_recovery() {
     let world = World::new().await;
     let connection = connection(&world).await;

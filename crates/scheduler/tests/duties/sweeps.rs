@@ -43,6 +43,21 @@ async fn rescue_gives_back_what_a_dead_servant_held() {
 }
 
 #[tokio::test]
+async fn a_rescue_that_had_all_it_may_look_at_is_followed_by_another() {
+    let world = World::new().await;
+    world.insert_many(1).await;
+    assert_eq!(world.claim(1, 60).await.len(), 1);
+    let dead = "INSERT INTO leases (servant_id, until, job_ids)
+                SELECT servant_id, until - interval '50 s', '{}' FROM leases, generate_series(1, 501)";
+    sqlx::query(dead).execute(&world.sql).await.unwrap();
+    world.advance_secs(20);
+    assert!(rescue::perform(&world.office, &world.lead).await.unwrap(), "there may be more");
+    assert_eq!(world.number(LEASES).await, 2);
+    assert!(!rescue::perform(&world.office, &world.lead).await.unwrap());
+    assert_eq!(world.number(LEASES).await, 1, "the one that is good");
+}
+
+#[tokio::test]
 async fn counters_are_folded_once() {
     let mut world = World::new().await;
     for jobs in [3, 2] {

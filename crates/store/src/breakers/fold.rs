@@ -1,7 +1,7 @@
 //! Outcomes into breakers: the leading scheduler folds what ended attempts have appended, and lets time pass. Does not own
 //! what an outcome changes (`domain::Breaker`).
 
-use super::{BreakerRow, save_breaker};
+use super::{BreakerRow, lock_breakers, save_breaker};
 use crate::{
     Leadership, PAGE_ROWS_MAX, Store, StoreError, Tx,
     connections::{Event, Of, note_event},
@@ -16,6 +16,9 @@ pub struct FoldedOutcomes {
     pub outcomes: u64,
     /// Breakers whose state is another now, with the state before.
     pub changed: Vec<(BreakerRow, BreakerState)>,
+    /// Services whose rows held what this program does not know, a newer one's or damage, and in which column: they were
+    /// replaced by closed breakers.
+    pub replaced: Vec<(String, &'static str)>,
 }
 
 impl Store {
@@ -42,14 +45,22 @@ impl Store {
         let taken = take_outcomes(&mut tx, rows_max).await?;
         let mut services = unsettled_services(&mut tx).await?;
         services.extend(taken.of_services.iter().map(|(service, _)| service.clone()));
-        let mut rows = self.lock_breakers(&mut tx, &services).await?;
+        let locked = lock_breakers(&mut tx, &services).await?;
+        let mut rows = locked.understood;
         let before = rows.clone();
+        for (service, column) in &locked.odd {
+            let reason = format!("its {column} was not understood");
+            let event = Event { of: Of::Service(service), what: "closed", by: "scheduler", reason: &reason };
+            note_event(&mut tx.inner, &event, now).await?;
+            let breaker = Breaker { reason, ..Breaker::closed(now) };
+            rows.insert(service.clone(), BreakerRow { service: service.clone(), breaker, forced: None });
+        }
         for (service, outcomes) in &taken.of_services {
             let new = || BreakerRow { service: service.clone(), breaker: Breaker::closed(now), forced: None };
             let row = rows.entry(service.clone()).or_insert_with(new);
             row.breaker.observe(settings, outcomes, now, jitter());
         }
-        let mut folded = FoldedOutcomes { outcomes: taken.rows, changed: Vec::new() };
+        let mut folded = FoldedOutcomes { outcomes: taken.rows, changed: Vec::new(), replaced: locked.odd };
         for (service, mut row) in rows {
             row.breaker.advance(settings, now);
             let was = before.get(&service);

@@ -74,7 +74,16 @@ impl Settled {
     }
 }
 
-/// What a rescue found.
+/// What a rescue did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rescue {
+    /// The jobs that leases which ran out still held.
+    pub jobs: Vec<Rescued>,
+    /// As many leases were looked at as may be, and not for nothing: there may be more.
+    pub is_full: bool,
+}
+
+/// A job that a rescue found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rescued {
     /// The job.

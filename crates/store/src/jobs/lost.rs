@@ -76,9 +76,9 @@ pub(super) async fn lock_jobs_of(
         .collect())
 }
 
-/// Deletes the leases of which no job is running any more.
-pub(super) async fn drop_empty_leases(conn: &mut sqlx::PgConnection, leases: &[i64]) -> Result<(), StoreError> {
-    sqlx::query!(
+/// Deletes the leases of which no job is running any more, and says how many those were.
+pub(super) async fn drop_empty_leases(conn: &mut sqlx::PgConnection, leases: &[i64]) -> Result<u64, StoreError> {
+    let dropped = sqlx::query!(
         "-- drop_empty_leases
         DELETE FROM leases
         WHERE id = ANY($1) AND NOT EXISTS (
@@ -89,7 +89,7 @@ pub(super) async fn drop_empty_leases(conn: &mut sqlx::PgConnection, leases: &[i
     )
     .execute(conn)
     .await?;
-    Ok(())
+    Ok(dropped.rows_affected())
 }
 
 impl Store {

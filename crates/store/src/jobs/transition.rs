@@ -6,7 +6,7 @@
 
 use super::{
     claimed::{AttemptKey, Outcome},
-    fate::{Ends, FailedAttempt, Rescued, Settled},
+    fate::{Ends, FailedAttempt, Rescue, Settled},
     lost::{drop_empty_leases, expired_leases, lock_jobs_of},
 };
 use crate::{Leadership, Store, StoreError, Tx};
@@ -205,19 +205,22 @@ impl Store {
         leadership: &Leadership,
         leases_max: i64,
         retry: impl Fn(&str) -> RetryPolicy,
-    ) -> Result<Vec<Rescued>, StoreError> {
+    ) -> Result<Rescue, StoreError> {
         let now = self.clock.now();
         let mut tx = self.pool.begin().await?;
         let leases = expired_leases(&mut tx, leadership, now, leases_max).await?;
         if leases.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Rescue::default());
         }
         let held = lock_jobs_of(&mut tx, &leases, retry).await?;
-        let (attempts, rescued): (Vec<_>, Vec<_>) = held.into_iter().unzip();
+        let (attempts, jobs): (Vec<_>, Vec<_>) = held.into_iter().unzip();
         settle(&mut tx, &attempts, now).await?;
-        drop_empty_leases(&mut tx, &leases).await?;
+        let dropped = drop_empty_leases(&mut tx, &leases).await?;
         tx.commit().await?;
-        Ok(rescued)
+        // Leases whose jobs' rows somebody holds are found again: they are no reason to look at once.
+        let is_full =
+            i64::try_from(leases.len()).is_ok_and(|leases| leases >= leases_max) && (dropped > 0 || !jobs.is_empty());
+        Ok(Rescue { jobs, is_full })
     }
 
     /// [`JobEvent::Cancel`](domain::JobEvent::Cancel) by a schedule: pending jobs end at once, running ones are asked to

@@ -58,12 +58,12 @@ async fn a_rescue_leaves_nothing_behind() {
     let (_, done) = world.job_in(JobState::Running, &kind, 2).await;
     assert_eq!(world.store.succeed(&[done]).await.unwrap().len(), 1);
     assert_eq!(
-        world.store.rescue(&world.lead, 100, |_| RetryPolicy::default()).await.unwrap(),
+        world.store.rescue(&world.lead, 100, |_| RetryPolicy::default()).await.unwrap().jobs,
         [],
         "the leases are good"
     );
     world.clock.advance(TimeDelta::seconds(LEASE_SECS + 1));
-    let mut rescued = world.store.rescue(&world.lead, 100, |_| RetryPolicy::default()).await.unwrap();
+    let mut rescued = world.store.rescue(&world.lead, 100, |_| RetryPolicy::default()).await.unwrap().jobs;
     rescued.sort_by_key(|r| r.id);
     assert_eq!(rescued.iter().map(|r| (r.id, r.failed)).collect::<Vec<_>>(), [(spare, false), (last, true)]);
     assert_eq!(world.state(spare).await, JobState::Ready);
@@ -85,7 +85,7 @@ async fn a_renewed_lease_is_not_rescued() {
     let held = world.store.renew_leases(world.servant, &[key], world.after_secs(LEASE_SECS)).await.unwrap();
     assert_eq!(held.len(), 1);
     world.clock.advance(TimeDelta::seconds(LEASE_SECS - 1));
-    assert_eq!(world.store.rescue(&world.lead, 100, |_| RetryPolicy::default()).await.unwrap(), []);
+    assert_eq!(world.store.rescue(&world.lead, 100, |_| RetryPolicy::default()).await.unwrap().jobs, []);
     assert_eq!(world.state(id).await, JobState::Running);
 }
 
@@ -98,11 +98,11 @@ async fn a_row_in_an_open_transaction_is_rescued_later() {
     world.clock.advance(TimeDelta::seconds(LEASE_SECS + 1));
     let mut open = world.sql.begin().await.unwrap();
     sqlx::query("SELECT FROM jobs WHERE id = $1 FOR UPDATE").bind(keys[0].id.0).execute(&mut *open).await.unwrap();
-    let first = world.store.rescue(&world.lead, 100, |_| RetryPolicy::default()).await.unwrap();
+    let first = world.store.rescue(&world.lead, 100, |_| RetryPolicy::default()).await.unwrap().jobs;
     assert_eq!(first.iter().map(|r| r.id).collect::<Vec<_>>(), [keys[1].id]);
     assert!(world.store.lease_of(keys[0].id).await.unwrap().is_some());
     open.rollback().await.unwrap();
-    let second = world.store.rescue(&world.lead, 100, |_| RetryPolicy::default()).await.unwrap();
+    let second = world.store.rescue(&world.lead, 100, |_| RetryPolicy::default()).await.unwrap().jobs;
     assert_eq!(second.iter().map(|r| r.id).collect::<Vec<_>>(), [keys[0].id]);
     assert_eq!(world.count("SELECT count(*) FROM leases").await, 0);
     world.assert_counted("two rescues").await;

@@ -97,6 +97,35 @@ async fn whatever_is_interrupted_it_comes_once() {
     }
 }
 
+#[tokio::test]
+async fn groups_that_are_not_understood_keep_no_other_from_ending() {
+    let world = World::new().await;
+    let mut groups = Vec::new();
+    for _ in 0..3 {
+        groups.push(world.group_with(finishing(FinishWhen::AllDone), &[noop()], true).await.0);
+    }
+    let newer = "UPDATE groups SET finishing = finishing || '{\"when\": \"all_seen\"}' WHERE id = $1";
+    for group in &groups[..2] {
+        sqlx::query(newer).bind(group.0).execute(&world.sql).await.unwrap();
+    }
+    run(&world, 3).await;
+    fold(&world).await;
+    let end = async || {
+        let ended = world.store.end_groups(&world.lead, 1).await.unwrap();
+        ended.iter().map(|end| end.id).collect::<Vec<_>>()
+    };
+    assert_eq!(end().await, [groups[2]]);
+    assert_eq!(end().await, []);
+    assert_eq!(finishing_jobs(&world).await, 1);
+    let left = "SELECT count(*) FROM groups WHERE state = 'sealed'";
+    assert_eq!(world.count(left).await, 2, "they are left as they are");
+    sqlx::query("UPDATE groups SET finishing = finishing || '{\"when\": \"all_done\"}'")
+        .execute(&world.sql)
+        .await
+        .unwrap();
+    assert_eq!(world.store.end_groups(&world.lead, 10).await.unwrap().len(), 2, "and end once they are understood");
+}
+
 /// A member's end and its children are one commit: at no moment is the group seen without an unfinished member.
 #[tokio::test]
 async fn a_member_that_adds_members_as_it_ends_keeps_the_group_going() {

@@ -22,7 +22,7 @@ async fn a_leader_of_the_past_changes_nothing() {
     assert!(world.store.promote(&old, 10).await.unwrap().is_empty());
     assert_eq!(testkit::dispatch(&world.store, &old, &kind("b"), 10).await.unwrap(), 0);
     assert_eq!(world.store.send_again(&old, &kind("c"), 1, 10).await.unwrap(), 0);
-    assert_eq!(world.store.rescue(&old, 10, |_| RetryPolicy::default()).await.unwrap(), []);
+    assert_eq!(world.store.rescue(&old, 10, |_| RetryPolicy::default()).await.unwrap().jobs, []);
     assert_eq!(world.store.fold_counters(&old, 10).await.unwrap(), 0);
     let unsent = world.store.unsent(10).await.unwrap();
     world.store.forget_sent(&old, &unsent[0].kind, &[unsent[0].entry]).await.unwrap();
@@ -39,7 +39,7 @@ async fn a_leader_of_the_past_changes_nothing() {
         assert_eq!(world.state(id).await, state);
     }
     assert_eq!(world.store.promote(&new, 10).await.unwrap(), ["a"]);
-    assert_eq!(world.store.rescue(&new, 10, |_| RetryPolicy::default()).await.unwrap().len(), 1);
+    assert_eq!(world.store.rescue(&new, 10, |_| RetryPolicy::default()).await.unwrap().jobs.len(), 1);
     world.assert_counted("two leaders").await;
 }
 

@@ -52,7 +52,7 @@ async fn apply(world: &World, event: JobEvent, kind: &Kind, id: JobId, key: Atte
         }
         JobEvent::Rescue | JobEvent::RescueFailed => {
             clock.advance(TimeDelta::seconds(LEASE_SECS + 1));
-            let rescued = store.rescue(lead, 1000, |_| RetryPolicy::default()).await.unwrap();
+            let rescued = store.rescue(lead, 1000, |_| RetryPolicy::default()).await.unwrap().jobs;
             let failed = event == JobEvent::RescueFailed;
             rescued.iter().any(|r| r.id == id && r.failed == failed)
         }
