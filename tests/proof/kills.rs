@@ -23,7 +23,7 @@ const KILLS: u64 = 12;
 /// Kills of one customer's servants before they may finish.
 const KILLS_OF_ONE: u64 = 6;
 /// Worlds of each kind in which servants are killed at a time, where kills are many: they mostly wait.
-const LANES: usize = 2;
+const LANES: usize = 3;
 /// The organisation's dice: all customers have the same records, so that they need the same pages.
 const SEED: u64 = 77;
 const RECORDS: u64 = 500;
