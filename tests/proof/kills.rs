@@ -22,11 +22,15 @@ use testkit::{Process, eventually};
 const KILLS: u64 = 12;
 /// Kills of one customer's servants before they may finish.
 const KILLS_OF_ONE: u64 = 6;
+/// Worlds of each kind in which servants are killed at a time, where kills are many: they mostly wait.
+const LANES: usize = 3;
 /// The organisation's dice: all customers have the same records, so that they need the same pages.
 const SEED: u64 = 77;
 const RECORDS: u64 = 500;
 const PAGE_SIZE: usize = 40;
 const OBJECTS: [&str; 3] = ["Account", "Contact", "Opportunity"];
+/// Where the numbers of those scenarios begin that no side of a commit is planned for.
+const FURTHER: u64 = 1_000_000;
 /// An instant within a life, in milliseconds from its start.
 const LIFE_MS_MAX: u64 = 500;
 
@@ -40,8 +44,42 @@ async fn a_killed_servant_costs_a_page_and_no_record() {
     let kinds = doomed_kinds();
     let kills = number("SERVANT_PROOF_KILLS", KILLS * kinds.len() as u64).div_ceil(kinds.len() as u64);
     let kills = kills.div_ceil(Slice::asked().of as u64);
-    let lanes = kinds.iter().map(|kind| Lane::open(kind, kills));
-    futures::future::join_all(lanes).await;
+    let is_each = std::env::var("SERVANT_PROOF_KILLS").is_ok();
+    futures::future::join_all(kinds.iter().map(|kind| all_of(kind, kills, is_each))).await;
+}
+
+/// All kills of one kind.
+async fn all_of(kind: &str, kills: u64, is_each: bool) {
+    let from = Instant::now();
+    let count = if is_each { LANES } else { 1 };
+    let lanes = futures::future::join_all((0..count).map(|_| Lane::open(kind))).await;
+    // How many commits a first load makes varies a little with what finds what together.
+    let commits = lanes.iter().map(|lane| lane.commits).max().unwrap();
+    let in_line: Vec<_> = Slice::asked().take((0..).zip(in_line(commits, kills, is_each))).collect();
+    let planned = in_line.len();
+    let share = kills.div_ceil(count as u64);
+    let lanes = lanes.iter().enumerate().map(|(place, lane)| {
+        let scenarios = Slice { place, of: count }.take(in_line.clone()).collect();
+        lane.run(scenarios, share, FURTHER * (1 + place as u64))
+    });
+    let outcomes = futures::future::join_all(lanes).await;
+    let (done, met) = outcomes.into_iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    println!(
+        "{kind}: {done} kills, {met} of them at the {planned} sides of commits in line; {commits} commits a first load; {} s",
+        from.elapsed().as_secs()
+    );
+}
+
+/// The sides of commits at which a first kill is planned: both of each, or as many as make so many kills, spread over
+/// the load from its first commit to its last.
+fn in_line(commits: u64, kills: u64, is_each: bool) -> Vec<Boundary> {
+    let sides = 2 * commits;
+    let count = if is_each { sides } else { kills.div_ceil(KILLS_OF_ONE).clamp(2, sides) };
+    let side = |place: u64| Boundary {
+        commit: 1 + place / 2,
+        side: if place.is_multiple_of(2) { Side::Before } else { Side::After },
+    };
+    (0..count).map(|at| side(at * (sides - 1) / (count - 1))).collect()
 }
 
 /// A world in which servants of one kind are killed.
@@ -59,7 +97,7 @@ struct Lane {
 }
 
 impl Lane {
-    async fn open(kind: &str, kills: u64) {
+    async fn open(kind: &str) -> Self {
         let world = World::new().await;
         let (proxy, wire_url) = world.wire().await;
         let mut others = Vec::new();
@@ -70,12 +108,13 @@ impl Lane {
         let mut lane =
             Self { world, kind: kind.to_owned(), wire, wire_url, _proxy: proxy, _others: others, pages: 0, commits: 0 };
         lane.measure().await;
-        let from = Instant::now();
+        lane
+    }
+
+    /// So many kills at the least, those in line first. Answers with how many there were, and how many of those in line
+    /// were where they were planned.
+    async fn run(&self, mut scenarios: VecDeque<(u64, Boundary)>, kills: u64, mut more: u64) -> (u64, u64) {
         let (mut done, mut met) = (0, 0);
-        let is_each = std::env::var("SERVANT_PROOF_KILLS").is_ok();
-        let mut scenarios: VecDeque<_> = Slice::asked().take((0..).zip(lane.in_line(kills, is_each))).collect();
-        let planned = scenarios.len();
-        let mut more = 1_000_000;
         while done < kills || !scenarios.is_empty() {
             let left = kills.saturating_sub(done).div_ceil(scenarios.len().max(1) as u64);
             let (scenario, at) = match scenarios.pop_front() {
@@ -84,26 +123,10 @@ impl Lane {
                 None => (more, None),
             };
             more += 1;
-            let (killed, is_met) = lane.kill(scenario, at, left.clamp(1, KILLS_OF_ONE)).await;
+            let (killed, is_met) = self.kill(scenario, at, left.clamp(1, KILLS_OF_ONE)).await;
             (done, met) = (done + killed, met + u64::from(is_met));
         }
-        println!(
-            "{kind}: {done} kills, {met} of them at the {planned} sides of commits in line; {} commits a first load; {} s",
-            lane.commits,
-            from.elapsed().as_secs()
-        );
-    }
-
-    /// The sides of commits at which a first kill is planned: both of each, or as many as make so many kills, spread over
-    /// the load from its first commit to its last.
-    fn in_line(&self, kills: u64, is_each: bool) -> Vec<Boundary> {
-        let sides = 2 * self.commits;
-        let count = if is_each { sides } else { kills.div_ceil(KILLS_OF_ONE).clamp(2, sides) };
-        let side = |place: u64| Boundary {
-            commit: 1 + place / 2,
-            side: if place.is_multiple_of(2) { Side::Before } else { Side::After },
-        };
-        (0..count).map(|at| side(at * (sides - 1) / (count - 1))).collect()
+        (done, met)
     }
 
     /// Where a servant finds the ledger by way of a tap.
@@ -202,12 +225,17 @@ impl Lane {
         (kills, is_met)
     }
 
-    /// Dead servants' leases run out at once.
+    /// Dead servants' leases run out at once, and so does the time for which one that signed on was thought to be alive.
     async fn bury(&self) {
-        let over = "UPDATE leases SET until = now() - interval '1 second'";
-        eventually(crate::world::LIMIT, "the leases to end", async || {
-            sqlx::query(over).execute(&self.world.sql).await.ok()
-        })
-        .await;
+        let over = [
+            "UPDATE leases SET until = now() - interval '1 second'",
+            "UPDATE secrets SET signing_on_until = now() - interval '1 second' WHERE signing_on_until > now()",
+        ];
+        for statement in over {
+            eventually(crate::world::LIMIT, "a dead servant's time to end", async || {
+                sqlx::query(statement).execute(&self.world.sql).await.ok()
+            })
+            .await;
+        }
     }
 }

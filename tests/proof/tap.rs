@@ -108,7 +108,9 @@ async fn join(client: TcpStream, shared: Arc<Shared>) {
             match shared.at.filter(|at| at.commit > before && at.commit <= before + commits) {
                 Some(Boundary { side: Side::Before, .. }) => {
                     shared.reached.notify_one();
-                    std::future::pending::<()>().await;
+                    // Once its client is killed the server hears of it, as it would without a tap, and rolls back.
+                    while let Ok(1..) = from_client.read(&mut chunk).await {}
+                    return;
                 }
                 Some(Boundary { side: Side::After, .. }) => is_held.store(1, Ordering::SeqCst),
                 None => {}

@@ -1,12 +1,13 @@
 //! Sessions: the one that is kept, or a new one that one of all servants asks the vendor for while the others wait.
 //! Owns the order of things: what a vendor gave is kept before anybody uses it. Does not know any vendor's tokens.
 //!
-//! Who may ask is a claim on the connection's row, taken by one statement and good for a minute: no transaction stays open
-//! while the vendor answers. Within a process those who wait for one connection stand in line and look at the row one
+//! Who may ask is a claim on the connection's row, taken by one statement and good for seconds; its holder renews it while
+//! the vendor answers, so that no transaction stays open meanwhile and a dead one is followed soon. Within a process those who wait for one connection stand in line and look at the row one
 //! after the other, so a thousand of them ask the ledger no faster than one.
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     fmt,
     future::Future,
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -25,8 +26,13 @@ use crate::CredentialsError;
 
 /// How long a vendor may take for a session.
 const ASK_SECS_MAX: u64 = 40;
-/// How long whoever asks is thought to be alive, in seconds: longer than it may take.
-const CLAIM_SECS: i64 = 60;
+/// How long whoever asks is thought to be alive since it last said so, in seconds.
+const CLAIM_SECS: i64 = 6;
+/// How often whoever asks says that it is alive: a few times within a claim, so that a slow ledger costs no claim.
+const RENEW_EVERY: Duration = Duration::from_millis(1_500);
+/// How long a claim is seen to have lapsed before another takes it. After an outage of the ledger every claim has lapsed,
+/// and its holder, who may hold the only token that is good any more, must be able to come first.
+const LAPSED_FOR: Duration = Duration::from_secs(3);
 /// How long a new session must have been there before another is asked for, in seconds: what refuses a session that fresh
 /// will refuse the next one too.
 const RENEW_SECS_MIN: i64 = 10;
@@ -178,6 +184,7 @@ impl SignOn {
     {
         let patience = Instant::now() + Duration::from_secs(WAIT_SECS_MAX);
         let mut pause = PAUSE_FIRST;
+        let mut lapsed: Option<(DateTime<Utc>, Instant)> = None;
         loop {
             let row = self.store.find_secrets(connection).await?.ok_or(CredentialsError::None(connection))?;
             if row.connection_state == "needs_reauth" {
@@ -192,10 +199,20 @@ impl SignOn {
                 let reason = row.failure.unwrap_or_default();
                 return Err(CredentialsError::Unavailable { reason, retry_at: Some(retry_at) });
             }
+            // The same lapsed claim as at the last look, or one that has lapsed since.
+            lapsed = row.signing_on_until.filter(|until| *until < now).map(|until| match lapsed {
+                Some((seen, since)) if seen == until => (seen, since),
+                _ => (until, Instant::now()),
+            });
+            let may_follow = lapsed.is_none_or(|(_, since)| since.elapsed() >= LAPSED_FOR);
             let is_fresh = row.signed_on_at.is_some_and(|at| now - at < TimeDelta::seconds(RENEW_SECS_MIN));
             let claim = SigningOn { connection, generation: row.generation, by: Uuid::new_v4() };
-            if !is_fresh && self.store.claim_sign_on(claim, now + TimeDelta::seconds(CLAIM_SECS)).await? {
-                if let Flight::Landed(session) = self.sign_on(claim, &row, &ask).await? {
+            if !is_fresh && may_follow && self.store.claim_sign_on(claim, now + TimeDelta::seconds(CLAIM_SECS)).await? {
+                let flight = tokio::select! {
+                    flight = self.sign_on(claim, &row, &ask) => flight?,
+                    never = self.stay_alive(claim) => match never {},
+                };
+                if let Flight::Landed(session) = flight {
                     return Ok(session);
                 }
                 continue;
@@ -206,6 +223,19 @@ impl SignOn {
             }
             sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Renews the claim for as long as this is polled. A claim that was lost is not taken back: who took it is told apart
+    /// from us by whatever is written afterwards.
+    async fn stay_alive(&self, claim: SigningOn) -> Infallible {
+        loop {
+            sleep(RENEW_EVERY).await;
+            let until = self.store.now() + TimeDelta::seconds(CLAIM_SECS);
+            if let Err(error) = self.store.renew_sign_on(claim, until).await {
+                let words = domain::chain(&error);
+                tracing::warn!(ConnectionId = claim.connection.0, error = words, "a sign-on's claim is not renewed");
+            }
         }
     }
 

@@ -36,6 +36,8 @@ pub struct SecretsRow {
     pub failure: Option<String>,
     /// When the customer last agreed.
     pub authorised_at: DateTime<Utc>,
+    /// Until when whoever signs on is thought to be alive; past, where nobody has followed yet.
+    pub signing_on_until: Option<DateTime<Utc>>,
 }
 
 /// What a row holds once it is written.
@@ -95,7 +97,8 @@ impl Store {
         let row = sqlx::query!(
             "-- find_secrets
             SELECT c.state, c.state_reason, s.account_id, s.key_version, k.master, k.wrapped, s.credential, s.session,
-                   s.generation, s.signed_on_at, s.retry_at, s.failure, s.authorised_at
+                   s.generation, s.signed_on_at, s.retry_at, s.failure, s.authorised_at,
+                   s.signing_on_until
             FROM secrets s
             JOIN connections c ON c.id = s.connection_id
             JOIN account_keys k ON k.account_id = s.account_id AND k.version = s.key_version
@@ -120,6 +123,7 @@ impl Store {
             retry_at: row.retry_at,
             failure: row.failure,
             authorised_at: row.authorised_at,
+            signing_on_until: row.signing_on_until,
         }))
     }
 
@@ -165,6 +169,25 @@ impl Store {
         .execute(&self.pool)
         .await?;
         Ok(claimed.rows_affected() == 1)
+    }
+
+    /// Says that whoever signs on is alive, and goes on until that time at the most; false: it is another's turn by now.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn renew_sign_on(&self, claim: SigningOn, until: DateTime<Utc>) -> Result<bool, StoreError> {
+        let renewed = sqlx::query!(
+            "-- renew_sign_on
+            UPDATE secrets SET signing_on_until = $4
+            WHERE connection_id = $1 AND generation = $2 AND signing_on = $3",
+            claim.connection.0,
+            claim.generation,
+            claim.by,
+            until,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(renewed.rows_affected() == 1)
     }
 
     /// Keeps what a sign-on brought, in the place of what was there when it was begun; false: another brought a session

@@ -224,6 +224,110 @@ async fn whoever_died_while_signing_on_is_followed_once_its_time_is_up() {
     assert_eq!((row.retry_at, row.connection_state.as_str()), (None, "active"));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_dies_while_it_signs_on_is_followed_within_ten_seconds() {
+    let world = World::new().await;
+    let connection = world.authorise(world.account, "refresh-1").await;
+    let (url, clock) = (world.database.url().to_owned(), domain::Clock::Manual(world.clock.clone()));
+    let (vault, (asked, was_asked)) = (world.another_vault(), std::sync::mpsc::channel());
+    // A process of its own as far as it can be killed: with its runtime all that it does ends at once.
+    let doomed = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.spawn(async move {
+            let store = store::Store::connect(&url, 2, clock).await.unwrap();
+            let ask = move |_| {
+                asked.send(()).unwrap();
+                std::future::pending()
+            };
+            credentials::SignOn::new(store, vault).session(connection, 0, ask).await
+        });
+        was_asked.recv_timeout(LIMIT).unwrap();
+        runtime.shutdown_timeout(LIMIT);
+    });
+    tokio::task::spawn_blocking(|| doomed.join().unwrap()).await.unwrap();
+    let (process, vendor) = (world.process().await, Vendor::rotating());
+    let asked = vendor.clone();
+    let heir = tokio::spawn(async move { process.session(connection, 0, asking(&asked)).await });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!heir.is_finished() && vendor.calls() == 0, "nobody knows yet that it is dead");
+    world.clock.advance(TimeDelta::milliseconds(6_500));
+    let seen = tokio::time::Instant::now();
+    assert_eq!(heir.await.unwrap().unwrap().text.expose_secret(), "session-1");
+    // What is left of ten seconds once its claim has lapsed.
+    assert!(seen.elapsed() < Duration::from_millis(10_000 - 6_000), "{:?} after it lapsed", seen.elapsed());
+    assert_eq!(world.kept(connection).await, "refresh-2");
+}
+
+#[tokio::test]
+async fn whoever_signs_on_for_long_is_overtaken_by_nobody() {
+    let world = World::new().await;
+    let connection = world.authorise(world.account, "refresh-1").await;
+    let vendor = Vendor::rotating();
+    let (go_on, may_go_on) = tokio::sync::watch::channel(false);
+    let (slow, process) = (vendor.clone(), world.process().await);
+    let ask = move |credential| {
+        let (vendor, mut may_go_on) = (slow.clone(), may_go_on.clone());
+        async move {
+            let answer = vendor.ask(credential).await;
+            may_go_on.wait_for(|may| *may).await.unwrap();
+            answer
+        }
+    };
+    let holder = tokio::spawn(async move { process.session(connection, 0, ask).await });
+    testkit::eventually(LIMIT, "the vendor to be asked", async || (vendor.calls() == 1).then_some(())).await;
+    let (process, asked) = (world.process().await, vendor.clone());
+    let waiting = tokio::spawn(async move { process.session(connection, 0, asking(&asked)).await });
+    // Three claims long, and each time nearly over before it is renewed.
+    for _ in 0..3 {
+        world.clock.advance(TimeDelta::seconds(5));
+        testkit::eventually(LIMIT, "the claim to be renewed", async || {
+            let until = world.store.find_secrets(connection).await.unwrap().unwrap().signing_on_until?;
+            (until - world.store.now() > TimeDelta::seconds(5)).then_some(())
+        })
+        .await;
+    }
+    assert!(!waiting.is_finished() && vendor.calls() == 1);
+    go_on.send(true).unwrap();
+    for session in [holder, waiting] {
+        assert_eq!(session.await.unwrap().unwrap().text.expose_secret(), "session-1");
+    }
+    assert_eq!((vendor.calls(), world.kept(connection).await.as_str()), (1, "refresh-2"));
+}
+
+#[tokio::test]
+async fn a_claim_that_lapsed_while_the_ledger_was_away_is_its_holders_first() {
+    let world = World::new().await;
+    let connection = world.authorise(world.account, "refresh-1").await;
+    let vendor = Vendor::rotating();
+    let (wire, url) = world.database.wire().await.unwrap();
+    let store = store::Store::connect(&url, 4, domain::Clock::Manual(world.clock.clone())).await.unwrap();
+    let process = credentials::SignOn::new(store, world.another_vault());
+    let wire = std::sync::Arc::new(wire);
+    let (cut, slow) = (wire.clone(), vendor.clone());
+    let holder = tokio::spawn(async move {
+        let ask = move |credential| {
+            let (cut, vendor) = (cut.clone(), slow.clone());
+            async move {
+                let granted = vendor.ask(credential).await;
+                cut.refuse();
+                granted
+            }
+        };
+        process.session(connection, 0, ask).await
+    });
+    testkit::eventually(LIMIT, "the vendor to be asked", async || (vendor.calls() == 1).then_some(())).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    world.clock.advance(TimeDelta::seconds(30));
+    let (heir, asked) = (world.process().await, vendor.clone());
+    let heir = tokio::spawn(async move { heir.session(connection, 0, asking(&asked)).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    wire.forward();
+    for session in [holder, heir] {
+        assert_eq!(session.await.unwrap().unwrap().text.expose_secret(), "session-1");
+    }
+    assert_eq!((vendor.calls(), world.kept(connection).await.as_str()), (1, "refresh-2"));
+}
+
 #[tokio::test]
 async fn what_was_altered_in_the_ledger_opens_nowhere_and_reaches_no_vendor() {
     let world = World::new().await;
