@@ -116,12 +116,11 @@ pub(crate) async fn run(store: &Store, verb: &Verb, json: bool) -> anyhow::Resul
 
 async fn export(store: &Store, since: Option<DateTime<Utc>>, until: Option<DateTime<Utc>>) -> anyhow::Result<()> {
     let mut out = BufWriter::new(std::io::stdout());
-    let mut after = 0;
-    loop {
-        let rows = store.export_audit(after, (since, until), PAGE).await.map_err(Refusal::from)?;
-        let Some(last) = rows.last() else { break };
-        after = last.seq;
-        for row in &rows {
+    let mut next = Some(0);
+    while let Some(after) = next {
+        let page = store.export_audit(after, (since, until), PAGE).await.map_err(Refusal::from)?;
+        next = page.next_after;
+        for row in &page.rows {
             match writeln!(out, "{}", line_of(row)) {
                 Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
                 other => other?,

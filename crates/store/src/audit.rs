@@ -6,7 +6,7 @@ mod seal;
 mod subject;
 mod verify;
 
-pub use read::{AuditFilter, AuditFound, AuditRow};
+pub use read::{AuditExported, AuditFilter, AuditFound, AuditRow};
 pub use seal::SealedAudit;
 pub use verify::{AuditHead, AuditVerdict, BadAuditRow};
 

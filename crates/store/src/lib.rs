@@ -61,7 +61,7 @@ pub use account_overview::StreamOfAccount;
 pub use accounts::*;
 pub use anomalies::{AnomalyChange, AnomalyFilter, AnomalyRow, ChangesAnomaly, Sighting};
 pub use assumptions::{AssumptionEvent, AssumptionRow, LookedAt, NewAssumption};
-pub use audit::{AuditFilter, AuditFound, AuditHead, AuditRow, AuditVerdict, BadAuditRow, SealedAudit};
+pub use audit::{AuditExported, AuditFilter, AuditFound, AuditHead, AuditRow, AuditVerdict, BadAuditRow, SealedAudit};
 pub use authorisations::{Authorised, BegunAuthorisation};
 pub use breakers::{BreakerRow, FoldedOutcomes, ForcedBy, ForcesBreaker};
 pub use budgets::{BudgetMinute, BudgetRow, SettingsBy, UsageReport};

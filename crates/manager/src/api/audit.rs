@@ -1,11 +1,6 @@
 //! The audit over HTTP: list, export, verify. That a deed is noted is the ledger's: with the deed, or not at all.
 
-use crate::{
-    App,
-    allowed::Allowed,
-    error::ApiError,
-    filter::{limit_of, next_of},
-};
+use crate::{App, allowed::Allowed, error::ApiError, filter::limit_of};
 use axum::{
     Json,
     extract::{Query, State},
@@ -55,9 +50,8 @@ pub(crate) async fn export(
     Query(query): Query<AuditExportQuery>,
 ) -> Result<Json<AuditExport>, ApiError> {
     let limit = limit_of(query.limit)?;
-    let rows = app.store.export_audit(query.after.unwrap_or(0), (query.since, query.until), limit).await?;
-    let next_after = next_of(&rows, limit, |row| row.seq);
-    Ok(Json(AuditExport { entries: rows.into_iter().map(entry_of).collect(), next_after }))
+    let page = app.store.export_audit(query.after.unwrap_or(0), (query.since, query.until), limit).await?;
+    Ok(Json(AuditExport { entries: page.rows.into_iter().map(entry_of).collect(), next_after: page.next_after }))
 }
 
 /// Computes the hashes of a page of the audit again, and says which row is the first that is not what it was.

@@ -90,15 +90,16 @@ async fn export(
     Query(query): Query<AuditExportQuery>,
 ) -> Response {
     let range = (query.since, query.until);
-    let pages = stream::try_unfold((app, query.after.unwrap_or(0)), move |(app, after)| async move {
-        let rows = app.store.export_audit(after, range, EXPORT_ROWS).await?;
-        let Some(last) = rows.last().map(|row| row.seq) else { return Ok::<_, store::StoreError>(None) };
-        let lines: String = rows
+    let pages = stream::try_unfold((app, query.after.or(Some(0))), move |(app, after)| async move {
+        let Some(after) = after else { return Ok::<_, store::StoreError>(None) };
+        let page = app.store.export_audit(after, range, EXPORT_ROWS).await?;
+        let lines: String = page
+            .rows
             .into_iter()
             .filter_map(|row| serde_json::to_string(&api::entry_of(row)).ok())
             .flat_map(|line| [line, "\n".to_owned()])
             .collect();
-        Ok(Some((lines, (app, last))))
+        Ok(Some((lines, (app, page.next_after))))
     });
     let kind = (header::CONTENT_TYPE, "application/x-ndjson");
     ([kind, (header::CONTENT_DISPOSITION, "attachment; filename=audit.jsonl")], Body::from_stream(pages))

@@ -54,7 +54,10 @@ async fn page(
 ) -> Result<Response, ApiError> {
     let refusal = match own_password(&app, &caller).await {
         Ok(_) => None,
-        Err(refusal) if refusal.status.is_client_error() => Some(refusal.message),
+        Err(refusal) if refusal.status.is_client_error() => Some(match refusal.hint {
+            Some(hint) => format!("{}: {hint}", refusal.message),
+            None => refusal.message,
+        }),
         Err(failure) => return Err(failure),
     };
     pages::render(&PasswordPage { refusal, ended: query.ended, chars_min: vault::PASSWORD_CHARS_MIN })
@@ -87,7 +90,8 @@ async fn own_password(app: &App, principal: &Principal) -> Result<(String, Strin
     }
     let local = app.store.find_local_user(&user.name).await?.ok_or_else(gone)?;
     let kept = local.password.ok_or_else(|| {
-        ApiError::conflict(format!("{} has no password yet", user.name)).hint("an admin makes a one-time code")
+        ApiError::conflict(format!("{} has no password yet", user.name))
+            .hint("with a one-time code, which an admin makes, the next sign-in sets one")
     })?;
     Ok((local.name, kept))
 }

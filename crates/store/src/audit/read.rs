@@ -1,7 +1,7 @@
 //! The audit as people read it: the latest first, or from a time on to be kept elsewhere.
 
 use crate::{PAGE_ROWS_MAX, Store, StoreError};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::AccountId;
 use serde_json::Value;
 use uuid::Uuid;
@@ -71,6 +71,10 @@ pub struct AuditFilter {
 /// Rows that one page looks at where no index has what is asked for.
 const LOOK_MAX: i64 = 400;
 
+/// Further than this no two rows are out of order: a number is taken within the deed's transaction, the time before it, by
+/// a clock of its own host, and both together make minutes at the most.
+const ORDER_SLACK: TimeDelta = TimeDelta::hours(2);
+
 /// A page of the audit.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AuditFound {
@@ -78,6 +82,24 @@ pub struct AuditFound {
     pub rows: Vec<AuditRow>,
     /// Below which number to look on; none: there are no more.
     pub next_before: Option<i64>,
+}
+
+/// A page of an export.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AuditExported {
+    /// The oldest first.
+    pub rows: Vec<AuditRow>,
+    /// Behind which number to look on; none: there are no more.
+    pub next_after: Option<i64>,
+}
+
+/// The next rows of the audit, as far as a page of an export looks.
+struct Looked {
+    rows: i64,
+    /// The greatest number among those that are sealed.
+    sealed: Option<i64>,
+    /// One of them is so late that none behind it can be meant.
+    is_past: bool,
 }
 
 impl Store {
@@ -196,8 +218,9 @@ impl Store {
         .await?)
     }
 
-    /// Sealed rows from `since` until before `until`, the oldest first, behind the number `after`: what is kept elsewhere
-    /// is complete up to its last row, since nothing comes in between any more.
+    /// A page of the sealed rows from `since` until before `until`, the oldest first, behind the number `after`, `limit` at
+    /// most, from a bounded number of rows: it may be short or empty, and say behind which number to look on. What is kept
+    /// elsewhere is complete up to there, since nothing comes in between any more.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -206,20 +229,69 @@ impl Store {
         after: i64,
         (since, until): (Option<DateTime<Utc>>, Option<DateTime<Utc>>),
         limit: i64,
+    ) -> Result<AuditExported, StoreError> {
+        let limit = limit.clamp(1, PAGE_ROWS_MAX);
+        let after = match since.and_then(|since| since.checked_sub_signed(ORDER_SLACK)) {
+            Some(well_before) => after.max(self.audit_before(well_before).await?.unwrap_or(0)),
+            None => after,
+        };
+        let looked = self.audit_looked(after, until.and_then(|until| until.checked_add_signed(ORDER_SLACK))).await?;
+        let Some(horizon) = looked.sealed else { return Ok(AuditExported::default()) };
+        let rows = self.audit_sealed(after, horizon, (since, until), limit).await?;
+        let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows >= limit);
+        let is_last = looked.rows < LOOK_MAX || looked.is_past;
+        let next_after = if is_full { rows.last().map(|row| row.seq) } else { Some(horizon).filter(|_| !is_last) };
+        Ok(AuditExported { rows, next_after })
+    }
+
+    /// The number of the latest row before that time: no row up to it is [`ORDER_SLACK`] later than that.
+    async fn audit_before(&self, at: DateTime<Utc>) -> Result<Option<i64>, StoreError> {
+        Ok(sqlx::query_scalar!(
+            "-- audit_before
+            SELECT seq FROM audit WHERE at < $1 ORDER BY at DESC, seq DESC LIMIT 1",
+            at,
+        )
+        .fetch_optional(&self.pool)
+        .await?)
+    }
+
+    /// What one page of an export looks at.
+    async fn audit_looked(&self, after: i64, past: Option<DateTime<Utc>>) -> Result<Looked, StoreError> {
+        Ok(sqlx::query_as!(
+            Looked,
+            r#"-- audit_looked
+            SELECT count(*) AS "rows!", max(seq) FILTER (WHERE chain_hash IS NOT NULL) AS sealed,
+                   coalesce(bool_or(at >= $3), false) AS "is_past!"
+            FROM (SELECT seq, at, chain_hash FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2) AS looked"#,
+            after,
+            LOOK_MAX,
+            past,
+        )
+        .fetch_one(&self.pool)
+        .await?)
+    }
+
+    async fn audit_sealed(
+        &self,
+        after: i64,
+        horizon: i64,
+        (since, until): (Option<DateTime<Utc>>, Option<DateTime<Utc>>),
+        limit: i64,
     ) -> Result<Vec<AuditRow>, StoreError> {
         Ok(sqlx::query_as!(
             AuditRow,
-            "-- export_audit
+            "-- audit_sealed
             SELECT seq, at, actor_kind, actor_id, actor, role, on_behalf_of, action, subject, key, before, after,
                    reason, request_id, ip, agent, outcome, row_hash, chain_hash
             FROM audit
-            WHERE seq > $1 AND chain_hash IS NOT NULL AND ($2::timestamptz IS NULL OR at >= $2)
+            WHERE seq > $1 AND seq <= $5 AND chain_hash IS NOT NULL AND ($2::timestamptz IS NULL OR at >= $2)
                 AND ($3::timestamptz IS NULL OR at < $3)
             ORDER BY seq LIMIT $4",
             after,
             since,
             until,
-            limit.clamp(1, PAGE_ROWS_MAX),
+            limit,
+            horizon,
         )
         .fetch_all(&self.pool)
         .await?)

@@ -1,6 +1,7 @@
 //! The audit: appended to and nothing else, sealed in the order of its numbers, and no edit of it goes unseen.
 
 use crate::world::{World, kind};
+use chrono::{DateTime, Utc};
 use domain::{AccountId, Action, Origin, PauseTarget, Principal, PrincipalKind, Role, action, authorize};
 use sqlx::{AssertSqlSafe, Executor as _};
 use std::time::Duration;
@@ -63,7 +64,7 @@ impl World {
 async fn rows_say_who_from_where_why_and_how_it_ended() {
     let world = World::new().await;
     let head = world.audited().await;
-    let rows = world.store.export_audit(0, (None, None), 100).await.unwrap();
+    let rows = world.store.export_audit(0, (None, None), 100).await.unwrap().rows;
     assert_eq!((rows.len(), rows.last().unwrap().seq), (5, head.seq));
     let first = &rows[0];
     assert_eq!((first.actor_kind.as_str(), first.actor_id.as_str(), first.actor.as_str()), ("user", "7", "ada"));
@@ -82,9 +83,64 @@ async fn rows_say_who_from_where_why_and_how_it_ended() {
     assert_eq!((reasons(&rows[2].before).as_str(), rows[2].after.as_ref()), ("and stays so", None));
     let of_eve = AuditFilter { account: Some(AccountId(7)), ..AuditFilter::default() };
     assert_eq!(world.store.list_audit(&of_eve, 10).await.unwrap().len(), 1);
-    let rest = world.store.export_audit(rows[3].seq, (Some(world.clock.now()), None), 100).await.unwrap();
+    let rest = world.store.export_audit(rows[3].seq, (Some(world.clock.now()), None), 100).await.unwrap().rows;
     assert_eq!(rest, rows[4..]);
-    assert!(world.store.export_audit(0, (None, Some(world.clock.now())), 100).await.unwrap().is_empty());
+    assert!(world.store.export_audit(0, (None, Some(world.clock.now())), 100).await.unwrap().rows.is_empty());
+}
+
+/// All that an export of that time brings, and how many pages it took.
+async fn exported(world: &World, range: (Option<DateTime<Utc>>, Option<DateTime<Utc>>)) -> (Vec<i64>, usize) {
+    let (mut next, mut seqs, mut pages) = (Some(0), Vec::new(), 0);
+    while let Some(after) = next {
+        let page = world.store.export_audit(after, range, 200).await.unwrap();
+        assert!(page.next_after.is_none_or(|next| next > after), "it gets on");
+        seqs.extend(page.rows.into_iter().map(|row| row.seq));
+        (next, pages) = (page.next_after, pages + 1);
+    }
+    (seqs, pages)
+}
+
+#[tokio::test]
+async fn an_export_of_a_time_skips_nothing_and_reads_little() {
+    let world = World::new().await;
+    // A deed a minute for two days, each up to half an hour out of order, and one that is not sealed.
+    world
+        .sql
+        .execute(
+            "INSERT INTO audit (at, actor_kind, actor_id, actor, role, action, subject, key, reason, agent, outcome)
+             SELECT '2030-01-01T00:00:00Z'::timestamptz + make_interval(mins => n + n * 7919 % 61 - 30), 'open', '', 'ada',
+                 'admin', 'pause', 'pause', '', '', '', 'done' FROM generate_series(0, 2879) AS n",
+        )
+        .await
+        .unwrap();
+    world.sealed().await;
+    world.sql.execute("ANALYZE audit").await.unwrap();
+    let late = "INSERT INTO audit (at, actor_kind, actor_id, actor, role, action, subject, key, reason, agent, outcome)
+        VALUES ('2030-01-02T03:00:00Z', 'open', '', 'eve', 'admin', 'pause', 'pause', '', '', '', 'done')";
+    world.sql.execute(late).await.unwrap();
+    let at = |text: &str| text.parse::<DateTime<Utc>>().ok();
+    for (since, until, pages_max) in [
+        (None, None, 16),
+        (at("2030-01-02T00:00:00Z"), at("2030-01-02T06:00:00Z"), 4),
+        (at("2030-01-02T00:00:00Z"), at("2030-01-02T00:01:00Z"), 2),
+        (at("2030-01-02T20:00:00Z"), None, 4),
+        (None, at("2030-01-01T01:00:00Z"), 2),
+        (at("2031-01-01T00:00:00Z"), None, 1),
+        (None, at("2029-01-01T00:00:00Z"), 1),
+    ] {
+        let meant: Vec<i64> = sqlx::query_scalar(
+            "SELECT seq FROM audit WHERE chain_hash IS NOT NULL AND ($1 IS NULL OR at >= $1) AND ($2 IS NULL OR at < $2)
+             ORDER BY seq",
+        )
+        .bind(since)
+        .bind(until)
+        .fetch_all(&world.sql)
+        .await
+        .unwrap();
+        let (seqs, pages) = exported(&world, (since, until)).await;
+        assert_eq!(seqs, meant, "from {since:?} until {until:?}");
+        assert!(pages <= pages_max, "from {since:?} until {until:?}: {pages} pages");
+    }
 }
 
 #[tokio::test]
