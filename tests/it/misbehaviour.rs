@@ -1,7 +1,7 @@
 //! Jobs that misbehave: one panics, one does not listen, one never yields, one merely takes long. Each harms itself
 //! at the most, and none runs twice at a time.
 
-use crate::fleet::{Fleet, LIMIT};
+use crate::fleet::{Backend, Fleet, LIMIT};
 use domain::{JobId, JobState};
 use serde_json::json;
 use testkit::{Process, STUCK_SECS, eventually};
@@ -21,7 +21,11 @@ async fn servant_with_short_lease(fleet: &Fleet) -> Process {
 
 #[tokio::test]
 async fn a_bad_job_harms_itself_alone_and_a_long_one_runs_once() {
-    let fleet = Fleet::on_postgres().await;
+    tokio::join!(run_bad_jobs(Backend::Postgres), run_bad_jobs(Backend::Sqs));
+}
+
+async fn run_bad_jobs(backend: Backend) {
+    let fleet = Fleet::on(backend).await;
     let _scheduler = fleet.scheduler().await;
     let mut servant = servant_with_short_lease(&fleet).await;
     let bad = [json!({"panic": true}), json!({"deaf_ms": 600_000})];

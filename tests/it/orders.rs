@@ -4,6 +4,7 @@ use crate::fleet::{Fleet, LIMIT};
 use domain::{JobState, ServantId};
 use manager_api::{ByWhom, ManagerClient, Order, Servant};
 use serde_json::json;
+use std::time::Instant;
 use testkit::eventually;
 
 /// From an order to a servant that says that it obeys, at the most, in milliseconds; its heartbeats are further apart.
@@ -77,4 +78,32 @@ async fn orders_reach_a_running_servant() {
     assert!(given_back.checkpoint.is_some(), "it goes on where it was");
     assert_eq!(client.cancel(interrupted[0].0, &ByWhom::default()).await.unwrap().state, JobState::Cancelled);
     fleet.assert_sound(&[jobs, waiting, interrupted].concat()).await;
+}
+
+#[tokio::test]
+async fn a_drain_is_obeyed_within_a_second() {
+    let mut fleet = Fleet::on_postgres().await;
+    let manager = fleet.deployment.start("manager", &[]).await;
+    fleet.deployment.manager_url = format!("http://{}", manager.address(LIMIT).await);
+    let client = ManagerClient::new(&fleet.deployment.manager_url).unwrap();
+    let _scheduler = fleet.scheduler().await;
+    let mut process = fleet.deployment.start("effects", &[("SERVANT_PROCESS__DRAIN_SECS", "8")]).await;
+    let long = json!({"pages": 1_000, "page_ms": 100});
+    let interrupted = fleet.enqueue_effects(std::slice::from_ref(&long)).await;
+    fleet.until_tried(&interrupted, 1).await;
+    let servant = servant_when(&client, "its heartbeat", |servant| servant.state == "running").await;
+
+    let by = ByWhom { by: Some("ada".to_owned()), reason: Some("a new version".to_owned()) };
+    let ordered_at = Instant::now();
+    client.order(servant.id, Order::Drain, &by).await.unwrap();
+    process.line_with(LIMIT, "draining").await;
+    let obeyed_ms = ordered_at.elapsed().as_millis();
+    assert!(obeyed_ms <= EFFECTIVE_MS_MAX.unsigned_abs().into(), "it obeyed after {obeyed_ms} ms");
+    let late = fleet.enqueue_effects(&[long]).await;
+    assert!(process.exit(LIMIT).await.success());
+    assert_eq!(fleet.tries(late[0]).await, [], "it takes nothing any more");
+    let given_back = fleet.job(interrupted[0]).await;
+    assert_eq!((given_back.state, given_back.attempt), (JobState::Ready, 0));
+    let told = servant_when(&client, "the servant", |told| told.id == servant.id).await;
+    assert_eq!((told.ordered_by.as_deref(), told.ordered_reason.as_deref()), (Some("ada"), Some("a new version")));
 }

@@ -1,10 +1,11 @@
-//! A kind paused under load, with real processes: within a second nothing starts any more, a scheduler's restart changes
-//! nothing of that, and the end of the pause finishes everything.
+//! Paused under load, with real processes: within a second nothing starts any more, whatever is paused; a scheduler's
+//! restart changes nothing of that, and the end of the pause finishes everything.
 
 use crate::fleet::{Backend, Fleet, LIMIT};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{Cause, JobId, JobState, Kind, PauseTarget, why};
 use sqlx::PgPool;
+use store::{Inserted, NewGroup, NewJob};
 use testkit::eventually;
 
 /// From the pause to the last start of a job, at the most, in milliseconds.
@@ -74,6 +75,55 @@ async fn a_kind_is_paused_under_load_without_a_broker() {
 #[tokio::test]
 async fn a_kind_is_paused_under_load_on_sqs() {
     a_kind_is_paused_under_load(Backend::Sqs).await;
+}
+
+async fn each_scope_is_paused_under_load(backend: Backend) {
+    let fleet = Fleet::on(backend).await;
+    let sql = PgPool::connect(&fleet.deployment.database_url).await.unwrap();
+    let _scheduler = fleet.scheduler().await;
+    let _servant = fleet.servant("20").await;
+    let account = fleet.store.create_account("a").await.unwrap();
+    let connection = fleet.store.create_connection(account, "acme", &serde_json::json!({}), None).await.unwrap();
+    let mut done = 0;
+    for sort in ["everything", "account", "connection", "group"] {
+        let job = NewJob::new(Kind::new("noop").unwrap(), serde_json::json!({"sleep_ms": 100}));
+        let members = vec![NewJob { account, connection: Some(connection), ..job }; 600];
+        let request_id = members[0].request_id;
+        let new = NewGroup { name: sort.to_owned(), account, finishing: None, request_id };
+        let (group, inserted) = fleet.store.create_group(&testkit::granted(), &new, &members, true).await.unwrap();
+        let new = |inserted| if let Inserted::New(id) = inserted { id } else { panic!("a duplicate") };
+        let jobs: Vec<JobId> = inserted.into_iter().map(new).collect();
+        eventually(LIMIT, "some jobs to end", async || {
+            (fleet.count(JobState::Succeeded).await >= done + 20).then_some(())
+        })
+        .await;
+        let target = match sort {
+            "everything" => PauseTarget::Everything,
+            "account" => PauseTarget::Account(account),
+            "connection" => PauseTarget::Connection(connection),
+            _ => PauseTarget::Group(group),
+        };
+        let paused = fleet.store.pause(&testkit::granted(), &target).await.unwrap();
+        eventually(LIMIT, "what runs to end, and what is on the queue to come back", async || {
+            (fleet.count(JobState::Running).await + fleet.count(JobState::Queued).await == 0).then_some(())
+        })
+        .await;
+        assert!(fleet.count(JobState::Ready).await > 100, "the load was too small for this test");
+        let late_ms = (last_start(&sql).await - paused.paused_at).num_milliseconds();
+        assert!(late_ms <= EFFECTIVE_MS_MAX, "{backend:?}: a job started {late_ms} ms after the pause of {target}");
+        let last = *jobs.last().unwrap();
+        let cause = cause(&fleet, last).await;
+        let Cause::Paused { scope, by, reason, .. } = &cause else { panic!("{cause:?}") };
+        assert_eq!((scope.as_str(), by.as_str(), reason.as_str()), (sort, "ada", "a test"));
+        assert!(fleet.store.resume(&testkit::granted(), &target).await.unwrap());
+        fleet.assert_all_succeeded(&jobs).await;
+        done += 600;
+    }
+}
+
+#[tokio::test]
+async fn each_scope_is_paused_within_a_second() {
+    tokio::join!(each_scope_is_paused_under_load(Backend::Postgres), each_scope_is_paused_under_load(Backend::Sqs));
 }
 
 #[tokio::test]

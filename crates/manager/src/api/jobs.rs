@@ -44,6 +44,8 @@ pub(crate) async fn show(
 }
 
 /// Says why a job does not run: the first cause that binds, and what would clear it.
+///
+/// Of the jobs that go before it 300 are looked at: `is_at_least` says that there may be more.
 #[utoipa::path(get, path = "/api/v1/jobs/{id}/why", tag = "jobs", params(("id" = i64, Path, description = "The job")),
     responses((status = 200, body = Why), (status = 404, body = ErrorEnvelope),
               (status = 403, body = ErrorEnvelope)))]
