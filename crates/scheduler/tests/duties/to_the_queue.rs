@@ -114,7 +114,7 @@ async fn a_leader_that_dies_between_sending_and_forgetting_doubles_messages_and_
     assert_eq!(world.sqs.send("noop", &sent, world.clock.now()).await.sent.len(), 12);
     let old = world.depose().await;
     let entries: Vec<i64> = world.office.store.unsent(100).await.unwrap().iter().map(|entry| entry.entry).collect();
-    world.office.store.forget_sent(&old, &kind("noop"), &entries).await.unwrap();
+    world.office.store.forget_sent(&old, &kind(), &entries).await.unwrap();
     assert_eq!(world.number(UNSENT).await, 12, "one that leads no more forgets nothing");
     relay::perform(&world.office, &world.lead).await.unwrap();
     assert_eq!((world.messages(), world.number(UNSENT).await), (24, 0));
