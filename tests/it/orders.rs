@@ -99,11 +99,11 @@ async fn a_drain_is_obeyed_within_a_second() {
     process.line_with(LIMIT, "draining").await;
     let obeyed_ms = ordered_at.elapsed().as_millis();
     assert!(obeyed_ms <= EFFECTIVE_MS_MAX.unsigned_abs().into(), "it obeyed after {obeyed_ms} ms");
+    let told = servant_when(&client, "the order", |servant| servant.ordered.as_deref() == Some("drain")).await;
+    assert_eq!((told.ordered_by.as_deref(), told.ordered_reason.as_deref()), (Some("ada"), Some("a new version")));
     let late = fleet.enqueue_effects(&[long]).await;
     assert!(process.exit(LIMIT).await.success());
     assert_eq!(fleet.tries(late[0]).await, [], "it takes nothing any more");
     let given_back = fleet.job(interrupted[0]).await;
     assert_eq!((given_back.state, given_back.attempt), (JobState::Ready, 0));
-    let told = servant_when(&client, "the servant", |told| told.id == servant.id).await;
-    assert_eq!((told.ordered_by.as_deref(), told.ordered_reason.as_deref()), (Some("ada"), Some("a new version")));
 }

@@ -116,8 +116,9 @@ async fn each_scope_is_paused_under_load(backend: Backend) {
         let Cause::Paused { scope, by, reason, .. } = &cause else { panic!("{cause:?}") };
         assert_eq!((scope.as_str(), by.as_str(), reason.as_str()), (sort, "ada", "a test"));
         assert!(fleet.store.resume(&testkit::granted(), &target).await.unwrap());
-        fleet.assert_all_succeeded(&jobs).await;
         done += 600;
+        fleet.until(JobState::Succeeded, done).await;
+        fleet.assert_all_succeeded(&jobs).await;
     }
 }
 
