@@ -156,10 +156,6 @@ impl LocalPostgres {
             "timezone=UTC".to_owned(),
             format!("max_connections={}", self.options.max_connections),
             format!("shared_buffers={}MB", self.options.shared_buffers_mb),
-            // A checkpoint for every so much log, and as much of its files is kept for use again: making one anew costs all
-            // commits some 50 ms.
-            "max_wal_size=4GB".to_owned(),
-            "min_wal_size=2GB".to_owned(),
         ];
         let safe = if self.options.durability == Durability::Full { "on" } else { "off" };
         for setting in ["fsync", "synchronous_commit", "full_page_writes"] {

@@ -43,6 +43,11 @@ fn loud(n: usize) -> serde_json::Value {
 /// while: making one is 16 MiB of zeros on the disk, and all commits wait for it.
 async fn make_wal_files(fleet: &Fleet) -> anyhow::Result<()> {
     let mut sql = PgConnection::connect(&fleet.database_url).await?;
+    for keep in
+        ["ALTER SYSTEM SET max_wal_size = '4GB'", "ALTER SYSTEM SET min_wal_size = '2GB'", "SELECT pg_reload_conf()"]
+    {
+        sqlx::query(keep).execute(&mut sql).await?;
+    }
     for _ in 0..WAL_FILES {
         sqlx::query("SELECT pg_logical_emit_message(false, 'bench', 'x'), pg_switch_wal()").execute(&mut sql).await?;
     }
