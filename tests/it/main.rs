@@ -6,6 +6,7 @@
 mod anomalies;
 mod asvs;
 mod audit;
+mod backends;
 mod bulk;
 mod connections;
 mod crashes;
