@@ -17,8 +17,9 @@ use tokio::sync::{Notify, mpsc};
 
 /// Flows that one claim visits at the most.
 const VISITS_MAX: usize = 200;
-/// First wait, in milliseconds, until jobs that had no room are looked at again; doubled while they still have none.
-const SHORT_WAIT_MS: u64 = 5;
+/// First wait, in milliseconds, until jobs that had no room are looked at again; doubled while they still have none, up to
+/// the second number. (The poll ends it sooner.)
+const SHORT_WAIT_MS: (u64, u64) = (5, 60_000);
 
 /// What one who takes jobs from the table keeps between two goes.
 #[derive(Default)]
@@ -39,7 +40,7 @@ impl<S: Servant> Intake<S> {
         mut ended: mpsc::UnboundedReceiver<AttemptKey>,
     ) {
         let mut retry_ms = RETRY_MS.0;
-        let mut short_wait_ms = SHORT_WAIT_MS;
+        let mut short_wait_ms = SHORT_WAIT_MS.0;
         let mut is_busy = false;
         let tally = Tally::of_servant(self.servant, self.kind.clone());
         let mut turns = Turns { tally, ..Turns::default() };
@@ -62,7 +63,7 @@ impl<S: Servant> Intake<S> {
                     let is_woken = match next {
                         _ if is_short && !has_found => {
                             let is_woken = self.wait_for_room(&wake, Duration::from_millis(short_wait_ms)).await;
-                            short_wait_ms *= 2;
+                            short_wait_ms = longer(short_wait_ms);
                             must_look = true;
                             is_woken
                         }
@@ -78,7 +79,7 @@ impl<S: Servant> Intake<S> {
                         }
                     };
                     if has_found || is_woken {
-                        short_wait_ms = SHORT_WAIT_MS;
+                        short_wait_ms = SHORT_WAIT_MS.0;
                     }
                     if is_woken {
                         turns.line.round.woken();
@@ -150,5 +151,24 @@ impl<S: Servant> Intake<S> {
             () = tokio::time::sleep(time.to_std().unwrap_or_default()) => false,
             () = self.stop.cancelled() => false,
         }
+    }
+}
+
+/// The wait after one in vain.
+const fn longer(wait_ms: u64) -> u64 {
+    if wait_ms < SHORT_WAIT_MS.1 / 2 { wait_ms * 2 } else { SHORT_WAIT_MS.1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_often_there_is_no_room_the_wait_stays_a_wait() {
+        let waits: Vec<u64> =
+            std::iter::successors(Some(SHORT_WAIT_MS.0), |wait| Some(longer(*wait))).take(200).collect();
+        assert_eq!(waits[..3], [5, 10, 20]);
+        assert_eq!(waits[199], 60_000);
+        assert!(waits.is_sorted());
     }
 }
