@@ -174,6 +174,10 @@ async fn hurry(sql: PgPool, patient: Arc<Mutex<BTreeSet<AccountId>>>) {
         "UPDATE secrets SET retry_at = now() WHERE retry_at > now() AND account_id <> ALL($1)",
         "UPDATE vendor_budgets b SET reported_at = reported_at - interval '1 hour' FROM connections c
          WHERE c.id = b.connection_id AND reported_at > now() - interval '1 hour' AND c.account_id <> ALL($1)",
+        // The pace of a day's calls, and the job that looks whether there are any again.
+        "UPDATE limit_states l SET at = at - interval '1 hour', probed_at = probed_at - interval '1 hour' FROM connections c
+         WHERE l.scope = 'connection' AND l.gauge = 'pace' AND l.key = c.id::text AND c.account_id <> ALL($1)
+           AND greatest(l.at, l.probed_at) > now() - interval '1 hour'",
     ];
     loop {
         tokio::time::sleep(HURRY_EVERY).await;
