@@ -158,7 +158,12 @@ async fn strike_all(
 async fn exhausted(world: &World, customer: &Customer) -> Option<String> {
     let job = customer.enqueue(world, SYNC).await;
     let later = || world.store.now() + chrono::TimeDelta::minutes(5);
-    let delayed = "SELECT EXISTS (SELECT FROM jobs WHERE account_id = $1 AND ready_at IS NULL AND due_at > $2)";
+    // Refused by the vendor, or not even let through, since the vendor said that nothing is left.
+    let delayed = "SELECT EXISTS (SELECT FROM jobs WHERE account_id = $1 AND ready_at IS NULL AND due_at > $2)
+        OR EXISTS (SELECT FROM vendor_budgets b JOIN connections c ON c.id = b.connection_id
+                   WHERE c.account_id = $1 AND b.used >= b.maximum)
+           AND EXISTS (SELECT FROM jobs WHERE account_id = $1 AND ready_at IS NOT NULL)
+           AND NOT EXISTS (SELECT FROM jobs WHERE account_id = $1 AND state IN (2, 3))";
     let is_delayed = eventually(crate::world::LIMIT, "the sync to be delayed", async || {
         let connection = world.store.find_connection(customer.connection).await.ok()??;
         if connection.state == "needs_reauth" {
