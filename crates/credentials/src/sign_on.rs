@@ -1,9 +1,10 @@
 //! Sessions: the one that is kept, or a new one that one of all servants asks the vendor for while the others wait.
 //! Owns the order of things: what a vendor gave is kept before anybody uses it. Does not know any vendor's tokens.
 //!
-//! Who may ask is a claim on the connection's row, taken by one statement and good for seconds; its holder renews it while
-//! the vendor answers, so that no transaction stays open meanwhile and a dead one is followed soon. Within a process those who wait for one connection stand in line and look at the row one
-//! after the other, so a thousand of them ask the ledger no faster than one.
+//! Who may ask is a claim on the connection's row, taken by one statement and good for seconds; its holder renews it
+//! while the vendor answers, so that no transaction stays open meanwhile and a dead one is followed soon. Within a
+//! process those who wait for one connection stand in line and look at the row one after the other, so a thousand of
+//! them ask the ledger no faster than one.
 
 use std::{
     collections::HashMap,
