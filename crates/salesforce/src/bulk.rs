@@ -327,15 +327,18 @@ fn read_head(head: &Head, locator: &str, page_records_max: Option<u32>) -> Resul
 
 /// A locator of a header in the form of those that are listed: with the number of records that it goes with.
 fn listed(text: &str, page_records_max: Option<u32>) -> Result<String> {
-    if text.len() > LOCATOR_BYTES_MAX || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(broken("a page of results names a locator that cannot be one"));
+    let refused = || broken("a page of results names a locator that cannot be one");
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(refused());
     }
     let mut url = Url::parse("https://salesforce.invalid").map_err(|_| broken("no locator can be made"))?;
     url.query_pairs_mut().append_pair("locator", text);
     if let Some(records) = page_records_max {
         url.query_pairs_mut().append_pair("maxRecords", &records.to_string());
     }
-    Ok(url.query().unwrap_or_default().to_owned())
+    // As long as it is asked for: what is escaped takes three bytes for one.
+    let query = url.query().unwrap_or_default();
+    if query.len() <= LOCATOR_BYTES_MAX { Ok(query.to_owned()) } else { Err(refused()) }
 }
 
 /// A locator comes out of a ledger: only what one is made of may reach the address.
@@ -391,6 +394,16 @@ pub(crate) mod fuzz {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_locator_that_could_not_be_asked_for_is_not_taken() {
+        let ask = |locator: &str| with_query("/services/data/".to_owned(), &listed(locator, Some(1_000)).unwrap());
+        assert!(ask("MTAwMDA=").is_ok());
+        assert!(ask(&"(".repeat(1_300)).is_ok());
+        for locator in ["(".repeat(1_400), "A".repeat(LOCATOR_BYTES_MAX), "a b".to_owned()] {
+            assert!(listed(&locator, Some(1_000)).is_err(), "{locator}");
+        }
+    }
 
     #[test]
     fn only_the_query_of_ones_own_job_is_taken() {
