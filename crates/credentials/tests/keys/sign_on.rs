@@ -2,11 +2,16 @@
 
 use crate::world::{Vendor, World, asking};
 use chrono::TimeDelta;
-use credentials::{Answer, CredentialsError};
+use credentials::{Answer, CredentialsError, Session};
+use domain::ConnectionId;
 use secrecy::ExposeSecret as _;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use store::{ConnectionAct, SigningOn};
-use tokio::{sync::oneshot, task::JoinSet};
+use testkit::Proxy;
+use tokio::{
+    sync::oneshot,
+    task::{JoinHandle, JoinSet},
+};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -79,15 +84,17 @@ async fn a_rotated_token_is_kept_before_anybody_has_the_session_and_when_nobody_
     assert_eq!((session.text.expose_secret(), vendor.calls()), ("session-1", 1));
 }
 
-#[tokio::test]
-async fn what_a_vendor_gave_survives_a_ledger_that_is_away() {
-    let world = World::new().await;
-    let connection = world.authorise(world.account, "refresh-1").await;
-    let vendor = Vendor::rotating();
+/// A process that signs on, and from whose ledger it is cut off once the vendor has answered, for long enough for tries
+/// that fail; and the wire that can be mended.
+async fn signing_on_as_the_ledger_goes(
+    world: &World,
+    connection: ConnectionId,
+    vendor: &Vendor,
+) -> (JoinHandle<Result<Session, CredentialsError>>, Arc<Proxy>) {
     let (wire, url) = world.database.wire().await.unwrap();
     let store = store::Store::connect(&url, 4, domain::Clock::Manual(world.clock.clone())).await.unwrap();
     let process = credentials::SignOn::new(store, world.another_vault());
-    let wire = std::sync::Arc::new(wire);
+    let wire = Arc::new(wire);
     let (cut, slow) = (wire.clone(), vendor.clone());
     let session = tokio::spawn(async move {
         let ask = move |credential| {
@@ -103,6 +110,15 @@ async fn what_a_vendor_gave_survives_a_ledger_that_is_away() {
     testkit::eventually(LIMIT, "the vendor to be asked", async || (vendor.calls() == 1).then_some(())).await;
     // Long enough for tries that fail.
     tokio::time::sleep(Duration::from_millis(300)).await;
+    (session, wire)
+}
+
+#[tokio::test]
+async fn what_a_vendor_gave_survives_a_ledger_that_is_away() {
+    let world = World::new().await;
+    let connection = world.authorise(world.account, "refresh-1").await;
+    let vendor = Vendor::rotating();
+    let (session, wire) = signing_on_as_the_ledger_goes(&world, connection, &vendor).await;
     assert_eq!(world.kept(connection).await, "refresh-1");
     wire.forward();
     assert_eq!(session.await.unwrap().unwrap().text.expose_secret(), "session-1");
@@ -299,24 +315,7 @@ async fn a_claim_that_lapsed_while_the_ledger_was_away_is_its_holders_first() {
     let world = World::new().await;
     let connection = world.authorise(world.account, "refresh-1").await;
     let vendor = Vendor::rotating();
-    let (wire, url) = world.database.wire().await.unwrap();
-    let store = store::Store::connect(&url, 4, domain::Clock::Manual(world.clock.clone())).await.unwrap();
-    let process = credentials::SignOn::new(store, world.another_vault());
-    let wire = std::sync::Arc::new(wire);
-    let (cut, slow) = (wire.clone(), vendor.clone());
-    let holder = tokio::spawn(async move {
-        let ask = move |credential| {
-            let (cut, vendor) = (cut.clone(), slow.clone());
-            async move {
-                let granted = vendor.ask(credential).await;
-                cut.refuse();
-                granted
-            }
-        };
-        process.session(connection, 0, ask).await
-    });
-    testkit::eventually(LIMIT, "the vendor to be asked", async || (vendor.calls() == 1).then_some(())).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let (holder, wire) = signing_on_as_the_ledger_goes(&world, connection, &vendor).await;
     world.clock.advance(TimeDelta::seconds(30));
     let (heir, asked) = (world.process().await, vendor.clone());
     let heir = tokio::spawn(async move { heir.session(connection, 0, asking(&asked)).await });
