@@ -6,7 +6,7 @@
 
 use crate::{AccountId, ConnectionId, JobId};
 use chrono::{DateTime, TimeDelta, Utc};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a step of priority is worth, in seconds of waiting. The ledger's index has the same number.
 pub const AGING_SECS: i64 = 60;
@@ -15,8 +15,14 @@ const LOOK_SHARE: i32 = 10;
 /// Flows among which an account's share is divided exactly; of more, the account has a little more than its share.
 const FLOWS_OF_ACCOUNT_MAX: u16 = 60;
 /// For how many looks that do not bring it a flow is tried all the same, and how many such flows are.
-const UNSEEN_LOOKS_MAX: u8 = 200;
+const UNSEEN_LOOKS_MAX: u8 = 60;
 const UNSEEN_FLOWS_MAX: usize = 100;
+/// Looks are so far apart at the least, while there is work.
+const LOOK_EVERY_MIN: TimeDelta = TimeDelta::milliseconds(5);
+/// For how long a flow is gone through from place to place and taken to have more, before it is begun from the front again:
+/// what came before the place, of a higher priority or let go by somebody, waits no longer than that. What else lies there
+/// is running or over, and takes time to pass.
+const BEGIN_AGAIN: TimeDelta = TimeDelta::seconds(1);
 /// While flows are known in which jobs come and go, no others are looked for, for so long at the least.
 const TRUSTED_MAX: TimeDelta = TimeDelta::milliseconds(20);
 /// Urgent jobs that may be taken in a row while others wait.
@@ -116,6 +122,8 @@ struct Known {
     is_through: bool,
     /// Looks in a row that did not bring it.
     unseen_looks: u8,
+    /// When it was begun from the front.
+    begun_at: DateTime<Utc>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,7 +147,8 @@ impl Round {
         let is_older = |than: fn(TimeDelta) -> TimeDelta| self.looked.is_none_or(|(at, took)| now - at > than(took));
         let is_trusted = self.sight == Sight::Woken && !self.flows.is_empty();
         // However often something comes where something has come before, others are seen.
-        is_older(|took| took * LOOK_SHARE) && !is_trusted || is_older(|took| (took * LOOK_SHARE * 4).max(TRUSTED_MAX))
+        is_older(|took| (took * LOOK_SHARE).max(LOOK_EVERY_MIN)) && !is_trusted
+            || is_older(|took| (took * LOOK_SHARE * 4).max(TRUSTED_MAX))
     }
 
     /// How long a look may wait that nothing has asked for: looks take their part of the time and no more.
@@ -155,31 +164,58 @@ impl Round {
         self.at.map(|(flow, _)| flow)
     }
 
-    /// Takes in which flows there are, with the weights of their accounts, and how long it took to see. `cut_at` is the
-    /// last that was seen, when there may be more.
+    /// The flows, in their order, that a look at `now` need not seek: more waits in them than they have given, or comes
+    /// and goes, for all that is known.
+    #[must_use]
+    pub fn sure(&self, now: DateTime<Utc>) -> Vec<Flow> {
+        let mut others_max = UNSEEN_FLOWS_MAX;
+        let mut is_sure = |known: &Known| {
+            if !known.has_given || now - known.begun_at >= BEGIN_AGAIN {
+                return false;
+            }
+            if !known.has_backlog {
+                others_max = others_max.saturating_sub(1);
+            }
+            known.has_backlog || others_max > 0
+        };
+        self.flows.iter().filter(|(_, known)| is_sure(known)).map(|(flow, _)| *flow).collect()
+    }
+
+    /// Takes in which flows there are, with the weights of their accounts, as asked at `asked_at` with [`Self::sure`] and
+    /// answered at `now`. `cut_at` is the last that was seen, when there may be more.
     pub fn looked(
         &mut self,
         flows: impl IntoIterator<Item = (Flow, u16)>,
         cut_at: Option<Flow>,
+        asked_at: DateTime<Utc>,
         now: DateTime<Utc>,
-        took: TimeDelta,
     ) {
         self.cut_at = cut_at;
+        let sure: BTreeSet<Flow> = self.sure(asked_at).into_iter().collect();
         let before = std::mem::take(&mut self.flows);
         let known = |(flow, weight): (Flow, u16)| {
-            let has_given = before.get(&flow).is_some_and(|known| known.has_given);
             let weight = weight.max(1);
-            (flow, Known { weight, after: None, has_given, has_backlog: true, is_through: false, unseen_looks: 0 })
+            let fresh = Known {
+                weight,
+                after: None,
+                has_given: before.get(&flow).is_some_and(|known| known.has_given),
+                has_backlog: true,
+                is_through: false,
+                unseen_looks: 0,
+                begun_at: now,
+            };
+            let stands = before.get(&flow).filter(|_| sure.contains(&flow));
+            (flow, stands.map_or(fresh, |known| Known { weight, is_through: false, ..*known }))
         };
         self.flows = flows.into_iter().map(known).collect();
         // Where something came a moment ago, the next thing may come: it is found without a look.
         let kept = before.into_iter().filter(|(_, known)| known.has_given && known.unseen_looks < UNSEEN_LOOKS_MAX);
         for (flow, known) in kept.take(UNSEEN_FLOWS_MAX) {
             let unseen_looks = known.unseen_looks + 1;
-            let kept = Known { is_through: false, has_backlog: false, unseen_looks, ..known };
+            let kept = Known { after: None, is_through: false, has_backlog: false, unseen_looks, begun_at: now, ..known };
             self.flows.entry(flow).or_insert(kept);
         }
-        self.looked = Some((now, took));
+        self.looked = Some((now, now - asked_at));
         self.sight = Sight::Clear;
     }
 
@@ -339,7 +375,7 @@ mod tests {
         let flow = Flow { account: AccountId(1), connection: None };
         let mut round = Round::default();
         let look = |round: &mut Round, flows: &[(Flow, u16)]| {
-            round.looked(flows.iter().copied(), None, DateTime::UNIX_EPOCH, TimeDelta::zero());
+            round.looked(flows.iter().copied(), None, DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH);
         };
         look(&mut round, &[(flow, 1)]);
         let visits = round.visits(1, usize::MAX, |_| i64::MAX);
@@ -355,7 +391,7 @@ mod tests {
         let flow = |account, connection| Flow { account: AccountId(account), connection };
         let connections = (1..=9).map(|id| (flow(1, Some(ConnectionId(id))), 1));
         let mut round = Round::default();
-        round.looked(connections.chain([(flow(2, None), 1)]), None, DateTime::UNIX_EPOCH, TimeDelta::zero());
+        round.looked(connections.chain([(flow(2, None), 1)]), None, DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH);
         for limit in [1, 10, 400] {
             let visits = round.visits(limit, usize::MAX, |_| i64::MAX);
             let of = |account| {

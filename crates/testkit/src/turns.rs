@@ -85,9 +85,9 @@ pub async fn dispatch(store: &Store, leadership: &Leadership, kind: &Kind, limit
 }
 
 async fn round(store: &Store, kind: &Kind, is_open: impl Fn(&store::WaitingFlow) -> bool) -> Result<Round, StoreError> {
-    let flows = store.waiting_flows((kind, None), None, FLOWS_MAX).await?;
+    let flows = store.waiting_flows((kind, None), None, &[], FLOWS_MAX).await?;
     let mut round = Round::default();
     let open = flows.iter().filter(|flow| is_open(flow)).map(|flow| (flow.flow, flow.weight));
-    round.looked(open, None, store.now(), chrono::TimeDelta::zero());
+    round.looked(open, None, store.now(), store.now());
     Ok(round)
 }

@@ -118,8 +118,8 @@ impl Taker {
     pub(crate) fn go(&mut self, ledger: &mut Ledger, limit: i64) -> (Vec<Taken>, Next) {
         let now = ledger.now();
         if self.is_told_to_look || self.round.must_look(now) {
-            let took = TimeDelta::milliseconds(1);
-            self.round.looked(ledger.weights.iter().map(|(flow, weight)| (*flow, *weight)), None, now, took);
+            let asked_at = now - TimeDelta::milliseconds(1);
+            self.round.looked(ledger.weights.iter().map(|(flow, weight)| (*flow, *weight)), None, asked_at, now);
         }
         let visits = self.round.visits(limit, self.flows_max, |flow| ledger.room(flow));
         let taken = ledger.take(&visits, self.round.urgent_max(limit), limit);

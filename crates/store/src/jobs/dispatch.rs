@@ -61,7 +61,9 @@ impl Store {
     }
 
     /// The flows of a kind in which jobs have been made ready and are not finished, `flows_max` at the most, beginning
-    /// with the one after `last`. `vendor` is whom the kind calls.
+    /// with the one after `last`. `vendor` is whom the kind calls. Those of `sure`, in their order, are taken to be among
+    /// them: their first entry is not sought behind all that have finished since the last vacuum. (An index scan ends at
+    /// dead entries only by what is said of one column, hence a search for each part of what lies between two flows.)
     ///
     /// # Errors
     /// [`StoreError`].
@@ -69,41 +71,54 @@ impl Store {
         &self,
         (kind, vendor): (&Kind, Option<&str>),
         last: Option<Flow>,
+        sure: &[Flow],
         flows_max: i64,
     ) -> Result<Vec<WaitingFlow>, StoreError> {
+        let stops = stops(last, sure);
         let rows = sqlx::query!(
             r#"-- waiting_flows
             WITH RECURSIVE pause AS MATERIALIZED (
                 SELECT everything OR $1 = ANY(kinds) AS of_kind, accounts, connections FROM pauses_in_force
-            ), later AS (
-                (SELECT account_id, coalesce(connection_id, 0) AS connection FROM jobs
-                 WHERE kind = $1 AND ready_at IS NOT NULL AND (account_id, coalesce(connection_id, 0)) > ($2::bigint, $3::bigint)
-                   AND NOT (SELECT of_kind FROM pause)
-                 ORDER BY account_id, coalesce(connection_id, 0) LIMIT 1)
+            ), step AS (
+                SELECT $2::bigint AS account_id, $3::bigint AS connection, 1 AS stop, false AS is_flow
+                WHERE NOT (SELECT of_kind FROM pause)
                 UNION ALL
-                SELECT next.account_id, next.connection FROM later CROSS JOIN LATERAL (
-                    SELECT account_id, coalesce(connection_id, 0) AS connection FROM jobs
-                    WHERE kind = $1 AND ready_at IS NOT NULL
-                      AND (account_id, coalesce(connection_id, 0)) > (later.account_id, later.connection)
-                    ORDER BY account_id, coalesce(connection_id, 0) LIMIT 1) AS next
-            ), earlier AS (
-                (SELECT account_id, coalesce(connection_id, 0) AS connection FROM jobs
-                 WHERE kind = $1 AND ready_at IS NOT NULL AND (account_id, coalesce(connection_id, 0)) <= ($2::bigint, $3::bigint)
-                   AND NOT (SELECT of_kind FROM pause)
-                 ORDER BY account_id, coalesce(connection_id, 0) LIMIT 1)
-                UNION ALL
-                SELECT next.account_id, next.connection FROM earlier CROSS JOIN LATERAL (
-                    SELECT account_id, coalesce(connection_id, 0) AS connection FROM jobs
-                    WHERE kind = $1 AND ready_at IS NOT NULL
-                      AND (account_id, coalesce(connection_id, 0)) > (earlier.account_id, earlier.connection)
-                      AND (account_id, coalesce(connection_id, 0)) <= ($2::bigint, $3::bigint)
-                    ORDER BY account_id, coalesce(connection_id, 0) LIMIT 1) AS next
+                SELECT coalesce(found.account_id, next.account_id), coalesce(found.connection, next.connection),
+                       CASE WHEN found.account_id IS NULL THEN stop + 1 ELSE stop END,
+                       found.account_id IS NOT NULL OR next.is_flow
+                FROM step
+                CROSS JOIN LATERAL (
+                    SELECT ($6::bigint[])[stop] AS account_id, ($7::bigint[])[stop] AS connection, ($8::boolean[])[stop] AS is_flow
+                ) AS bound
+                CROSS JOIN LATERAL (
+                    SELECT CASE WHEN bound.is_flow THEN bound.account_id ELSE -1 END AS account_id,
+                           CASE WHEN bound.is_flow THEN bound.connection ELSE 0 END AS connection, bound.is_flow
+                ) AS next
+                LEFT JOIN LATERAL (
+                    SELECT * FROM (
+                        (SELECT account_id, coalesce(connection_id, 0) AS connection FROM jobs
+                         WHERE kind = $1 AND ready_at IS NOT NULL AND account_id = step.account_id
+                           AND coalesce(connection_id, 0) > step.connection
+                           AND coalesce(connection_id, 0)
+                               < CASE WHEN bound.account_id = step.account_id THEN bound.connection ELSE 9223372036854775807 END
+                         ORDER BY coalesce(connection_id, 0) LIMIT 1)
+                        UNION ALL
+                        (SELECT account_id, coalesce(connection_id, 0) FROM jobs
+                         WHERE kind = $1 AND ready_at IS NOT NULL AND account_id > step.account_id AND account_id < bound.account_id
+                         ORDER BY account_id, coalesce(connection_id, 0) LIMIT 1)
+                        UNION ALL
+                        (SELECT account_id, coalesce(connection_id, 0) FROM jobs
+                         WHERE kind = $1 AND ready_at IS NOT NULL AND account_id = bound.account_id
+                           AND coalesce(connection_id, 0) < bound.connection AND bound.account_id > step.account_id
+                         ORDER BY coalesce(connection_id, 0) LIMIT 1)) AS in_order
+                    LIMIT 1) AS found ON true
+                WHERE stop <= cardinality($6::bigint[])
             ), cover AS MATERIALIZED (
                 SELECT EXISTS (SELECT FROM limits WHERE scope = 'kind' AND key = $1)
                        OR EXISTS (SELECT FROM limits WHERE scope = 'vendor' AND key = $5) AS of_kind,
                        EXISTS (SELECT FROM limits WHERE scope = 'each_account' AND key = '') AS of_customers
             ), ring AS (
-                SELECT account_id, connection FROM (SELECT * FROM later UNION ALL SELECT * FROM earlier) AS flows LIMIT $4
+                SELECT account_id, connection FROM step WHERE is_flow LIMIT $4
             )
             SELECT ring.account_id AS "account_id!", ring.connection AS "connection!",
                    coalesce(accounts.weight, 1) AS "weight!", connections.vendor AS "vendor?",
@@ -134,6 +149,9 @@ impl Store {
             last.map_or(0, Flow::connection_key),
             flows_max,
             vendor,
+            &stops.iter().map(|stop| stop.account).collect::<Vec<_>>(),
+            &stops.iter().map(|stop| stop.connection).collect::<Vec<_>>(),
+            &stops.iter().map(|stop| stop.is_flow).collect::<Vec<_>>(),
         )
         .fetch_all(&self.pool)
         .await?;
@@ -275,6 +293,27 @@ impl Store {
         .await?;
         Ok(())
     }
+}
+
+/// Up to where a look seeks the next flow: the next one that is known, or the end of the ring's first or second part.
+struct Stop {
+    account: i64,
+    connection: i64,
+    is_flow: bool,
+}
+
+/// The stops of a look that begins after `last` and comes round to it.
+fn stops(last: Option<Flow>, sure: &[Flow]) -> Vec<Stop> {
+    let known = |flow: &Flow| Stop { account: flow.account.0, connection: flow.connection_key(), is_flow: true };
+    let end = |account, connection| Stop { account, connection, is_flow: false };
+    let (earlier, later) = sure.split_at(last.map_or(0, |last| sure.partition_point(|flow| *flow <= last)));
+    let mut stops: Vec<Stop> = later.iter().map(known).collect();
+    stops.push(end(i64::MAX, i64::MAX));
+    if let Some(last) = last {
+        stops.extend(earlier.iter().map(known));
+        stops.push(end(last.account.0, last.connection_key().saturating_add(1)));
+    }
+    stops
 }
 
 pub(super) fn flow_of(account: i64, connection: i64) -> Flow {

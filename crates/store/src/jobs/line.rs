@@ -56,10 +56,10 @@ impl Line {
     /// [`StoreError`].
     pub async fn look(&mut self, store: &Store, kind: (&Kind, Option<&str>)) -> Result<(), StoreError> {
         let asked_at = store.now();
-        let flows = store.waiting_flows(kind, self.round.last(), i64::try_from(FLOWS_MAX).unwrap_or(i64::MAX)).await?;
-        let now = store.now();
+        let flows_max = i64::try_from(FLOWS_MAX).unwrap_or(i64::MAX);
+        let flows = store.waiting_flows(kind, self.round.last(), &self.round.sure(asked_at), flows_max).await?;
         let cut_at = flows.last().filter(|_| flows.len() >= FLOWS_MAX).map(|flow| flow.flow);
-        self.round.looked(flows.iter().map(|flow| (flow.flow, flow.weight)), cut_at, now, now - asked_at);
+        self.round.looked(flows.iter().map(|flow| (flow.flow, flow.weight)), cut_at, asked_at, store.now());
         self.flows = flows.into_iter().map(|flow| (flow.flow, flow)).collect();
         self.limits = None;
         Ok(())

@@ -47,7 +47,7 @@ impl Store {
 
     /// The share of a job's account in what is dispatched of its kind, in percent, by the accounts that wait now.
     pub(super) async fn share_pct(&self, job: &JobRow) -> Result<u8, StoreError> {
-        let flows = self.waiting_flows((&job.kind, None), None, FLOWS_MAX).await?;
+        let flows = self.waiting_flows((&job.kind, None), None, &[], FLOWS_MAX).await?;
         let own: i64 = i64::from(self.weight_of(job.account_id).await?);
         let mut weights = std::collections::BTreeMap::from([(job.account_id, own)]);
         weights.extend(flows.iter().filter(|flow| !flow.is_held).map(|f| (f.flow.account, i64::from(f.weight))));
