@@ -72,6 +72,8 @@ pub struct Duties {
     pub queues_ms: u64,
     /// The audit's chain.
     pub seal_audit_ms: u64,
+    /// How far the database's statistics are behind.
+    pub statistics_ms: u64,
     /// Partitions.
     pub prune_ms: u64,
     /// Rows that one statement of a duty changes at the most.

@@ -13,6 +13,7 @@ pub mod queues;
 pub mod relay;
 pub mod rescue;
 pub mod seal_audit;
+pub mod statistics;
 pub mod sweep_unclaimed;
 pub mod tick;
 
@@ -35,6 +36,7 @@ pub(crate) enum Duty {
     Operations,
     Queues,
     SealAudit,
+    Statistics,
     Prune,
 }
 
@@ -53,6 +55,7 @@ impl Duty {
             Self::Operations,
             Self::Queues,
             Self::SealAudit,
+            Self::Statistics,
             Self::Prune,
         ];
         if office.has_queue() {
@@ -75,6 +78,7 @@ impl Duty {
             Self::Operations => "operations",
             Self::Queues => "queues",
             Self::SealAudit => "seal_audit",
+            Self::Statistics => "statistics",
             Self::Prune => "prune",
         }
     }
@@ -93,6 +97,7 @@ impl Duty {
             Self::Operations => duties.operations_ms,
             Self::Queues => duties.queues_ms,
             Self::SealAudit => duties.seal_audit_ms,
+            Self::Statistics => duties.statistics_ms,
             Self::Prune => duties.prune_ms,
         })
     }
@@ -112,6 +117,7 @@ impl Duty {
             Self::Operations => operations::perform(office, leadership).await,
             Self::Queues => queues::perform(office, leadership).await,
             Self::SealAudit => seal_audit::perform(office, leadership).await,
+            Self::Statistics => statistics::perform(office, leadership).await,
             Self::Prune => prune::perform(office, leadership).await,
         }
     }

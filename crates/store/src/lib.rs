@@ -45,6 +45,7 @@ mod servants;
 mod sessions;
 mod sign_in_codes;
 mod snapshots;
+mod statistics;
 mod stats;
 mod stream_fields;
 mod stream_statistics;

@@ -2,7 +2,7 @@
 
 use crate::world::{World, kind};
 use domain::JobState;
-use scheduler::duties::{fold_counters, prune, rescue};
+use scheduler::duties::{fold_counters, prune, rescue, statistics};
 use std::time::Duration;
 use store::{Inserted, NewJob, Unique};
 
@@ -135,4 +135,19 @@ async fn a_job_that_kills_its_servants_is_given_up_as_its_kind_says() {
         assert_eq!(world.state(deadly).await, state);
     }
     world.assert_counted().await;
+}
+
+#[tokio::test]
+async fn a_flood_after_a_vacuum_that_found_nothing_is_known_to_the_database() {
+    const KNOWN: &str = "SELECT reltuples::bigint FROM pg_class WHERE oid = 'jobs'::regclass";
+    let world = World::new().await;
+    sqlx::query("VACUUM ANALYZE jobs").execute(&world.sql).await.unwrap();
+    world.insert_many(100).await;
+    fold_counters::perform(&world.office, &world.lead).await.unwrap();
+    statistics::perform(&world.office, &world.lead).await.unwrap();
+    assert_eq!(world.number(KNOWN).await, 0, "of so few it need not know");
+    world.insert_many(5_000).await;
+    fold_counters::perform(&world.office, &world.lead).await.unwrap();
+    statistics::perform(&world.office, &world.lead).await.unwrap();
+    assert_eq!(world.number(KNOWN).await, 5_100);
 }

@@ -114,12 +114,11 @@ impl Store {
                       AND NOT (account_id <> 0 AND (SELECT of_customers FROM pause))
                     ORDER BY ready_at, id LIMIT $11 FOR UPDATE SKIP LOCKED) AS first
             ), taken AS MATERIALIZED (
-                SELECT id, turn, is_urgent, is_counted FROM (
-                    SELECT id, 0::float8 AS turn, true AS is_urgent, false AS is_counted FROM urgent
+                SELECT id FROM (
+                    SELECT id FROM urgent
                     UNION ALL
-                    SELECT next.id, next.turn, false, visit.is_counted FROM visit CROSS JOIN LATERAL (
-                        SELECT id, (date_part('epoch', ready_at - '2000-01-01 00:00:00+00'::timestamptz) + 60 * priority) AS turn
-                        FROM jobs
+                    SELECT next.id FROM visit CROSS JOIN LATERAL (
+                        SELECT id FROM jobs
                         WHERE kind = $1 AND account_id = visit.account_id AND coalesce(connection_id, 0) = visit.connection
                           AND ready_at IS NOT NULL AND state = 1
                           AND (group_id IS NULL OR group_id <> ALL ((SELECT groups FROM pause)::bigint[]))
@@ -136,17 +135,20 @@ impl Store {
                 UPDATE jobs
                 SET state = 3, attempt = attempt + 1, attempt_token = $6, servant_id = $3,
                     lease_id = (SELECT id FROM lease), claimed_at = $4
-                FROM taken WHERE jobs.id = taken.id
-                RETURNING jobs.id, lease_id, attempt, attempts_max, account_id, connection_id, request_id, traceparent,
-                          payload::text AS payload, deadline_at, due_at, checkpoint, group_id, taken.turn, taken.is_urgent,
-                          taken.is_counted
+                WHERE id = ANY (ARRAY(SELECT id FROM taken))
+                RETURNING id, lease_id, attempt, attempts_max, account_id, connection_id, request_id, traceparent,
+                          payload::text AS payload, deadline_at, due_at, checkpoint, group_id,
+                          date_part('epoch', ready_at - '2000-01-01 00:00:00+00'::timestamptz) + 60 * priority AS turn,
+                          id = ANY (ARRAY(SELECT id FROM urgent)) AS is_urgent
+            ), of_flow AS (
+                SELECT account_id, coalesce(connection_id, 0) AS connection, count(*)::int AS jobs, array_agg(id) AS job_ids
+                FROM claimed WHERE $15 AND NOT is_urgent GROUP BY account_id, coalesce(connection_id, 0)
+                HAVING (account_id, coalesce(connection_id, 0)) IN (SELECT account_id, connection FROM visit WHERE is_counted)
             ), permitted AS (
                 INSERT INTO permits (job_ids, kind, accounts, connections, jobs)
-                SELECT (SELECT array_agg(id) FROM claimed WHERE is_counted), $1, array_agg(account_id), array_agg(connection),
-                       array_agg(jobs)
-                FROM (SELECT account_id, coalesce(connection_id, 0) AS connection, count(*)::int AS jobs FROM claimed
-                      WHERE is_counted AND $15 GROUP BY account_id, coalesce(connection_id, 0)) AS of_flow
-                HAVING count(*) > 0
+                SELECT (SELECT array_agg(member.id) FROM of_flow CROSS JOIN LATERAL unnest(job_ids) AS member (id)),
+                       $1, array_agg(account_id), array_agg(connection), array_agg(jobs)
+                FROM of_flow HAVING count(*) > 0
                 RETURNING id
             ), counted AS (
                 INSERT INTO job_count_deltas (kind, state, delta, group_id)
