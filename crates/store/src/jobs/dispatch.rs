@@ -52,7 +52,8 @@ impl Store {
         let of_these = sqlx::query_scalar!(
             r#"-- kinds_in_line
             SELECT kind AS "kind!" FROM unnest($1::text[]) AS of_these (kind)
-            WHERE (SELECT true FROM jobs WHERE jobs.kind = of_these.kind AND ready_at IS NOT NULL LIMIT 1)"#,
+            WHERE (SELECT true FROM jobs WHERE jobs.kind = of_these.kind AND ready_at IS NOT NULL
+                   ORDER BY jobs.kind, account_id, coalesce(connection_id, 0) LIMIT 1)"#,
             &kinds,
         )
         .fetch_all(&self.pool)
