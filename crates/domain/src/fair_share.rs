@@ -17,12 +17,14 @@ const FLOWS_OF_ACCOUNT_MAX: u16 = 60;
 /// For how many looks that do not bring it a flow is tried all the same, and how many such flows are.
 const UNSEEN_LOOKS_MAX: u8 = 60;
 const UNSEEN_FLOWS_MAX: usize = 100;
-/// Looks are so far apart at the least, while there is work.
-const LOOK_EVERY_MIN: TimeDelta = TimeDelta::milliseconds(5);
-/// For how long a flow is gone through from place to place and taken to have more, before it is begun from the front again:
-/// what came before the place, of a higher priority or let go by somebody, waits no longer than that. What else lies there
-/// is running or over, and takes time to pass.
-const BEGIN_AGAIN: TimeDelta = TimeDelta::seconds(1);
+/// Looks are so far apart, while there is work: at the least, and at the most.
+const LOOK_EVERY: (TimeDelta, TimeDelta) = (TimeDelta::milliseconds(5), TimeDelta::milliseconds(50));
+/// Of the time, one part in so many is spent on beginning flows from the front again, and how far apart that is at the
+/// least and at the most. In between a flow is gone through from place to place and taken to have more. What came before
+/// the place, of a higher priority, or stamped earlier and committed later, or let go by somebody, waits no longer than
+/// that; what else lies there is running or over, and takes time to pass.
+const BEGIN_SHARE: i32 = 20;
+const BEGIN_EVERY: (TimeDelta, TimeDelta) = (TimeDelta::milliseconds(20), TimeDelta::milliseconds(500));
 /// While flows are known in which jobs come and go, no others are looked for, for so long at the least.
 const TRUSTED_MAX: TimeDelta = TimeDelta::milliseconds(20);
 /// Urgent jobs that may be taken in a row while others wait.
@@ -79,6 +81,8 @@ pub enum Next {
     TakeMore,
     /// There may be flows, or jobs within them, that were not seen: look again.
     Look,
+    /// Nothing waits behind the places from which flows were gone on: look from the front, in a moment.
+    BeginAgain,
     /// Nothing waits that could be taken.
     Rest,
 }
@@ -96,6 +100,10 @@ pub struct Round {
     cut_at: Option<Flow>,
     fruitless_looks: u8,
     urgent_run: i64,
+    /// How long a flow is gone through before it is begun from the front again.
+    begin_every: TimeDelta,
+    /// Since the look, every flow was gone through from the front.
+    is_from_front: bool,
 }
 
 /// How well the flows are known.
@@ -122,8 +130,8 @@ struct Known {
     is_through: bool,
     /// Looks in a row that did not bring it.
     unseen_looks: u8,
-    /// When it was begun from the front.
-    begun_at: DateTime<Utc>,
+    /// When it was begun from the front, if it is not to be begun so again.
+    begun_at: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +155,7 @@ impl Round {
         let is_older = |than: fn(TimeDelta) -> TimeDelta| self.looked.is_none_or(|(at, took)| now - at > than(took));
         let is_trusted = self.sight == Sight::Woken && !self.flows.is_empty();
         // However often something comes where something has come before, others are seen.
-        is_older(|took| (took * LOOK_SHARE).max(LOOK_EVERY_MIN)) && !is_trusted
+        is_older(|took| (took * LOOK_SHARE).clamp(LOOK_EVERY.0, LOOK_EVERY.1)) && !is_trusted
             || is_older(|took| (took * LOOK_SHARE * 4).max(TRUSTED_MAX))
     }
 
@@ -170,7 +178,7 @@ impl Round {
     pub fn sure(&self, now: DateTime<Utc>) -> Vec<Flow> {
         let mut others_max = UNSEEN_FLOWS_MAX;
         let mut is_sure = |known: &Known| {
-            if !known.has_given || now - known.begun_at >= BEGIN_AGAIN {
+            if !known.has_given || known.begun_at.is_none_or(|at| now - at >= self.begin_every) {
                 return false;
             }
             if !known.has_backlog {
@@ -192,6 +200,10 @@ impl Round {
     ) {
         self.cut_at = cut_at;
         let sure: BTreeSet<Flow> = self.sure(asked_at).into_iter().collect();
+        if sure.len() < self.flows.len() || self.looked.is_none() {
+            self.begin_every = ((now - asked_at) * BEGIN_SHARE).clamp(BEGIN_EVERY.0, BEGIN_EVERY.1);
+        }
+        self.is_from_front = sure.is_empty();
         let before = std::mem::take(&mut self.flows);
         let known = |(flow, weight): (Flow, u16)| {
             let weight = weight.max(1);
@@ -202,7 +214,7 @@ impl Round {
                 has_backlog: true,
                 is_through: false,
                 unseen_looks: 0,
-                begun_at: now,
+                begun_at: Some(now),
             };
             let stands = before.get(&flow).filter(|_| sure.contains(&flow));
             (flow, stands.map_or(fresh, |known| Known { weight, is_through: false, ..*known }))
@@ -212,7 +224,8 @@ impl Round {
         let kept = before.into_iter().filter(|(_, known)| known.has_given && known.unseen_looks < UNSEEN_LOOKS_MAX);
         for (flow, known) in kept.take(UNSEEN_FLOWS_MAX) {
             let unseen_looks = known.unseen_looks + 1;
-            let kept = Known { after: None, is_through: false, has_backlog: false, unseen_looks, begun_at: now, ..known };
+            let begun_at = Some(now);
+            let kept = Known { after: None, is_through: false, has_backlog: false, unseen_looks, begun_at, ..known };
             self.flows.entry(flow).or_insert(kept);
         }
         self.looked = Some((now, now - asked_at));
@@ -301,6 +314,7 @@ impl Round {
         } else {
             visits.len()
         };
+        self.is_from_front &= visits[..through].iter().all(|visit| visit.after.is_none());
         let mut has_more = is_full || urgent > 0 || was_closed;
         let mut has_seen_new = false;
         for visit in &visits[..through] {
@@ -350,6 +364,9 @@ impl Round {
             self.fruitless_looks += 1;
             self.at = Some((cut_at, Progress::Over));
             Next::Look
+        } else if !self.is_from_front {
+            self.flows.values_mut().for_each(|known| known.begun_at = None);
+            Next::BeginAgain
         } else {
             self.fruitless_looks = 0;
             Next::Rest
@@ -384,6 +401,27 @@ mod tests {
         look(&mut round, &[(flow, 1)]);
         look(&mut round, &[]);
         assert_eq!(round.visits(1, usize::MAX, |_| i64::MAX).len(), 1);
+    }
+
+    #[test]
+    fn nobody_rests_before_a_flow_was_gone_through_from_the_front() {
+        let flow = Flow { account: AccountId(1), connection: None };
+        let mut round = Round::default();
+        let at = |ms| DateTime::UNIX_EPOCH + TimeDelta::milliseconds(ms);
+        round.looked([(flow, 1)], None, at(0), at(1));
+        let visits = round.visits(1, usize::MAX, |_| i64::MAX);
+        let place = Place { turn: 1.0, id: JobId(1) };
+        round.note(&visits, &[Taken { flow, place, is_urgent: false }], 1);
+        assert_eq!(round.sure(at(2)), [flow]);
+        round.looked([(flow, 1)], None, at(2), at(3));
+        let visits = round.visits(1, usize::MAX, |_| i64::MAX);
+        assert_eq!(visits[0].after, Some(place), "it goes on from there");
+        assert_eq!(round.note(&visits, &[], 1), Next::BeginAgain, "what was committed late may lie before");
+        assert_eq!(round.sure(at(4)), []);
+        round.looked([(flow, 1)], None, at(4), at(5));
+        let visits = round.visits(1, usize::MAX, |_| i64::MAX);
+        assert_eq!(visits[0].after, None);
+        assert_eq!(round.note(&visits, &[], 1), Next::Rest);
     }
 
     #[test]

@@ -57,7 +57,7 @@ impl<S: Servant> Intake<S> {
                 Ok(ClaimedInTurn { jobs, next, is_short, permit }) => {
                     retry_ms = RETRY_MS.0;
                     is_busy = jobs.len() == wanted && wanted > 1;
-                    must_look = next == Next::Look;
+                    must_look = matches!(next, Next::Look | Next::BeginAgain);
                     let has_found = !jobs.is_empty();
                     self.start(jobs, slots, permit);
                     let is_woken = match next {
@@ -73,6 +73,7 @@ impl<S: Servant> Intake<S> {
                             self.wait_a_little(&wake, turns.line.round.look_in(self.store.now())).await
                         }
                         Next::Look => false,
+                        Next::BeginAgain => self.wait_a_little(&wake, turns.line.round.look_in(self.store.now())).await,
                         Next::Rest => {
                             self.wait_for_work(&wake).await;
                             true

@@ -124,7 +124,7 @@ impl Taker {
         let visits = self.round.visits(limit, self.flows_max, |flow| ledger.room(flow));
         let taken = ledger.take(&visits, self.round.urgent_max(limit), limit);
         let next = self.round.note(&visits, &taken, limit);
-        self.is_told_to_look = next == Next::Look;
+        self.is_told_to_look = matches!(next, Next::Look | Next::BeginAgain);
         (taken, next)
     }
 
@@ -135,7 +135,8 @@ impl Taker {
         loop {
             let (taken, next) = self.go(ledger, limit);
             idle_goes = if taken.is_empty() { idle_goes + 1 } else { 0 };
-            assert!(idle_goes <= ledger.weights.len() + 3, "it goes round and round with nothing to take");
+            // Once from the places, and once from the front.
+            assert!(idle_goes <= 2 * (ledger.weights.len() + 3), "it goes round and round with nothing to take");
             all.extend(taken);
             if next == Next::Rest {
                 return all;
