@@ -199,7 +199,7 @@ impl Store {
             "unnest($1::text[], $4::bigint[], $5::bigint[]) AS wanted (one, below, rows) CROSS JOIN LATERAL (
                 SELECT * FROM jobs
                 WHERE (kind COLLATE \"C\", id) < (wanted.one, wanted.below) AND (kind COLLATE \"C\", id) >= (wanted.one, $6)
-                    AND ready_at IS NOT NULL AND state = ANY($7) AND created_at <= $2 AND created_at >= $3
+                    AND ready_at > '-infinity' AND state = ANY($7) AND created_at <= $2 AND created_at >= $3
                 ORDER BY kind COLLATE \"C\" DESC, id DESC LIMIT wanted.rows) AS jobs",
             &part.kinds,
             bounds.older_than,
