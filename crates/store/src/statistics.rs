@@ -18,9 +18,9 @@ impl Store {
     pub async fn jobs_beyond_statistics(&self) -> Result<Option<i64>, StoreError> {
         let found = sqlx::query!(
             r#"-- jobs_beyond_statistics
-            SELECT coalesce(sum(jobs), 0)::bigint AS "jobs!",
-                   (SELECT reltuples::float8 FROM pg_class WHERE oid = 'jobs'::regclass) AS "known!"
-            FROM job_counts WHERE state IN (0, 1, 2, 3)"#
+            SELECT (coalesce((SELECT sum(jobs) FROM job_counts WHERE state IN (0, 1, 2, 3)), 0)
+                    + coalesce((SELECT sum(delta) FROM job_count_deltas WHERE state IN (0, 1, 2, 3)), 0))::bigint AS "jobs!",
+                   (SELECT reltuples::float8 FROM pg_class WHERE oid = 'jobs'::regclass) AS "known!""#
         )
         .fetch_one(&self.pool)
         .await?;

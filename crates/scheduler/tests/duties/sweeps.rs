@@ -143,11 +143,9 @@ async fn a_flood_after_a_vacuum_that_found_nothing_is_known_to_the_database() {
     let world = World::new().await;
     sqlx::query("VACUUM ANALYZE jobs").execute(&world.sql).await.unwrap();
     world.insert_many(100).await;
-    fold_counters::perform(&world.office, &world.lead).await.unwrap();
     statistics::perform(&world.office, &world.lead).await.unwrap();
     assert_eq!(world.number(KNOWN).await, 0, "of so few it need not know");
     world.insert_many(5_000).await;
-    fold_counters::perform(&world.office, &world.lead).await.unwrap();
     statistics::perform(&world.office, &world.lead).await.unwrap();
     assert_eq!(world.number(KNOWN).await, 5_100);
 }
