@@ -17,7 +17,7 @@ use axum::{
     routing::{get, post},
 };
 use chrono::{DateTime, Utc};
-use domain::JobState;
+use domain::{BreakerState, JobState};
 use manager_api::{
     Bounds, Breaker, BreakerQuery, Budget, BudgetQuery, ByWhom, Limit, LimitQuery, LimitRequest, Pause, PauseRequest,
     ShareRequest,
@@ -84,6 +84,9 @@ impl BudgetView {
 pub(crate) struct BreakerView {
     pub(crate) row: Breaker,
     pub(crate) path: String,
+    /// Where it stands, for people.
+    pub(crate) state: String,
+    pub(crate) is_understood: bool,
     pub(crate) since: When,
     pub(crate) next_probe: Option<When>,
 }
@@ -92,6 +95,8 @@ impl BreakerView {
     pub(crate) fn new(row: Breaker, now: DateTime<Utc>) -> Self {
         Self {
             path: format!("/breakers/{}", encode(&row.service)),
+            state: row.state.replace('_', " "),
+            is_understood: row.state != BreakerState::NotUnderstood.as_str(),
             since: when(row.since, now),
             next_probe: row.next_probe_at.map(|at| when(at, now)),
             row,
