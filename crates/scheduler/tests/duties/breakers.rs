@@ -81,7 +81,6 @@ async fn a_circuit_that_is_not_understood_stays_lets_one_job_at_a_time_through_a
         let wrote = "SELECT to_jsonb(b) FROM breakers b WHERE service = 'acme'";
         let row = async || -> serde_json::Value { sqlx::query_scalar(wrote).fetch_one(&world.sql).await.unwrap() };
         let before = row().await;
-        assert!(world.office.told.is_news("nothing of it yet".to_owned()));
         breakers::perform(&world.office, &world.lead).await.unwrap();
         let reason = format!("another version wrote its {column}, or it is damaged");
         assert!(!world.office.told.is_news(format!("the circuit of acme: {reason}")), "it was told of");
