@@ -1,6 +1,6 @@
 //! `connections`.
 
-use crate::{breakers, output, paged::Paged, refusal::Refusal};
+use crate::{breakers, output, refusal::Refusal};
 use clap::{Args, Subcommand};
 use manager_api::{
     AuthoriseRequest, Connection, ConnectionDetail, ConnectionEvent, ConnectionQuery, ManagerClient, OverrideRequest,
@@ -15,7 +15,7 @@ pub(crate) enum Verb {
         #[arg(long)]
         state: Option<String>,
         #[command(flatten)]
-        page: Paged,
+        page: crate::paged::Paged,
     },
     /// Shows one, its service's circuit breaker and what happened to it.
     Show {

@@ -17,7 +17,7 @@ use axum::{
     routing::{get, post},
 };
 use chrono::{DateTime, Utc};
-use domain::{BreakerState, JobState};
+use domain::JobState;
 use manager_api::{
     Bounds, Breaker, BreakerQuery, Budget, BudgetQuery, ByWhom, Limit, LimitQuery, LimitRequest, Pause, PauseRequest,
     ShareRequest,
@@ -96,7 +96,7 @@ impl BreakerView {
         Self {
             path: format!("/breakers/{}", encode(&row.service)),
             state: row.state.replace('_', " "),
-            is_understood: row.state != BreakerState::NotUnderstood.as_str(),
+            is_understood: row.state != domain::BreakerState::NotUnderstood.as_str(),
             since: when(row.since, now),
             next_probe: row.next_probe_at.map(|at| when(at, now)),
             row,
