@@ -2,8 +2,10 @@
 //! at the most, and none runs twice at a time.
 
 use crate::fleet::{Backend, Fleet, LIMIT};
-use domain::{JobId, JobState};
+use chrono::TimeDelta;
+use domain::{JobId, JobState, Kind};
 use serde_json::json;
+use store::{Inserted, NewJob};
 use testkit::{Process, STUCK_SECS, eventually};
 
 async fn only_failure(fleet: &Fleet, id: JobId) -> (String, String) {
@@ -56,7 +58,11 @@ async fn run_bad_jobs(backend: Backend) {
 
 #[tokio::test]
 async fn a_job_that_never_yields_keeps_its_lease_and_is_ended_at_its_time() {
-    let fleet = Fleet::on_postgres().await;
+    tokio::join!(run_a_job_that_never_yields(Backend::Postgres), run_a_job_that_never_yields(Backend::Sqs));
+}
+
+async fn run_a_job_that_never_yields(backend: Backend) {
+    let fleet = Fleet::on(backend).await;
     let _scheduler = fleet.scheduler().await;
     let mut servant = servant_with_short_lease(&fleet).await;
     let stuck = fleet.try_enqueue_effects(&[json!({"spin": true})], 1).await.unwrap();
@@ -83,7 +89,11 @@ async fn a_job_that_never_yields_keeps_its_lease_and_is_ended_at_its_time() {
 
 #[tokio::test]
 async fn a_job_that_never_yields_does_not_keep_its_process_from_stopping() {
-    let fleet = Fleet::on_postgres().await;
+    tokio::join!(stop_a_job_that_never_yields(Backend::Postgres), stop_a_job_that_never_yields(Backend::Sqs));
+}
+
+async fn stop_a_job_that_never_yields(backend: Backend) {
+    let fleet = Fleet::on(backend).await;
     let _scheduler = fleet.scheduler().await;
     let mut servant = fleet.deployment.start("effects", &[("SERVANT_PROCESS__DRAIN_SECS", "1")]).await;
     let stuck = fleet.try_enqueue_effects(&[json!({"spin": true})], 1).await.unwrap();
@@ -93,6 +103,40 @@ async fn a_job_that_never_yields_does_not_keep_its_process_from_stopping() {
     fleet.assert_sound(&stuck).await;
     let (class, _) = only_failure(&fleet, stuck[0]).await;
     assert_eq!(class, "lease_lost");
+}
+
+/// One that is not done by its deadline has failed, whether it began or not; one with time left is none the worse.
+#[tokio::test]
+async fn a_deadline_ends_what_is_not_done_by_then() {
+    tokio::join!(run_against_deadlines(Backend::Postgres), run_against_deadlines(Backend::Sqs));
+}
+
+async fn run_against_deadlines(backend: Backend) {
+    let fleet = Fleet::on(backend).await;
+    let _scheduler = fleet.scheduler().await;
+    let mut servant = fleet.effects("10").await;
+    let first = fleet.enqueue_effects(&[json!({})]).await;
+    fleet.until(JobState::Succeeded, 1).await;
+    let now = fleet.store.now();
+    let job = |payload, secs| NewJob {
+        deadline_at: Some(now + TimeDelta::seconds(secs)),
+        ..NewJob::new(Kind::new("effects").unwrap(), payload)
+    };
+    let new = [job(json!({}), -1), job(json!({"page_ms": 600_000}), 4), job(json!({}), 600)];
+    let new_id = |inserted| if let Inserted::New(id) = inserted { id } else { panic!("a duplicate") };
+    let jobs: Vec<JobId> = fleet.store.insert_jobs(&new).await.unwrap().into_iter().map(new_id).collect();
+    fleet.assert_sound(&[&first[..], &jobs].concat()).await;
+
+    let (class, error) = only_failure(&fleet, jobs[0]).await;
+    assert!(class == "deadline_exceeded" && error.contains("before it could start"), "{class}: {error}");
+    assert!(fleet.tries(jobs[0]).await.is_empty(), "it never began");
+    let (class, error) = only_failure(&fleet, jobs[1]).await;
+    assert!(class == "deadline_exceeded" && error.contains("while it ran"), "{class}: {error}");
+    let job = fleet.job(jobs[1]).await;
+    let late = job.finished_at.unwrap() - job.deadline_at.unwrap();
+    assert!((0..10).contains(&late.num_seconds()), "it was ended {late} after its deadline");
+    assert_eq!(fleet.job(jobs[2]).await.state, JobState::Succeeded);
+    assert!(servant.terminate(LIMIT).await.success());
 }
 
 #[tokio::test]

@@ -73,7 +73,11 @@ async fn postgres_restarts_under_load() {
 /// One servant alone loses the ledger, for longer than its lease; everybody else still has it.
 #[tokio::test]
 async fn a_servant_cut_off_from_the_ledger_changes_nothing() {
-    let fleet = Fleet::on_own_server(Backend::Postgres, 100).await;
+    tokio::join!(cut_a_servant_off(Backend::Postgres), cut_a_servant_off(Backend::Sqs));
+}
+
+async fn cut_a_servant_off(backend: Backend) {
+    let fleet = Fleet::on_own_server(backend, 100).await;
     let (wire, url) = fleet.server.as_ref().unwrap().wire().await.unwrap();
     let mut processes = vec![fleet.scheduler().await];
     let short = ("SERVANT_WORK__LEASE_SECS", "3");
@@ -154,7 +158,11 @@ async fn the_queue_may_do_its_worst() {
 
 #[tokio::test]
 async fn work_goes_on_without_the_manager() {
-    let mut fleet = Fleet::on_postgres().await;
+    tokio::join!(work_without_the_manager(Backend::Postgres), work_without_the_manager(Backend::Sqs));
+}
+
+async fn work_without_the_manager(backend: Backend) {
+    let mut fleet = Fleet::on(backend).await;
     let mut manager = fleet.deployment.start("manager", &[]).await;
     let address = manager.address(LIMIT).await;
     fleet.deployment.manager_url = format!("http://{address}");
@@ -175,9 +183,16 @@ async fn work_goes_on_without_the_manager() {
     assert_all_run(&mut processes);
 }
 
+/// One after the other: six hundred sessions at once are the machine's to bear, and no question of this test.
 #[tokio::test]
 async fn jobs_run_beside_three_hundred_idle_connections() {
-    let fleet = Fleet::on_own_server(Backend::Postgres, 350).await;
+    for backend in [Backend::Postgres, Backend::Sqs] {
+        run_beside_idle_connections(backend).await;
+    }
+}
+
+async fn run_beside_idle_connections(backend: Backend) {
+    let fleet = Fleet::on_own_server(backend, 350).await;
     let _idle = fleet.server.as_ref().unwrap().idle_connections(300).await.unwrap();
     let mut processes = [fleet.scheduler().await, fleet.effects("20").await, fleet.effects("20").await];
     let jobs = fleet.enqueue_effects(&vec![json!({"page_ms": 20}); 300]).await;

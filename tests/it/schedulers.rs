@@ -8,8 +8,8 @@ use serde_json::json;
 use std::time::{Duration, Instant};
 use testkit::{Process, eventually};
 
-/// A standby leads within five seconds; the rest is for a slow machine.
-const FAILOVER_MAX: Duration = Duration::from_secs(6);
+/// A standby leads within five seconds: the lease is good for four, and is looked at twice a second.
+const FAILOVER_MAX: Duration = Duration::from_secs(5);
 const LEADS: &str = "this scheduler leads";
 
 /// Ids on their way to the queue.

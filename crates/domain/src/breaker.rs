@@ -40,6 +40,9 @@ pub enum BreakerState {
         /// When that last grew by itself.
         grown_at: DateTime<Utc>,
     },
+    /// Its row says what this program does not know: another version wrote it, or it is damaged. One job at a time goes
+    /// until the version that understands it is back or an operator clears it; nothing else changes it.
+    NotUnderstood,
 }
 
 impl BreakerState {
@@ -51,6 +54,7 @@ impl BreakerState {
             Self::Open { .. } => "open",
             Self::HalfOpen { .. } => "half_open",
             Self::Recovering { .. } => "recovering",
+            Self::NotUnderstood => "not_understood",
         }
     }
 }
@@ -151,6 +155,19 @@ impl Breaker {
         }
     }
 
+    /// A service of which another version wrote what is not understood here; `what` says what that is.
+    #[must_use]
+    pub fn not_understood(since: DateTime<Utc>, what: &str) -> Self {
+        let reason = format!("another version wrote its {what}, or it is damaged");
+        Self { state: BreakerState::NotUnderstood, reason, ..Self::closed(since) }
+    }
+
+    /// Whether its row is understood.
+    #[must_use]
+    pub const fn is_understood(&self) -> bool {
+        !matches!(self.state, BreakerState::NotUnderstood)
+    }
+
     /// How many of the service's jobs may be dispatched now, while `in_flight` of them are queued or running.
     #[must_use]
     pub fn room(&self, settings: &BreakerSettings, in_flight: u32, now: DateTime<Utc>) -> Room {
@@ -178,6 +195,9 @@ impl Breaker {
                     Some(more) => Room::AtMost(more),
                 }
             }
+            // It may be a service that is down, or one that is well: neither a crowd nor nobody.
+            BreakerState::NotUnderstood if in_flight == 0 => Room::AtMost(1),
+            BreakerState::NotUnderstood => Room::Blocked { until: None },
         }
     }
 
@@ -189,7 +209,7 @@ impl Breaker {
                 self.state = BreakerState::HalfOpen { probe_at: now };
             }
             BreakerState::HalfOpen { .. } => self.state = BreakerState::HalfOpen { probe_at: now },
-            BreakerState::Closed | BreakerState::Recovering { .. } => {}
+            BreakerState::Closed | BreakerState::Recovering { .. } | BreakerState::NotUnderstood => {}
         }
     }
 
@@ -209,7 +229,7 @@ impl Breaker {
                     self.open(settings, now, jitter, said(total));
                 }
             }
-            BreakerState::Open { .. } => {}
+            BreakerState::Open { .. } | BreakerState::NotUnderstood => {}
             BreakerState::HalfOpen { .. } if failed > 0 => {
                 let (since, reason) = (self.since, self.reason.clone());
                 self.open(settings, now, jitter, reason);
@@ -245,12 +265,15 @@ impl Breaker {
     }
 
     /// Holds it open or closed until [`clear`](Self::clear).
-    pub fn force(&mut self, forced: Forced) {
+    pub fn force(&mut self, forced: Forced, now: DateTime<Utc>) {
+        self.begin_anew(now);
         self.forced = Some(forced);
     }
 
-    /// Ends what an operator held it at. What was held open recovers by and by; what was held closed is closed.
+    /// Ends what an operator held it at. What was held open recovers by and by, and so does what was not understood; what
+    /// was held closed is closed.
     pub fn clear(&mut self, now: DateTime<Utc>) {
+        self.begin_anew(now);
         match self.forced.take() {
             Some(Forced::Open) => {
                 self.counts_from = now;
@@ -263,6 +286,14 @@ impl Breaker {
                 self.enter(BreakerState::Closed, now, "no longer held closed".to_owned());
             }
             None => {}
+        }
+    }
+
+    /// What is not understood makes room for what is.
+    fn begin_anew(&mut self, now: DateTime<Utc>) {
+        if !self.is_understood() {
+            self.counts_from = now;
+            self.recover(now, "it was not understood, and begins anew".to_owned());
         }
     }
 

@@ -22,6 +22,9 @@ pub enum GroupState {
     Failed,
     /// An operator ended it, and all its members have ended.
     Cancelled,
+    /// Its row says what this program does not know: another version wrote it, or it is damaged. It stays as it is until
+    /// a version that understands it is there.
+    NotUnderstood,
 }
 
 /// What a finishing job asks for.
@@ -99,7 +102,7 @@ impl GroupCounts {
 }
 
 impl GroupState {
-    /// All states, in the order of a group's life.
+    /// All states that are written, in the order of a group's life.
     pub const ALL: [Self; 6] =
         [Self::Open, Self::Sealed, Self::Cancelling, Self::Finished, Self::Failed, Self::Cancelled];
 
@@ -113,6 +116,7 @@ impl GroupState {
             Self::Finished => "finished",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
+            Self::NotUnderstood => "not_understood",
         }
     }
 
@@ -123,14 +127,14 @@ impl GroupState {
         match self {
             Self::Open => true,
             Self::Sealed | Self::Finished | Self::Failed => child_of_member,
-            Self::Cancelling | Self::Cancelled => false,
+            Self::Cancelling | Self::Cancelled | Self::NotUnderstood => false,
         }
     }
 
     /// Whether failed and cancelled members may be started anew. In a cancelled group they would be ended again.
     #[must_use]
     pub const fn allows_retries(self) -> bool {
-        !matches!(self, Self::Cancelling | Self::Cancelled)
+        !matches!(self, Self::Cancelling | Self::Cancelled | Self::NotUnderstood)
     }
 
     /// Where the group stands once a member has been started anew: one that failed waits for it, and its finishing job
@@ -157,7 +161,7 @@ impl GroupState {
         }
         let is_success = counts.of(JobState::Failed) == 0 && counts.of(JobState::Cancelled) == 0;
         match self {
-            Self::Open | Self::Finished | Self::Failed | Self::Cancelled => GroupVerdict::Wait,
+            Self::Open | Self::Finished | Self::Failed | Self::Cancelled | Self::NotUnderstood => GroupVerdict::Wait,
             Self::Cancelling => GroupVerdict::End { state: Self::Cancelled, finishing_runs: false },
             Self::Sealed if finishing == Some(FinishWhen::AllSucceeded) && !is_success => {
                 GroupVerdict::End { state: Self::Failed, finishing_runs: false }

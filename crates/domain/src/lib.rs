@@ -71,6 +71,6 @@ pub use servant::{HEARTBEAT_SECS, Liveness, ServantState, liveness};
 pub use state::{JobEvent, JobState, next};
 pub use time_left::{ProgressPace, about, time_left};
 pub use why::{
-    Cause, CircuitFacts, CircuitOpen, CircuitRecovering, ConnectionAtRest, ConnectionFacts, ForcedFacts, HeldFacts,
-    LastFailure, NoRoomFacts, PauseFacts, Releasing, ServantFacts, WhyFacts, why,
+    Cause, CircuitFacts, CircuitOpen, CircuitRecovering, CircuitUnclear, ConnectionAtRest, ConnectionFacts,
+    ForcedFacts, HeldFacts, LastFailure, NoRoomFacts, PauseFacts, Releasing, ServantFacts, WhyFacts, why,
 };

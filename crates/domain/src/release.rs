@@ -1,6 +1,11 @@
 //! How what was held back goes again: little by little, so that a vendor does not get everything in one instant that has
 //! piled up while a connection waited for its authorisation or a pause was on. Pure: time is an argument. Does not own how
 //! a service comes back after an outage: `breaker` does.
+//!
+//! A group's pause is no such case, and its end lets everything go that has room. It holds back some jobs of connections
+//! whose other jobs have gone on: what a connection bears is known, by limits, quota and breaker, and these hold for what
+//! is let go as for a group that has just been made, which nobody lets in little by little either. Nor does it let many
+//! connections go that nobody has heard of for a while: those of a kind, an account or everything do.
 
 use crate::ConnectionId;
 use chrono::{DateTime, TimeDelta, Utc};

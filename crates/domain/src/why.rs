@@ -4,7 +4,8 @@
 mod service;
 
 pub use service::{
-    CircuitFacts, CircuitOpen, CircuitRecovering, ConnectionAtRest, ConnectionFacts, ForcedFacts, Releasing,
+    CircuitFacts, CircuitOpen, CircuitRecovering, CircuitUnclear, ConnectionAtRest, ConnectionFacts, ForcedFacts,
+    Releasing,
 };
 
 use crate::{
@@ -165,6 +166,8 @@ pub enum Cause {
     CircuitOpen(CircuitOpen),
     /// That service was down and gets some jobs at a time.
     CircuitRecovering(CircuitRecovering),
+    /// Another version wrote where that service's circuit stands.
+    CircuitUnclear(CircuitUnclear),
     /// Its connection is let go little by little.
     Releasing(Releasing),
     /// Its time has not come.
@@ -346,6 +349,7 @@ impl Cause {
             Self::ConnectionAtRest(rest) => rest.says(),
             Self::CircuitOpen(circuit) => circuit.says(),
             Self::CircuitRecovering(circuit) => circuit.says(),
+            Self::CircuitUnclear(circuit) => circuit.says(),
             Self::Releasing(releasing) => releasing.says(),
             Self::Due { at, after: None } => format!("it is due at {}", time(*at)),
             Self::Due { at, after: Some(failure) } => format!(
@@ -400,6 +404,7 @@ impl Cause {
             Self::ConnectionAtRest(rest) => rest.cleared_by(),
             Self::CircuitOpen(circuit) => circuit.cleared_by(),
             Self::CircuitRecovering(_) => "jobs of it succeed, and time".to_owned(),
+            Self::CircuitUnclear(circuit) => circuit.cleared_by(),
             Self::Releasing(releasing) => releasing.cleared_by(),
             Self::Due { at, .. } => format!("time: {}; or at once: servantctl jobs run", time(*at)),
             Self::NoScheduler { .. } => "start a scheduler".to_owned(),

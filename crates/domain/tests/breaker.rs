@@ -64,7 +64,7 @@ proptest! {
                         breaker.probe_sent(now);
                     }
                 }
-                Step::Force(forced) => breaker.force(forced),
+                Step::Force(forced) => breaker.force(forced, now),
                 Step::Clear => breaker.clear(now),
             }
             let room = breaker.room(&settings, 3, now);
@@ -92,6 +92,7 @@ proptest! {
                 }
                 BreakerState::HalfOpen { .. } => prop_assert_ne!(room, Room::AtMost(2)),
                 BreakerState::Recovering { room, .. } => prop_assert!((1..1_024).contains(&room)),
+                BreakerState::NotUnderstood => prop_assert!(false, "nothing that happens makes it so"),
             }
         }
     }
@@ -128,7 +129,7 @@ proptest! {
     ) {
         let settings = BreakerSettings::default();
         let mut breaker = Breaker::closed(at(0));
-        breaker.force(Forced::Open);
+        breaker.force(Forced::Open, at(0));
         breaker.clear(at(0));
         let mut now = at(0);
         let mut bound = 1_u64;
@@ -294,5 +295,25 @@ fn settings_that_make_no_sense_are_refused() {
         BreakerSettings { open_secs_max: 4, ..good },
     ] {
         assert!(bad.check().is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn what_is_not_understood_lets_one_at_a_time_through_until_an_operator_begins_anew() {
+    let settings = BreakerSettings::default();
+    let unclear = Breaker::not_understood(at(0), "state");
+    let mut breaker = unclear.clone();
+    breaker.observe(&settings, &ended(at(1), 100, 0), at(1), 0.5);
+    breaker.observe(&settings, &ended(at(2), 0, 100), at(2), 0.5);
+    breaker.probe_sent(at(3));
+    assert_eq!(breaker.state, BreakerState::NotUnderstood, "neither outcomes nor time decide");
+    assert_eq!(breaker.room(&settings, 0, at(3)), Room::AtMost(1));
+    assert_eq!(breaker.room(&settings, 1, at(3)), Room::Blocked { until: None });
+    breaker.clear(at(4));
+    assert_eq!(breaker.state, BreakerState::Recovering { room: 1, grown_at: at(4) }, "never closed at once");
+    for (forced, room) in [(Forced::Open, Room::Blocked { until: None }), (Forced::Closed, Room::Unlimited)] {
+        let mut held = unclear.clone();
+        held.force(forced, at(4));
+        assert_eq!((held.room(&settings, 9, at(5)), held.is_understood()), (room, true));
     }
 }

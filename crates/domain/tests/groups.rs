@@ -110,6 +110,7 @@ fn names_are_read_back_and_counts_add_up() {
     for state in GroupState::ALL {
         assert_eq!(state.as_str().parse(), Ok(state));
     }
+    assert!("not_understood".parse::<GroupState>().is_err(), "nobody writes it or asks for it");
     assert!("done".parse::<GroupState>().unwrap_err().contains("open, sealed, cancelling"));
     let counts = GroupCounts { jobs: [1, 2, 3, 4, 5, 6, 7], done: 0, total: 0 };
     assert_eq!((counts.unfinished(), counts.members(), counts.of(JobState::Failed)), (10, 28, 6));
@@ -123,4 +124,14 @@ fn a_group_without_members_ends_when_it_is_sealed() {
         let end = GroupVerdict::End { state: GroupState::Finished, finishing_runs: true };
         assert_eq!(GroupState::Sealed.verdict(Some(when), &none), end);
     }
+}
+
+#[test]
+fn a_group_that_is_not_understood_is_left_alone() {
+    let state = GroupState::NotUnderstood;
+    for when in [None, Some(FinishWhen::AllDone), Some(FinishWhen::AllSucceeded)] {
+        assert_eq!(state.verdict(when, &GroupCounts::default()), GroupVerdict::Wait);
+    }
+    assert!(!state.admits(false) && !state.admits(true) && !state.allows_retries() && !state.is_ended());
+    assert_eq!(state.after_retry(), state);
 }

@@ -121,6 +121,8 @@ fn causes_bind_in_order_and_clearing_one_shows_the_next() {
     hear(&facts);
     circuit(&mut facts).state = BreakerState::Recovering { room: 8, grown_at: at(-3) };
     hear(&facts);
+    circuit(&mut facts).state = BreakerState::NotUnderstood;
+    hear(&facts);
     circuit(&mut facts).state = BreakerState::Closed;
     hear(&facts);
     facts.connection.as_mut().expect("it").releasing = None;
@@ -192,6 +194,10 @@ fn causes_bind_in_order_and_clearing_one_shows_the_next() {
             "the probe succeeds",
         ),
         ("na1.example.com recovers since 2030-05-06T11:59:10Z: 8 jobs go at a time", "jobs of it succeed, and time"),
+        (
+            "the circuit of na1.example.com is not understood (6 of 8 attempts failed): one job goes at a time",
+            "the version that wrote it, or servantctl breakers clear na1.example.com",
+        ),
         (
             "connection 5 was let go at 2030-05-06T11:59:58Z: 4 at a time for now, any number from 2030-05-06T12:00:03Z on",
             "time: 2030-05-06T12:00:03Z; priority 0 does not wait",

@@ -112,7 +112,8 @@ pub struct AuthoriseReply {
 pub struct Breaker {
     /// The service.
     pub service: String,
-    /// closed, open, half_open or recovering.
+    /// closed, open, half_open or recovering; not_understood: another version wrote it, one job of the service goes at a
+    /// time.
     pub state: String,
     /// Since when; of an outage, since its beginning.
     pub since: DateTime<Utc>,

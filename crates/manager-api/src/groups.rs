@@ -108,7 +108,8 @@ pub struct Group {
     pub name: String,
     /// Whose it is; 0 is the system.
     pub account_id: i64,
-    /// open, sealed, cancelling, finished, failed or cancelled.
+    /// open, sealed, cancelling, finished, failed or cancelled; not_understood: another version wrote it, and it stays as
+    /// it is.
     #[schema(value_type = String, example = "sealed")]
     pub state: GroupState,
     /// Since when.

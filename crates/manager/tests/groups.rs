@@ -6,8 +6,8 @@ mod common;
 
 use domain::{FinishWhen, GroupState, JobState};
 use manager_api::{
-    AddJobs, ByWhom, CancelGroup, ClientError, CreateGroup, EnqueueRequest, FinishingJob, GroupQuery, JobQuery,
-    ManagerClient, PauseRequest,
+    AddJobs, BreakerQuery, ByWhom, CancelGroup, ClientError, CreateGroup, EnqueueRequest, FinishingJob, GroupQuery,
+    JobQuery, ManagerClient, OverrideRequest, PageQuery, PauseRequest, PreviewQuery,
 };
 use serde_json::json;
 use store::Store;
@@ -115,7 +115,7 @@ async fn a_group_is_cancelled_paused_and_its_members_are_not_retried() {
     assert_eq!(store.cancel_members(&lead, 10).await.unwrap().jobs, 1);
     refused(client.retry(member, &ByWhom::default()).await, 409, "is cancelled");
     while store.fold_counters(&lead, 100).await.unwrap() > 0 {}
-    assert_eq!(store.end_groups(&lead, 10).await.unwrap().len(), 1);
+    assert_eq!(store.end_groups(&lead, 10).await.unwrap().ended.len(), 1);
     let shown = client.group(id).await.unwrap().group;
     assert_eq!((shown.state, shown.counts.cancelled), (GroupState::Cancelled, 1));
     assert_eq!(client.job(member).await.unwrap().job.state, JobState::Cancelled);
@@ -142,6 +142,83 @@ async fn every_call_is_described() {
     for schema in ["CreateGroup", "FinishingJob", "GroupDetail", "GroupReply", "MemberCounts", "GroupProgress"] {
         assert!(api["components"]["schemas"][schema].is_object(), "{schema}");
     }
+}
+
+async fn page_of(client: &ManagerClient, page: &str) -> String {
+    let asked = reqwest::Client::new().get(format!("{}{page}", client.url())).header("accept", "text/html");
+    let answer = asked.send().await.unwrap();
+    assert_eq!(answer.status(), 200, "{page}");
+    answer.text().await.unwrap()
+}
+
+/// What a newer version wrote, or damage, in one row: every list and page shows it for what it is, and the others.
+#[tokio::test]
+async fn rows_that_are_not_understood_are_shown_and_hide_no_other() {
+    let database = testkit::database().await;
+    let store = database.store().await;
+    let client = manager(&store).await;
+    let sql = sqlx::PgPool::connect(database.url()).await.unwrap();
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let (payload, priority, connection_id, when) = (None, None, None, FinishWhen::AllDone);
+        let finishing = FinishingJob { kind: "noop".to_owned(), payload, priority, connection_id, when };
+        let new = CreateGroup { finishing: Some(finishing), ..group(vec![noop()]) };
+        ids.push(client.create_group(&new).await.unwrap().group.id);
+    }
+    let newer = format!(
+        "ALTER TABLE groups DROP CONSTRAINT groups_state_check;
+         UPDATE groups SET state = 'adjourned' WHERE id = {};
+         UPDATE groups SET finishing = finishing || '{{\"when\": \"all_seen\"}}' WHERE id = {};
+         ALTER TABLE breakers DROP CONSTRAINT breakers_state_check, DROP CONSTRAINT breakers_forced_check,
+             DROP CONSTRAINT breakers_check, DROP CONSTRAINT breakers_check1;
+         INSERT INTO breakers (service, state, since, reason, openings, counts_from, window_since, newer_succeeded,
+             newer_failed, older_succeeded, older_failed, forced, forced_by, forced_reason, forced_at)
+         SELECT service, state, now(), '', 0, now(), now(), 0, 0, 0, 0, forced, 'ada', 'x', now()
+         FROM (VALUES ('a', 'closed', 'half'), ('b', 'throttled', NULL), ('c', 'closed', 'open')) AS t (service, state, forced)",
+        ids[0], ids[1]
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(newer)).execute(&sql).await.unwrap();
+
+    let listed = client.groups(&GroupQuery::default()).await.unwrap().groups;
+    let states: Vec<_> = listed.iter().map(|group| group.state).collect();
+    assert_eq!(states, [GroupState::Open, GroupState::NotUnderstood, GroupState::NotUnderstood]);
+    assert_eq!(client.group(ids[0]).await.unwrap().group.members, 1, "its members are known");
+    refused(client.add_jobs(ids[0], &AddJobs { jobs: vec![noop()] }).await, 409, "it is not_understood");
+    refused(client.seal_group(ids[0]).await, 409, "is not_understood");
+    let cancel = CancelGroup { reason: "wrong year".to_owned(), by: Some("ada".to_owned()) };
+    refused(client.cancel_group(ids[0], &cancel).await, 409, "is not_understood");
+    let cancelled = client.cancel_group(ids[1], &cancel).await.unwrap();
+    assert_eq!(cancelled.state, GroupState::Cancelling, "what would run in the end does not matter any more");
+
+    let circuits = client.breakers(&BreakerQuery::default()).await.unwrap().breakers;
+    let shown: Vec<_> = circuits.iter().map(|row| (row.service.as_str(), row.state.as_str())).collect();
+    assert_eq!(shown, [("a", "not_understood"), ("b", "not_understood"), ("c", "closed")]);
+    assert_eq!(client.breaker("a").await.unwrap().breaker.reason, "another version wrote its forced, or it is damaged");
+    for (page, words) in [
+        ("/groups", "not understood"),
+        (&format!("/groups/{}", ids[0]), "Another version wrote this group"),
+        ("/limits", "another version wrote its state, or it is damaged"),
+        ("/", "another version wrote its forced, or it is damaged"),
+    ] {
+        let text = page_of(&client, page).await;
+        assert!(text.contains(words), "{page} lacks {words}: {text}");
+    }
+    let schedule = "INSERT INTO schedules (name, kind, payload, rule, next_due_at, priority, attempts_max)
+        VALUES ('newer', 'noop', '{}', '{\"by_moon\": 1}', now(), 2, 1) RETURNING id";
+    let schedule: i64 = sqlx::query_scalar(schedule).fetch_one(&sql).await.unwrap();
+    let listed = client.schedules(&PageQuery::default()).await.unwrap().schedules;
+    assert_eq!(listed.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["newer"]);
+    let unclear = "is not understood: another version wrote its rule";
+    refused(client.preview_schedule(schedule, &PreviewQuery { count: None }).await, 409, unclear);
+    for (page, words) in [("/schedules".to_owned(), "newer"), (format!("/schedules/{schedule}"), unclear)] {
+        let text = page_of(&client, &page).await;
+        assert!(text.contains(words), "{page} lacks {words}: {text}");
+    }
+    let why = OverrideRequest { reason: "it is well".to_owned(), by: Some("ada".to_owned()) };
+    let cleared = client.force_breaker("a", "clear", &why).await.unwrap().breaker;
+    assert_eq!((cleared.state.as_str(), cleared.room), ("recovering", Some(1)), "not closed at once");
+    let held = client.force_breaker("b", "open", &why).await.unwrap().breaker;
+    assert_eq!((held.state.as_str(), held.forced.as_deref()), ("recovering", Some("open")));
 }
 
 #[tokio::test]

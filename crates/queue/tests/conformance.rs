@@ -11,7 +11,7 @@ use std::{
 };
 
 use aws_config::{BehaviorVersion, Region};
-use aws_sdk_sqs::{Client, config::Credentials};
+use aws_sdk_sqs::{Client, config::Credentials, types::MessageSystemAttributeName};
 use chrono::{DateTime, Utc};
 use fakes::sqs::{FakeSqs, Options};
 use queue::{Outgoing, QueueDepth, Received, Redriven, Sqs, SqsConfig, StaticCredentials};
@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 /// One test's own queues on the server under test.
 struct World {
-    _fake: Option<FakeSqs>,
+    fake: Option<FakeSqs>,
     url: String,
     config: SqsConfig,
     sqs: Sqs,
@@ -50,7 +50,7 @@ impl World {
         };
         change(&mut config);
         let sqs = Sqs::connect(config.clone()).await.unwrap();
-        Self { _fake: fake, url, config, sqs }
+        Self { fake, url, config, sqs }
     }
 
     /// A plain client, for what the queue does not let a caller do.
@@ -70,6 +70,25 @@ impl World {
     async fn put_raw(&self, body: &str) {
         let (client, url) = self.raw().await;
         client.send_message().queue_url(url).message_body(body).send().await.unwrap();
+    }
+
+    /// The groups of the messages that wait.
+    async fn groups(&self) -> BTreeSet<Option<String>> {
+        let (client, url) = self.raw().await;
+        let name = MessageSystemAttributeName::MessageGroupId;
+        let groups = std::sync::Mutex::new((0, BTreeSet::new()));
+        until("three messages", async || {
+            let call = client.receive_message().queue_url(&url).max_number_of_messages(10).wait_time_seconds(1);
+            let answer = call.message_system_attribute_names(name.clone()).send().await.unwrap();
+            let mut groups = groups.lock().unwrap();
+            for message in answer.messages() {
+                groups.0 += 1;
+                groups.1.insert(message.attributes().and_then(|found| found.get(&name).cloned()));
+            }
+            groups.0 >= 3
+        })
+        .await;
+        groups.into_inner().unwrap().1
     }
 
     async fn depth(&self) -> QueueDepth {
@@ -145,6 +164,22 @@ async fn twenty_five_go_through_and_are_deleted() {
         (depth.visible, depth.in_flight) == (0, 0)
     })
     .await;
+}
+
+#[tokio::test]
+async fn messages_carry_their_account_as_group_unless_that_is_switched_off() {
+    for fair_groups in [true, false] {
+        let world = World::new("fair", |config| config.fair_groups = fair_groups).await;
+        world.sqs.ensure("work").await.unwrap();
+        assert_eq!(world.sqs.send("work", &jobs(0..3), now()).await.failed, []);
+        let groups = world.groups().await;
+        let accounts: BTreeSet<_> = ["0", "1", "2"].map(|account| Some(account.to_owned())).into();
+        if fair_groups && world.fake.is_none() && groups != accounts {
+            println!("server: does not tell a message's group");
+            continue;
+        }
+        assert_eq!(groups, if fair_groups { accounts } else { BTreeSet::from([None]) });
+    }
 }
 
 #[tokio::test]

@@ -128,7 +128,14 @@ impl Duty {
             Self::Tick => tick::until_due(office).await,
             Self::Dispatch => office.jobs_ready.notified().await,
             Self::Relay => office.outbox_filled.notified().await,
-            _ => std::future::pending().await,
+            Self::SweepUnclaimed => sweep_unclaimed::until_due(office).await,
+            Self::Rescue => rescue::until_due(office).await,
+            Self::FoldCounters => office.nudges.fold_counters.notified().await,
+            Self::Groups => office.nudges.groups.notified().await,
+            Self::Operations => office.nudges.operations.notified().await,
+            Self::Prune => prune::until_tomorrow(office).await,
+            // Their timers are the pace at which anybody could see a difference.
+            Self::Promote | Self::Breakers | Self::Queues | Self::SealAudit => std::future::pending().await,
         }
     }
 }

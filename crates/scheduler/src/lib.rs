@@ -3,9 +3,13 @@
 
 mod config;
 pub mod duties;
+mod nudges;
 mod reign;
+mod told;
 
 pub use config::SchedulerConfig;
+pub use nudges::Nudges;
+pub use told::Told;
 
 use anyhow::Context as _;
 use daemon::{Context, ExposeSecret};
@@ -30,6 +34,10 @@ pub struct Office {
     pub jobs_ready: Arc<tokio::sync::Notify>,
     /// What the dispatcher keeps.
     pub desk: tokio::sync::Mutex<duties::dispatch::Desk>,
+    /// What wakes duties.
+    pub nudges: Nudges,
+    /// What was said of rows that are not understood.
+    pub told: Told,
 }
 
 impl Office {
@@ -68,6 +76,8 @@ pub async fn run(context: Context<SchedulerConfig>) -> anyhow::Result<()> {
         outbox_filled: tokio::sync::Notify::new(),
         jobs_ready: Arc::default(),
         desk: tokio::sync::Mutex::default(),
+        nudges: Nudges::default(),
+        told: Told::default(),
     });
     // A boot is told from another by its instance and its start, so that a reused pid is no old leader.
     let holder = format!("{}-{}", context.instance, office.store.now().timestamp_micros());

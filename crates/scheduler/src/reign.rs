@@ -147,13 +147,19 @@ async fn caught(work: impl Future<Output = anyhow::Result<bool>>) -> anyhow::Res
     outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked; the line before this one says where")))
 }
 
-/// Turns the ledger's wake-ups into a nudge for the dispatcher.
+/// Turns the ledger's wake-ups into nudges for the dispatcher and for those whom an order waits for.
 fn listen(stopper: &Stopper, office: Arc<Office>) {
     let stop = stopper.soft().clone();
     stopper.spawn("wake-ups", async move {
         let heard = |heard: &Heard| {
             if !heard.ready.is_empty() {
                 office.jobs_ready.notify_one();
+            }
+            if heard.has_groups {
+                office.nudges.group_changed();
+            }
+            if heard.has_operations {
+                office.nudges.operations.notify_one();
             }
         };
         stop.run_until_cancelled(office.store.follow_wake_ups(heard)).await;

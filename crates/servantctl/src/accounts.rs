@@ -1,20 +1,16 @@
 //! `accounts`.
 
-use crate::{connections::Why, output, refusal::Refusal};
+use crate::{connections::Why, output, paged::Paged, refusal::Refusal};
 use clap::Subcommand;
-use manager_api::{Account, ManagerClient, PageQuery, StreamQuery, WeightRequest};
+use manager_api::{Account, ManagerClient, StreamQuery, WeightRequest};
 
 /// What to do with accounts.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Lists them, newest first.
     List {
-        /// Ids below this one.
-        #[arg(long)]
-        before: Option<i64>,
-        /// Rows, 200 at the most.
-        #[arg(long)]
-        limit: Option<i64>,
+        #[command(flatten)]
+        page: Paged,
     },
     /// Shows one, its connections and what is open.
     Show {
@@ -45,8 +41,8 @@ pub(crate) enum Verb {
 
 pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyhow::Result<()> {
     match verb {
-        Verb::List { before, limit } => {
-            let page = client.accounts(&PageQuery { before: *before, limit: *limit }).await.map_err(Refusal::from)?;
+        Verb::List { page } => {
+            let page = client.accounts(&(*page).into()).await.map_err(Refusal::from)?;
             let row = |account: &Account| {
                 let created = output::time(Some(account.created_at));
                 vec![account.id.to_string(), account.name.clone(), account.weight.to_string(), created]

@@ -1,6 +1,6 @@
 //! `anomalies`.
 
-use crate::{audit::Whom, connections::Why, output, refusal::Refusal};
+use crate::{audit::Whom, connections::Why, output, paged::Paged, refusal::Refusal};
 use clap::{Args, Subcommand};
 use domain::AnomalyAct;
 use manager_api::{Anomaly, AnomalyQuery, AssignRequest, ByWhom, ManagerClient};
@@ -22,12 +22,8 @@ pub(crate) enum Verb {
         /// Of this connection.
         #[arg(long)]
         connection: Option<i64>,
-        /// Ids below this one.
-        #[arg(long)]
-        before: Option<i64>,
-        /// Rows, 200 at the most.
-        #[arg(long)]
-        limit: Option<i64>,
+        #[command(flatten)]
+        page: Paged,
     },
     /// Shows one and what it was seen by.
     Show {
@@ -62,10 +58,10 @@ pub(crate) struct Act {
 
 pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyhow::Result<()> {
     let (act, name) = match verb {
-        Verb::List { state, severity, account, connection, before, limit } => {
+        Verb::List { state, severity, account, connection, page } => {
             let (state, severity) = (state.clone(), severity.clone());
             let (account, connection) = (*account, *connection);
-            let query = AnomalyQuery { state, severity, account, connection, before: *before, limit: *limit };
+            let query = AnomalyQuery { state, severity, account, connection, before: page.before, limit: page.limit };
             let page = client.anomalies(&query).await.map_err(Refusal::from)?;
             let head = ["ID", "SEVERITY", "STATE", "KIND", "CONNECTION", "OBJECT", "SEEN", "LAST SEEN", "SUMMARY"];
             return output::table(json, &page, &head, page.anomalies.iter().map(row_of).collect());

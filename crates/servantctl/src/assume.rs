@@ -1,8 +1,8 @@
 //! `assume`.
 
-use crate::{output, refusal::Refusal};
+use crate::{output, paged::Paged, refusal::Refusal};
 use clap::Subcommand;
-use manager_api::{AssumeRequest, Assumption, AssumptionEvent, AssumptionQuery, ManagerClient, PageQuery};
+use manager_api::{AssumeRequest, Assumption, AssumptionEvent, AssumptionQuery, ManagerClient};
 
 /// What to do about looks at accounts.
 #[derive(Debug, Subcommand)]
@@ -28,23 +28,15 @@ pub(crate) enum Verb {
         /// At this account.
         #[arg(long)]
         account: Option<i64>,
-        /// Ids below this one.
-        #[arg(long)]
-        before: Option<i64>,
-        /// Rows, 200 at the most.
-        #[arg(long)]
-        limit: Option<i64>,
+        #[command(flatten)]
+        page: Paged,
     },
     /// Shows one look and what was looked at, the latest first.
     Show {
         /// The look.
         id: i64,
-        /// Events below this one.
-        #[arg(long)]
-        before: Option<i64>,
-        /// Rows, 200 at the most.
-        #[arg(long)]
-        limit: Option<i64>,
+        #[command(flatten)]
+        page: Paged,
     },
 }
 
@@ -67,8 +59,8 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
             client.end_assumption(*id).await.map_err(Refusal::from)?;
             output::done(json, &format!("look {id} has ended"))
         }
-        Verb::List { account, before, limit } => {
-            let query = AssumptionQuery { account: *account, before: *before, limit: *limit };
+        Verb::List { account, page } => {
+            let query = AssumptionQuery { account: *account, before: page.before, limit: page.limit };
             let page = client.assumptions(&query).await.map_err(Refusal::from)?;
             let row = |look: &Assumption| {
                 let ended =
@@ -80,8 +72,8 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
             let head = ["ID", "ACCOUNT", "BY", "SINCE", "ENDED", "TICKET", "REASON"];
             output::table(json, &page, &head, page.assumptions.iter().map(row).collect())
         }
-        Verb::Show { id, before, limit } => {
-            let page = PageQuery { before: *before, limit: *limit };
+        Verb::Show { id, page } => {
+            let page = (*page).into();
             let detail = client.assumption(*id, &page).await.map_err(Refusal::from)?;
             let row =
                 |event: &AssumptionEvent| vec![output::time(Some(event.at)), event.what.clone(), event.at_what.clone()];

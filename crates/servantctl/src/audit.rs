@@ -2,7 +2,7 @@
 //! through the manager; export and proof read the ledger itself. Also how somebody says why they do something, where
 //! they need not.
 
-use crate::{output, refusal::Refusal};
+use crate::{output, paged::Paged, refusal::Refusal};
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use manager_api::{AuditEntry, AuditQuery, ByWhom, ManagerClient};
@@ -53,12 +53,8 @@ pub(crate) struct List {
     /// From then on, as 2030-01-02T03:04:05Z.
     #[arg(long)]
     since: Option<DateTime<Utc>>,
-    /// Numbers below this one.
-    #[arg(long)]
-    before: Option<i64>,
-    /// Rows, 200 at the most.
-    #[arg(long)]
-    limit: Option<i64>,
+    #[command(flatten)]
+    page: Paged,
 }
 
 /// Who does something, and why if that is worth a word.
@@ -87,8 +83,8 @@ pub(crate) async fn list(client: &ManagerClient, list: &List, json: bool) -> any
         key: list.key.clone(),
         account: list.account.map(|id| id.to_string()),
         since: list.since.map(|at| at.to_rfc3339()),
-        before: list.before,
-        limit: list.limit,
+        before: list.page.before,
+        limit: list.page.limit,
     };
     let page = client.audit(&query).await.map_err(Refusal::from)?;
     let row = |entry: &AuditEntry| {

@@ -14,12 +14,8 @@ pub(crate) enum Verb {
         /// active, needs_reauth, parked or disabled.
         #[arg(long)]
         state: Option<String>,
-        /// Ids below this one.
-        #[arg(long)]
-        before: Option<i64>,
-        /// Rows, 200 at the most.
-        #[arg(long)]
-        limit: Option<i64>,
+        #[command(flatten)]
+        page: crate::paged::Paged,
     },
     /// Shows one, its service's circuit breaker and what happened to it.
     Show {
@@ -81,8 +77,8 @@ impl Why {
 
 pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyhow::Result<()> {
     let (act, name) = match verb {
-        Verb::List { state, before, limit } => {
-            let query = ConnectionQuery { state: state.clone(), before: *before, limit: *limit };
+        Verb::List { state, page } => {
+            let query = ConnectionQuery { state: state.clone(), before: page.before, limit: page.limit };
             let page = client.connections(&query).await.map_err(Refusal::from)?;
             let head = ["ID", "ACCOUNT", "VENDOR", "SERVICE", "STATE", "SINCE", "REASON"];
             return output::table(json, &page, &head, page.connections.iter().map(row_of).collect());

@@ -1,7 +1,8 @@
 //! `groups`.
 
-use crate::{jobs, output, refusal::Refusal};
+use crate::{jobs, output, paged::Paged, refusal::Refusal};
 use clap::Subcommand;
+use domain::GroupState;
 use manager_api::{
     AddJobs, CancelGroup, CreateGroup, Group, GroupDetail, GroupQuery, GroupReply, JobQuery, ManagerClient,
 };
@@ -34,12 +35,8 @@ pub(crate) enum Verb {
         /// An account.
         #[arg(long)]
         account: Option<i64>,
-        /// Ids below this one.
-        #[arg(long)]
-        before: Option<i64>,
-        /// Rows, 200 at the most.
-        #[arg(long)]
-        limit: Option<i64>,
+        #[command(flatten)]
+        page: Paged,
     },
     /// Shows a group: its members by state, its progress, what runs in the end.
     Show {
@@ -96,8 +93,8 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
             let jobs = AddJobs { jobs: shaped(file, read(file)?)? };
             added(&client.add_jobs(*id, &jobs).await.map_err(Refusal::from)?, json)
         }
-        Verb::List { state, account, before, limit } => {
-            let query = GroupQuery { state: state.clone(), account: *account, before: *before, limit: *limit };
+        Verb::List { state, account, page } => {
+            let query = GroupQuery { state: state.clone(), account: *account, before: page.before, limit: page.limit };
             let page = client.groups(&query).await.map_err(Refusal::from)?;
             let rows = page.groups.iter().map(row);
             output::table(json, &page, &HEAD, rows.collect())?;
@@ -182,6 +179,11 @@ fn text(detail: &GroupDetail) -> String {
         let when = serde_json::to_value(finishing.when).unwrap_or_default();
         let job = group.finishing_job_id.map_or_else(String::new, |id| format!(", job {id}"));
         lines.push(format!("finishing   {} when {}{job}", finishing.kind, when.as_str().unwrap_or_default()));
+    }
+    if group.state == GroupState::NotUnderstood {
+        let says =
+            "another version wrote it, or its row is damaged: it does not end until one that understands it is there";
+        lines.push(says.to_owned());
     }
     if let (Some(by), Some(reason)) = (&group.cancelled_by, &group.cancel_reason) {
         lines.push(format!("cancelled   by {by}: {reason}"));

@@ -17,6 +17,7 @@ mod keys;
 mod limits;
 mod operations;
 mod output;
+mod paged;
 mod pauses;
 mod queues;
 mod refusal;

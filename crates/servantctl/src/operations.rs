@@ -1,10 +1,8 @@
 //! `operations`: what is done to every job that a search finds.
 
-use crate::{connections::Why, output, refusal::Refusal};
+use crate::{connections::Why, output, paged::Paged, refusal::Refusal};
 use clap::{Args, Subcommand};
-use manager_api::{
-    CancelOperation, CreateOperation, ItemQuery, ManagerClient, Operation, PageQuery, PreviewOperationQuery,
-};
+use manager_api::{CancelOperation, CreateOperation, ItemQuery, ManagerClient, Operation, PreviewOperationQuery};
 
 /// What to do with bulk operations.
 #[derive(Debug, Subcommand)]
@@ -23,12 +21,8 @@ pub(crate) enum Verb {
     },
     /// Lists them, newest first.
     List {
-        /// Ids below this one.
-        #[arg(long)]
-        before: Option<i64>,
-        /// Rows, 200 at the most.
-        #[arg(long)]
-        limit: Option<i64>,
+        #[command(flatten)]
+        page: Paged,
     },
     /// Shows one and how far it is.
     Show {
@@ -39,12 +33,8 @@ pub(crate) enum Verb {
     Items {
         /// The operation.
         id: i64,
-        /// Jobs with ids below this one.
-        #[arg(long)]
-        before: Option<i64>,
-        /// Rows, 200 at the most.
-        #[arg(long)]
-        limit: Option<i64>,
+        #[command(flatten)]
+        page: Paged,
     },
     /// Stops one; what it has done stays.
     Cancel {
@@ -81,14 +71,14 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
             let request = CreateOperation { act, q, per_second, by: why.by, reason: why.reason };
             show(json, &client.create_operation(&request).await.map_err(Refusal::from)?)
         }
-        Verb::List { before, limit } => {
-            let page = PageQuery { before: *before, limit: *limit };
+        Verb::List { page } => {
+            let page = (*page).into();
             let page = client.operations(&page).await.map_err(Refusal::from)?;
             output::table(json, &page, &HEAD, page.operations.iter().map(row_of).collect())
         }
         Verb::Show { id } => show(json, &client.operation(*id).await.map_err(Refusal::from)?),
-        Verb::Items { id, before, limit } => {
-            let query = ItemQuery { before: *before, limit: *limit };
+        Verb::Items { id, page } => {
+            let query = ItemQuery { before: page.before, limit: page.limit };
             let page = client.operation_items(*id, &query).await.map_err(Refusal::from)?;
             let outcome = |applied| if applied { "done" } else { "not done" };
             let rows = page.items.iter().map(|item| vec![item.job_id.to_string(), outcome(item.applied).to_owned()]);

@@ -4,13 +4,14 @@ use crate::{
     audit::Whom,
     jobs::parse_json,
     output::{self, time},
+    paged::Paged,
     refusal::Refusal,
 };
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use domain::Schedule as Rule;
 use manager_api::{
-    BackfillRequest, CreateSchedule, DeleteQuery, ManagerClient, PageQuery, PauseSchedule, PreviewQuery, Schedule,
+    BackfillRequest, CreateSchedule, DeleteQuery, ManagerClient, PauseSchedule, PreviewQuery, Schedule,
     ScheduleSettings, UpdateSchedule,
 };
 use serde_json::{Value, json};
@@ -20,12 +21,8 @@ use serde_json::{Value, json};
 pub(crate) enum Verb {
     /// Lists them, newest first.
     List {
-        /// Ids below this one.
-        #[arg(long)]
-        before: Option<i64>,
-        /// Rows, 200 at the most.
-        #[arg(long)]
-        limit: Option<i64>,
+        #[command(flatten)]
+        page: Paged,
     },
     /// Shows everything known of a schedule.
     Show {
@@ -200,7 +197,7 @@ impl Settings {
 
 pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyhow::Result<()> {
     let schedule = match verb {
-        Verb::List { before, limit } => return list(client, *before, *limit, json).await,
+        Verb::List { page } => return list(client, *page, json).await,
         Verb::Preview { id, count } => return preview(client, *id, *count, json).await,
         Verb::Run { id } => {
             let reply = client.run_schedule(*id).await.map_err(Refusal::from)?;
@@ -256,8 +253,8 @@ async fn create(client: &ManagerClient, new: &Create) -> anyhow::Result<Result<S
     Ok(client.create_schedule(&schedule).await)
 }
 
-async fn list(client: &ManagerClient, before: Option<i64>, limit: Option<i64>, json: bool) -> anyhow::Result<()> {
-    let page = client.schedules(&PageQuery { before, limit }).await.map_err(Refusal::from)?;
+async fn list(client: &ManagerClient, page: Paged, json: bool) -> anyhow::Result<()> {
+    let page = client.schedules(&page.into()).await.map_err(Refusal::from)?;
     let rows = page.schedules.iter().map(|s| {
         let next = if s.paused_by.is_some() { "paused".to_owned() } else { time(s.next_due_at) };
         let account = s.account_id.to_string();

@@ -55,10 +55,17 @@ struct RawBreaker {
 }
 
 impl RawBreaker {
-    fn check(self) -> Result<BreakerRow, StoreError> {
-        let corrupt = |column| StoreError::Corrupt { table: "breakers", column, row: self.service.clone() };
+    /// What is not understood is a breaker, too: it keeps no other from being shown and asked.
+    fn read(self) -> BreakerRow {
+        let (service, since) = (self.service.clone(), self.since);
+        let unclear = |column| BreakerRow { service, breaker: Breaker::not_understood(since, column), forced: None };
+        self.check().unwrap_or_else(unclear)
+    }
+
+    /// The column that is not understood, if one is not.
+    fn check(self) -> Result<BreakerRow, &'static str> {
         let number = |raw: i32| u32::try_from(raw).unwrap_or(0);
-        let state_at = || self.state_at.ok_or_else(|| corrupt("state_at"));
+        let state_at = || self.state_at.ok_or("state_at");
         let state = match self.state.as_str() {
             "closed" => BreakerState::Closed,
             "open" => BreakerState::Open { next_probe_at: state_at()? },
@@ -66,9 +73,9 @@ impl RawBreaker {
             "recovering" => {
                 BreakerState::Recovering { room: number(self.room.unwrap_or(1)).max(1), grown_at: state_at()? }
             }
-            _ => return Err(corrupt("state")),
+            _ => return Err("state"),
         };
-        let forced = self.forced.as_deref().map(str::parse::<Forced>).transpose().map_err(|_| corrupt("forced"))?;
+        let forced = self.forced.as_deref().map(str::parse::<Forced>).transpose().map_err(|_| "forced")?;
         let tally = |succeeded, failed| Tally { succeeded: number(succeeded), failed: number(failed) };
         let breaker = Breaker {
             state,
@@ -90,8 +97,7 @@ impl RawBreaker {
 }
 
 impl Store {
-    /// The breakers of those services, locked until the transaction ends; a service that has none is closed, and so is
-    /// one whose row is not understood, until the leader has replaced it.
+    /// The breakers of those services, locked until the transaction ends; a service that has none is closed.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -100,7 +106,7 @@ impl Store {
         tx: &mut Tx,
         services: &[String],
     ) -> Result<BTreeMap<String, BreakerRow>, StoreError> {
-        Ok(lock_breakers(tx, services).await?.understood)
+        lock_breakers(tx, services).await
     }
 
     /// Notes that a job was dispatched in the room of a probe; part of the dispatch's own transaction.
@@ -148,7 +154,7 @@ impl Store {
         )
         .fetch_optional(&self.pool)
         .await?;
-        row.map(RawBreaker::check).transpose()
+        Ok(row.map(RawBreaker::read))
     }
 
     /// Whether any connection works on that service, or ever did.
@@ -182,7 +188,7 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        rows.into_iter().map(RawBreaker::check).collect()
+        Ok(rows.into_iter().map(RawBreaker::read).collect())
     }
 
     /// Breakers by their service's name; `after` is the last of the page before.
@@ -202,18 +208,11 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        rows.into_iter().map(RawBreaker::check).collect()
+        Ok(rows.into_iter().map(RawBreaker::read).collect())
     }
 }
 
-/// Breakers as they were locked.
-struct Locked {
-    understood: BTreeMap<String, BreakerRow>,
-    /// Services whose rows hold what this program does not know, and in which column.
-    odd: Vec<(String, &'static str)>,
-}
-
-async fn lock_breakers(tx: &mut Tx, services: &[String]) -> Result<Locked, StoreError> {
+async fn lock_breakers(tx: &mut Tx, services: &[String]) -> Result<BTreeMap<String, BreakerRow>, StoreError> {
     let rows = sqlx::query_as!(
         RawBreaker,
         "-- lock_breakers
@@ -225,20 +224,10 @@ async fn lock_breakers(tx: &mut Tx, services: &[String]) -> Result<Locked, Store
     )
     .fetch_all(&mut *tx.inner)
     .await?;
-    let mut locked = Locked { understood: BTreeMap::new(), odd: Vec::new() };
-    for row in rows {
-        match row.check() {
-            Ok(row) => {
-                locked.understood.insert(row.service.clone(), row);
-            }
-            Err(StoreError::Corrupt { column, row, .. }) => locked.odd.push((row, column)),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(locked)
+    Ok(rows.into_iter().map(|row| (row.service.clone(), row.read())).collect())
 }
 
-/// Writes a breaker as it is now.
+/// Writes a breaker as it is now; one that is not understood stays as it was written.
 async fn save_breaker(conn: &mut sqlx::PgConnection, row: &BreakerRow) -> Result<(), StoreError> {
     let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
     let breaker = &row.breaker;
@@ -246,6 +235,7 @@ async fn save_breaker(conn: &mut sqlx::PgConnection, row: &BreakerRow) -> Result
         BreakerState::Closed => (None, None),
         BreakerState::Open { next_probe_at: at } | BreakerState::HalfOpen { probe_at: at } => (Some(at), None),
         BreakerState::Recovering { room, grown_at } => (Some(grown_at), Some(number(room))),
+        BreakerState::NotUnderstood => return Ok(()),
     };
     let forced = row.forced.as_ref();
     sqlx::query!(

@@ -5,7 +5,7 @@
 use crate::{
     Inserted, NewJob, Store, StoreError, Tx,
     audit::{Subject, new_jobs, note, note_each, snapshot},
-    groups_read::checked_state,
+    groups_read::state_of,
     jobs::new_of,
 };
 use chrono::{DateTime, Utc};
@@ -63,6 +63,9 @@ impl Store {
         note_members(&mut tx, granted, &inserted, now).await?;
         tx.commit().await?;
         self.wake_kinds_of(members).await;
+        if is_sealed {
+            self.call_for_groups().await;
+        }
         Ok((id, inserted))
     }
 
@@ -166,13 +169,14 @@ impl Store {
 
     async fn changed(&self, id: GroupId, is_done: bool) -> Result<GroupChange, StoreError> {
         if is_done {
+            self.call_for_groups().await;
             return Ok(GroupChange::Done);
         }
         let state = sqlx::query_scalar!("-- state_of_group\nSELECT state FROM groups WHERE id = $1", id.0)
             .fetch_optional(&self.pool)
             .await?;
         match state {
-            Some(state) => Ok(GroupChange::Stands(checked_state(id.0, &state)?)),
+            Some(state) => Ok(GroupChange::Stands(state_of(&state))),
             None => Ok(GroupChange::Missing),
         }
     }
@@ -255,7 +259,7 @@ pub(crate) async fn admit(
     for id in ids {
         let refuse = |why: String| Err(StoreError::NotAdmitted { group: GroupId(id), why });
         let Some(state) = found.get(&id) else { return refuse("there is no such group".to_owned()) };
-        let state = checked_state(id, state)?;
+        let state = state_of(state);
         if !state.admits(member_of == Some(GroupId(id))) {
             return refuse(format!("it is {state}"));
         }
@@ -274,13 +278,7 @@ pub(crate) async fn lock_groups_of(conn: &mut PgConnection, jobs: &[i64]) -> Res
     )
     .fetch_all(conn)
     .await?;
-    let mut closed = Vec::new();
-    for row in rows {
-        if !checked_state(row.id, &row.state)?.allows_retries() {
-            closed.push(row.id);
-        }
-    }
-    Ok(closed)
+    Ok(rows.into_iter().filter(|row| !state_of(&row.state).allows_retries()).map(|row| row.id).collect())
 }
 
 /// Groups that failed wait again, for the members that were started anew.

@@ -3,17 +3,13 @@
 
 use crate::{
     Leadership, NewJob, Store, StoreError,
-    groups_read::{checked_finishing, checked_state, counts_of},
+    groups_read::{counts_of, read_finishing, state_of},
     jobs::{cancel, insert_plain},
 };
 use chrono::{DateTime, Utc};
 use domain::{AccountId, Finishing, GroupCounts, GroupId, GroupState, GroupVerdict, JobId, Kind};
 use sqlx::PgConnection;
-use std::{collections::BTreeSet, sync::Mutex};
 use uuid::Uuid;
-
-/// Groups that were said not to be understood: each is looked at twice a second, and told of once by a process.
-static TOLD: Mutex<BTreeSet<i64>> = Mutex::new(BTreeSet::new());
 
 /// A group that has just ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +22,16 @@ pub struct GroupEnd {
     pub counts: GroupCounts,
     /// Its finishing job, and which kind has to be woken.
     pub finishing_job: Option<(JobId, Kind)>,
+}
+
+/// What a look at the groups that may have ended brought.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EndedGroups {
+    /// Those that have ended.
+    pub ended: Vec<GroupEnd>,
+    /// Those that were met and are not understood, another version's or damaged, and in which column. They stay as they
+    /// are.
+    pub unclear: Vec<(GroupId, &'static str)>,
 }
 
 /// Members that were ended or asked to stop because their group is cancelled.
@@ -51,21 +57,20 @@ impl Store {
     /// that takes it out of the state in which that may happen, so it is inserted once, whatever crashes.
     ///
     /// A group's row is locked before its members are counted. Whoever adds or retries members holds that row, so none
-    /// can come in between. A group that this program does not understand, a newer one's or damage, is left as it is and
-    /// logged; it keeps no other from ending.
+    /// can come in between. A group that this program does not understand is left as it is, and keeps no other from ending.
     ///
     /// # Errors
     /// [`StoreError`]; then nothing has changed, unless the answer to the commit was lost.
-    pub async fn end_groups(&self, leadership: &Leadership, limit: i64) -> Result<Vec<GroupEnd>, StoreError> {
+    pub async fn end_groups(&self, leadership: &Leadership, limit: i64) -> Result<EndedGroups, StoreError> {
         let now = self.clock.now();
         let mut tx = self.pool.begin().await?;
-        let endings = first_endings(&mut tx, leadership, limit).await?;
+        let (endings, unclear) = first_endings(&mut tx, leadership, limit).await?;
+        let mut all = EndedGroups { ended: Vec::new(), unclear };
         if endings.is_empty() {
-            return Ok(Vec::new());
+            return Ok(all);
         }
         let ids: Vec<i64> = endings.iter().map(|ending| ending.id).collect();
         let counts = counts_of(&mut tx, &ids).await?;
-        let mut ended = Vec::new();
         for ending in &endings {
             let counts = counts.get(&ending.id).copied().unwrap_or_default();
             let when = ending.finishing.as_ref().map(|finishing| finishing.when);
@@ -81,12 +86,12 @@ impl Store {
             let job = finishing_job.as_ref().map(|(id, _)| *id);
             if !end(&mut tx, ending, state, job, now).await? {
                 // Not while its row is locked; were it so, the finishing job must not stay.
-                return Ok(Vec::new());
+                return Ok(EndedGroups { ended: Vec::new(), ..all });
             }
-            ended.push(GroupEnd { id: GroupId(ending.id), state, counts, finishing_job });
+            all.ended.push(GroupEnd { id: GroupId(ending.id), state, counts, finishing_job });
         }
         tx.commit().await?;
-        Ok(ended)
+        Ok(all)
     }
 
     /// Ends pending members of cancelled groups and asks running ones to stop, `limit` at the most. Members whose rows
@@ -155,37 +160,30 @@ fn finishing_job(ending: &Ending, finishing: &Finishing) -> NewJob {
     }
 }
 
-/// The first groups that may have ended and are understood, `limit` at the most: what is not understood is passed over,
-/// a page of it at a time.
+/// The first groups that may have ended and are understood, `limit` at the most, and those that are not and were passed
+/// over on the way, a page of them at a time.
 async fn first_endings(
     conn: &mut PgConnection,
     leadership: &Leadership,
     limit: i64,
-) -> Result<Vec<Ending>, StoreError> {
-    let mut after = 0;
+) -> Result<(Vec<Ending>, Vec<(GroupId, &'static str)>), StoreError> {
+    let (mut after, mut unclear) = (0, Vec::new());
     loop {
         let found = lock_ending(conn, leadership, after, limit).await?;
         let is_full = i64::try_from(found.len()).is_ok_and(|found| found >= limit);
         let last = found.iter().map(|(id, _)| *id).max().unwrap_or(after);
-        let understood: Vec<Ending> = found.into_iter().filter_map(|(id, ending)| told(id, ending)).collect();
+        let mut understood = Vec::new();
+        for (id, ending) in found {
+            match ending {
+                Ok(ending) => understood.push(ending),
+                Err(column) => unclear.push((GroupId(id), column)),
+            }
+        }
         if !is_full || !understood.is_empty() {
-            return Ok(understood);
+            return Ok((understood, unclear));
         }
         after = last;
     }
-}
-
-/// What is understood; the first time that it is not, a log line.
-fn told(id: i64, ending: Result<Ending, StoreError>) -> Option<Ending> {
-    let error = match ending {
-        Ok(ending) => return Some(ending),
-        Err(error) => error,
-    };
-    // Poisoned or not: whoever panicked with it has at the worst told of one group less.
-    if TOLD.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(id) {
-        tracing::error!(GroupId = id, %error, "the group is not understood and does not end; others do");
-    }
-    None
 }
 
 /// Groups after `after` of which no member is unfinished by the folded counters, locked, each as far as it is understood;
@@ -196,7 +194,7 @@ async fn lock_ending(
     leadership: &Leadership,
     after: i64,
     limit: i64,
-) -> Result<Vec<(i64, Result<Ending, StoreError>)>, StoreError> {
+) -> Result<Vec<(i64, Result<Ending, &'static str>)>, StoreError> {
     let rows = sqlx::query!(
         "-- lock_ending
         WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE),
@@ -214,8 +212,13 @@ async fn lock_ending(
     .fetch_all(conn)
     .await?;
     let ending = |id, state: &str, finishing, account_id, request_id| {
-        let (state, finishing) = (checked_state(id, state)?, checked_finishing(id, finishing)?);
-        Ok(Ending { id, account: AccountId(account_id), state, finishing, request_id })
+        let finishing = match (state_of(state), read_finishing(finishing)) {
+            (GroupState::NotUnderstood, _) => return Err("state"),
+            // It does not run.
+            (GroupState::Cancelling, _) => None,
+            (_, finishing) => finishing.map_err(|_| "finishing")?,
+        };
+        Ok(Ending { id, account: AccountId(account_id), state: state_of(state), finishing, request_id })
     };
     let endings =
         rows.into_iter().map(|row| (row.id, ending(row.id, &row.state, row.finishing, row.account_id, row.request_id)));

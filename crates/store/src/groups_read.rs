@@ -81,10 +81,16 @@ struct RawGroup {
 }
 
 impl RawGroup {
-    fn check(self, counts: GroupCounts) -> Result<GroupRow, StoreError> {
-        Ok(GroupRow {
-            state: checked_state(self.id, &self.state)?,
-            finishing: checked_finishing(self.id, self.finishing)?,
+    /// What is not understood is a group, too: it keeps no other from being shown. What would run in the end matters as
+    /// long as it may.
+    fn read(self, counts: GroupCounts) -> GroupRow {
+        let (state, finishing) = match (state_of(&self.state), read_finishing(self.finishing)) {
+            (GroupState::Open | GroupState::Sealed, Err(_)) => (GroupState::NotUnderstood, None),
+            (state, finishing) => (state, finishing.unwrap_or_default()),
+        };
+        GroupRow {
+            state,
+            finishing,
             id: GroupId(self.id),
             name: self.name,
             account: AccountId(self.account_id),
@@ -95,7 +101,7 @@ impl RawGroup {
             cancelled_by: self.cancelled_by,
             cancel_reason: self.cancel_reason,
             counts,
-        })
+        }
     }
 }
 
@@ -175,12 +181,11 @@ impl Store {
         let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
         let mut conn = self.pool.acquire().await?;
         let counts = counts_of(&mut conn, &ids).await?;
-        rows.into_iter()
-            .map(|row| {
-                let counts = counts.get(&row.id).copied().unwrap_or_default();
-                row.check(counts)
-            })
-            .collect()
+        let read = |row: RawGroup| {
+            let counts = counts.get(&row.id).copied().unwrap_or_default();
+            row.read(counts)
+        };
+        Ok(rows.into_iter().map(read).collect())
     }
 
     /// How far a group is: what its ended members said, and what the first of the others say.
@@ -263,11 +268,12 @@ pub(crate) async fn counts_of(
     Ok(counts.collect())
 }
 
-pub(crate) fn checked_state(id: i64, text: &str) -> Result<GroupState, StoreError> {
-    text.parse().map_err(|_| StoreError::Corrupt { table: "groups", column: "state", row: id.to_string() })
+/// Where a group stands, by the text in its row.
+pub(crate) fn state_of(text: &str) -> GroupState {
+    text.parse().unwrap_or(GroupState::NotUnderstood)
 }
 
-pub(crate) fn checked_finishing(id: i64, value: Option<serde_json::Value>) -> Result<Option<Finishing>, StoreError> {
-    let corrupt = |_| StoreError::Corrupt { table: "groups", column: "finishing", row: id.to_string() };
-    value.map(serde_json::from_value).transpose().map_err(corrupt)
+/// What runs once a group has ended, by the value in its row.
+pub(crate) fn read_finishing(value: Option<serde_json::Value>) -> Result<Option<Finishing>, serde_json::Error> {
+    value.map(serde_json::from_value).transpose()
 }

@@ -72,7 +72,7 @@ pub use error::StoreError;
 pub use errors::{ERROR_GROUPS_MAX, ErrorFilter, ErrorGroupRow};
 pub use fleet::{Capacity, InHand, NewServant};
 pub use groups::{GroupChange, NewGroup};
-pub use groups_lead::{GroupEnd, MembersCancelled};
+pub use groups_lead::{EndedGroups, GroupEnd, MembersCancelled};
 pub use groups_read::{GroupFilter, GroupProgress, GroupRow};
 pub use jobs::*;
 pub use leader::Leadership;

@@ -10,6 +10,12 @@ use std::{collections::BTreeSet, time::Duration};
 const READY: &str = "servant_ready";
 /// The channel; the payload is a servant's id. An order waits for it: it may ask the manager at once.
 const ORDERED: &str = "servant_ordered";
+/// The channel; the payload says what a person ordered of the leading scheduler: its duty may look at once.
+const DUTY: &str = "servant_duty";
+/// The payload: a group was sealed or cancelled.
+const GROUPS: &str = "groups";
+/// The payload: a bulk operation was ordered.
+const OPERATIONS: &str = "operations";
 /// From the loss of the connection to the next try, in seconds.
 const RETRY_SECS: u64 = 1;
 
@@ -20,6 +26,10 @@ pub struct Heard {
     pub ready: BTreeSet<String>,
     /// Servants for which an order waits.
     pub ordered: BTreeSet<ServantId>,
+    /// A group was sealed or cancelled.
+    pub has_groups: bool,
+    /// A bulk operation was ordered.
+    pub has_operations: bool,
 }
 
 /// A subscription to wake-ups.
@@ -45,13 +55,30 @@ impl Store {
         }
     }
 
+    /// Tells the leading scheduler that a group was sealed or cancelled. Errors are dropped: its timer finds the group.
+    pub(crate) async fn call_for_groups(&self) {
+        self.call_duty(GROUPS).await;
+    }
+
+    /// Tells the leading scheduler that a bulk operation was ordered. Errors are dropped: its timer finds it.
+    pub(crate) async fn call_for_operations(&self) {
+        self.call_duty(OPERATIONS).await;
+    }
+
+    async fn call_duty(&self, what: &str) {
+        let sent = sqlx::query!("-- call_duty\nSELECT pg_notify($1, $2)", DUTY, what).execute(&self.pool).await;
+        if let Err(error) = sent {
+            tracing::debug!(%error, what, "a duty was not called");
+        }
+    }
+
     /// Subscribes on a connection of its own.
     ///
     /// # Errors
     /// [`StoreError`] when no connection can be had.
     pub async fn wake_ups(&self) -> Result<WakeUps, StoreError> {
         let mut listener = PgListener::connect_with(&self.pool).await?;
-        listener.listen_all([READY, ORDERED]).await?;
+        listener.listen_all([READY, ORDERED, DUTY]).await?;
         Ok(WakeUps { listener })
     }
 
@@ -93,6 +120,10 @@ impl Heard {
     fn note(&mut self, notification: &PgNotification) {
         match notification.channel() {
             ORDERED => self.ordered.extend(notification.payload().parse().ok().map(ServantId)),
+            DUTY => {
+                self.has_groups |= notification.payload() == GROUPS;
+                self.has_operations |= notification.payload() == OPERATIONS;
+            }
             _ => drop(self.ready.insert(notification.payload().to_owned())),
         }
     }

@@ -151,6 +151,7 @@ impl Store {
         let after = snapshot(&mut tx, &of).await?;
         note(&mut tx, granted, &of, (None, after), now).await?;
         tx.commit().await?;
+        self.call_for_operations().await;
         Ok(id)
     }
 
@@ -213,26 +214,27 @@ impl Store {
         granted: &Granted<action::CancelOperation>,
         id: i64,
     ) -> Result<bool, StoreError> {
-        let (of, now) = (Subject::Operation(id), self.clock.now());
-        let mut tx = self.pool.begin().await?;
-        let before = snapshot(&mut tx, &of).await?;
-        let stopped = sqlx::query!(
-            "-- cancel_operation
-            UPDATE operations SET state = 'cancelled', cancelled_by = $2, ended_at = $3
-            WHERE id = $1 AND state = 'running'",
-            id,
-            granted.by(),
-            now,
-        )
-        .execute(&mut *tx)
-        .await?;
-        if stopped.rows_affected() == 0 {
-            return Ok(false);
-        }
-        let after = snapshot(&mut tx, &of).await?;
-        note(&mut tx, granted, &of, (before, after), now).await?;
+        let mut tx = self.begin().await?;
+        let is_stopped = cancel(&mut tx.inner, granted, id, self.clock.now()).await?;
         tx.commit().await?;
-        Ok(true)
+        Ok(is_stopped)
+    }
+
+    /// Cancels an operation that the leader does not understand; false when it has ended, or another scheduler leads,
+    /// which may understand it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn cancel_unclear_operation(
+        &self,
+        leadership: &Leadership,
+        granted: &Granted<action::CancelOperation>,
+        id: i64,
+    ) -> Result<bool, StoreError> {
+        let Some(mut tx) = self.begin_led(leadership).await? else { return Ok(false) };
+        let is_stopped = cancel(&mut tx.inner, granted, id, self.clock.now()).await?;
+        tx.commit().await?;
+        Ok(is_stopped)
     }
 
     /// Does the next page of the operation that has waited longest, if one may go on by now.
@@ -349,4 +351,31 @@ impl Store {
         .await?;
         Ok(gone.rows_affected())
     }
+}
+
+/// Does no more of an operation, and notes who says so; false when it has ended.
+async fn cancel(
+    conn: &mut PgConnection,
+    granted: &Granted<action::CancelOperation>,
+    id: i64,
+    now: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    let of = Subject::Operation(id);
+    let before = snapshot(conn, &of).await?;
+    let stopped = sqlx::query!(
+        "-- cancel_operation
+        UPDATE operations SET state = 'cancelled', cancelled_by = $2, ended_at = $3
+        WHERE id = $1 AND state = 'running'",
+        id,
+        granted.by(),
+        now,
+    )
+    .execute(&mut *conn)
+    .await?;
+    if stopped.rows_affected() == 0 {
+        return Ok(false);
+    }
+    let after = snapshot(conn, &of).await?;
+    note(conn, granted, &of, (before, after), now).await?;
+    Ok(true)
 }

@@ -2,6 +2,7 @@
 //! A crash between the sending and the deleting sends twice, which a claim makes harmless.
 
 use crate::{Leadership, Store, StoreError};
+use chrono::{DateTime, Utc};
 use domain::{AccountId, JobId, Kind};
 
 /// An id to be sent.
@@ -49,6 +50,28 @@ impl Store {
                 Ok(Unsent { entry: r.id, job: JobId(r.job_id), account: AccountId(r.account_id), kind })
             })
             .collect()
+    }
+
+    /// When the first dispatch of any of these kinds went that is no older than `since`, whatever became of its jobs.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn first_dispatch_since(
+        &self,
+        kinds: &[&Kind],
+        since: DateTime<Utc>,
+    ) -> Result<Option<DateTime<Utc>>, StoreError> {
+        let kinds: Vec<String> = kinds.iter().map(|kind| kind.as_str().to_owned()).collect();
+        Ok(sqlx::query_scalar!(
+            r#"-- first_dispatch_since
+            SELECT min(first.queued_at) FROM unnest($1::text[]) AS of_these (kind) CROSS JOIN LATERAL (
+                SELECT queued_at FROM dispatches WHERE kind = of_these.kind AND queued_at >= $2
+                ORDER BY queued_at LIMIT 1) AS first"#,
+            &kinds,
+            since,
+        )
+        .fetch_one(&self.pool)
+        .await?)
     }
 
     /// Deletes entries of a kind that the queue has taken, by their own ids. (The index begins with the kind: without it,

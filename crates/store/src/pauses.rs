@@ -92,7 +92,7 @@ impl Store {
     }
 
     /// Ends a pause and wakes the dispatcher and the servants that it held back; false when there is none. Jobs that work
-    /// on connections go little by little for a while ([`domain::Release`]).
+    /// on connections go little by little for a while ([`domain::Release`]), but those of a group.
     ///
     /// # Errors
     /// [`StoreError`].

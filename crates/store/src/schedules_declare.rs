@@ -2,9 +2,12 @@
 //! a vendor, by walking through accounts in the order of their making, a page at a time. The place is kept, so that a
 //! walk goes on where the last leader stopped, and costs next to nothing when there is nobody new.
 
-use crate::{Store, StoreError};
+use crate::{
+    Leadership, NewSchedule, ScheduleRow, Store, StoreError,
+    schedules_edit::{insert_schedules, pause},
+};
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{AccountId, ConnectionId};
+use domain::{AccountId, ConnectionId, Granted, ScheduleId, action};
 
 /// Whose transaction was open for so long when the walk passed, in minutes, is found all the same; so is who was entered
 /// by a clock that was off by so much.
@@ -28,6 +31,38 @@ pub struct Walked {
 }
 
 impl Store {
+    /// Enters schedules as [`Store::declare_schedules`] does; none when another scheduler leads.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn enter_schedules(
+        &self,
+        leadership: &Leadership,
+        schedules: &[NewSchedule],
+    ) -> Result<usize, StoreError> {
+        let Some(mut tx) = self.begin_led(leadership).await? else { return Ok(0) };
+        let entered = insert_schedules(&mut tx.inner, schedules).await?.len();
+        tx.commit().await?;
+        Ok(entered)
+    }
+
+    /// Pauses a schedule that the leader does not understand; none when there is no such schedule, or another scheduler
+    /// leads, which may understand it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn pause_unclear_schedule(
+        &self,
+        leadership: &Leadership,
+        granted: &Granted<action::PauseSchedule>,
+        id: ScheduleId,
+    ) -> Result<Option<ScheduleRow>, StoreError> {
+        let Some(mut tx) = self.begin_led(leadership).await? else { return Ok(None) };
+        let row = pause(&mut tx.inner, granted, id, self.clock.now()).await?;
+        tx.commit().await?;
+        Ok(row)
+    }
+
     /// Those of these names that no schedule has.
     ///
     /// # Errors
@@ -114,11 +149,12 @@ impl Store {
         Ok(walked.collect())
     }
 
-    /// Keeps that walks have come to these, one for each name, and that all before them have their schedules.
+    /// Keeps that walks have come to these, one for each name, and that all before them have their schedules; nothing when
+    /// another scheduler leads.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn keep_walks(&self, last: &[&Walked]) -> Result<(), StoreError> {
+    pub async fn keep_walks(&self, leadership: &Leadership, last: &[&Walked]) -> Result<(), StoreError> {
         let names: Vec<String> = last.iter().map(|walked| walked.name.clone()).collect();
         let at: Vec<DateTime<Utc>> = last.iter().map(|walked| walked.created_at).collect();
         let ids: Vec<i64> = last.iter().map(|w| w.connection.map_or(w.account.0, |connection| connection.0)).collect();
@@ -126,10 +162,13 @@ impl Store {
             "-- keep_walks
             INSERT INTO schedule_declarations (name, accounts_until, walked_id)
             SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::bigint[])
+            WHERE EXISTS (SELECT FROM leader WHERE term = $4 AND holder = $5)
             ON CONFLICT (name) DO UPDATE SET accounts_until = excluded.accounts_until, walked_id = excluded.walked_id",
             &names,
             &at,
             &ids,
+            leadership.term.0,
+            leadership.holder,
         )
         .execute(&self.pool)
         .await?;
@@ -137,20 +176,23 @@ impl Store {
     }
 
     /// Takes walks that have come to the end back by some minutes, once a minute: a row that was committed behind the
-    /// walk is found then.
+    /// walk is found then. Nothing when another scheduler leads.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn take_walks_back(&self, names: &[String]) -> Result<(), StoreError> {
+    pub async fn take_walks_back(&self, leadership: &Leadership, names: &[String]) -> Result<(), StoreError> {
         let now = self.clock.now();
         sqlx::query!(
             "-- take_walks_back
             UPDATE schedule_declarations SET accounts_until = $2, walked_id = 0, went_back_at = $3
-            WHERE name = ANY($1) AND accounts_until > $2 AND went_back_at <= $4",
+            WHERE name = ANY($1) AND accounts_until > $2 AND went_back_at <= $4
+              AND EXISTS (SELECT FROM leader WHERE term = $5 AND holder = $6)",
             names,
             now - TimeDelta::minutes(LATE_MINUTES_MAX),
             now,
             now - TimeDelta::seconds(BACK_EVERY_SECS),
+            leadership.term.0,
+            leadership.holder,
         )
         .execute(&self.pool)
         .await?;

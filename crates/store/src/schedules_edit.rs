@@ -210,24 +210,8 @@ impl Store {
         granted: &Granted<action::PauseSchedule>,
         id: ScheduleId,
     ) -> Result<Option<ScheduleRow>, StoreError> {
-        let (of, now) = (Subject::Schedule(id), self.clock.now());
         let mut tx = self.pool.begin().await?;
-        let before = snapshot(&mut tx, &of).await?;
-        sqlx::query!(
-            "-- pause_schedule
-            UPDATE schedules SET paused_by = $2, paused_reason = $3, paused_at = $4 WHERE id = $1",
-            id.0,
-            granted.by(),
-            granted.reason(),
-            now,
-        )
-        .execute(&mut *tx)
-        .await?;
-        let row = find_schedule(&mut tx, id).await?;
-        if row.is_some() {
-            let after = snapshot(&mut tx, &of).await?;
-            note(&mut tx, granted, &of, (before, after), now).await?;
-        }
+        let row = pause(&mut tx, granted, id, self.clock.now()).await?;
         tx.commit().await?;
         Ok(row)
     }
@@ -378,8 +362,38 @@ async fn write_schedule(
     Ok(())
 }
 
+/// Keeps a schedule from firing, and notes who does it.
+pub(crate) async fn pause(
+    conn: &mut PgConnection,
+    granted: &Granted<action::PauseSchedule>,
+    id: ScheduleId,
+    now: DateTime<Utc>,
+) -> Result<Option<ScheduleRow>, StoreError> {
+    let of = Subject::Schedule(id);
+    let before = snapshot(conn, &of).await?;
+    sqlx::query!(
+        "-- pause_schedule
+        UPDATE schedules SET paused_by = $2, paused_reason = $3, paused_at = $4 WHERE id = $1",
+        id.0,
+        granted.by(),
+        granted.reason(),
+        now,
+    )
+    .execute(&mut *conn)
+    .await?;
+    let row = find_schedule(conn, id).await?;
+    if row.is_some() {
+        let after = snapshot(conn, &of).await?;
+        note(conn, granted, &of, (before, after), now).await?;
+    }
+    Ok(row)
+}
+
 /// Inserts schedules whose names are free. Answers with their ids.
-async fn insert_schedules(conn: &mut PgConnection, schedules: &[NewSchedule]) -> Result<Vec<i64>, StoreError> {
+pub(crate) async fn insert_schedules(
+    conn: &mut PgConnection,
+    schedules: &[NewSchedule],
+) -> Result<Vec<i64>, StoreError> {
     fn column<T>(schedules: &[NewSchedule], of: impl Fn(&NewSchedule) -> T) -> Vec<T> {
         schedules.iter().map(of).collect()
     }

@@ -168,6 +168,8 @@ async fn idle_ticks(fleet: &Fleet) -> anyhow::Result<Vec<f64>> {
         outbox_filled: Notify::new(),
         jobs_ready: std::sync::Arc::default(),
         desk: tokio::sync::Mutex::default(),
+        nudges: scheduler::Nudges::default(),
+        told: scheduler::Told::default(),
     };
     let start = Instant::now();
     let lead = loop {

@@ -81,6 +81,15 @@ pub struct CircuitRecovering {
     pub room: u32,
 }
 
+/// A service whose breaker another version wrote gets one job at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CircuitUnclear {
+    /// The service.
+    pub service: String,
+    /// What of it is not understood.
+    pub reason: String,
+}
+
 /// A connection gets some jobs at a time, ever more, since what was held back is let go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Releasing {
@@ -180,7 +189,14 @@ impl ConnectionFacts {
                 let (service, since) = (circuit.service.clone(), circuit.since);
                 Some(Cause::CircuitRecovering(CircuitRecovering { service, since, room }))
             }
-            BreakerState::HalfOpen { .. } | BreakerState::Recovering { .. } | BreakerState::Closed => None,
+            BreakerState::NotUnderstood if job == JobState::Ready => {
+                let (service, reason) = (circuit.service.clone(), circuit.reason.clone());
+                Some(Cause::CircuitUnclear(CircuitUnclear { service, reason }))
+            }
+            BreakerState::HalfOpen { .. }
+            | BreakerState::Recovering { .. }
+            | BreakerState::NotUnderstood
+            | BreakerState::Closed => None,
         }
     }
 }
@@ -216,6 +232,17 @@ impl CircuitRecovering {
         let Self { service, room, .. } = self;
         let jobs = if *room == 1 { "job goes" } else { "jobs go" };
         format!("{service} recovers since {}: {room} {jobs} at a time", time(self.since))
+    }
+}
+
+impl CircuitUnclear {
+    pub(super) fn says(&self) -> String {
+        let Self { service, reason } = self;
+        format!("the circuit of {service} is not understood ({reason}): one job goes at a time")
+    }
+
+    pub(super) fn cleared_by(&self) -> String {
+        format!("the version that wrote it, or servantctl breakers clear {}", self.service)
     }
 }
 

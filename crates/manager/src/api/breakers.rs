@@ -117,7 +117,7 @@ pub(crate) fn breaker_of(row: &BreakerRow) -> Breaker {
     let breaker = &row.breaker;
     let (mut next_probe_at, mut probe_sent_at, mut room) = (None, None, None);
     match breaker.state {
-        BreakerState::Closed => {}
+        BreakerState::Closed | BreakerState::NotUnderstood => {}
         BreakerState::Open { next_probe_at: at } => next_probe_at = Some(at),
         BreakerState::HalfOpen { probe_at } => probe_sent_at = Some(probe_at),
         BreakerState::Recovering { room: jobs, .. } => room = Some(jobs),

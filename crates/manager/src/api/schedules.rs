@@ -14,14 +14,14 @@ use axum::{
     http::StatusCode,
 };
 use chrono::DateTime;
-use domain::{AccountId, ConnectionId, Kind, Policy, RetryPolicy, ScheduleId, Sensitive, action};
+use domain::{AccountId, ConnectionId, Kind, Plan, Policy, RetryPolicy, ScheduleId, Sensitive, action};
 use manager_api::{
     BackfillReply, BackfillRequest, ByWhom, CreateSchedule, DeleteQuery, DeleteReply, ErrorEnvelope, PageQuery,
     PauseSchedule, PreviewQuery, PreviewedFire, RunReply, Schedule, SchedulePage, SchedulePreview, ScheduleSettings,
     UpdateSchedule,
 };
 use serde_json::Value;
-use store::{Created, Deleted, Edited, NewSchedule, RanNow, ScheduleEdit, ScheduleRow};
+use store::{Created, Deleted, Edited, NewSchedule, RanNow, ScheduleEdit, ScheduleRow, StoreError};
 
 /// Due times of one back-fill.
 const BACKFILL_MAX: usize = 10_000;
@@ -238,7 +238,7 @@ pub(crate) async fn backfill(
         return Err(ApiError::bad_request("to lies in the future, which needs no back-fill"));
     }
     let anchor = row.next_due_at.or(row.last_due_at).unwrap_or(range.from);
-    let due = row.plan()?.between(anchor, range.from, range.to, BACKFILL_MAX + 1);
+    let due = plan_of(&row)?.between(anchor, range.from, range.to, BACKFILL_MAX + 1);
     if due.len() > BACKFILL_MAX {
         return Err(ApiError::bad_request(format!("the range has more than {BACKFILL_MAX} due times"))
             .hint("back-fill it in pieces"));
@@ -253,6 +253,7 @@ pub(crate) async fn backfill(
 #[utoipa::path(get, path = "/api/v1/schedules/{id}/preview", tag = "schedules",
     params(("id" = i64, Path, description = "The schedule"), PreviewQuery),
     responses((status = 200, body = SchedulePreview), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope),
+              (status = 409, body = ErrorEnvelope, description = "Another version wrote when it fires"),
               (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn preview(
     _: Allowed<action::ReadSchedules>,
@@ -265,13 +266,25 @@ pub(crate) async fn preview(
         return Err(ApiError::bad_request(format!("count is {count}, not between 1 and {PREVIEW_MAX}")));
     }
     let row = find(&app, id).await?;
-    let plan = row.plan()?;
+    let plan = plan_of(&row)?;
     let fires = plan.preview(row.next_due_at, count).into_iter().map(|fire| PreviewedFire {
         at: fire.at,
         local: fire.local,
         dst: fire.touched.map(|touched| touched.as_str().to_owned()),
     });
     Ok(Json(SchedulePreview { id, zone: plan.zone().to_owned(), fires: fires.collect(), paused_by: row.paused_by }))
+}
+
+/// When it fires; a refusal where another version wrote that.
+fn plan_of(row: &ScheduleRow) -> Result<Plan, ApiError> {
+    row.plan().map_err(|error| match error {
+        StoreError::Corrupt { column, .. } => ApiError::conflict(format!(
+            "schedule {} is not understood: another version wrote its {column}, or it is damaged",
+            row.id
+        ))
+        .hint("`servantctl schedules update` gives it a rule that is"),
+        error => error.into(),
+    })
 }
 
 fn missing(id: i64) -> ApiError {

@@ -36,6 +36,9 @@ pub(super) fn routes() -> Router<App> {
 /// A group in a table.
 pub(crate) struct GroupView {
     pub(crate) row: Group,
+    /// Where it stands, for people.
+    pub(crate) state: String,
+    pub(crate) is_understood: bool,
     pub(crate) created: When,
     pub(crate) since: When,
     /// Members that have ended, of all.
@@ -47,6 +50,8 @@ impl GroupView {
         let ended = row.counts.succeeded + row.counts.failed + row.counts.cancelled;
         let number = |jobs: i64| u64::try_from(jobs).unwrap_or(0);
         Self {
+            state: row.state.as_str().replace('_', " "),
+            is_understood: row.state != GroupState::NotUnderstood,
             created: when(row.created_at, now),
             since: when(row.state_since, now),
             members: BarView {
@@ -145,7 +150,7 @@ async fn one(asker: Asker, State(app): State<App>, Path(id): Path<i64>) -> Resul
         is_partial: detail.progress.is_partial,
         finishing: view.row.finishing.as_ref().and_then(|job| Some(pretty(&serde_json::to_value(job).ok()?))),
         can_seal: state == GroupState::Open,
-        can_cancel: matches!(state, GroupState::Open | GroupState::Sealed),
+        can_cancel: matches!(state, GroupState::Open | GroupState::Sealed | GroupState::NotUnderstood),
         view,
     })
 }

@@ -84,6 +84,9 @@ impl BudgetView {
 pub(crate) struct BreakerView {
     pub(crate) row: Breaker,
     pub(crate) path: String,
+    /// Where it stands, for people.
+    pub(crate) state: String,
+    pub(crate) is_understood: bool,
     pub(crate) since: When,
     pub(crate) next_probe: Option<When>,
 }
@@ -92,6 +95,8 @@ impl BreakerView {
     pub(crate) fn new(row: Breaker, now: DateTime<Utc>) -> Self {
         Self {
             path: format!("/breakers/{}", encode(&row.service)),
+            state: row.state.replace('_', " "),
+            is_understood: row.state != domain::BreakerState::NotUnderstood.as_str(),
             since: when(row.since, now),
             next_probe: row.next_probe_at.map(|at| when(at, now)),
             row,

@@ -14,7 +14,7 @@ use askama::Template;
 use axum::{
     Extension, Form, Json, Router,
     extract::{Path, Query, State},
-    http::HeaderMap,
+    http::{HeaderMap, StatusCode},
     response::{Redirect, Response},
     routing::{get, post},
 };
@@ -97,6 +97,8 @@ struct FireView {
 struct SchedulePage {
     view: ScheduleView,
     zone: String,
+    /// Why it is not known when it fires.
+    unclear: Option<String>,
     fires: Vec<FireView>,
     jobs: Vec<JobView>,
     rule: String,
@@ -118,13 +120,20 @@ async fn one(asker: Asker, State(app): State<App>, Path(id): Path<i64>) -> Resul
     let now = app.store.now();
     let Json(row) = api::show(asker.allow(&app).await?, State(app.clone()), Path(id)).await?;
     let query = PreviewQuery { count: Some(FIRES) };
-    let Json(preview) = api::preview(asker.allow(&app).await?, State(app.clone()), Path(id), Query(query)).await?;
+    let preview = api::preview(asker.allow(&app).await?, State(app.clone()), Path(id), Query(query)).await;
+    let (preview, unclear) = match preview {
+        Ok(Json(preview)) => (Some(preview), None),
+        Err(error) if error.status == StatusCode::CONFLICT => (None, Some(error.message)),
+        Err(error) => return Err(error),
+    };
+    let (zone, fires) = preview.map(|preview| (preview.zone, preview.fires)).unwrap_or_default();
     let _: Allowed<action::ReadJobs> = asker.allow(&app).await?;
     let mut jobs = app.store.jobs_of_schedule(ScheduleId(id), JOBS_MAX).await?;
     jobs.retain(|job| sight::shows(&app, job.account_id));
     render(&SchedulePage {
-        zone: preview.zone,
-        fires: preview.fires.into_iter().map(|fire| FireView { at: moment(fire.at), fire }).collect(),
+        zone,
+        unclear,
+        fires: fires.into_iter().map(|fire| FireView { at: moment(fire.at), fire }).collect(),
         jobs: jobs.iter().map(|job| JobView::new(&summary_of(job), now)).collect(),
         rule: pretty(&row.rule),
         payload: pretty(&row.payload),

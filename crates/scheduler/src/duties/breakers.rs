@@ -12,8 +12,11 @@ use store::{BreakerRow, Leadership};
 pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result<bool> {
     let rows_max = i64::from(office.config.duties.batch_max);
     let folded = office.store.fold_outcomes(leadership, &office.config.breaker, rows_max, rand::random::<f64>).await?;
-    for (service, column) in &folded.replaced {
-        tracing::error!(service, column, "the service's circuit is not understood and was closed");
+    for BreakerRow { service, breaker, .. } in &folded.unclear {
+        if office.told.is_news(format!("the circuit of {service}: {}", breaker.reason)) {
+            let reason = &breaker.reason;
+            tracing::error!(service, reason, "the service's circuit is not understood: one of its jobs goes at a time");
+        }
     }
     for (row, was) in &folded.changed {
         tell(row, *was);
@@ -39,5 +42,7 @@ fn tell(row: &BreakerRow, was: BreakerState) {
             tracing::info!(service, "the service answers: its jobs start little by little")
         }
         BreakerState::Closed | BreakerState::HalfOpen { .. } => tracing::info!(service, "the circuit is closed"),
+        // It changes by an operator's hand only, and the manager says so.
+        BreakerState::NotUnderstood => {}
     }
 }

@@ -4,7 +4,7 @@
 use crate::Office;
 use domain::{AccountId, ConnectionId, DeclaredSchedule, Kind, KindDefinition};
 use std::collections::{BTreeMap, BTreeSet};
-use store::{NewSchedule, Walked};
+use store::{Leadership, NewSchedule, Walked};
 
 /// Accounts and connections that are looked at in one go, all declared schedules together.
 const WALKED_MAX: usize = 5_000;
@@ -16,7 +16,7 @@ type Entry<'a> = (&'a Kind, &'a KindDefinition, &'a DeclaredSchedule);
 ///
 /// # Errors
 /// The ledger's.
-pub(super) async fn perform(office: &Office) -> anyhow::Result<bool> {
+pub(super) async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result<bool> {
     let (mut of_system, mut of_accounts) = (BTreeMap::new(), BTreeMap::new());
     for (kind, definition) in office.catalogue.iter() {
         for declared in definition.schedules() {
@@ -29,16 +29,16 @@ pub(super) async fn perform(office: &Office) -> anyhow::Result<bool> {
         let missing: BTreeSet<String> = office.store.missing_schedules(&names).await?.into_iter().collect();
         let new = of_system.iter().filter(|(name, _)| missing.contains(**name));
         let new = new.map(|(_, entry)| row(office, *entry, AccountId::SYSTEM, None));
-        enter(office, new.collect::<Result<_, _>>()?).await?;
+        enter(office, leadership, new.collect::<Result<_, _>>()?).await?;
     }
     if of_accounts.is_empty() {
         return Ok(true);
     }
-    walk(office, &of_accounts).await
+    walk(office, leadership, &of_accounts).await
 }
 
 /// Goes on with every walk by a page. False when one has not come to the end.
-async fn walk(office: &Office, declared: &BTreeMap<&str, Entry<'_>>) -> anyhow::Result<bool> {
+async fn walk(office: &Office, leadership: &Leadership, declared: &BTreeMap<&str, Entry<'_>>) -> anyhow::Result<bool> {
     let page = (WALKED_MAX / declared.len()).max(1);
     let limit = i64::try_from(page)?;
     let (mut of_accounts, mut of_connections, mut vendors) = (Vec::new(), Vec::new(), Vec::new());
@@ -61,26 +61,26 @@ async fn walk(office: &Office, declared: &BTreeMap<&str, Entry<'_>>) -> anyhow::
     let missing = walked.iter().filter(|one| !one.has);
     let new =
         missing.filter_map(|one| Some(row(office, *declared.get(one.name.as_str())?, one.account, one.connection)));
-    enter(office, new.collect::<Result<_, _>>()?).await?;
+    enter(office, leadership, new.collect::<Result<_, _>>()?).await?;
     let mut pages: BTreeMap<&str, (usize, &Walked)> = BTreeMap::new();
     for one in &walked {
         pages.entry(&one.name).and_modify(|(count, last)| (*count, *last) = (*count + 1, one)).or_insert((1, one));
     }
     if !pages.is_empty() {
         let last: Vec<&Walked> = pages.values().map(|(_, last)| *last).collect();
-        office.store.keep_walks(&last).await?;
+        office.store.keep_walks(leadership, &last).await?;
     }
     let is_at_end = |name: &&str| pages.get(*name).is_none_or(|(count, _)| *count < page);
     let at_end: Vec<String> = declared.keys().filter(|name| is_at_end(name)).map(|name| (*name).to_owned()).collect();
-    office.store.take_walks_back(&at_end).await?;
+    office.store.take_walks_back(leadership, &at_end).await?;
     Ok(at_end.len() == declared.len())
 }
 
-async fn enter(office: &Office, schedules: Vec<NewSchedule>) -> anyhow::Result<()> {
+async fn enter(office: &Office, leadership: &Leadership, schedules: Vec<NewSchedule>) -> anyhow::Result<()> {
     if schedules.is_empty() {
         return Ok(());
     }
-    let entered = office.store.declare_schedules(&schedules).await?;
+    let entered = office.store.enter_schedules(leadership, &schedules).await?;
     if entered > 0 {
         tracing::info!(entered, "declared schedules were entered");
     }

@@ -2,7 +2,7 @@
 //! batch by batch. Both stand in the ledger: another leader goes on where this one stopped.
 
 use crate::Office;
-use store::Leadership;
+use store::{EndedGroups, Leadership};
 
 /// Groups ended in one go.
 const GROUPS_MAX: i64 = 100;
@@ -17,7 +17,12 @@ pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result
     if cancelled.jobs > 0 {
         tracing::info!(jobs = cancelled.jobs, "members of cancelled groups were ended or asked to stop");
     }
-    let ended = office.store.end_groups(leadership, GROUPS_MAX).await?;
+    let EndedGroups { ended, unclear } = office.store.end_groups(leadership, GROUPS_MAX).await?;
+    for (id, column) in unclear {
+        if office.told.is_news(format!("group {id}: {column}")) {
+            tracing::error!(GroupId = id.0, column, "the group is not understood and does not end; others do");
+        }
+    }
     for end in &ended {
         let job = end.finishing_job.as_ref().map(|(id, _)| id.0);
         tracing::info!(GroupId = end.id.0, state = end.state.as_str(), JobId = job, "the group has ended");

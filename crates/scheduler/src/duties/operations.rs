@@ -20,7 +20,7 @@ pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result
             tracing::error!(operation_id = row, column, "a bulk operation is not understood and was cancelled");
             let reason = format!("this scheduler does not understand its {column}");
             let granted = authorize::<action::CancelOperation>(&Principal::system(CANCELLED_BY), &reason)?;
-            return Ok(office.store.cancel_operation(&granted, row.parse()?).await?);
+            return Ok(office.store.cancel_unclear_operation(leadership, &granted, row.parse()?).await?);
         }
         Err(error) => return Err(error.into()),
     };

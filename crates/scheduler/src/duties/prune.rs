@@ -2,13 +2,23 @@
 //! quotas, connections' events as old, groups, operations, errors and statistics. What people did stays.
 
 use crate::Office;
-use chrono::Days;
+use chrono::{Days, NaiveTime};
 use store::{Leadership, Retention};
 
 /// Groups forgotten in one go.
 const GROUPS_MAX: i64 = 1_000;
 /// Outcomes of bulk operations forgotten in one go.
 const ITEMS_MAX: i64 = 50_000;
+
+/// Returns when the day changes, by which partitions are made and dropped: in UTC.
+pub async fn until_tomorrow(office: &Office) {
+    let now = office.store.now();
+    let tomorrow = now.date_naive().checked_add_days(Days::new(1)).map(|day| day.and_time(NaiveTime::MIN).and_utc());
+    match tomorrow.and_then(|tomorrow| (tomorrow - now).to_std().ok()) {
+        Some(left) => tokio::time::sleep(left).await,
+        None => std::future::pending().await,
+    }
+}
 
 /// Keeps the partitions.
 ///

@@ -2,10 +2,23 @@
 
 use crate::Office;
 use domain::{Kind, RetryPolicy};
+use std::time::Duration;
 use store::{Leadership, Rescue};
 
 /// Leases looked at in one go.
 const LEASES_MAX: i64 = 500;
+
+/// Returns once a lease has run out that nobody renewed, if that is before the timer says so; else never.
+pub async fn until_due(office: &Office) {
+    let ends = office.store.next_lease_end().await;
+    // The timer's go meets the error again, and reports it.
+    let Ok(Some(ends)) = ends else { return std::future::pending().await };
+    match (ends - office.store.now()).to_std() {
+        // A lease is good for all of its last microsecond.
+        Ok(left) => tokio::time::sleep(left + Duration::from_millis(1)).await,
+        Err(_) => std::future::pending().await,
+    }
+}
 
 /// Rescues what is lost and wakes whoever can take it.
 ///

@@ -39,7 +39,7 @@ pub(super) async fn until_due(office: &Office) {
 /// # Errors
 /// The ledger's.
 pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result<bool> {
-    let declared_all = declare::perform(office).await?;
+    let declared_all = declare::perform(office, leadership).await?;
     let limit = i64::from(office.config.duties.batch_max);
     let released = office.store.release_buffered(leadership, limit).await?;
     follow_up(office, &released).await?;
@@ -82,7 +82,7 @@ async fn fire(office: &Office, leadership: &Leadership, due: &[DueSchedule]) -> 
                 tracing::error!(schedule = schedule.name, problem, "a schedule is not understood and was paused");
                 let reason = format!("this scheduler does not understand it: {problem}");
                 let granted = authorize(&Principal::system(PAUSED_BY), &reason)?;
-                office.store.pause_schedule(&granted, schedule.id).await?;
+                office.store.pause_unclear_schedule(leadership, &granted, schedule.id).await?;
             }
         }
     }

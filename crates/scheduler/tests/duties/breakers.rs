@@ -1,7 +1,7 @@
 //! Services' failures become open circuits and their recoveries wake those who wait, whoever leads.
 
 use crate::world::{World, kind};
-use domain::{AccountId, BreakerState, ConnectionId, ErrorClass, Failure, Room};
+use domain::{AccountId, BreakerState, Cause, ConnectionId, ErrorClass, Failure, Room, action, why};
 use scheduler::duties::breakers;
 use std::time::Duration;
 use store::{FailedAttempt, Fate, NewJob};
@@ -60,29 +60,61 @@ async fn a_full_batch_of_outcomes_is_followed_by_another() {
 }
 
 #[tokio::test]
-async fn a_circuit_that_is_not_understood_is_replaced_and_stops_no_other() {
-    let world = World::new().await;
-    let (acme, other) = (connection(&world).await, world.connection_of(AccountId::SYSTEM, "other").await);
-    fail(&world, acme, 1).await;
-    breakers::perform(&world.office, &world.lead).await.unwrap();
-    sqlx::query("ALTER TABLE breakers DROP CONSTRAINT breakers_state_check").execute(&world.sql).await.unwrap();
-    let newer = "UPDATE breakers SET state = 'throttled', state_at = since WHERE service = 'acme'";
-    sqlx::query(newer).execute(&world.sql).await.unwrap();
-    fail(&world, other, 5).await;
-    breakers::perform(&world.office, &world.lead).await.unwrap();
-    let row = world.office.store.find_breaker("other").await.unwrap().unwrap();
-    assert!(matches!(row.breaker.state, BreakerState::Open { .. }), "{row:?}");
-    let row = world.office.store.find_breaker("acme").await.unwrap().unwrap();
-    assert_eq!(
-        (row.breaker.state, row.breaker.reason.as_str()),
-        (BreakerState::Closed, "its state was not understood")
-    );
-    let events = "SELECT count(*) FROM connection_events WHERE reason = 'its state was not understood'";
-    assert_eq!(world.number(events).await, 1);
-    fail(&world, acme, 5).await;
-    breakers::perform(&world.office, &world.lead).await.unwrap();
-    assert!(matches!(state(&world).await, Some(BreakerState::Open { .. })), "it is a circuit as any other");
-    assert_eq!(world.number(events).await, 1, "it was replaced once");
+async fn a_circuit_that_is_not_understood_stays_lets_one_job_at_a_time_through_and_stops_no_other() {
+    for (newer, column) in [
+        ("UPDATE breakers SET state = 'throttled', state_at = since WHERE service = 'acme'", "state"),
+        (
+            "UPDATE breakers SET forced = 'half', forced_by = 'ada', forced_reason = 'x', forced_at = since
+             WHERE service = 'acme'",
+            "forced",
+        ),
+    ] {
+        let world = World::new().await;
+        let (acme, other) = (connection(&world).await, world.connection_of(AccountId::SYSTEM, "other").await);
+        fail(&world, acme, 1).await;
+        breakers::perform(&world.office, &world.lead).await.unwrap();
+        sqlx::query("ALTER TABLE breakers DROP CONSTRAINT breakers_state_check, DROP CONSTRAINT breakers_forced_check")
+            .execute(&world.sql)
+            .await
+            .unwrap();
+        sqlx::query(newer).execute(&world.sql).await.unwrap();
+        let wrote = "SELECT to_jsonb(b) FROM breakers b WHERE service = 'acme'";
+        let row = async || -> serde_json::Value { sqlx::query_scalar(wrote).fetch_one(&world.sql).await.unwrap() };
+        let before = row().await;
+        breakers::perform(&world.office, &world.lead).await.unwrap();
+        let reason = format!("another version wrote its {column}, or it is damaged");
+        assert!(!world.office.told.is_news(format!("the circuit of acme: {reason}")), "it was told of");
+
+        fail(&world, other, 5).await;
+        fail(&world, acme, 5).await;
+        breakers::perform(&world.office, &world.lead).await.unwrap();
+        let others = world.office.store.find_breaker("other").await.unwrap().unwrap();
+        assert!(matches!(others.breaker.state, BreakerState::Open { .. }), "{others:?}");
+        assert_eq!((row().await, world.number(OUTCOMES).await), (before.clone(), 0), "it stays as it was written");
+        let found = world.office.store.find_breaker("acme").await.unwrap().unwrap();
+        assert_eq!((found.breaker.state, found.breaker.reason), (BreakerState::NotUnderstood, reason));
+
+        world.servant(20).await;
+        let job = NewJob { connection: Some(acme), ..NewJob::new(kind(), serde_json::json!({})) };
+        let jobs = world.insert(&vec![job; 5]).await;
+        for _ in 0..2 {
+            assert_eq!(world.queued().await, 1, "one at a time");
+        }
+        let dispatching = world.office.config.duties.dispatching();
+        let breaker = world.office.config.breaker;
+        world.office.store.note_dispatching(&world.lead, dispatching, &breaker, true).await.unwrap();
+        let waits = world.office.store.find_job(jobs[4]).await.unwrap().unwrap();
+        let cause = why(&world.office.store.why_facts(&waits).await.unwrap());
+        assert!(matches!(&cause, Cause::CircuitUnclear(unclear) if unclear.service == "acme"), "{cause:?}");
+        world.finish_queued(1).await;
+        assert_eq!(world.queued().await, 1, "then the next");
+        assert_eq!(row().await, before, "no dispatch writes over it either");
+
+        let clear = testkit::granted_to::<action::ClearBreaker>("ada", "it is well");
+        let cleared = world.office.store.force_breaker(&clear, "acme").await.unwrap().expect("something to clear");
+        assert!(matches!(cleared.breaker.state, BreakerState::Recovering { room: 1, .. }), "{cleared:?}");
+        world.assert_counted().await;
+    }
 }
 
 #[tokio::test]

@@ -16,4 +16,5 @@ mod release;
 mod sweeps;
 mod tick;
 mod to_the_queue;
+mod wakes;
 mod world;

@@ -6,9 +6,9 @@ use crate::{
     world::{Taker, World},
 };
 use chrono::TimeDelta;
-use domain::{AccountId, Cause, ConnectionId, JobId, PauseTarget, URGENT, why};
+use domain::{AccountId, Cause, ConnectionId, JobId, Limit, PauseTarget, Scope, URGENT, why};
 use std::collections::BTreeMap;
-use store::{AuditFilter, ConnectionAct, NewJob};
+use store::{AuditFilter, ConnectionAct, NewGroup, NewJob};
 
 impl World {
     /// Time passes, and the leader leads on.
@@ -153,4 +153,37 @@ async fn connections_whose_pause_is_lifted_together_do_not_begin_together() {
     let rows = world.office.store.list_audit(&filter, 10).await.unwrap();
     let said: Vec<_> = rows.iter().map(|row| (row.action.as_str(), row.actor.as_str(), row.reason.as_str())).collect();
     assert_eq!(said, [("resume", "ada", "it is over"), ("pause", "ada", "a test")]);
+}
+
+/// What a group's members find once its pause is lifted is what any others find: the limits of their connection, whose
+/// other jobs have gone on meanwhile.
+#[tokio::test]
+async fn a_group_whose_pause_is_lifted_goes_as_its_connection_bears() {
+    let world = world().await;
+    let (held, free) =
+        (world.connection_of(AccountId::SYSTEM, "acme").await, world.connection_of(AccountId::SYSTEM, "acme").await);
+    world.limit(Scope::Connection(held), Limit { concurrency: Some(5), ..Limit::default() }).await;
+    for (connection, at_once) in [(held, 5), (free, 40)] {
+        let members = vec![on(connection, AccountId::SYSTEM); 40];
+        let request_id = members[0].request_id;
+        let new = NewGroup { name: "g".to_owned(), account: AccountId::SYSTEM, finishing: None, request_id };
+        let (group, _) = world.office.store.create_group(&testkit::granted(), &new, &[], false).await.unwrap();
+        let target = PauseTarget::Group(group);
+        world.office.store.pause(&testkit::granted(), &target).await.unwrap();
+        world.office.store.add_members(&testkit::granted(), group, &members).await.unwrap();
+        world.insert(&[on(connection, AccountId::SYSTEM)]).await;
+        let of = async || world.queued_by_connection().await.get(&connection.0).copied().unwrap_or(0);
+        assert_eq!(of().await, 1, "the others go on");
+        world.finish_queued(1).await;
+        assert!(world.office.store.resume(&testkit::granted_to("ada", "it is over"), &target).await.unwrap());
+        assert_eq!((of().await, of().await), (at_once, at_once));
+        let mut left = 40;
+        while left > 0 {
+            let ended = world.finish_queued(40).await.len();
+            assert!((1..=at_once).contains(&i64::try_from(ended).unwrap()), "{ended} at once");
+            left -= ended;
+            of().await;
+        }
+    }
+    world.assert_counted().await;
 }

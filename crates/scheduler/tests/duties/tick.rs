@@ -2,6 +2,7 @@
 
 use crate::world::World;
 use chrono::TimeDelta;
+use domain::ScheduleId;
 use scheduler::duties::tick;
 use store::{Fire, Fired};
 
@@ -65,6 +66,50 @@ async fn a_leader_that_dies_between_reading_and_firing_costs_and_doubles_nothing
     let again = world.office.store.fire_schedules(&world.lead, &read).await.unwrap();
     assert_eq!(again, Fired::default());
     assert_eq!(world.number(FIRED).await, 2);
+    world.assert_counted().await;
+}
+
+/// A schedule's pause is effective at once: on a fire that falls due a moment later, on one that a tick has read already,
+/// and under the next leader.
+#[tokio::test]
+async fn a_fire_that_is_due_right_after_the_pause_makes_no_job() {
+    let mut world = World::new().await;
+    assert_eq!(ticks(&world, 1).await, 1);
+    world.run(1).await;
+    let id = ScheduleId(world.office.store.list_schedules(None, 10).await.unwrap().remove(0).id);
+    let pause = async |world: &World| {
+        let granted = testkit::granted_to("ada", "the vendor is down");
+        world.office.store.pause_schedule(&granted, id).await.unwrap().expect("the schedule")
+    };
+    world.clock.advance(TimeDelta::milliseconds(59_999));
+    let paused = pause(&world).await;
+    world.clock.advance(TimeDelta::milliseconds(1));
+    assert!(paused.next_due_at <= Some(world.clock.now()), "it would be due now");
+    assert_eq!(ticks(&world, 3).await, 1);
+    let restarted = world.another_office().await;
+    world.depose().await;
+    for _ in 0..3 {
+        world.advance_secs(60);
+        tick::perform(&restarted, &world.lead).await.unwrap();
+    }
+    assert_eq!(world.number(FIRED).await, 1, "the next leader knows of it");
+    let row = world.office.store.find_schedule(id).await.unwrap().expect("the schedule");
+    assert_eq!((row.paused_by.as_deref(), row.paused_reason.as_deref()), (Some("ada"), Some("the vendor is down")));
+
+    world.office.store.resume_schedule(&testkit::granted_to("ada", ""), id).await.unwrap().expect("the schedule");
+    world.advance_secs(60);
+    let due = world.office.store.due_schedules(10).await.unwrap();
+    let read: Vec<_> = due
+        .iter()
+        .map(|s| Fire { id: s.id, due_at: s.due_at, fires: vec![s.due_at], dropped: 0, next: None })
+        .collect();
+    assert_eq!(read.len(), 1);
+    pause(&world).await;
+    assert_eq!(world.office.store.fire_schedules(&world.lead, &read).await.unwrap(), Fired::default());
+    assert_eq!(ticks(&world, 1).await, 1, "what was read before the pause does not fire either");
+    world.office.store.resume_schedule(&testkit::granted_to("ada", ""), id).await.unwrap().expect("the schedule");
+    world.advance_secs(60);
+    assert_eq!(ticks(&world, 1).await, 2);
     world.assert_counted().await;
 }
 

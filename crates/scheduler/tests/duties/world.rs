@@ -199,5 +199,7 @@ fn office_on(store: Store, sqs: Sqs) -> Office {
         outbox_filled: Notify::new(),
         jobs_ready: std::sync::Arc::default(),
         desk: tokio::sync::Mutex::default(),
+        nudges: scheduler::Nudges::default(),
+        told: scheduler::Told::default(),
     }
 }

@@ -44,6 +44,8 @@ fn office_on(store: Store, schedules: &str) -> Office {
         outbox_filled: Notify::new(),
         jobs_ready: std::sync::Arc::default(),
         desk: tokio::sync::Mutex::default(),
+        nudges: scheduler::Nudges::default(),
+        told: scheduler::Told::default(),
     }
 }
 

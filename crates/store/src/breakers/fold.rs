@@ -16,9 +16,9 @@ pub struct FoldedOutcomes {
     pub outcomes: u64,
     /// Breakers whose state is another now, with the state before.
     pub changed: Vec<(BreakerRow, BreakerState)>,
-    /// Services whose rows held what this program does not know, a newer one's or damage, and in which column: they were
-    /// replaced by closed breakers.
-    pub replaced: Vec<(String, &'static str)>,
+    /// Breakers that are not understood: they stay as they are, and what their services' attempts came to is lost on
+    /// them.
+    pub unclear: Vec<BreakerRow>,
 }
 
 impl Store {
@@ -45,23 +45,19 @@ impl Store {
         let taken = take_outcomes(&mut tx, rows_max).await?;
         let mut services = unsettled_services(&mut tx).await?;
         services.extend(taken.of_services.iter().map(|(service, _)| service.clone()));
-        let locked = lock_breakers(&mut tx, &services).await?;
-        let mut rows = locked.understood;
+        let mut rows = lock_breakers(&mut tx, &services).await?;
         let before = rows.clone();
-        for (service, column) in &locked.odd {
-            let reason = format!("its {column} was not understood");
-            let event = Event { of: Of::Service(service), what: "closed", by: "scheduler", reason: &reason };
-            note_event(&mut tx.inner, &event, now).await?;
-            let breaker = Breaker { reason, ..Breaker::closed(now) };
-            rows.insert(service.clone(), BreakerRow { service: service.clone(), breaker, forced: None });
-        }
         for (service, outcomes) in &taken.of_services {
             let new = || BreakerRow { service: service.clone(), breaker: Breaker::closed(now), forced: None };
             let row = rows.entry(service.clone()).or_insert_with(new);
             row.breaker.observe(settings, outcomes, now, jitter());
         }
-        let mut folded = FoldedOutcomes { outcomes: taken.rows, changed: Vec::new(), replaced: locked.odd };
+        let mut folded = FoldedOutcomes { outcomes: taken.rows, ..FoldedOutcomes::default() };
         for (service, mut row) in rows {
+            if !row.breaker.is_understood() {
+                folded.unclear.push(row);
+                continue;
+            }
             row.breaker.advance(settings, now);
             let was = before.get(&service);
             if was == Some(&row) {
@@ -88,7 +84,7 @@ impl Store {
         Ok(sqlx::query_scalar!(
             r#"-- has_breaker_news
             SELECT EXISTS (SELECT FROM connection_outcomes)
-                OR EXISTS (SELECT FROM breakers WHERE state <> 'closed') AS "has_news!""#,
+                OR EXISTS (SELECT FROM breakers WHERE state <> 'closed' OR forced NOT IN ('open', 'closed')) AS "has_news!""#,
         )
         .fetch_one(&self.pool)
         .await?)
@@ -129,11 +125,11 @@ async fn take_outcomes(tx: &mut Tx, rows_max: i64) -> Result<Taken, StoreError> 
     Ok(Taken { rows: taken, of_services })
 }
 
-/// Services whose breaker changes although nothing happens.
+/// Services whose breaker changes although nothing happens, or is not understood.
 async fn unsettled_services(tx: &mut Tx) -> Result<Vec<String>, StoreError> {
     Ok(sqlx::query_scalar!(
         "-- unsettled_services
-        SELECT service FROM breakers WHERE state <> 'closed' LIMIT $1",
+        SELECT service FROM breakers WHERE state <> 'closed' OR forced NOT IN ('open', 'closed') LIMIT $1",
         PAGE_ROWS_MAX,
     )
     .fetch_all(&mut *tx.inner)

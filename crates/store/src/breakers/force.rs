@@ -28,7 +28,8 @@ impl ForcesBreaker for action::ClearBreaker {
 
 impl Store {
     /// Holds a service's breaker open or closed, whatever its outcomes say, until it is cleared; or clears it, and wakes
-    /// whom it held back. Answers with the breaker; none when there was nothing to clear.
+    /// whom it held back. What is not understood of it is written over. Answers with the breaker; none when there was
+    /// nothing to clear.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -46,11 +47,11 @@ impl Store {
         let mut row = known.unwrap_or_else(new);
         let what = match forced {
             Some(forced) => {
-                row.breaker.force(forced);
+                row.breaker.force(forced, now);
                 row.forced = Some(ForcedBy { by: by.to_owned(), reason: reason.to_owned(), at: now });
                 if forced == Forced::Open { "forced_open" } else { "forced_closed" }
             }
-            None if row.forced.is_none() => return Ok(None),
+            None if row.forced.is_none() && row.breaker.is_understood() => return Ok(None),
             None => {
                 row.breaker.clear(now);
                 row.forced = None;

@@ -93,6 +93,14 @@ pub(super) async fn drop_empty_leases(conn: &mut sqlx::PgConnection, leases: &[i
 }
 
 impl Store {
+    /// When the first lease runs out, unless it is renewed; none: nothing runs.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn next_lease_end(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        Ok(sqlx::query_scalar!("-- next_lease_end\nSELECT min(until) FROM leases").fetch_one(&self.pool).await?)
+    }
+
     /// The lease that a job runs under; for tests and for screens.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use crate::world::World;
 use chrono::TimeDelta;
 use domain::{CatchUp, ConnectionId, Overlap};
 use serde_json::json;
-use store::Walked;
+use store::{Leadership, Walked};
 
 #[tokio::test]
 async fn a_walk_goes_on_where_it_stopped() {
@@ -21,20 +21,29 @@ async fn a_walk_goes_on_where_it_stopped() {
     let seen = |page: &[Walked]| page.iter().map(|walked| (walked.account, walked.has)).collect::<Vec<_>>();
     assert_eq!(seen(&page), [(accounts[0], false), (accounts[1], true)], "and not the system");
     assert_eq!(world.store.walk_accounts(&names, 2).await.unwrap(), page, "until it is kept");
-    world.store.keep_walks(&[&page[1]]).await.unwrap();
+    world.store.keep_walks(&world.lead, &[&page[1]]).await.unwrap();
     let page = world.store.walk_accounts(&names, 2).await.unwrap();
     assert_eq!(seen(&page), [(accounts[2], false)]);
-    world.store.keep_walks(&[&page[0]]).await.unwrap();
+    world.store.keep_walks(&world.lead, &[&page[0]]).await.unwrap();
     assert_eq!(world.store.walk_accounts(&names, 2).await.unwrap(), []);
     assert_eq!(world.store.walk_accounts(&["other".to_owned()], 9).await.unwrap().len(), 3, "a walk of its own");
 
-    world.store.take_walks_back(&names).await.unwrap();
-    assert_eq!(world.store.walk_accounts(&names, 9).await.unwrap().len(), 3);
-    world.store.keep_walks(&[&page[0]]).await.unwrap();
-    world.store.take_walks_back(&names).await.unwrap();
+    let deposed = Leadership { holder: "another".to_owned(), ..world.lead.clone() };
+    world.store.take_walks_back(&deposed, &names).await.unwrap();
+    assert_eq!(world.store.walk_accounts(&names, 9).await.unwrap(), [], "one that leads no more takes nothing back");
+    world.store.take_walks_back(&world.lead, &names).await.unwrap();
+    let all = world.store.walk_accounts(&names, 9).await.unwrap();
+    assert_eq!(all.len(), 3);
+    world.store.keep_walks(&deposed, &[&all[2]]).await.unwrap();
+    assert_eq!(world.store.walk_accounts(&names, 9).await.unwrap().len(), 3, "nor keeps anything");
+    let late = new(&world, &format!("nightly/{}", accounts[0]), Overlap::Skip);
+    assert_eq!(world.store.enter_schedules(&deposed, std::slice::from_ref(&late)).await.unwrap(), 0, "nor enters any");
+    assert_eq!(world.store.enter_schedules(&world.lead, &[late]).await.unwrap(), 1);
+    world.store.keep_walks(&world.lead, &[&page[0]]).await.unwrap();
+    world.store.take_walks_back(&world.lead, &names).await.unwrap();
     assert_eq!(world.store.walk_accounts(&names, 9).await.unwrap(), [], "it was there just now");
     world.advance_secs(660);
-    world.store.take_walks_back(&names).await.unwrap();
+    world.store.take_walks_back(&world.lead, &names).await.unwrap();
     assert_eq!(world.store.walk_accounts(&names, 9).await.unwrap(), [], "they are old");
 }
 

@@ -75,7 +75,7 @@ async fn sealing_waits_for_members_on_their_way() {
     assert!(!sealing.is_finished());
     tx.commit().await.unwrap();
     assert_eq!(sealing.await.unwrap(), GroupChange::Done);
-    assert!(world.store.end_groups(&world.lead, 10).await.unwrap().is_empty(), "its member is there");
+    assert!(world.store.end_groups(&world.lead, 10).await.unwrap().ended.is_empty(), "its member is there");
     assert_eq!(world.group_row(group).await.counts.of(JobState::Ready), 1);
 }
 
@@ -228,7 +228,7 @@ async fn what_is_to_do_and_how_long_it_takes_is_known_before_it_is_done() {
     assert_eq!(then.left, Some(chrono::TimeDelta::seconds(15)), "100 took 10 s, 150 are left");
     world.store.cancel_jobs(&ids[1..]).await.unwrap();
     world.store.fold_counters(&world.lead, 1_000).await.unwrap();
-    assert_eq!(world.store.end_groups(&world.lead, 10).await.unwrap().len(), 1);
+    assert_eq!(world.store.end_groups(&world.lead, 10).await.unwrap().ended.len(), 1);
     let ended = seen().await;
     assert_eq!((ended.done, ended.total, ended.left), (100, 250, None));
     world.assert_counted("announced work").await;
@@ -261,10 +261,10 @@ async fn a_running_job_founds_a_group_and_its_children_join() {
     );
     world.store.succeed(&[key]).await.unwrap();
     world.store.fold_counters(&world.lead, 1_000).await.unwrap();
-    assert!(world.store.end_groups(&world.lead, 10).await.unwrap().is_empty(), "its child is there");
+    assert!(world.store.end_groups(&world.lead, 10).await.unwrap().ended.is_empty(), "its child is there");
     let key = world.claim(&kind("noop"), 1).await[0].key;
     world.store.succeed(&[key]).await.unwrap();
     world.store.fold_counters(&world.lead, 1_000).await.unwrap();
-    assert_eq!(world.store.end_groups(&world.lead, 10).await.unwrap().len(), 1);
+    assert_eq!(world.store.end_groups(&world.lead, 10).await.unwrap().ended.len(), 1);
     world.assert_counted("its end").await;
 }
