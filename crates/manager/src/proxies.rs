@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderName, header};
 use daemon::ConfigError;
 use ipnet::IpNet;
 use serde::Deserialize;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 const TRUSTED: &str = "configuration key access.proxies.trusted";
 
@@ -105,6 +105,18 @@ impl Proxies {
                 let value = value.trim();
                 node(value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value))
             }
+        }
+    }
+}
+
+/// Whose sign-ins are counted together: of IPv4 an address, of IPv6 a network of 64 bits, since whoever has one address of
+/// it has all.
+pub(crate) fn neighbourhood(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            format!("{}/64", Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
         }
     }
 }
@@ -208,6 +220,15 @@ mod tests {
             let peer: IpAddr = peer.parse().unwrap();
             assert_eq!(Proxies::new(&config).unwrap().client_of(peer, &headers), peer);
         }
+    }
+
+    #[test]
+    fn whoever_has_an_address_of_a_network_has_all_of_it() {
+        let of = |text: &str| neighbourhood(text.parse().unwrap());
+        assert_eq!(of("203.0.113.9"), "203.0.113.9");
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64");
+        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::"));
+        assert_ne!(of("2001:db8:1:3::1"), of("2001:db8:1:2::1"));
     }
 
     #[test]

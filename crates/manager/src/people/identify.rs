@@ -13,6 +13,7 @@ use crate::{
     caller::{Caller, origin_of},
     error::ApiError,
     gate,
+    proxies::neighbourhood,
     view::encode,
 };
 use axum::{
@@ -90,7 +91,7 @@ async fn admit(app: &App, request: &mut Request) -> Result<Admitted, ApiError> {
     let dear = Dear::of(&method, &path);
     let now = app.store.now();
     if dear == Some(Dear::SignIn) {
-        let ip = origin.ip.map_or_else(|| "unknown".to_owned(), |ip| ip.to_string());
+        let ip = origin.ip.map_or_else(|| "unknown".to_owned(), neighbourhood);
         app.access.throttle().take(Dear::SignIn, &ip, now)?;
     }
     let principal = match found {
