@@ -14,6 +14,7 @@ use crate::{
     chart::{Bar, day},
     error::ApiError,
     gate::RequestId,
+    sight,
     view::{BarView, JobView, PauseView, When, grouped, span, url_of, when},
 };
 use askama::Template;
@@ -292,7 +293,7 @@ async fn changes_of(
         let (at, entry) = (row.at, audit::entry_of(row));
         let changes = entry.changes().join(", ");
         let said = [entry.reason.as_str(), &changes].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>();
-        let text = format!("{}: {}", entry.actor, said.join("; "));
+        let text = format!("{}: {}", entry.actor, sight::words(said.join("; ")));
         let what = format!("{}: {}", entry.deed(), entry.thing());
         (at, Happening { at: when(at, now), what, state: "event", url: None, text })
     };
