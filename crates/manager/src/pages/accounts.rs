@@ -293,8 +293,9 @@ async fn changes_of(
         let (at, entry) = (row.at, audit::entry_of(row));
         let changes = entry.changes().join(", ");
         let said = [entry.reason.as_str(), &changes].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>();
-        let text = format!("{}: {}", entry.actor, sight::words(said.join("; ")));
-        let what = format!("{}: {}", entry.deed(), entry.thing());
+        let by = if said.is_empty() { entry.actor.clone() } else { format!("{}: {}", entry.actor, said.join("; ")) };
+        let text = sight::words(by);
+        let what = sight::words(format!("{}: {}", entry.deed(), entry.thing()));
         (at, Happening { at: when(at, now), what, state: "event", url: None, text })
     };
     Ok(app.store.audit_of_things(&things, CHANGES_MAX).await?.into_iter().map(happening).collect())

@@ -20,7 +20,9 @@ async fn a_customers_page_has_connections_streams_quota_and_what_happened() {
     let (account, connection) = customer(&world).await;
     let page = format!("/accounts/{account}");
     world.holds("/accounts", &["Acme &#60;Ltd&#62;", &page]).await;
-    world.holds(&page, &["Acme &#60;Ltd&#62;", "Nothing yet.", r#"<span class="state active">active</span>"#]).await;
+    world
+        .holds(&page, &["Acme &#60;Ltd&#62;", "create: account Acme", r#"<span class="state active">active</span>"#])
+        .await;
 
     let store = &world.store;
     let window = store.open_window(connection, "Contact", world.clock.now(), TimeDelta::zero()).await.unwrap().unwrap();

@@ -102,7 +102,8 @@ async fn a_quotas_day_is_told_by_quarters_however_many_minutes_it_has() {
     }
     world.clock.advance(chrono::TimeDelta::hours(9));
     let quarters = world.store.budget_day(one).await.unwrap();
-    assert_eq!((quarters.len(), quarters[0].used), (40, 599), "ten hours of calls, nine of silence");
+    // Ten hours of calls, and nine of silence; the first call may be in a quarter of its own.
+    assert!((40..=41).contains(&quarters.len()) && quarters[0].used == 599, "{quarters:?}");
     assert!(quarters.is_sorted_by(|late, early| late.minute > early.minute));
     assert!(quarters.last().unwrap().minute < began + chrono::TimeDelta::minutes(16), "from the first on");
     world.clock.advance(chrono::TimeDelta::days(1));
