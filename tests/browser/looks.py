@@ -34,6 +34,9 @@ def addresses(world):
         "operation": f"/operations/{latest('/operations', 'operations')['id']}",
         "error": f"/errors/{latest('/errors', 'errors')['fingerprint']}",
         "account": f"/accounts/{world.account}",
+        "connections": "/connections",
+        "connections-none": "/connections?state=disabled",
+        "errors-text": "/errors?text=sleep",
         "servants-noop": "/servants?kind=noop",
         "servant": f"/servants/{latest('/servants', 'servants')['id']}",
         "schedule": f"/schedules/{world.schedule}",
@@ -49,11 +52,46 @@ def addresses(world):
 
 
 def look_at_all(world, screenshots):
-    wrong = []
+    invitation = world.invite()
     pages = addresses(world)
-    with world.browser.page() as page:
+    wrong = look_at(world, pages, screenshots)
+    # Whom nobody knows, and somebody with a password: who signed on by the address of the start has none.
+    doors = {"login": "/login", "login-code": invitation}
+    wrong += look_at(world, doors, screenshots, storage_state=None)
+    somebody = world.accept(invitation)
+    own = {"password-own": "/me/password"}
+    wrong += look_at(world, own, screenshots, "main input[name=new_password]", storage_state=somebody)
+    assumed = {"look-account": f"/accounts/{world.account}", "look-jobs": "/jobs", "look-refused": "/servants"}
+    wrong += look_at(world, assumed, screenshots, "aside.look", storage_state=world.assume(somebody))
+    look_id = world.call("GET", "/assumptions")["assumptions"][0]["id"]
+    made = {"assumption": f"/assumptions/{look_id}", "admin-secret": make_token}
+    wrong += look_at(world, made, screenshots)
+    if wrong:
+        raise Failure(f"{len(wrong)} things are wrong:\n  " + "\n  ".join(wrong))
+    count = len(pages) + len(doors) + len(own) + len(assumed) + len(made)
+    print(f"  {count} pages, {len(THEMES)} themes, {len(WIDTHS)} widths: nothing sticks out, axe finds nothing")
+
+
+def make_token(page, url):
+    """To the page that shows a secret once."""
+    page.goto(f"{url}/admin")
+    act = page.locator("main details.act", has_text="Make a token")
+    act.locator("summary").click()
+    act.locator("[name=name]").fill("to be looked at")
+    act.locator("button").click()
+    page.locator("main pre").wait_for()
+
+
+def look_at(world, pages, screenshots, holds="main", **settings):
+    """What is wrong with pages, each of which holds that: at their address, or where a walk leads."""
+    wrong = []
+    with world.browser.page(**settings) as page:
         for name, path in pages.items():
-            page.goto(world.browser.url + path)
+            if callable(path):
+                path(page, world.browser.url)
+            else:
+                page.goto(world.browser.url + path)
+            demand(page.locator(holds).count() == 1, f"{name} has no {holds}")
             for opened in (False, True):
                 if opened and page.locator("main details").count() == 0:
                     continue
@@ -66,9 +104,7 @@ def look_at_all(world, screenshots):
                         wrong += [f"{title}: {text}" for text in look(page, width)]
                         if not opened or width == 320:
                             page.screenshot(path=screenshots / f"{title}.png", full_page=True)
-    if wrong:
-        raise Failure(f"{len(wrong)} things are wrong:\n  " + "\n  ".join(wrong))
-    print(f"  {len(pages)} pages, {len(THEMES)} themes, {len(WIDTHS)} widths: nothing sticks out, axe finds nothing")
+    return wrong
 
 
 def look(page, width):

@@ -74,9 +74,10 @@ class Browser:
 
     @contextmanager
     def page(self, javascript=True, **settings):
-        """A page of a fresh context, in which nothing may go wrong unsaid."""
+        """A page of a fresh context, in which nothing may go wrong unsaid: of whoever signed on first, unless said."""
+        settings.setdefault("storage_state", self.state)
         context = self.chromium.new_context(
-            java_script_enabled=javascript, storage_state=self.state, viewport={"width": 1280, "height": 900}, **settings
+            java_script_enabled=javascript, viewport={"width": 1280, "height": 900}, **settings
         )
         context.set_default_timeout(LIMIT_MS)
         page = context.new_page()

@@ -49,6 +49,8 @@ class World:
         rule = {"cron": {"expression": "30 2 * * *", "zone": "Europe/Berlin"}}
         schedule = {"name": f"{LONG} {uuid4()}", "kind": "noop", "rule": rule, "payload": {"note": UNBROKEN}}
         self.schedule = self.call("POST", "/schedules", schedule)["id"]
+        paused = self.call("POST", "/schedules", {**schedule, "name": f"{UNBROKEN} {uuid4()}"})["id"]
+        self.call("POST", f"/schedules/{paused}/pause", {**WHY, "reason": f"{LONG}; {UNBROKEN}"})
         self.call("PUT", "/limits/kind/noop", {"bounds": {"concurrency": 500, "per_minute": 60_000}, **WHY})
         self.call("PUT", "/pauses/account/999999", {**WHY, "reason": f"{LONG}; {UNBROKEN}"})
         self.failed = self.outage()[0]
@@ -56,6 +58,31 @@ class World:
         # Nobody is there for it.
         self.waiting = self.job("a_kind_that_nobody_works_on_and_whose_name_is_rather_long", account_id=self.account)
         self.later = self.job("noop", run_at="2100-01-02T03:04:05Z", unique_key=UNBROKEN)
+
+    def invite(self):
+        """Somebody new, who may look at accounts: the address of the first sign-on, which asks for a password."""
+        return self.call("POST", "/users", {"name": f"Grace {uuid4()}", "role": "support"})["path"]
+
+    def accept(self, invitation):
+        """What a browser keeps in which somebody has signed on there, and has a password from then on."""
+        with self.browser.page(storage_state=None) as page:
+            page.goto(self.browser.url + invitation)
+            page.locator("main input[type=password]").fill("correct horse battery staple")
+            page.locator("main form button").click()
+            page.wait_for_url(f"{self.browser.url}/")
+            return page.context.storage_state()
+
+    def assume(self, state):
+        """What the browser of somebody keeps who has begun to look at the customer's account as the customer does."""
+        with self.browser.page(storage_state=state) as page:
+            page.goto(f"{self.browser.url}/accounts/{self.account}")
+            act = page.locator("main details.act", has_text="See as the customer")
+            act.locator("summary").click()
+            act.locator("[name=reason]").fill(f"{LONG}; {UNBROKEN}")
+            act.locator("[name=ticket]").fill("T-7")
+            act.locator("button").click()
+            page.locator("aside.look").wait_for()
+            return page.context.storage_state()
 
     def outage(self):
         """Jobs that fail for good, all for one reason."""

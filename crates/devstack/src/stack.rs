@@ -146,7 +146,7 @@ impl Stack<'_> {
         let access = Access::make(&store, self.home).await.context("who may ask the manager")?;
         let keys = self.home.state().join("master.keys");
         if !keys.exists() {
-            let mut generate = self.spec("servantctl", &["keys", "generate", "--keys-file"], &[]);
+            let mut generate = self.spec("servantctl", &["keys", "generate", "--keys-file"], &environment);
             generate.arguments.push(keys.into());
             generate.run().await.context("the master key")?;
         }

@@ -6,6 +6,27 @@ use serde_json::{Map, Value};
 
 /// What of a row says what was done, and how people call what it was done with: no change.
 const TOLD: [&str; 2] = ["what", "name"];
+/// A digest, by which the evidence says that something is not the same, and which tells nobody anything by itself.
+const DIGEST: &str = "_sha256";
+/// Of something that was made, so many facts are said, and so many letters of one.
+const FACTS_MAX: usize = 6;
+const FACT_CHARS_MAX: usize = 80;
+/// What of something that was made says most, in this order; whatever else there is follows by its name.
+const FIRST: [&str; 11] = [
+    "kind",
+    "account_id",
+    "connection_id",
+    "group_id",
+    "state",
+    "rule",
+    "act",
+    "search",
+    "due_at",
+    "overlap",
+    "priority",
+];
+/// What is never cut short: why something came to nothing, and what came of something.
+const WHOLE: [&str; 2] = ["why", "outcome"];
 
 impl AuditEntry {
     /// What was done, as "retry job".
@@ -27,23 +48,62 @@ impl AuditEntry {
         }
     }
 
-    /// What changed, each as "state: ready → cancelled"; of what was not there before, only what it became.
+    /// What changed, each as "state: ready → cancelled"; of what was not there before, only what it became, and of something
+    /// that was made or is gone not all of it. All that the ledger keeps is in `before` and `after`.
     #[must_use]
     pub fn changes(&self) -> Vec<String> {
         let (before, after) = (object(self.before.as_ref()), object(self.after.as_ref()));
+        match (&self.before, &self.after) {
+            (None, _) => return facts(&after, false),
+            (_, None) => return facts(&before, true),
+            _ => {}
+        }
         let mut names: Vec<&String> = before.keys().chain(after.keys()).collect();
         names.retain(|name| !TOLD.contains(&name.as_str()));
         names.sort_unstable();
         names.dedup();
-        let line = |name: &String| match (before.get(name), after.get(name)) {
-            (None, after) => format!("{name}: {}", text(after)),
-            (before, after) => format!("{name}: {} → {}", text(before), text(after)),
+        let line = |name: &String| match (name.strip_suffix(DIGEST), before.get(name), after.get(name)) {
+            (Some(what), ..) => format!("{what}: another"),
+            (None, None, after) => format!("{name}: {}", text(after)),
+            (None, before, after) => format!("{name}: {} → {}", text(before), text(after)),
         };
         names.into_iter().map(line).collect()
     }
 
     fn told(&self, what: &str) -> Option<String> {
         [&self.after, &self.before].into_iter().find_map(|side| Some(side.as_ref()?.get(what)?.as_str()?.to_owned()))
+    }
+}
+
+/// What says most of something that was made, or is gone; that there is more is said as well.
+fn facts(side: &Map<String, Value>, is_gone: bool) -> Vec<String> {
+    let says_nothing = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::String(text) => text.is_empty(),
+        _ => false,
+    };
+    let is_meant = |name: &str, value: &Value| !TOLD.contains(&name) && !name.ends_with(DIGEST) && !says_nothing(value);
+    let mut meant: Vec<(&String, &Value)> = side.iter().filter(|(name, value)| is_meant(name, value)).collect();
+    let place = |name: &str| FIRST.iter().position(|first| *first == name).unwrap_or(FIRST.len());
+    meant.sort_by_key(|(name, _)| (place(name), *name));
+    let more = meant.len().saturating_sub(FACTS_MAX);
+    let line = |(name, value): (&String, &Value)| {
+        let said = text(Some(value));
+        let said = if WHOLE.contains(&name.as_str()) { said } else { cut(said) };
+        if is_gone { format!("{name}: {said} → –") } else { format!("{name}: {said}") }
+    };
+    let mut lines: Vec<String> = meant.into_iter().take(FACTS_MAX).map(line).collect();
+    lines.extend((more > 0).then(|| format!("… and {more} more")));
+    lines
+}
+
+/// No longer than a line bears.
+fn cut(text: String) -> String {
+    match text.char_indices().nth(FACT_CHARS_MAX) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
     }
 }
 
@@ -95,6 +155,28 @@ mod tests {
         let row = row("cancel_job", ("job", "7"), before, Some(json!({"state": "cancelled", "new": true})));
         assert_eq!((row.deed(), row.thing()), ("cancel job".to_owned(), "job 7".to_owned()));
         assert_eq!(row.changes(), ["new: true", "old: 1 → –", "state: ready → cancelled"]);
+    }
+
+    #[test]
+    fn of_what_was_made_the_most_telling_is_said_and_the_evidence_stays() {
+        let made = json!({
+            "name": "nightly", "kind": "noop", "account_id": 7, "connection_id": null, "rule": {"every_secs": 60},
+            "payload_sha256": "d".repeat(64), "declared": false, "overlap": "skip", "priority": 2, "attempts_max": 5,
+            "jitter_secs": 0, "catch_up_secs": 86_400, "created_at": "2030-05-06T12:00:00Z",
+        });
+        let row1 = row("create_schedule", ("schedule", "4"), None, Some(made.clone()));
+        assert_eq!(row1.thing(), "schedule nightly (4)");
+        let said = ["kind: noop", "account_id: 7", r#"rule: {"every_secs":60}"#, "overlap: skip", "priority: 2"];
+        assert_eq!(row1.changes()[..5], said);
+        assert_eq!(row1.changes()[6..], ["… and 3 more"]);
+        assert_eq!(row1.after, Some(made.clone()), "all of it is kept");
+        let row2 = row("delete_schedule", ("schedule", "4"), Some(made), None);
+        assert_eq!(row2.changes()[0], "kind: noop → –");
+        let sides = ["a", "b"].map(|digest| Some(json!({ "payload_sha256": digest.repeat(64) })));
+        let [before, after] = sides;
+        assert_eq!(row("update_schedule", ("schedule", "4"), before, after).changes(), ["payload: another"]);
+        let long = row("create_job", ("job", "7"), None, Some(json!({"kind": "x".repeat(200)})));
+        assert_eq!(long.changes()[0].chars().count(), "kind: ".len() + FACT_CHARS_MAX + 1);
     }
 
     #[test]

@@ -49,6 +49,10 @@ pub struct ErrorQuery {
     /// Of this class: transient, rate_limited, auth_broken, permanent, bug, …
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
+    /// With this in the title, whatever the case. A page may be short then, and still have a next one.
+    #[param(max_length = 500)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
     /// Behind this one: `next_before` of the page before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,

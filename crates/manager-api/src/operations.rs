@@ -70,6 +70,21 @@ pub struct OperationPreview {
     pub jobs: i64,
     /// Whether those are all; else there are at least so many.
     pub is_exact: bool,
+    /// There are no more than so many, by the counters of kinds, states, groups and errors that the search is within.
+    #[serde(default)]
+    pub jobs_max: Option<i64>,
+}
+
+impl OperationPreview {
+    /// How many it finds, in words: 7, or "600 or more, 12000 at the most"; `number` writes one.
+    #[must_use]
+    pub fn how_many(&self, number: impl Fn(i64) -> String) -> String {
+        match (self.is_exact, self.jobs_max) {
+            (true, _) => number(self.jobs),
+            (false, None) => format!("{} or more", number(self.jobs)),
+            (false, Some(most)) => format!("{} or more, {} at the most", number(self.jobs), number(most)),
+        }
+    }
 }
 
 /// An operation to be.

@@ -7,6 +7,7 @@ use crate::{
     caller::{Caller, origin_of},
     error::ApiError,
     filter::words,
+    proxies::Proxies,
 };
 use axum::{
     extract::{FromRequestParts, Request, State},
@@ -43,7 +44,8 @@ impl<S: Sync> FromRequestParts<S> for Asker {
         let origin = principal.origin();
         let principal = match origin.request_id {
             Some(_) => principal,
-            None => principal.from_origin(origin_of(&parts.headers, &parts.extensions)),
+            // Whoever is known from the start was asked nothing, and from where is not looked at either.
+            None => principal.from_origin(origin_of(&parts.headers, &parts.extensions, &Proxies::none())),
         };
         Ok(Self {
             principal,

@@ -1,7 +1,7 @@
 //! Who a request comes from, as handlers are given it, and from where. How it is found out who asks is decided before any
 //! handler runs.
 
-use crate::{error::ApiError, gate::RequestId};
+use crate::{error::ApiError, gate::RequestId, proxies::Proxies};
 use axum::{
     extract::{ConnectInfo, FromRequestParts},
     http::{Extensions, HeaderMap, StatusCode, header, request::Parts},
@@ -27,12 +27,13 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// From where a request comes: the address is the connection's other end, never what a header says of it.
-pub(crate) fn origin_of(headers: &HeaderMap, extensions: &Extensions) -> Origin {
+/// From where a request comes: the address is the connection's other end, or where that is a proxy of ours, what it says.
+pub(crate) fn origin_of(headers: &HeaderMap, extensions: &Extensions, proxies: &Proxies) -> Origin {
+    let peer = extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip());
     let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     Origin {
         request_id: extensions.get::<RequestId>().map(|id| id.0),
-        ip: extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip()),
+        ip: peer.map(|peer| proxies.client_of(peer, headers)),
         agent: agent.chars().filter(|c| !c.is_control()).take(AGENT_CHARS_MAX).collect(),
     }
 }

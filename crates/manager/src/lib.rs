@@ -17,11 +17,13 @@ mod gate;
 mod glance;
 mod pages;
 mod people;
+mod proxies;
 mod sight;
 mod view;
 
 pub use connect::{Connect, ConnectConfig, SalesforceConfig};
 pub use people::{Access, AccessConfig, LimitConfig, LimitsConfig, OidcConfig, SignOn};
+pub use proxies::{ProxiesConfig, ProxyHeader};
 
 use anyhow::Context as _;
 use axum::{

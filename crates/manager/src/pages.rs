@@ -5,7 +5,9 @@ mod accounts;
 mod admin;
 mod anomalies;
 mod assumptions;
+mod attention;
 mod audit;
+mod connections;
 mod errors;
 mod groups;
 mod jobs;
@@ -72,6 +74,7 @@ pub(crate) fn routes() -> Router<App> {
         .merge(operations::routes())
         .merge(errors::routes())
         .merge(accounts::routes())
+        .merge(connections::routes())
         .merge(queues::routes())
         .merge(servants::routes())
         .merge(schedules::routes())

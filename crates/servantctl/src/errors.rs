@@ -15,6 +15,9 @@ pub(crate) enum Verb {
         /// Of this class.
         #[arg(long)]
         class: Option<String>,
+        /// With this in the title, whatever the case.
+        #[arg(long)]
+        text: Option<String>,
         /// Behind this one: what the page before ended with.
         #[arg(long)]
         before: Option<String>,
@@ -31,9 +34,9 @@ pub(crate) enum Verb {
 
 pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyhow::Result<()> {
     match verb {
-        Verb::List { kind, class, before, limit } => {
+        Verb::List { kind, class, text, before, limit } => {
             let (kind, class, before) = (kind.clone(), class.clone(), before.clone());
-            let query = ErrorQuery { kind, class, before, limit: *limit };
+            let query = ErrorQuery { kind, class, text: text.clone(), before, limit: *limit };
             let page = client.errors(&query).await.map_err(Refusal::from)?;
             let head = ["FINGERPRINT", "KIND", "CLASS", "ATTEMPTS", "FAILED", "LAST SEEN", "SPIKE", "TITLE"];
             output::table(json, &page, &head, page.errors.iter().map(row_of).collect())

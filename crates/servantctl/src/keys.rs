@@ -1,12 +1,16 @@
 //! `keys`: the keys that seal customers' credentials. Works on the ledger and the master keys' file directly.
 
 use crate::{actor, output, refusal::Refusal};
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use credentials::{Progress, Rotation};
 use domain::Clock;
 use std::{io::Write as _, path::PathBuf};
 use store::Store;
 use vault::{Config, Vault};
+
+/// Said where a key was made and no ledger is known.
+const NOT_AUDITED: &str = "this is not in the audit: there is no address of a database; pass --database-url or set DATABASE_URL to have it there";
 
 /// What to do with keys, and where master keys lie.
 #[derive(Debug, Args)]
@@ -24,7 +28,7 @@ pub(crate) struct Keys {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Adds a master key to the file, or makes the file. Where there are several machines: copy it to all of them, then
-    /// `rotate --keep-master`.
+    /// `rotate --keep-master`. Where the database is known, the audit says who did.
     Generate,
     /// Lists master keys and how many accounts' keys each wraps; one that wraps none can be taken out of the file.
     List,
@@ -41,7 +45,7 @@ enum Verb {
 }
 
 impl Keys {
-    /// Whether the ledger is needed.
+    /// Whether it comes to nothing without the ledger. A first key is made where there may be no ledger yet.
     pub(crate) fn needs_ledger(&self) -> bool {
         !matches!(self.verb, Verb::Generate)
     }
@@ -56,8 +60,10 @@ pub(crate) async fn run(keys: &Keys, store: Option<Store>, json: bool) -> anyhow
     match (&keys.verb, store) {
         (Verb::List, Some(store)) => list(&store, &vault, json).await,
         (Verb::Rotate { keep_master, data_keys }, Some(store)) => {
-            let master = if *keep_master { vault.master() } else { vault.generate_master() };
-            let master = master.map_err(Refusal::from)?;
+            let master = match keep_master {
+                true => vault.master().map_err(Refusal::from)?,
+                false => generate(&vault, Some(&store)).await?,
+            };
             // By the ledger's time, as the keys that come are dated.
             let began = store.now();
             let by = actor::granted()?;
@@ -78,11 +84,26 @@ pub(crate) async fn run(keys: &Keys, store: Option<Store>, json: bool) -> anyhow
             store.note_rotation(&by, &master, &done).await.map_err(Refusal::from)?;
             output::done(json, &format!("{master} wraps all accounts' keys; {done}"))
         }
-        (Verb::Generate | Verb::List | Verb::Rotate { .. }, _) => {
-            let master = vault.generate_master().map_err(Refusal::from)?;
+        (Verb::Generate | Verb::List | Verb::Rotate { .. }, store) => {
+            let master = generate(&vault, store.as_ref()).await?;
+            if store.is_none() {
+                // Nobody has to read it.
+                let _ = writeln!(std::io::stderr(), "servantctl: {NOT_AUDITED}");
+            }
             output::done(json, &format!("{master} is in {} and wraps new keys", keys.keys_file.display()))
         }
     }
+}
+
+/// Makes a master key, and notes who did where there is a ledger to note it in: one that takes no note makes no key.
+async fn generate(vault: &Vault, store: Option<&Store>) -> anyhow::Result<String> {
+    let Some(store) = store else { return Ok(vault.generate_master().map_err(Refusal::from)?) };
+    store.check_schema().await.map_err(Refusal::from)?;
+    let by = actor::granted()?;
+    let master = vault.generate_master().map_err(Refusal::from)?;
+    let noted = store.note_new_master(&by, &master).await.map_err(Refusal::from);
+    noted.with_context(|| format!("{master} is made and wraps new keys, but is not in the audit"))?;
+    Ok(master)
 }
 
 fn words(progress: Progress) -> String {
@@ -110,4 +131,39 @@ async fn list(store: &Store, vault: &Vault, json: bool) -> anyhow::Result<()> {
         vec![master.clone(), in_use.to_owned(), keys.to_string(), newest.to_string(), output::time(*at)]
     });
     output::table(json, &values, &["MASTER", "IN USE", "KEYS", "NEWEST", "LAST WRAPPED"], rows.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use store::AuditFilter;
+
+    #[tokio::test]
+    async fn a_new_master_key_is_in_the_audit_of_the_ledger_that_is_there() {
+        let files = tempfile::tempdir().unwrap();
+        let config = Config { keys_file: files.path().join("master.keys"), kms_key: String::new() };
+        let vault = Vault::new(config, Clock::system());
+        let first = generate(&vault, None).await.unwrap();
+        let database = testkit::database().await;
+        let store = database.store().await;
+        let second = generate(&vault, Some(&store)).await.unwrap();
+        assert_ne!(first, second);
+        let filter = AuditFilter { action: Some("rotate_keys".to_owned()), ..AuditFilter::default() };
+        let rows = store.list_audit(&filter, 10).await.unwrap();
+        let said: Vec<_> = rows.iter().map(|row| (row.subject.as_str(), row.key.as_str())).collect();
+        assert_eq!(said, [("keys", second.as_str())], "and nothing of the one that was made without");
+        assert!(rows[0].actor.starts_with("cli:") && rows[0].actor.contains('@'), "{}", rows[0].actor);
+    }
+
+    #[tokio::test]
+    async fn a_ledger_that_takes_no_note_makes_no_key() {
+        let files = tempfile::tempdir().unwrap();
+        let config = Config { keys_file: files.path().join("master.keys"), kms_key: String::new() };
+        let vault = Vault::new(config, Clock::system());
+        let database = testkit::database().await;
+        let store = database.store().await;
+        store.close().await;
+        generate(&vault, Some(&store)).await.unwrap_err();
+        assert!(!files.path().join("master.keys").exists());
+    }
 }

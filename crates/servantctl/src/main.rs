@@ -42,6 +42,9 @@ use store::Store;
 /// Where `cargo up` leaves an admin's token.
 const TOKEN_FILE: &str = ".servant/admin.token";
 const TOKEN_WAY_OUT: &str = "--token-file and SERVANT_TOKEN_FILE name a file that holds a token, SERVANT_TOKEN is one";
+/// Longest that a statement runs which reads the audit page by page, in seconds; the manager's have as long. It ends when
+/// this program does, so that an export that nobody wants any more keeps no server busy.
+const READING_SECS_MAX: u32 = 5;
 /// Wrong usage or configuration (`EX_USAGE` of sysexits.h).
 const EXIT_USAGE: u8 = 64;
 
@@ -200,8 +203,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Assume(verb) => assume::run(&client()?, verb, json).await,
         Verb::Connections(verb) => connections::run(&client()?, verb, json).await,
         Verb::Keys(keys) => {
-            let store = match keys.needs_ledger() {
-                true => Some(open(arguments.database_url.as_deref()).await?),
+            let url = arguments.database_url.as_deref().filter(|url| !url.is_empty());
+            let store = match url.is_some() || keys.needs_ledger() {
+                true => Some(open(url).await?),
                 false => None,
             };
             keys::run(keys, store, json).await
@@ -209,7 +213,12 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Breakers(verb) => breakers::run(&client()?, verb, json).await,
         Verb::Anomalies(verb) => anomalies::run(&client()?, verb, json).await,
         Verb::Audit(audit::Verb::List(list)) => audit::list(&client()?, list, json).await,
-        Verb::Audit(verb) => audit::run(&open(arguments.database_url.as_deref()).await?, verb, json).await,
+        Verb::Audit(verb) => {
+            let url = checked(arguments.database_url.as_deref())?;
+            let store =
+                Store::connect_within(url, 1, Clock::system(), READING_SECS_MAX).await.map_err(Refusal::from)?;
+            audit::run(&store, verb, json).await
+        }
         Verb::Users(users::Verb::Bootstrap(bootstrap)) => {
             let store = open(arguments.database_url.as_deref()).await?;
             users::bootstrap(&store, bootstrap, &arguments.manager, json).await
@@ -253,15 +262,20 @@ fn is_here(manager: &str) -> bool {
 
 /// The ledger, or what to set.
 async fn open(url: Option<&str>) -> anyhow::Result<Store> {
+    Ok(Store::connect(checked(url)?, 1, Clock::system()).await.map_err(Refusal::from)?)
+}
+
+/// An address of a ledger, or what to set.
+fn checked(url: Option<&str>) -> Result<&str, Refusal> {
     let url = url.filter(|url| !url.is_empty()).ok_or_else(|| {
         Refusal::usage("there is no address of a database", Some("pass --database-url or set DATABASE_URL"))
     })?;
     if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
         // It may hold a password, and is not shown.
         let what = "the database's address is none; it looks like postgres://user@host/name";
-        return Err(Refusal::usage(what, Some("correct --database-url or DATABASE_URL")).into());
+        return Err(Refusal::usage(what, Some("correct --database-url or DATABASE_URL")));
     }
-    Ok(Store::connect(url, 1, Clock::system()).await.map_err(Refusal::from)?)
+    Ok(url)
 }
 
 #[cfg(test)]

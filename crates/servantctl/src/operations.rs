@@ -61,8 +61,7 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
         Verb::Preview(meant) => {
             let query = PreviewOperationQuery { act: meant.act.clone(), q: meant.words.join(" ") };
             let preview = client.preview_operation(&query).await.map_err(Refusal::from)?;
-            let more = if preview.is_exact { "" } else { " or more" };
-            let row = vec![preview.act.clone(), format!("{}{more}", preview.jobs), preview.q.clone()];
+            let row = vec![preview.act.clone(), preview.how_many(|jobs| jobs.to_string()), preview.q.clone()];
             output::table(json, &preview, &["ACT", "JOBS", "SEARCH"], vec![row])
         }
         Verb::Start { meant, per_second, why } => {

@@ -168,6 +168,35 @@ impl Store {
         budget_minutes(&mut conn, connection, before, limit).await
     }
 
+    /// A quota over the last day: the last minute that is known of each quarter of an hour, the latest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn budget_day(&self, connection: ConnectionId) -> Result<Vec<BudgetMinute>, StoreError> {
+        let rows = sqlx::query!(
+            "-- budget_day
+            SELECT m.minute, m.used, m.maximum, m.ceiling, m.reserved
+            FROM generate_series(0, 95) AS quarter (n) CROSS JOIN LATERAL (
+                SELECT minute, used, maximum, ceiling, reserved FROM vendor_budget_minutes
+                WHERE connection_id = $1 AND minute > $2::timestamptz - make_interval(mins => 15 * (n + 1))
+                    AND minute <= $2 - make_interval(mins => 15 * n)
+                ORDER BY minute DESC LIMIT 1) AS m
+            ORDER BY m.minute DESC",
+            connection.0,
+            self.clock.now(),
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let minute = rows.into_iter().map(|row| BudgetMinute {
+            minute: row.minute,
+            used: calls(row.used),
+            maximum: calls(row.maximum),
+            ceiling: calls(row.ceiling),
+            reserved: calls(row.reserved),
+        });
+        Ok(minute.collect())
+    }
+
     /// The last of a quota's minutes, as the transaction sees them, the latest first, `limit` at most.
     ///
     /// # Errors

@@ -43,6 +43,16 @@ impl Store {
         note_each(&mut conn, by, "queue", kinds.iter().map(deed).collect(), self.clock.now()).await
     }
 
+    /// Notes that a master key was made, which lies in no ledger; it wraps the keys that come.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn note_new_master(&self, by: &Granted<action::RotateKeys>, master: &str) -> Result<(), StoreError> {
+        let deed = Deed::told(master, ("make a master key", ""), Value::Null, Value::Null);
+        let mut conn = self.pool.acquire().await?;
+        note_each(&mut conn, by, "keys", vec![deed], self.clock.now()).await
+    }
+
     /// Notes the end of a rotation, and what it came to: `master` wraps all accounts' keys.
     ///
     /// # Errors

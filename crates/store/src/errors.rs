@@ -8,6 +8,8 @@ use domain::{ErrorClass, Fingerprint, is_spike};
 
 /// Groups of one page, each with a day's hours beside it.
 pub const ERROR_GROUPS_MAX: i64 = 30;
+/// Groups whose title one search looks at.
+const LOOK_MAX: i64 = 100;
 /// Hours shown, the current one included.
 const HOURS: i64 = 24;
 /// Days for which hours are kept.
@@ -65,6 +67,20 @@ pub struct ErrorFilter {
     pub before: Option<(DateTime<Utc>, String)>,
 }
 
+/// A page of what a search of titles finds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ErrorsFound {
+    /// The groups, the one seen last first.
+    pub groups: Vec<ErrorGroupRow>,
+    /// Behind which one to look on; none: there are no more.
+    pub next_before: Option<(DateTime<Utc>, String)>,
+}
+
+/// Behind every group that there is.
+fn far_future() -> (DateTime<Utc>, String) {
+    (DateTime::from_timestamp(253_402_300_799, 0).unwrap_or(DateTime::UNIX_EPOCH), String::new())
+}
+
 struct RawErrorGroup {
     fingerprint: String,
     kind: String,
@@ -80,6 +96,26 @@ struct RawErrorGroup {
     failed: i64,
     hours: Vec<DateTime<Utc>>,
     counts: Vec<i64>,
+}
+
+impl RawErrorGroup {
+    fn at(self, now: DateTime<Utc>) -> ErrorGroupRow {
+        ErrorGroupRow {
+            fingerprint: self.fingerprint,
+            kind: self.kind,
+            class: self.class,
+            title: self.title,
+            error: self.error,
+            job_id: self.job_id,
+            first_seen_at: self.first_seen_at,
+            last_seen_at: self.last_seen_at,
+            first_version: self.first_version,
+            last_version: self.last_version,
+            attempts: self.attempts,
+            failed: self.failed,
+            hours: by_hour(&self.hours, &self.counts, now),
+        }
+    }
 }
 
 /// One checked statement over the groups of `$from`, which names `error_groups`, with their hours since `$3`; `$4` of them,
@@ -106,8 +142,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn list_errors(&self, filter: &ErrorFilter, limit: i64) -> Result<Vec<ErrorGroupRow>, StoreError> {
-        let far = DateTime::from_timestamp(253_402_300_799, 0).unwrap_or(DateTime::UNIX_EPOCH);
-        let (at, fingerprint) = filter.before.clone().unwrap_or((far, String::new()));
+        let (at, fingerprint) = filter.before.clone().unwrap_or_else(far_future);
         let since = self.clock.now() - TimeDelta::hours(HOURS);
         let limit = limit.clamp(1, ERROR_GROUPS_MAX);
         let class = filter.class.as_deref();
@@ -158,23 +193,48 @@ impl Store {
                 .await?
             }
         };
-        let now = self.clock.now();
-        let group = rows.into_iter().map(|row| ErrorGroupRow {
-            fingerprint: row.fingerprint,
-            kind: row.kind,
-            class: row.class,
-            title: row.title,
-            error: row.error,
-            job_id: row.job_id,
-            first_seen_at: row.first_seen_at,
-            last_seen_at: row.last_seen_at,
-            first_version: row.first_version,
-            last_version: row.last_version,
-            attempts: row.attempts,
-            failed: row.failed,
-            hours: by_hour(&row.hours, &row.counts, now),
-        });
-        Ok(group.collect())
+        Ok(rows.into_iter().map(|row| row.at(self.clock.now())).collect())
+    }
+
+    /// Groups whose title has that text in it, whatever the case, from a bounded number of groups: a page may be short, or
+    /// empty, and say behind which one to look on.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn search_errors(&self, filter: &ErrorFilter, text: &str, limit: i64) -> Result<ErrorsFound, StoreError> {
+        let (at, fingerprint) = filter.before.clone().unwrap_or_else(far_future);
+        let limit = limit.clamp(1, ERROR_GROUPS_MAX);
+        let horizon = sqlx::query!(
+            "-- errors_horizon
+            SELECT last_seen_at, fingerprint FROM error_groups WHERE (last_seen_at, fingerprint) < ($1, $2)
+            ORDER BY last_seen_at DESC, fingerprint DESC LIMIT 1 OFFSET $3",
+            at,
+            fingerprint,
+            LOOK_MAX - 1,
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        let rows = error_groups!(
+            "search_errors",
+            "(SELECT * FROM error_groups WHERE (last_seen_at, fingerprint) < ($1, $2)
+                ORDER BY last_seen_at DESC, fingerprint DESC LIMIT $5) AS error_groups
+            WHERE position(lower($6::text) IN lower(title)) > 0 AND ($7::text IS NULL OR kind = $7)
+                AND ($8::text IS NULL OR class = $8)",
+            at,
+            fingerprint,
+            self.clock.now() - TimeDelta::hours(HOURS),
+            limit,
+            LOOK_MAX,
+            text,
+            filter.kind.as_deref(),
+            filter.class.as_deref(),
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows >= limit);
+        let last = rows.last().filter(|_| is_full).map(|row| (row.last_seen_at, row.fingerprint.clone()));
+        let next_before = last.or(horizon.map(|row| (row.last_seen_at, row.fingerprint)));
+        Ok(ErrorsFound { groups: rows.into_iter().map(|row| row.at(self.clock.now())).collect(), next_before })
     }
 
     /// One group of errors.

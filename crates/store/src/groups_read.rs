@@ -3,7 +3,7 @@
 
 use crate::{PAGE_ROWS_MAX, Store, StoreError};
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{AccountId, Finishing, GroupCounts, GroupId, GroupState, JobId, ProgressPace, time_left};
+use domain::{AccountId, Finishing, GroupCounts, GroupId, GroupState, JobId, Kind, ProgressPace, time_left};
 use sqlx::PgConnection;
 use std::collections::BTreeMap;
 
@@ -177,6 +177,42 @@ impl Store {
         self.counted(rows).await
     }
 
+    /// Groups that jobs of one kind made: those that go on, newest first, then those that ended since then, the latest
+    /// first; `limit` of each at the most.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn groups_made_by(
+        &self,
+        kind: &Kind,
+        ended_since: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<Vec<GroupRow>, StoreError> {
+        let limit = limit.clamp(1, PAGE_ROWS_MAX);
+        let mut rows = groups!(
+            "groups_going_on",
+            "created_by = $1 AND state IN ('open', 'sealed', 'cancelling') ORDER BY created_by DESC, id DESC LIMIT $2",
+            kind.as_str(),
+            limit,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let ended = groups!(
+            "groups_ended_since",
+            "created_by = $1 AND state_since >= $2 AND state IN ('finished', 'failed', 'cancelled')
+            ORDER BY created_by DESC, state_since DESC LIMIT $3",
+            kind.as_str(),
+            ended_since,
+            limit,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        // One that ended between the two is in both, and the later answer is true.
+        rows.retain(|row| !ended.iter().any(|over| over.id == row.id));
+        rows.extend(ended);
+        self.counted(rows).await
+    }
+
     async fn counted(&self, rows: Vec<RawGroup>) -> Result<Vec<GroupRow>, StoreError> {
         let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
         let mut conn = self.pool.acquire().await?;
@@ -193,6 +229,14 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn group_progress(&self, group: &GroupRow) -> Result<GroupProgress, StoreError> {
+        self.group_progress_of(group, MEMBERS_READ_MAX).await
+    }
+
+    /// The same, from `members` unfinished members at the most, where several groups are looked at for one page.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn group_progress_of(&self, group: &GroupRow, members: i64) -> Result<GroupProgress, StoreError> {
         let others = sqlx::query!(
             r#"-- unfinished_progress
             SELECT coalesce(sum(progress_done(progress)), 0)::bigint AS "done!",
@@ -203,7 +247,7 @@ impl Store {
                   WHERE (group_id, id) >= ($1, 0) AND (group_id, id) < ($1 + 1, 0) AND group_id IS NOT NULL
                   ORDER BY group_id, id LIMIT $2) AS member"#,
             group.id.0,
-            MEMBERS_READ_MAX,
+            members.clamp(1, MEMBERS_READ_MAX),
         )
         .fetch_one(&self.pool)
         .await?;

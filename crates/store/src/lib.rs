@@ -69,7 +69,7 @@ pub use budgets::{BudgetMinute, BudgetRow, SettingsBy, UsageReport};
 pub use connections::{ChangesConnection, ConnectionAct, ConnectionEvent, ConnectionRow};
 pub use counters::CountDrift;
 pub use error::StoreError;
-pub use errors::{ERROR_GROUPS_MAX, ErrorFilter, ErrorGroupRow};
+pub use errors::{ERROR_GROUPS_MAX, ErrorFilter, ErrorGroupRow, ErrorsFound};
 pub use fleet::{Capacity, InHand, NewServant};
 pub use groups::{GroupChange, NewGroup};
 pub use groups_lead::{EndedGroups, GroupEnd, MembersCancelled};

@@ -147,6 +147,24 @@ impl Store {
         .await?)
     }
 
+    /// Schedules that somebody paused, the latest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn paused_schedules(&self, limit: i64) -> Result<Vec<ScheduleRow>, StoreError> {
+        Ok(sqlx::query_as!(
+            ScheduleRow,
+            "-- paused_schedules
+            SELECT id, name, kind, account_id, connection_id, payload, priority, attempts_max, rule, overlap,
+                   jitter_secs, starts_at, ends_at, catch_up_secs, catch_up_max, next_due_at, last_due_at,
+                   buffered_due_at, dropped_fires, declared, paused_by, paused_reason, paused_at
+            FROM schedules WHERE paused_at IS NOT NULL ORDER BY paused_at DESC LIMIT $1",
+            limit.clamp(1, PAGE_ROWS_MAX),
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
     /// One schedule.
     ///
     /// # Errors

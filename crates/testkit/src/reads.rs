@@ -69,7 +69,15 @@ const LISTS: [(&str, &[&str]); 15] = [
     ),
     (
         "/errors",
-        &["", "kind=<kind>", "kind=<rare>", "class=bug", "class=deadline_exceeded", "kind=<kind>&class=transient"],
+        &[
+            "",
+            "kind=<kind>",
+            "kind=<rare>",
+            "class=bug",
+            "class=deadline_exceeded",
+            "kind=<kind>&class=transient",
+            "text=timed out",
+        ],
     ),
     ("/accounts", &["", "before=<account>"]),
     ("/schedules", &["", "before=<schedule>"]),

@@ -19,7 +19,7 @@ use manager_api::{
 use store::{ChangesConnection, ConnectionRow};
 
 /// What a connection can be.
-const STATES: [&str; 4] = ["active", "needs_reauth", "parked", "disabled"];
+pub(crate) const STATES: [&str; 4] = ["active", "needs_reauth", "parked", "disabled"];
 /// Events shown with a connection or a breaker.
 pub(super) const EVENTS_MAX: i64 = 50;
 

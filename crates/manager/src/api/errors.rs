@@ -26,10 +26,15 @@ pub(crate) async fn list(
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let before = given(query.before).map(|text| before_of(&text)).transpose()?;
     let filter = ErrorFilter { kind: given(query.kind), class: given(query.class), before };
+    let place = |at: DateTime<chrono::Utc>, fingerprint: &str| format!("{}/{fingerprint}", at.timestamp_micros());
+    if let Some(text) = given(query.text).filter(|text| !text.trim().is_empty()) {
+        let text = crate::filter::words("text", &text)?;
+        let found = app.store.search_errors(&filter, text, limit).await?;
+        let next_before = found.next_before.map(|(at, fingerprint)| place(at, &fingerprint));
+        return Ok(Json(ErrorPage { errors: found.groups.into_iter().map(group_of).collect(), next_before }));
+    }
     let rows = app.store.list_errors(&filter, limit).await?;
-    let next_before = crate::filter::next_of(&rows, limit, |row| {
-        format!("{}/{}", row.last_seen_at.timestamp_micros(), row.fingerprint)
-    });
+    let next_before = crate::filter::next_of(&rows, limit, |row| place(row.last_seen_at, &row.fingerprint));
     Ok(Json(ErrorPage { errors: rows.into_iter().map(group_of).collect(), next_before }))
 }
 

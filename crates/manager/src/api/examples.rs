@@ -94,6 +94,7 @@ const TEXTS: &[(&str, &str)] = &[
     ("subject", "job"),
     ("summary", "records of Opportunity cannot be stored and are in quarantine"),
     ("ticket", "SUP-1742"),
+    ("text", "timed out"),
     ("title", "http #: SERVER_UNAVAILABLE"),
     ("to", "ada"),
     ("token", "shown once"),

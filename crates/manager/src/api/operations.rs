@@ -22,7 +22,7 @@ use store::{JobFilter, NewOperation, OperationRow};
 const PER_SECOND: u32 = 200;
 const PER_SECOND_MAX: u32 = 10_000;
 /// Jobs looked at for a count that no counter has.
-const COUNTED_MAX: i64 = 600;
+const COUNTED_MAX: i64 = 400;
 
 /// Lists operations, newest first.
 #[utoipa::path(get, path = "/api/v1/operations", tag = "operations", params(PageQuery),
@@ -62,8 +62,9 @@ pub(crate) async fn preview(
     Query(query): Query<PreviewOperationQuery>,
 ) -> Result<Json<OperationPreview>, ApiError> {
     let (act, search) = meant(&query.act, &query.q)?;
-    let (jobs, is_exact) = count(&app, &search).await?;
-    Ok(Json(OperationPreview { act: act.as_str().to_owned(), q: search.to_string(), jobs, is_exact }))
+    let Counted { jobs, most } = count(&app, &search).await?;
+    let (act, is_exact) = (act.as_str().to_owned(), most == Some(jobs));
+    Ok(Json(OperationPreview { act, q: search.to_string(), jobs, is_exact, jobs_max: most }))
 }
 
 /// Orders that every job which a search finds is retried or cancelled. Jobs that come later are not concerned.
@@ -81,7 +82,8 @@ pub(crate) async fn create(
     if !(1..=PER_SECOND_MAX).contains(&per_second) {
         return Err(ApiError::bad_request(format!("per_second is not between 1 and {PER_SECOND_MAX}")));
     }
-    let (expected, expected_is_exact) = count(&app, &search).await?;
+    let Counted { jobs: expected, most } = count(&app, &search).await?;
+    let expected_is_exact = most == Some(expected);
     let new = NewOperation { act, search, expected, expected_is_exact, per_second };
     let id = app.store.create_operation(&granted, &new).await?;
     let by = granted.by();
@@ -141,27 +143,47 @@ fn meant(act: &str, q: &str) -> Result<(BulkAct, Search), ApiError> {
     Ok((act, act.within(search).map_err(ApiError::bad_request)?))
 }
 
-/// How many jobs a search finds, and whether those are all: from a counter where one has the number, else by looking at
-/// the first ones.
-async fn count(app: &App, search: &Search) -> Result<(i64, bool), ApiError> {
+/// How many jobs a search finds.
+#[derive(Debug, Clone, Copy)]
+struct Counted {
+    /// At least so many.
+    jobs: i64,
+    /// At most so many; the same where that is all.
+    most: Option<i64>,
+}
+
+impl Counted {
+    const fn exactly(jobs: i64) -> Self {
+        Self { jobs, most: Some(jobs) }
+    }
+}
+
+/// How many jobs a search finds: from a counter where one has the number, else by looking at the first ones, and no more
+/// than the least of the counters that it is within.
+async fn count(app: &App, search: &Search) -> Result<Counted, ApiError> {
     let only = |rest: Search| rest == Search { states: search.states.clone(), ..Search::default() };
     let sum = |of: &dyn Fn(JobState) -> i64| search.states.iter().map(|state| of(*state)).sum::<i64>();
     if only(Search { kind: None, ..search.clone() }) {
-        let counts = app.store.job_counts().await?;
-        let is_meant = |kind: &str| search.kind.as_ref().is_none_or(|meant| meant.as_str() == kind);
-        let jobs = counts.iter().filter(|row| is_meant(&row.kind) && search.states.contains(&row.state));
-        return Ok((jobs.map(|row| row.jobs).sum(), true));
+        return Ok(Counted::exactly(of_kind_and_state(app, search).await?));
     }
-    if let Some(group) = search.group.filter(|_| only(Search { group: None, ..search.clone() })) {
+    let mut most = i64::MAX;
+    if let Some(group) = search.group {
         let row = app.store.find_group(group).await?;
-        return Ok((row.map_or(0, |row| sum(&|state| row.counts.of(state))), true));
+        let members = row.map_or(0, |row| sum(&|state| row.counts.of(state)));
+        if only(Search { group: None, ..search.clone() }) {
+            return Ok(Counted::exactly(members));
+        }
+        most = most.min(members);
     }
-    if let Some(error) = search.error.as_ref().filter(|_| only(Search { error: None, ..search.clone() })) {
-        let is_failed = search.states.contains(&JobState::Failed);
-        return Ok((
-            app.store.find_error(error).await?.map_or(0, |row| row.failed.max(0)) * i64::from(is_failed),
-            true,
-        ));
+    if let Some(error) = &search.error {
+        let row = app.store.find_error(error).await?.filter(|_| search.states.contains(&JobState::Failed));
+        // Each group of errors is of one kind.
+        let is_meant = |kind: &str| search.kind.as_ref().is_none_or(|meant| meant.as_str() == kind);
+        let failed = row.filter(|row| is_meant(&row.kind)).map_or(0, |row| row.failed.max(0));
+        if only(Search { error: None, kind: None, ..search.clone() }) {
+            return Ok(Counted::exactly(failed));
+        }
+        most = most.min(failed);
     }
     let mut filter = JobFilter::of(search, app.store.now());
     let mut jobs = 0;
@@ -171,11 +193,24 @@ async fn count(app: &App, search: &Search) -> Result<(i64, bool), ApiError> {
         jobs += rows;
         // A short page has looked at many more than it shows.
         if page.next_before.is_none() || rows < store::PAGE_ROWS_MAX {
-            return Ok((jobs, page.next_before.is_none()));
+            if page.next_before.is_none() {
+                return Ok(Counted::exactly(jobs));
+            }
+            break;
         }
         filter.before_id = page.next_before;
     }
-    Ok((jobs, false))
+    let most = most.min(of_kind_and_state(app, search).await?);
+    // Counters are as old as their last fold, and bound nothing that was seen.
+    Ok(Counted { jobs, most: Some(most).filter(|most| *most > jobs) })
+}
+
+/// How many jobs there are of the kind and in the states that are meant, whatever else is.
+async fn of_kind_and_state(app: &App, search: &Search) -> Result<i64, ApiError> {
+    let is_meant = |kind: &str| search.kind.as_ref().is_none_or(|meant| meant.as_str() == kind);
+    let counts = app.store.job_counts().await?;
+    let meant = counts.iter().filter(|row| is_meant(&row.kind) && search.states.contains(&row.state));
+    Ok(meant.map(|row| row.jobs).sum())
 }
 
 async fn find(app: &App, id: i64) -> Result<OperationRow, ApiError> {

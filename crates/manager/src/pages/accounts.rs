@@ -7,11 +7,14 @@ use super::{
 use crate::{
     App,
     allowed::{Allowed, Asker},
-    api::{accounts as api, authorise, budgets, connections, groups, others, schedules::schedule_of, summary_of},
+    api::{
+        accounts as api, audit, authorise, budgets, connections, groups, others, schedules::schedule_of, summary_of,
+    },
     caller::Caller,
     chart::{Bar, day},
     error::ApiError,
     gate::RequestId,
+    sight,
     view::{BarView, JobView, PauseView, When, grouped, span, url_of, when},
 };
 use askama::Template;
@@ -22,7 +25,7 @@ use axum::{
     response::{IntoResponse as _, Redirect, Response},
     routing::{get, post},
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use domain::{AccountId, ConnectionId, PauseTarget, action};
 use manager_api::{
     Account, AuthoriseRequest, Connection, ConnectionEvent, GroupQuery, MinuteQuery, PageQuery, Stream, StreamQuery,
@@ -37,10 +40,10 @@ const CONNECTIONS_MAX: usize = 5;
 /// Events of one connection in the timeline, and jobs.
 const EVENTS_MAX: i64 = 20;
 const JOBS_MAX: i64 = 20;
+/// Changes of one thing in the timeline.
+const CHANGES_MAX: i64 = 5;
 const GROUPS_MAX: i64 = 5;
 const SCHEDULES_MAX: i64 = 20;
-/// Minutes of a quota's chart.
-const MINUTES_MAX: i64 = 200;
 
 pub(super) fn routes() -> Router<App> {
     Router::new()
@@ -80,23 +83,13 @@ struct ConnectionView {
 }
 
 struct StreamView {
+    /// Every change before is here.
+    cursor: Option<String>,
     lag: String,
     synced: Option<When>,
     bar: Option<BarView>,
     left: Option<String>,
     row: Stream,
-}
-
-/// A connection that needs a person, in a table.
-pub(crate) struct ConnectionRow {
-    pub(crate) since: When,
-    pub(crate) row: Connection,
-}
-
-impl ConnectionRow {
-    pub(crate) fn new(row: Connection, now: DateTime<Utc>) -> Self {
-        Self { since: when(row.state_since, now), row }
-    }
 }
 
 /// The states in which a connection waits for a person.
@@ -183,19 +176,24 @@ async fn one(
             let connection = view.row.id;
             happened.extend(events_of(&asker, &app, &view.row, now).await?);
             if app.store.find_budget(ConnectionId(connection)).await?.is_some() {
-                let query = MinuteQuery { before: None, limit: Some(MINUTES_MAX) };
+                let query = MinuteQuery { before: None, limit: Some(1) };
                 let Json(budget) =
                     budgets::show(asker.allow(&app).await?, State(app.clone()), Path(connection), Query(query)).await?;
-                let minutes: Vec<_> = budget.minutes.iter().map(|m| (m.minute, m.used, m.maximum)).collect();
-                view.bars = day(&minutes, now);
+                let quarters = app.store.budget_day(ConnectionId(connection)).await?;
+                let quarters: Vec<_> = quarters.iter().map(|m| (m.minute, m.used, m.maximum)).collect();
+                view.bars = day(&quarters, now);
                 view.budget = Some(BudgetView::new(budget.budget, now));
             }
         }
         views.push(view);
     }
-    happened.sort_by_key(|(at, _)| Reverse(*at));
     let _: Allowed<action::ReadLimits> = asker.allow(&app).await?;
     let _: Allowed<action::ReadSchedules> = asker.allow(&app).await?;
+    let schedules = app.store.schedules_of(account, SCHEDULES_MAX).await?;
+    let connected: Vec<i64> = views.iter().take(CONNECTIONS_MAX).map(|view| view.row.id).collect();
+    let planned: Vec<i64> = schedules.iter().take(CONNECTIONS_MAX).map(|row| row.id).collect();
+    happened.extend(changes_of(&asker, &app, account, (&connected, &planned), now).await?);
+    happened.sort_by_key(|(at, _)| Reverse(*at));
     let pauses = app.store.list_pauses().await?;
     let paused = pauses.iter().find(|row| row.target == PauseTarget::Account(account));
     render(&AccountPage {
@@ -210,13 +208,7 @@ async fn one(
         streams: streams.streams.into_iter().map(|row| stream_view(row, now)).collect(),
         groups: groups.into_iter().map(|row| GroupView::new(row, now)).collect(),
         anomalies: detail.anomalies.into_iter().map(|row| AnomalyView::new(row, now)).collect(),
-        schedules: app
-            .store
-            .schedules_of(account, SCHEDULES_MAX)
-            .await?
-            .into_iter()
-            .map(|row| ScheduleView::new(schedule_of(row), now))
-            .collect(),
+        schedules: schedules.into_iter().map(|row| ScheduleView::new(schedule_of(row), now)).collect(),
         timeline: happened.into_iter().map(|(_, happening)| happening).collect(),
         row: detail.account,
     })
@@ -231,6 +223,7 @@ fn stream_view(row: Stream, now: DateTime<Utc>) -> StreamView {
         message: String::new(),
     });
     StreamView {
+        cursor: row.watermark.map(|at| at.to_rfc3339_opts(SecondsFormat::Secs, true)),
         lag: row.lag_secs.map_or_else(|| "never read".to_owned(), span),
         synced: row.synced_at.map(|at| when(at, now)),
         bar,
@@ -274,6 +267,38 @@ async fn events_of(
     };
     let most = usize::try_from(EVENTS_MAX).unwrap_or(usize::MAX);
     Ok(detail.events.into_iter().take(most).map(happening).collect())
+}
+
+/// What people changed of what decides how the account's jobs go: its share, pauses, limits, quotas, schedules. Whoever may
+/// not read the audit reads of none. What happened to connections is told by their events.
+async fn changes_of(
+    asker: &Asker,
+    app: &App,
+    account: AccountId,
+    (connections, schedules): (&[i64], &[i64]),
+    now: DateTime<Utc>,
+) -> Result<Vec<(DateTime<Utc>, Happening)>, ApiError> {
+    if account == AccountId::SYSTEM || !asker.may::<action::ReadAudit>() {
+        return Ok(Vec::new());
+    }
+    let _: Allowed<action::ReadAudit> = asker.allow(app).await?;
+    let of_account = format!("account {account}");
+    let mut things = vec![("account", account.to_string()), ("pause", of_account.clone()), ("limit", of_account)];
+    for id in connections {
+        let of_connection = format!("connection {id}");
+        things.extend([("budget", id.to_string()), ("pause", of_connection.clone()), ("limit", of_connection)]);
+    }
+    things.extend(schedules.iter().map(|id| ("schedule", id.to_string())));
+    let happening = |row: store::AuditRow| {
+        let (at, entry) = (row.at, audit::entry_of(row));
+        let changes = entry.changes().join(", ");
+        let said = [entry.reason.as_str(), &changes].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>();
+        let by = if said.is_empty() { entry.actor.clone() } else { format!("{}: {}", entry.actor, said.join("; ")) };
+        let text = sight::words(by);
+        let what = sight::words(format!("{}: {}", entry.deed(), entry.thing()));
+        (at, Happening { at: when(at, now), what, state: "event", url: None, text })
+    };
+    Ok(app.store.audit_of_things(&things, CHANGES_MAX).await?.into_iter().map(happening).collect())
 }
 
 #[derive(Debug, Deserialize)]

@@ -58,6 +58,7 @@ impl ErrorView {
 struct ErrorsPage {
     classes: Vec<Link>,
     kind: Option<(String, String)>,
+    text: String,
     errors: Vec<ErrorView>,
     next: Option<String>,
 }
@@ -104,7 +105,8 @@ fn runbook(class: ErrorClass) -> &'static str {
 }
 
 fn address(query: &ErrorQuery) -> String {
-    url_of("/errors", &[("kind", query.kind.clone()), ("class", query.class.clone()), ("before", query.before.clone())])
+    let ErrorQuery { kind, class, text, before, limit: _ } = query.clone();
+    url_of("/errors", &[("kind", kind), ("class", class), ("text", text), ("before", before)])
 }
 
 async fn list(asker: Asker, State(app): State<App>, Query(query): Query<ErrorQuery>) -> Result<Response, ApiError> {
@@ -123,6 +125,7 @@ async fn list(asker: Asker, State(app): State<App>, Query(query): Query<ErrorQue
     render(&ErrorsPage {
         classes,
         kind: kind.map(|kind| (kind, address(&ErrorQuery { kind: None, before: None, ..query.clone() }))),
+        text: query.text.clone().unwrap_or_default(),
         errors: page.errors.into_iter().map(|row| ErrorView::new(row, now)).collect(),
         next: page.next_before.map(|before| address(&ErrorQuery { before: Some(before), ..query })),
     })

@@ -9,7 +9,7 @@ use crate::{
     filter,
     gate::RequestId,
     sight,
-    view::{AttemptView, JobView, Link, StepView, encode, grouped, jobs_url, moment},
+    view::{AttemptView, JobView, Link, StepView, encode, grouped, jobs_url, moment, url_of},
 };
 use askama::Template;
 use axum::{
@@ -94,6 +94,9 @@ async fn jobs(
         return Ok(Redirect::to(&format!("/jobs/{id}")).into_response());
     }
     let now = app.store.now();
+    if let Some(errors) = free_text(&app, &query).await? {
+        return Ok(Redirect::to(&errors).into_response());
+    }
     let mut search = filter::search_of(&query)?;
     let (mut filter, limit) = filter::of_query(&query, now)?;
     filter.account = sight::narrow(&app, filter.account)?;
@@ -117,6 +120,17 @@ async fn jobs(
         q,
         next,
     })
+}
+
+/// Words that are none of the search and name no kind of which there is a job are looked for in errors: the address of
+/// those. None: it is a search of jobs.
+async fn free_text(app: &App, query: &JobQuery) -> Result<Option<String>, ApiError> {
+    let text = query.q.as_deref().map_or("", str::trim);
+    if text.is_empty() || text.contains(':') || !sight::has_page("/errors") {
+        return Ok(None);
+    }
+    let is_kind = app.store.job_counts().await?.iter().any(|row| row.kind == text);
+    Ok((!is_kind).then(|| url_of("/errors", &[("text", Some(text.to_owned()))])))
 }
 
 /// Counts are of the kind that is searched, or of all; of anything narrower there is no counter here.

@@ -17,12 +17,13 @@ use axum::{
     routing::{get, post},
 };
 use chrono::{DateTime, Utc};
-use domain::JobState;
+use domain::{ConnectionId, JobState};
 use manager_api::{
     Bounds, Breaker, BreakerQuery, Budget, BudgetQuery, ByWhom, Limit, LimitQuery, LimitRequest, Pause, PauseRequest,
     ShareRequest,
 };
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use store::JobCount;
 
 const PAGE: &str = "/limits";
@@ -146,14 +147,26 @@ fn in_flight(counts: &[JobCount], limit: &Limit) -> Option<i64> {
     (limit.scope == "kind").then(|| of_kind.map(|row| row.jobs).sum())
 }
 
-/// The jobs that a limit counts at the moment.
-fn holders_of(limit: &Limit) -> Option<String> {
-    let word = match limit.scope.as_str() {
-        scope @ ("kind" | "account") => scope,
+/// The jobs that a limit counts at the moment; of a connection, those of the account whose it is.
+fn holders_of(limit: &Limit, owners: &BTreeMap<String, i64>) -> Option<String> {
+    let whose = match limit.scope.as_str() {
+        scope @ ("kind" | "account") => format!("{scope}:{}", limit.key),
+        "connection" => format!("account:{}", owners.get(&limit.key)?),
         _ => return None,
     };
-    let filter = format!("state:queued,running {word}:{}", limit.key);
-    Some(format!("/jobs?q={}", encode(&filter)))
+    Some(format!("/jobs?q={}", encode(&format!("state:queued,running {whose}"))))
+}
+
+/// Whose connections are limited, by their ids as limits name them.
+async fn owners_of(app: &App, limits: &[Limit]) -> Result<BTreeMap<String, i64>, ApiError> {
+    let mut owners = BTreeMap::new();
+    for key in limits.iter().filter(|limit| limit.scope == "connection").map(|limit| &limit.key) {
+        let Ok(id) = key.parse() else { continue };
+        if let Some(row) = app.store.find_connection(ConnectionId(id)).await? {
+            owners.insert(key.clone(), row.account_id);
+        }
+    }
+    Ok(owners)
 }
 
 async fn show(asker: Asker, State(app): State<App>, Query(page): Query<PageOf>) -> Result<Response, ApiError> {
@@ -166,6 +179,7 @@ async fn show(asker: Asker, State(app): State<App>, Query(page): Query<PageOf>) 
     let query = BreakerQuery { after: page.breakers_after, limit: Some(ROWS) };
     let Json(circuits) = breakers::list(asker.allow(&app).await?, State(app.clone()), Query(query)).await?;
     let counts = app.store.job_counts().await?;
+    let owners = owners_of(&app, &listed.limits).await?;
     let limit_row = |row: Limit| {
         let used = row.bounds.concurrency.filter(|_| row.in_force).and_then(|most| {
             let jobs = in_flight(&counts, &row)?;
@@ -176,7 +190,7 @@ async fn show(asker: Asker, State(app): State<App>, Query(page): Query<PageOf>) 
         LimitRow {
             bounds: bounds_text(&row.bounds),
             since: when(row.set_at, now),
-            holders: holders_of(&row),
+            holders: holders_of(&row, &owners),
             used,
             row,
         }

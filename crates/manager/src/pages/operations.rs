@@ -75,6 +75,7 @@ struct OperationsPage {
 #[template(path = "operation_new.html")]
 struct PreviewPage {
     preview: OperationPreview,
+    /// How many.
     jobs: String,
     jobs_url: String,
 }
@@ -105,9 +106,8 @@ async fn preview(
     Query(query): Query<PreviewOperationQuery>,
 ) -> Result<Response, ApiError> {
     let Json(preview) = api::preview(asker.allow(&app).await?, State(app), Query(query)).await?;
-    let more = if preview.is_exact { "" } else { " or more" };
     render(&PreviewPage {
-        jobs: format!("{}{more}", grouped(preview.jobs)),
+        jobs: preview.how_many(grouped),
         jobs_url: format!("/jobs?q={}", encode(&preview.q)),
         preview,
     })

@@ -1,22 +1,20 @@
 //! The overview: the whole at a glance, and what needs a person.
 
 use super::{
-    accounts::{CONNECTION_STATES_BAD, ConnectionRow},
-    anomalies::AnomalyView,
-    limits::BreakerView,
+    attention::{self, Attention},
     render,
     servants::{KindOfServants, by_kind, pending_of},
 };
 use crate::{
     App,
     allowed::{Allowed, Asker},
-    api::{anomalies, breakers, connections, queues, servant_of, summary_of},
+    api::{queues, servant_of},
     caller::Caller,
     chart::{Chart, Timeline},
     error::ApiError,
     glance::Shared,
     sight,
-    view::{CountRow, FailureView, JobView, Link, PauseView, When, count_rows, grouped, span, when},
+    view::{BarView, CountRow, FailureView, Link, PauseView, When, count_rows, grouped, span, when},
 };
 use askama::Template;
 use axum::{
@@ -25,23 +23,24 @@ use axum::{
     response::Response,
     routing::get,
 };
-use chrono::{DateTime, Utc};
-use domain::{JobState, Kind, action};
-use manager_api::{AnomalyQuery, ConnectionQuery, Servant, Throughput, ThroughputQuery};
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{GroupState, JobState, Kind, about, action};
+use manager_api::{Servant, Throughput, ThroughputQuery};
 use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
+use store::{GroupProgress, GroupRow};
 
-/// The kind whose progress is a customer's onboarding.
+/// The kind whose jobs make a group of what they read for the first time: a customer's onboarding.
 const ONBOARDING_KIND: &str = "salesforce_sync";
-/// Onboardings shown.
-const ONBOARDINGS_MAX: i64 = 5;
-/// Failures shown, and of each sort of trouble.
+/// Onboardings shown of those that go on, and of those that have ended, so many hours ago at the most.
+const ONBOARDINGS_MAX: i64 = 3;
+const ONBOARDED_HOURS_MAX: i64 = 24;
+/// Unfinished members of one onboarding whose progress is read.
+const MEMBERS_MAX: i64 = 60;
+/// Failures shown.
 const FAILURES_MAX: i64 = 10;
-const TROUBLES_MAX: i64 = 5;
 /// Builds told of, the latest.
 const DEPLOYS_MAX: usize = 5;
-/// Breakers shown that are not simply closed.
-const BREAKERS_MAX: i64 = 20;
 
 pub(super) fn routes() -> Router<App> {
     Router::new().route("/", get(overview))
@@ -63,6 +62,45 @@ struct Deploy {
     first: When,
 }
 
+/// What a customer has for the first time, and how far that is.
+struct Onboarding {
+    id: i64,
+    account_id: i64,
+    state: GroupState,
+    bar: BarView,
+    left: String,
+    /// When it began, or ended.
+    since: When,
+}
+
+impl Onboarding {
+    fn new(row: GroupRow, progress: GroupProgress, now: DateTime<Utc>) -> Self {
+        let number = |units: i64| u64::try_from(units).unwrap_or(0);
+        let failed = row.counts.of(JobState::Failed);
+        // What is not read of a long list only adds to what is.
+        let more = if progress.is_partial { "+" } else { "" };
+        let left = match progress.left {
+            _ if row.state.is_ended() => String::new(),
+            Some(left) if progress.is_partial => format!("at least {}", about(left.num_seconds())),
+            Some(left) => about(left.num_seconds()),
+            None => "not known yet".to_owned(),
+        };
+        Self {
+            bar: BarView {
+                done: number(progress.done),
+                total: Some(number(progress.total)).filter(|total| *total > 0),
+                count: format!("{} / {}{more}", grouped(progress.done), grouped(progress.total)),
+                message: if failed > 0 { format!("{} jobs failed", grouped(failed)) } else { String::new() },
+            },
+            left,
+            since: when(if row.state.is_ended() { row.state_since } else { row.created_at }, now),
+            id: row.id.0,
+            account_id: row.account.0,
+            state: row.state,
+        }
+    }
+}
+
 /// The whole, as of one moment.
 struct Overview {
     pauses: Vec<PauseView>,
@@ -73,11 +111,9 @@ struct Overview {
     deploys: Vec<Deploy>,
     counts: Vec<CountRow>,
     kinds: Vec<KindOfServants>,
-    connections: Vec<ConnectionRow>,
-    breakers: Vec<BreakerView>,
-    anomalies: Vec<AnomalyView>,
+    attention: Vec<Attention>,
     failures: Vec<FailureView>,
-    onboardings: Vec<JobView>,
+    onboardings: Vec<Onboarding>,
 }
 
 /// The spans of the charts.
@@ -109,11 +145,9 @@ struct OverviewPage<'a> {
     deploys: &'a [Deploy],
     counts: &'a [CountRow],
     kinds: &'a [KindOfServants],
-    connections: &'a [ConnectionRow],
-    breakers: &'a [BreakerView],
-    anomalies: &'a [AnomalyView],
+    attention: &'a [Attention],
     failures: &'a [FailureView],
-    onboardings: &'a [JobView],
+    onboardings: &'a [Onboarding],
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -131,6 +165,8 @@ async fn overview(
 ) -> Result<Response, ApiError> {
     let _: Allowed<action::ReadJobs> = asker.allow(&app).await?;
     let _: Allowed<action::ReadServants> = asker.allow(&app).await?;
+    let _: Allowed<action::ReadGroups> = asker.allow(&app).await?;
+    let _: Allowed<action::ReadSchedules> = asker.allow(&app).await?;
     let _: Allowed<action::ReadLimits> = asker.allow(&app).await?;
     let shown = query.span.filter(|span| !span.is_empty()).unwrap_or_else(|| SPANS[0].to_owned());
     // Who sees one account only sees nothing that was read for others, and who sees masks nothing that has none.
@@ -151,9 +187,7 @@ async fn overview(
         deploys: &whole.deploys,
         counts: &whole.counts,
         kinds: &whole.kinds,
-        connections: &whole.connections,
-        breakers: &whole.breakers,
-        anomalies: &whole.anomalies,
+        attention: &whole.attention,
         failures: &whole.failures,
         onboardings: &whole.onboardings,
     })
@@ -161,10 +195,6 @@ async fn overview(
 
 async fn read(asker: &Asker, app: &App, shown: &str) -> Result<Overview, ApiError> {
     let now = app.store.now();
-    let onboardings = match Kind::new(ONBOARDING_KIND) {
-        Ok(kind) => app.store.latest_of_kind(&kind, ONBOARDINGS_MAX).await?,
-        Err(_) => Vec::new(),
-    };
     let servants: Vec<Servant> = app.store.all_servants().await?.into_iter().map(|row| servant_of(row, now)).collect();
     let pauses = app.store.list_pauses().await?;
     let counts = app.store.job_counts().await?;
@@ -201,12 +231,22 @@ async fn read(asker: &Asker, app: &App, shown: &str) -> Result<Overview, ApiErro
             .collect(),
         counts: count_rows(&counts, &pauses),
         kinds,
-        connections: broken_connections(asker, app, now).await?,
-        breakers: troubled_breakers(app, now).await?,
-        anomalies: grave_anomalies(asker, app, now).await?,
+        attention: attention::read(asker, app, &pauses, now).await?,
         failures: failures.into_iter().map(|failure| FailureView::new(failure, now)).collect(),
-        onboardings: onboardings.iter().map(|row| JobView::new(&summary_of(row), now)).collect(),
+        onboardings: onboardings(app, now).await?,
     })
+}
+
+/// The onboardings that go on, and those that ended lately.
+async fn onboardings(app: &App, now: DateTime<Utc>) -> Result<Vec<Onboarding>, ApiError> {
+    let Ok(kind) = Kind::new(ONBOARDING_KIND) else { return Ok(Vec::new()) };
+    let ended_since = now - TimeDelta::hours(ONBOARDED_HOURS_MAX);
+    let mut views = Vec::new();
+    for row in app.store.groups_made_by(&kind, ended_since, ONBOARDINGS_MAX).await? {
+        let progress = app.store.group_progress_of(&row, MEMBERS_MAX).await?;
+        views.push(Onboarding::new(row, progress, now));
+    }
+    Ok(views)
 }
 
 fn tiles(
@@ -231,31 +271,4 @@ fn tiles(
         tile("oldest wait", oldest_secs.map_or_else(|| "–".to_owned(), span), "/queues", ""),
         tile("servants alive", alive.to_string(), "/servants", worry(is_missing)),
     ]
-}
-
-async fn broken_connections(asker: &Asker, app: &App, now: DateTime<Utc>) -> Result<Vec<ConnectionRow>, ApiError> {
-    let mut rows = Vec::new();
-    for state in CONNECTION_STATES_BAD {
-        let query =
-            ConnectionQuery { state: Some(state.to_owned()), limit: Some(TROUBLES_MAX), ..ConnectionQuery::default() };
-        let Json(page) = connections::list(asker.allow(app).await?, State(app.clone()), Query(query)).await?;
-        rows.extend(page.connections.into_iter().map(|row| ConnectionRow::new(row, now)));
-    }
-    Ok(rows)
-}
-
-async fn troubled_breakers(app: &App, now: DateTime<Utc>) -> Result<Vec<BreakerView>, ApiError> {
-    let rows = app.store.troubled_breakers(BREAKERS_MAX).await?;
-    Ok(rows.iter().map(|row| BreakerView::new(breakers::breaker_of(row), now)).collect())
-}
-
-async fn grave_anomalies(asker: &Asker, app: &App, now: DateTime<Utc>) -> Result<Vec<AnomalyView>, ApiError> {
-    let query = AnomalyQuery {
-        state: Some("open".to_owned()),
-        severity: Some("warning".to_owned()),
-        limit: Some(TROUBLES_MAX),
-        ..AnomalyQuery::default()
-    };
-    let Json(page) = anomalies::list(asker.allow(app).await?, State(app.clone()), Query(query)).await?;
-    Ok(page.anomalies.into_iter().map(|row| AnomalyView::new(row, now)).collect())
 }

@@ -98,12 +98,15 @@ async fn list(asker: Asker, State(app): State<App>) -> Result<Response, ApiError
         has_sqs,
         jobs: grouped(jobs),
         cost: cost_of(jobs, alive),
-        per_million: format!(
-            "${:.2} to ${:.2}",
-            REQUESTS_BATCHED * DOLLARS_PER_MILLION,
-            REQUESTS_ALONE * DOLLARS_PER_MILLION
-        ),
+        per_million: per_million(),
     })
+}
+
+/// What a million jobs take, beside the polls of servants that are idle.
+fn per_million() -> String {
+    let (least, most) = (REQUESTS_BATCHED, REQUESTS_ALONE);
+    let dollars = [least, most].map(|requests| format!("${:.2}", requests * DOLLARS_PER_MILLION));
+    format!("{least:.1} to {most:.1} million requests, {} to {}", dollars[0], dollars[1])
 }
 
 /// A month of days of so many jobs, with so many servants that ask.
@@ -135,5 +138,6 @@ mod tests {
         assert_eq!(cost_of(0, 0), "$0.00 to $0.00 a month");
         assert_eq!(cost_of(1_000_000, 0), "$3.60 to $36.00 a month");
         assert_eq!(cost_of(0, 12), "$0.62 to $0.62 a month");
+        assert_eq!(per_million(), "0.3 to 3.0 million requests, $0.12 to $1.20");
     }
 }

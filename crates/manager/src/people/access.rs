@@ -1,7 +1,10 @@
 //! The configuration of sign-on, checked, and what the handlers need of it.
 
 use super::throttle::{LimitsConfig, Throttle};
-use crate::error::ApiError;
+use crate::{
+    error::ApiError,
+    proxies::{Proxies, ProxiesConfig},
+};
 use axum::http::StatusCode;
 use chrono::TimeDelta;
 use daemon::{ConfigError, SecretsFile};
@@ -38,6 +41,8 @@ pub struct AccessConfig {
     pub code_minutes: u32,
     /// How much anybody may ask.
     pub limits: LimitsConfig,
+    /// What stands before the manager.
+    pub proxies: ProxiesConfig,
     /// Who vouches for people.
     pub oidc: OidcConfig,
 }
@@ -77,6 +82,7 @@ struct Inner {
     session: TimeDelta,
     code: TimeDelta,
     throttle: Throttle,
+    proxies: Proxies,
     hashes: Semaphore,
     provider: Option<Vouching>,
 }
@@ -113,6 +119,7 @@ impl Access {
             session: minute * 720,
             code: minute * 60,
             throttle: Throttle::new(LimitsConfig::generous()),
+            proxies: Proxies::none(),
             hashes: Semaphore::new(HASHES_MAX),
             provider: None,
         }))
@@ -122,7 +129,7 @@ impl Access {
     ///
     /// # Errors
     /// [`ConfigError`] names the key: nobody asked beyond this machine, sessions over plain HTTP beyond it, a role that is
-    /// none, a provider that cannot be used.
+    /// none, a proxy's network that is none, a provider that cannot be used.
     pub fn new(
         config: &AccessConfig,
         listen: SocketAddr,
@@ -162,6 +169,7 @@ impl Access {
             session: minutes(config.session_minutes),
             code: minutes(config.code_minutes),
             throttle: Throttle::new(config.limits.clone()),
+            proxies: Proxies::new(&config.proxies)?,
             hashes: Semaphore::new(HASHES_MAX),
             provider,
         })))
@@ -186,6 +194,10 @@ impl Access {
 
     pub(super) fn throttle(&self) -> &Throttle {
         &self.0.throttle
+    }
+
+    pub(crate) fn proxies(&self) -> &Proxies {
+        &self.0.proxies
     }
 
     pub(super) fn vouching(&self) -> Option<&Vouching> {

@@ -1,7 +1,8 @@
 //! Finds out who asks, before any handler runs: by the session's cookie, or by what `Authorization: Bearer` holds. Refuses
 //! whoever cannot be known, what a servant may not ask, and what is asked too often.
 //!
-//! Nothing a request says of itself counts: no header names a person, and the address is the connection's other end.
+//! Nothing a request says of itself counts: no header names a person, and the address is the connection's other end, or
+//! what our own proxies say (`proxies`).
 
 use super::{
     cookie::{SESSION, cookie_of},
@@ -12,6 +13,7 @@ use crate::{
     caller::{Caller, origin_of},
     error::ApiError,
     gate,
+    proxies::neighbourhood,
     view::encode,
 };
 use axum::{
@@ -77,7 +79,7 @@ pub(crate) async fn identify(State(app): State<App>, mut request: Request, next:
 
 /// Whoever it is, told to the handlers.
 async fn admit(app: &App, request: &mut Request) -> Result<Admitted, ApiError> {
-    let origin = origin_of(request.headers(), request.extensions());
+    let origin = origin_of(request.headers(), request.extensions(), app.access.proxies());
     request.extensions_mut().insert(origin.clone());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     if app.access.is_open() {
@@ -89,7 +91,7 @@ async fn admit(app: &App, request: &mut Request) -> Result<Admitted, ApiError> {
     let dear = Dear::of(&method, &path);
     let now = app.store.now();
     if dear == Some(Dear::SignIn) {
-        let ip = origin.ip.map_or_else(|| "unknown".to_owned(), |ip| ip.to_string());
+        let ip = origin.ip.map_or_else(|| "unknown".to_owned(), neighbourhood);
         app.access.throttle().take(Dear::SignIn, &ip, now)?;
     }
     let principal = match found {

@@ -20,7 +20,9 @@ async fn a_customers_page_has_connections_streams_quota_and_what_happened() {
     let (account, connection) = customer(&world).await;
     let page = format!("/accounts/{account}");
     world.holds("/accounts", &["Acme &#60;Ltd&#62;", &page]).await;
-    world.holds(&page, &["Acme &#60;Ltd&#62;", "Nothing yet.", r#"<span class="state active">active</span>"#]).await;
+    world
+        .holds(&page, &["Acme &#60;Ltd&#62;", "create: account Acme", r#"<span class="state active">active</span>"#])
+        .await;
 
     let store = &world.store;
     let window = store.open_window(connection, "Contact", world.clock.now(), TimeDelta::zero()).await.unwrap().unwrap();
@@ -60,6 +62,10 @@ async fn a_connection_is_synced_parked_and_brought_back() {
     world.submit(&page, &format!("/connections/{connection}/park"), &WHY).await;
     world.holds(&page, &["they &#60;renewed&#62; it", "It is authorised again"]).await;
     world.holds("/", &["Needs attention", &format!("connection {connection}</a>")]).await;
+    world
+        .holds("/connections?state=parked", &[&format!("salesforce {connection}</a>"), "they &#60;renewed&#62; it"])
+        .await;
+    world.holds("/connections?state=needs_reauth", &["None."]).await;
     let text = world.refused(&format!("/connections/{connection}/sync"), &[], 409).await;
     assert!(text.contains("is parked"), "{text}");
     world.submit(&page, &format!("/connections/{connection}/reauthorised"), &WHY).await;
@@ -67,7 +73,7 @@ async fn a_connection_is_synced_parked_and_brought_back() {
     assert!(world.refused(&format!("/connections/{connection}/enable"), &WHY, 409).await.contains("does not change"));
     let weight = [("weight", "7")];
     world.submit(&page, &format!("{page}/weight"), &[&weight[..], &WHY].concat()).await;
-    world.holds(&page, &["Share: 7"]).await;
+    world.holds(&page, &["Share: 7", &format!("set weight: account {account}"), "weight: 1 → 7"]).await;
     let id = account.to_string();
     let pause = [("scope", "account"), ("key", id.as_str())];
     assert_eq!(world.submit(&page, "/pauses", &[&pause[..], &WHY].concat()).await, page);

@@ -98,8 +98,12 @@ async fn a_filter_without_a_counter_is_counted_by_looking() {
     world.store.insert_jobs(&vec![job; 801]).await.unwrap();
     world.insert("nobodys").await;
     let of_account = format!("/operations/new?act=cancel&q=account%3A{account}");
-    world.holds(&of_account, &["600 or more jobs?"]).await;
-    world.holds("/operations/new?act=cancel&q=nobodys", &["802 jobs?"]).await;
+    world.insert_many("nobodys", 500).await;
+    world.insert_many("others", 90).await;
+    world.fold().await;
+    world.holds(&of_account, &["cancel 400 or more, 1,392 at the most?"]).await;
+    world.holds(&format!("{of_account}%20kind%3Anobodys"), &["or more, 1,302 at the most?"]).await;
+    world.holds("/operations/new?act=cancel&q=nobodys", &["1,302 jobs?"]).await;
     let young = format!("{of_account}%20age%3A%3E1h");
     world.holds(&young, &["cancel 0 jobs?"]).await;
 }

@@ -24,6 +24,9 @@ async fn errors_are_grouped_and_a_group_is_retried() {
         ["the payload is not one of this kind", "permanent", "spike", "12 in the last 24 hours", "3 min ago", &page];
     world.holds("/errors", &facts).await;
     world.lacks("/errors?class=bug", &["the payload"]).await;
+    world.holds("/errors?text=PAYLOAD%20is", &facts).await;
+    world.holds("/jobs?q=PAYLOAD%20is", &facts).await;
+    world.lacks("/jobs?q=nothing%20of%20this", &[facts[0]]).await;
     world.lacks("/errors?kind=other", &["the payload"]).await;
     let facts = ["it lacks &#60;name&#62;", "Trying again gives the same", "by build 0", "Retry the 12 failed"];
     world.holds(&page, &facts).await;

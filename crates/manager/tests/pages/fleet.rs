@@ -71,7 +71,12 @@ async fn queues_show_the_oldest_wait_depths_and_take_dead_letters_back() {
     );
     let depth = SeenDepth { kind: KIND.to_owned(), depths: [31, 32, 33, 34] };
     world.store.note_queues(&world.lead, &[(kind, oldest)], &[depth]).await.unwrap();
-    world.holds("/queues", &[">31<", ">32<", ">33<", ">34<", "A million jobs: $0.12 to $1.20"]).await;
+    world
+        .holds(
+            "/queues",
+            &[">31<", ">32<", ">33<", ">34<", "A million jobs: 0.3 to 3.0 million requests, $0.12 to $1.20"],
+        )
+        .await;
     world.submit("/queues", &format!("/queues/{KIND}/redrive"), &[("by", "ada")]).await;
     world.holds("/queues", &["ordered by ada"]).await;
     assert_eq!(world.store.ordered_redrives().await.unwrap(), [KIND]);

@@ -35,11 +35,71 @@ async fn the_overview_shows_counts_servants_progress_and_failures() {
     ];
     world.holds("/", &facts.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let bar = r#"<progress value="13250" max="20000" aria-label="Progress"></progress><span>13,250 / 20,000</span>"#;
-    world.holds("/", &[bar]).await;
+    world.lacks("/", &["Onboarding"]).await;
     world.holds("/servants", &[bar]).await;
     world.holds(&format!("/servants/{}", world.servant.0), &[bar, "Drain", "process 1"]).await;
     world.holds(&format!("/jobs/{}", running.0), &[bar, "Opportunity", "Cancel"]).await;
     world.holds("/jobs?state=running", &[bar, r#"aria-current="true">running <b>1</b>"#]).await;
+}
+
+#[tokio::test]
+async fn the_overview_shows_onboardings_and_no_other_syncs() {
+    let world = World::new().await;
+    let (_, key) = world.running().await;
+    let new = store::NewGroup {
+        name: "onboarding of connection 7".to_owned(),
+        account: domain::AccountId::SYSTEM,
+        finishing: None,
+        request_id: uuid::Uuid::new_v4(),
+    };
+    let mut tx = world.store.begin().await.unwrap();
+    let group = world.store.found_group_in(&mut tx, &new, KIND).await.unwrap();
+    assert_eq!(world.store.join_group_in(&mut tx, key, group).await.unwrap(), store::Outcome::Applied);
+    tx.commit().await.unwrap();
+    world.store.save_progress(&[(key, json!({"done": 1_500, "total": 6_000}))]).await.unwrap();
+    world.clock.advance(chrono::TimeDelta::minutes(10));
+    let (_, ordinary) = world.running().await;
+    world.store.save_progress(&[(ordinary, json!({"done": 7, "total": 9}))]).await.unwrap();
+    let link = format!(r#"<a href="/groups/{group}">"#);
+    let facts = ["Onboarding", &link, "1,500 / 6,000", "30 min", "10 min ago", "group-sealed"];
+    world.holds("/", &facts).await;
+    world.lacks("/", &["7 / 9"]).await;
+
+    assert_eq!(world.store.succeed(&[key]).await.unwrap().len(), 1);
+    world.fold().await;
+    assert_eq!(world.store.end_groups(&world.lead, 10).await.unwrap().len(), 1);
+    world.holds("/", &["Onboarding", &link, "group-finished"]).await;
+    world.clock.advance(chrono::TimeDelta::hours(25));
+    world.lacks("/", &["Onboarding", &link]).await;
+}
+
+#[tokio::test]
+async fn what_operators_hold_is_in_need_of_attention_with_why_by_whom_and_since_when() {
+    let world = World::new().await;
+    let account = world.store.create_account("Acme").await.unwrap();
+    let connection = world.store.create_connection(account, "salesforce", &json!({}), None).await.unwrap();
+    let why = |reason: &'static str| [("by", "ada"), ("reason", reason)];
+    world.submit("/limits", "/breakers/salesforce/open", &why("they <asked> us to")).await;
+    world.submit("/", &format!("/connections/{connection}/park"), &why("they renew it")).await;
+    let of_account = [("scope", "account"), ("key", "1"), ("by", "grace"), ("reason", "an audit of theirs")];
+    assert_eq!(account.0, 1);
+    world.submit("/limits", "/pauses", &of_account).await;
+    let nightly =
+        [("name", "nightly"), ("kind", KIND), ("rule", r#"{"every_secs": 60}"#), ("account", ""), ("payload", "")];
+    let schedule = world.submit("/schedules", "/schedules", &nightly).await;
+    world.submit(&schedule, &format!("{schedule}/pause"), &why("nobody needs it")).await;
+    world.clock.advance(chrono::TimeDelta::minutes(7));
+    let page = world.page("/", 200).await;
+    let table = page.split("Needs attention").nth(1).and_then(|rest| rest.split("</section>").next()).unwrap();
+    for row in [
+        ["held open", "by ada: they &#60;asked&#62; us to"],
+        [&format!("account {account}</a>"), "by grace: an audit of theirs"],
+        [&format!("connection {connection}</a> of account {account}"), "by ada: they renew it"],
+        ["nightly</a>", "by ada: nobody needs it"],
+    ] {
+        let told = table.split("<tr>").find(|line| line.contains(row[0])).unwrap_or_else(|| panic!("{row:?}: {table}"));
+        assert!(told.contains(row[1]) && told.contains("7 min ago"), "{row:?}: {told}");
+    }
 }
 
 #[tokio::test]

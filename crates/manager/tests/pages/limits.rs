@@ -34,6 +34,10 @@ async fn pauses_limits_and_breakers_are_set_and_taken_back() {
     world.holds("/limits", &["Nothing is limited."]).await;
 
     let connection = connection(&world).await;
+    let of_connection = [("scope", "connection"), ("key", "1"), ("concurrency", "3")];
+    assert_eq!(connection.0, 1);
+    world.submit("/limits", "/limits", &with(&of_connection)).await;
+    world.holds("/limits", &["connection 1", "/jobs?q=state%3Aqueued,running%20account%3A1"]).await;
     world.store.note_service(connection, "na1.example.com").await.unwrap();
     assert!(world.refused("/breakers/nowhere/open", &why, 404).await.contains("no connection works on"));
     world.submit("/limits", "/breakers/na1.example.com/open", &why).await;

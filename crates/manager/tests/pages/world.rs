@@ -39,6 +39,11 @@ impl World {
         }
     }
 
+    pub(crate) async fn insert_many(&self, kind: &str, jobs: usize) {
+        let job = NewJob::new(Kind::new(kind).unwrap(), json!({}));
+        self.store.insert_jobs(&vec![job; jobs]).await.unwrap();
+    }
+
     pub(crate) async fn running(&self) -> (JobId, AttemptKey) {
         let id = self.insert(KIND).await;
         let until = self.clock.now() + chrono::TimeDelta::seconds(60);

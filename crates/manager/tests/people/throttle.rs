@@ -2,7 +2,7 @@
 
 use crate::world::{PASSWORD, World, config};
 use domain::Role;
-use manager::{LimitConfig, LimitsConfig};
+use manager::{LimitConfig, LimitsConfig, ProxiesConfig, ProxyHeader};
 use reqwest::{Method, Response, StatusCode};
 
 const FEW: LimitConfig = LimitConfig { per_minute: 2, burst: 2 };
@@ -32,6 +32,26 @@ async fn sign_ins_from_one_address_are_counted_whatever_it_says_of_itself() {
     assert_eq!(browser.get("/login").await.status(), StatusCode::OK, "to look costs nothing");
     world.advance(1);
     assert_eq!(browser.sign_in("ada", PASSWORD).await.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn behind_our_own_proxy_each_address_is_counted_for_itself() {
+    let limits = LimitsConfig { sign_in: FEW, ..LimitsConfig::generous() };
+    let proxies = ProxiesConfig { trusted: vec!["127.0.0.0/8".to_owned()], header: ProxyHeader::XForwardedFor };
+    let world = World::with(manager::AccessConfig { limits, proxies, ..config() }).await;
+    let browser = world.browser();
+    let sign_in = async |said: &str| {
+        let form = [("name", "ada"), ("password", PASSWORD), ("to", "/")];
+        let request = browser.request(Method::POST, "/login").header("x-forwarded-for", said);
+        request.header("forwarded", "for=192.0.2.1").form(&form).send().await.unwrap()
+    };
+    for forged in ["203.0.113.9", "198.51.100.1, 203.0.113.9"] {
+        assert_eq!(sign_in(forged).await.status(), StatusCode::UNAUTHORIZED);
+    }
+    for forged in ["198.51.100.2, 203.0.113.9", "127.0.0.1, 203.0.113.9", "203.0.113.9, 127.0.0.1"] {
+        assert_throttled(&sign_in(forged).await, "30");
+    }
+    assert_eq!(sign_in("203.0.113.10").await.status(), StatusCode::UNAUTHORIZED, "another's is another's");
 }
 
 #[tokio::test]

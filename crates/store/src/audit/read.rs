@@ -173,6 +173,31 @@ impl Store {
         .await?)
     }
 
+    /// What was done last with each of those things, by subject and key, the latest of all first: `each` of one, and no more
+    /// than a page of all.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn audit_of_things(&self, things: &[(&str, String)], each: i64) -> Result<Vec<AuditRow>, StoreError> {
+        let (subjects, keys): (Vec<String>, Vec<String>) =
+            things.iter().map(|(subject, key)| ((*subject).to_owned(), key.clone())).unzip();
+        Ok(sqlx::query_as!(
+            AuditRow,
+            "-- audit_of_things
+            SELECT a.seq, a.at, a.actor_kind, a.actor_id, a.actor, a.role, a.on_behalf_of, a.action, a.subject, a.key,
+                   a.before, a.after, a.reason, a.request_id, a.ip, a.agent, a.outcome, a.row_hash, a.chain_hash
+            FROM unnest($1::text[], $2::text[]) AS thing (subject, key) CROSS JOIN LATERAL (
+                SELECT * FROM audit WHERE subject = thing.subject AND key = thing.key ORDER BY seq DESC LIMIT $3) AS a
+            ORDER BY a.seq DESC LIMIT $4",
+            &subjects,
+            &keys,
+            each.clamp(1, PAGE_ROWS_MAX),
+            PAGE_ROWS_MAX,
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
     /// The number down to which one page looks; none: there are no more below.
     async fn audit_horizon(&self, before: i64) -> Result<Option<i64>, StoreError> {
         Ok(sqlx::query_scalar!(

@@ -195,15 +195,6 @@ impl Store {
         page_of(rows, bounds.limit)
     }
 
-    /// The jobs of a kind that are due or under way and its latest finished ones, newest first.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn latest_of_kind(&self, kind: &Kind, limit: i64) -> Result<Vec<JobRow>, StoreError> {
-        let states = JobState::ALL.into_iter().filter(|state| *state != JobState::Scheduled).collect();
-        self.list_jobs(&JobFilter { states, kind: Some(kind.clone()), ..JobFilter::default() }, limit).await
-    }
-
     async fn newest_live(&self, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
         Ok(live_jobs!(
             "newest_live",

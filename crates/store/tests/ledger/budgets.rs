@@ -90,3 +90,22 @@ async fn a_connection_may_have_a_share_of_its_own() {
     );
     assert_eq!(world.store.find_budget(one).await.unwrap().unwrap().settings, declared);
 }
+
+#[tokio::test]
+async fn a_quotas_day_is_told_by_quarters_however_many_minutes_it_has() {
+    let world = World::new().await;
+    let one = connection(&world).await;
+    let began = world.clock.now();
+    for used in 0..600 {
+        world.store.report_usage(&[report(one, used, world.clock.now())]).await.unwrap();
+        world.clock.advance(chrono::TimeDelta::minutes(1));
+    }
+    world.clock.advance(chrono::TimeDelta::hours(9));
+    let quarters = world.store.budget_day(one).await.unwrap();
+    // Ten hours of calls, and nine of silence; the first call may be in a quarter of its own.
+    assert!((40..=41).contains(&quarters.len()) && quarters[0].used == 599, "{quarters:?}");
+    assert!(quarters.is_sorted_by(|late, early| late.minute > early.minute));
+    assert!(quarters.last().unwrap().minute < began + chrono::TimeDelta::minutes(16), "from the first on");
+    world.clock.advance(chrono::TimeDelta::days(1));
+    assert!(world.store.budget_day(one).await.unwrap().is_empty());
+}

@@ -46,6 +46,9 @@ async fn what_became_of_queues_and_of_keys_is_noted() {
     world.store.note_rotation(&testkit::granted(), "file:2", "1 wrapped").await.unwrap();
     let row = world.noted("rotate_keys").await.remove(0);
     assert_eq!((row.subject.as_str(), row.key.as_str()), ("keys", "file:2"));
+    world.store.note_new_master(&testkit::granted(), "file:3").await.unwrap();
+    let row = world.noted("rotate_keys").await.remove(0);
+    assert_eq!((row.key.as_str(), row.after), ("file:3", Some(json!({"what": "make a master key"}))));
 }
 
 #[tokio::test]

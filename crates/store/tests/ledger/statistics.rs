@@ -113,6 +113,25 @@ async fn lists_of_errors_are_paged_and_filtered() {
     assert_eq!(seen, ["one", "three", "two"], "each once, though all were seen at one instant");
     let filter = ErrorFilter { class: Some("bug".to_owned()), ..ErrorFilter::default() };
     assert!(world.store.list_errors(&filter, 10).await.unwrap().is_empty());
+    assert!(world.store.search_errors(&filter, "one", 10).await.unwrap().groups.is_empty());
+
+    let titles = async |text: &str, limit| {
+        let mut titles = Vec::new();
+        let mut filter = ErrorFilter::default();
+        loop {
+            let found = world.store.search_errors(&filter, text, limit).await.unwrap();
+            titles.extend(found.groups.into_iter().map(|group| group.title));
+            match found.next_before {
+                Some(next) => filter.before = Some(next),
+                None => break,
+            }
+        }
+        titles.sort();
+        titles
+    };
+    assert_eq!(titles("T", 10).await, ["three", "two"], "whatever the case");
+    assert_eq!(titles("e", 1).await, ["one", "three"], "page by page");
+    assert_eq!(titles("%", 10).await, Vec::<String>::new(), "a text is no pattern");
 }
 
 #[tokio::test]
