@@ -6,12 +6,14 @@ mod admin;
 mod anomalies;
 mod assumptions;
 mod audit;
+mod connections;
 mod errors;
 mod groups;
 mod jobs;
 mod limits;
 mod operations;
 mod overview;
+mod quarantine;
 mod queues;
 mod schedules;
 mod servants;
@@ -72,11 +74,13 @@ pub(crate) fn routes() -> Router<App> {
         .merge(operations::routes())
         .merge(errors::routes())
         .merge(accounts::routes())
+        .merge(connections::routes())
         .merge(queues::routes())
         .merge(servants::routes())
         .merge(schedules::routes())
         .merge(limits::routes())
         .merge(anomalies::routes())
+        .merge(quarantine::routes())
         .merge(groups::routes())
         .merge(audit::routes())
         .merge(assumptions::routes())

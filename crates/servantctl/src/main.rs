@@ -18,6 +18,7 @@ mod limits;
 mod operations;
 mod output;
 mod pauses;
+mod quarantine;
 mod queues;
 mod refusal;
 mod schedules;
@@ -119,6 +120,9 @@ enum Verb {
     /// Lists what is out of the ordinary in customers' data, shows one, acknowledges, resolves and mutes it.
     #[command(subcommand)]
     Anomalies(anomalies::Verb),
+    /// Lists records that could not be stored, shows one with its bytes, lets it rest, and has it asked for once more.
+    #[command(subcommand)]
+    Quarantine(quarantine::Verb),
     /// Lists, exports and verifies what anybody did, was denied or failed at.
     #[command(subcommand)]
     Audit(audit::Verb),
@@ -207,6 +211,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         Verb::Breakers(verb) => breakers::run(&client()?, verb, json).await,
         Verb::Anomalies(verb) => anomalies::run(&client()?, verb, json).await,
+        Verb::Quarantine(verb) => quarantine::run(&client()?, verb, json).await,
         Verb::Audit(audit::Verb::List(list)) => audit::list(&client()?, list, json).await,
         Verb::Audit(verb) => audit::run(&open(arguments.database_url.as_deref()).await?, verb, json).await,
         Verb::Users(users::Verb::Bootstrap(bootstrap)) => {
