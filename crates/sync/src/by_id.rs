@@ -40,7 +40,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Asks for them.
+    /// Asks for them, by what [`is_id`] says are ids.
     ///
     /// # Errors
     /// [`SyncError`].
@@ -72,6 +72,12 @@ impl Asked {
         }
         Ok(self.gone.len())
     }
+}
+
+/// Whether it is an id as records are stored under, by which a record can be asked for.
+#[must_use]
+pub fn is_id(text: &str) -> bool {
+    salesforce::id18(text).as_deref() == Some(text)
 }
 
 /// Asks for whole records.

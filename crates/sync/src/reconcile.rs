@@ -139,6 +139,11 @@ impl Snapshot<'_> {
             let unmet = store.quarantined_unmet(of, &self.row, &after, STRETCH_ROWS).await?;
             let Some(last) = unmet.last() else { return Ok(gone) };
             after.clone_from(last);
+            // What is no id is in quarantine for that, and nobody can ask for it.
+            let unmet: Vec<String> = unmet.into_iter().filter(|id| by_id::is_id(id)).collect();
+            if unmet.is_empty() {
+                continue;
+            }
             let shown = by_id::shown(self.source, &self.object, &unmet).await?;
             gone.extend(unmet.into_iter().filter(|id| !shown.contains(id)));
         }

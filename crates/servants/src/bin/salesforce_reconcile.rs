@@ -11,7 +11,7 @@ use servant_loop::{Done, JobContext, JobError, Servant, Setup};
 use servants::salesforce::{Customers, Settings, job_error, note_usage};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 use store::{NewJob, Store, Unique};
-use sync::{Asked, Begun, Release, Snapshot, SnapshotSettings, Source, Step, SyncError, watch};
+use sync::{Asked, Begun, Release, Snapshot, SnapshotSettings, Source, Step, SyncError, is_id, watch};
 
 fn main() -> ExitCode {
     servant_loop::main::<SalesforceReconcile>()
@@ -178,6 +178,9 @@ async fn plan(objects: &[String], connection: ConnectionId, job: &JobContext) ->
 /// Some records, as they are now.
 async fn ask_again(source: Source<'_>, object: &str, records: &[String], job: &JobContext) -> Result<Done, JobError> {
     let fail = |error| job_error(error, job.clock().now());
+    if let Some(wrong) = records.iter().find(|id| !is_id(id)) {
+        return Err(JobError::permanent(anyhow!("'{wrong}' is no id that can be asked for")));
+    }
     let asked = Asked::of(source, object, records).await;
     note_usage(source.client, job, &asked);
     let asked = asked.map_err(fail)?;

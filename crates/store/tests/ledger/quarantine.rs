@@ -79,7 +79,8 @@ async fn what_is_dismissed_rests_until_it_is_over_and_is_open_when_it_comes_agai
     assert_eq!(again, Dismissed::Senseless(QuarantineState::Dismissed));
     assert_eq!(world.store.dismiss_quarantined(&granted, 999).await.unwrap(), Dismissed::Missing);
     let audit = world.store.list_audit(&AuditFilter::default(), 10).await.unwrap();
-    let noted: Vec<_> = audit.iter().map(|row| (row.action.as_str(), row.key.clone(), row.reason.as_str())).collect();
+    let audit = audit.iter().filter(|row| row.action != "create_connection");
+    let noted: Vec<_> = audit.map(|row| (row.action.as_str(), row.key.clone(), row.reason.as_str())).collect();
     assert_eq!(noted, [("dismiss_record", id.to_string(), "they know")], "once");
 
     world.clock.advance(TimeDelta::minutes(1));
@@ -124,7 +125,8 @@ async fn one_is_asked_for_again_by_one_job_and_only_where_somebody_can_ask() {
     assert_eq!(row(&world, id).await.retried_at, Some(world.clock.now()));
     let audit = world.store.list_audit(&AuditFilter::default(), 10).await.unwrap();
     let of_jobs = audit.iter().filter(|row| row.subject == "job").count();
-    assert_eq!((of_jobs, audit.len()), (1, 3), "each asking, and the one job");
+    let of_records = audit.iter().filter(|row| row.action == "retry_record" && row.subject == "quarantine").count();
+    assert_eq!((of_jobs, of_records), (1, 2), "each asking, and the one job");
 
     let park = testkit::granted_to::<action::ParkConnection>("ada", "a test");
     assert!(world.store.change_connection(&park, connection).await.unwrap());
