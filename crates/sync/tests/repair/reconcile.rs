@@ -239,17 +239,18 @@ async fn a_damaged_record_is_asked_for_again_and_leaves_quarantine_once_it_can_b
         tx.commit().await.unwrap();
         gone
     };
-    assert_eq!(kept().await.len(), 3);
-    assert_eq!((ask(&ids).await, kept().await.len()), (0, 3), "nothing has become of them");
+    assert!(ids.len() > 2, "{ids:?}");
+    assert_eq!(kept().await.len(), ids.len());
+    assert_eq!((ask(&ids).await, kept().await.len()), (0, ids.len()), "nothing has become of them");
     world.mutate(Mutation {
         upsert: vec![json!({ "Id": ids[0], field.as_str(): null }).as_object().unwrap().clone()],
         hard_delete: vec![ids[1].clone()],
         ..Mutation::default()
     });
-    assert_eq!((ask(&ids).await, kept().await), (1, BTreeSet::from([ids[2].clone()])));
+    assert_eq!((ask(&ids).await, kept().await), (1, ids[2..].iter().cloned().collect()));
     world.assert_anomaly(AnomalyKind::RecordsDamaged, "", AnomalyState::Open).await;
     // What nobody asks for by its id, the comparison finds to be gone.
-    world.mutate(Mutation { hard_delete: vec![ids[2].clone()], ..Mutation::default() });
+    world.mutate(Mutation { hard_delete: ids[2..].to_vec(), ..Mutation::default() });
     // A comparison that came within the second of the change has seen counts that differ; the next does not.
     eventually(Duration::from_secs(20), "the counts to agree", async || {
         (!world.compare().await.outcome.differ).then_some(())
