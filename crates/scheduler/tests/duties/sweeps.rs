@@ -108,7 +108,7 @@ async fn days_past_retention_are_dropped_and_the_counters_follow() {
         let record = "INSERT INTO quarantined_records (account_id, connection_id, object, digest, reason, body,
                           first_seen_at, last_seen_at, state, state_since)
                       VALUES (1, 1, 'Lead', md5($1)::uuid, 'it broke', '', $2, $2, $1, $2)";
-        sqlx::query(record).bind(state).bind(world.clock.now()).execute(&world.sql).await.unwrap();
+        sqlx::query(record).bind(state).bind(world.after_secs(3_600)).execute(&world.sql).await.unwrap();
     }
     fold_counters::perform(&world.office, &world.lead).await.unwrap();
     world.advance_secs(30 * 86_400);
