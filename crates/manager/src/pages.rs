@@ -6,7 +6,7 @@ mod admin;
 mod anomalies;
 mod assumptions;
 mod audit;
-mod connections;
+mod connection_forms;
 mod errors;
 mod groups;
 mod jobs;
@@ -74,7 +74,7 @@ pub(crate) fn routes() -> Router<App> {
         .merge(operations::routes())
         .merge(errors::routes())
         .merge(accounts::routes())
-        .merge(connections::routes())
+        .merge(connection_forms::routes())
         .merge(queues::routes())
         .merge(servants::routes())
         .merge(schedules::routes())
