@@ -42,6 +42,8 @@ def addresses(world):
         "schedule": f"/schedules/{world.schedule}",
         "anomaly": f"/anomalies/{world.anomaly()}",
         "anomalies-all": "/anomalies?state=all",
+        "quarantine": "/quarantine?state=all",
+        "quarantined": f"/quarantine/{latest('/quarantine', 'records')['id']}",
         "group": f"/groups/{world.group}",
         "audit-verify": "/audit/verify",
         "assumptions": "/assumptions",

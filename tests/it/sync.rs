@@ -82,6 +82,9 @@ async fn an_exhausted_allowance_delays_and_a_revoked_grant_parks() {
     .await;
     assert_eq!(delayed.attempt, 0, "it burns no attempt");
     assert!(delayed.due_at > world.fleet.store.now() + chrono::TimeDelta::minutes(10));
+    let says = domain::why(&world.fleet.store.why_facts(&delayed).await.unwrap()).says();
+    let resumes = delayed.due_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    assert!(says.starts_with(&format!("it is delayed until {resumes}")), "{says}");
     let budget = world.fleet.store.find_budget(world.connection).await.unwrap().expect("the last word of Salesforce");
     assert_eq!((budget.budget.used, budget.budget.maximum, budget.budget.resets_at), (10, 10, None));
     assert_eq!(budget.account, world.account);

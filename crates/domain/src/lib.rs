@@ -17,6 +17,7 @@ mod ids;
 mod latency;
 mod limits;
 mod pause;
+mod quarantine;
 mod reach_back;
 mod release;
 mod retry;
@@ -57,6 +58,7 @@ pub use limits::{
     Spending, Subject, URGENT, VendorBudget, What, check_vendor,
 };
 pub use pause::PauseTarget;
+pub use quarantine::QuarantineState;
 pub use reach_back::ReachBack;
 pub use release::{Release, ReleaseRoom};
 pub use retry::{Backoff, ClassRetry, RetryPolicy, Verdict};

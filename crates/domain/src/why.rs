@@ -352,6 +352,10 @@ impl Cause {
             Self::CircuitUnclear(circuit) => circuit.says(),
             Self::Releasing(releasing) => releasing.says(),
             Self::Due { at, after: None } => format!("it is due at {}", time(*at)),
+            // No failure of its own: whoever is asked has said when there is room again.
+            Self::Due { at, after: Some(failure) } if failure.class == crate::ErrorClass::RateLimited.as_str() => {
+                format!("it is delayed until {}, since {}: {}", time(*at), time(failure.at), failure.error)
+            }
             Self::Due { at, after: Some(failure) } => format!(
                 "it is tried again at {}, after attempt {} failed at {} ({}: {})",
                 time(*at),

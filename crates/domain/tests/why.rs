@@ -248,6 +248,18 @@ fn what_runs_or_has_ended_waits_for_nothing() {
 }
 
 #[test]
+fn what_a_vendor_has_no_room_for_is_delayed_and_says_until_when() {
+    let mut facts = beset();
+    facts.pauses.clear();
+    facts.connection = None;
+    let error = "salesforce: the allowance of 24 hours is used up".to_owned();
+    facts.last_failure = Some(LastFailure { attempt: 1, class: "rate_limited".to_owned(), error, at: at(-1) });
+    let says = "it is delayed until 2030-05-06T12:00:30Z, since 2030-05-06T11:59:59Z: salesforce: the allowance of 24 \
+                hours is used up";
+    assert_eq!(why(&facts).says(), says);
+}
+
+#[test]
 fn servants_that_are_lost_stopped_or_resting_take_nothing() {
     let mut servants = ServantFacts::default();
     servants.count("running", at(-16), at(0), 10, 5);

@@ -22,6 +22,23 @@ pub struct Connection {
     pub state_reason: Option<String>,
     /// Since when.
     pub state_since: DateTime<Utc>,
+    /// The objects that somebody chose to be followed; none: the usual ones.
+    #[serde(default)]
+    pub objects: Vec<String>,
+}
+
+/// Which objects of a connection are followed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectsRequest {
+    /// Their names, standard and custom ones, as the vendor writes them; none: the usual ones.
+    #[schema(max_items = 500)]
+    pub objects: Vec<String>,
+    /// Why; everybody who wonders reads it.
+    pub reason: String,
+    /// Who, where nobody signs on; anybody else is known by the sign-on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 /// Which connections.
@@ -98,6 +115,28 @@ pub struct AuthoriseRequest {
     /// One that exists; else a new one is made, unless the account has one to the organisation that consents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection_id: Option<i64>,
+}
+
+/// A connection that signs on in a user's name by the application's private key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateConnection {
+    /// Whose it is.
+    pub account_id: i64,
+    /// At which vendor: `salesforce`.
+    pub vendor: String,
+    /// In whose name it signs on, as that user is called at the vendor.
+    pub username: String,
+    /// The objects that are followed; none: the usual ones.
+    #[serde(default)]
+    #[schema(max_items = 500)]
+    pub objects: Vec<String>,
+    /// Who says so; `unknown` unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Where a browser authorises it.
@@ -208,6 +247,22 @@ impl ManagerClient {
     /// [`ClientError`].
     pub async fn authorise_connection(&self, request: &AuthoriseRequest) -> Result<AuthoriseReply, ClientError> {
         self.post("/api/v1/connections/authorise", request).await
+    }
+
+    /// Enters a connection that signs on in a user's name.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn create_connection(&self, request: &CreateConnection) -> Result<ConnectionDetail, ClientError> {
+        self.post("/api/v1/connections", request).await
+    }
+
+    /// Chooses the objects that are followed.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn choose_objects(&self, id: i64, request: &ObjectsRequest) -> Result<ConnectionDetail, ClientError> {
+        self.put(&format!("/api/v1/connections/{id}/objects"), request).await
     }
 
     /// Lists circuit breakers.

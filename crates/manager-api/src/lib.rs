@@ -18,6 +18,7 @@ mod others;
 mod passwords;
 mod pauses;
 mod people;
+mod quarantine;
 mod queues;
 mod schedules;
 mod servants;
@@ -34,7 +35,7 @@ pub use audit::{
 pub use client::{ClientError, ManagerClient};
 pub use connections::{
     AuthoriseReply, AuthoriseRequest, Breaker, BreakerDetail, BreakerPage, BreakerQuery, Connection, ConnectionDetail,
-    ConnectionEvent, ConnectionPage, ConnectionQuery, OverrideRequest,
+    ConnectionEvent, ConnectionPage, ConnectionQuery, CreateConnection, ObjectsRequest, OverrideRequest,
 };
 pub use error::{ErrorBody, ErrorEnvelope};
 pub use errors::{ErrorGroup, ErrorPage, ErrorQuery};
@@ -60,6 +61,7 @@ pub use people::{
     Changed, CreateCredential, CreateToken, CreateUser, Credential, CredentialPage, Me, NewSecret, OneTimeCode,
     RoleRequest, Token, TokenPage, User, UserAct, UserPage, UserQuery,
 };
+pub use quarantine::{QuarantineDetail, QuarantinePage, QuarantineQuery, QuarantinedRecord};
 pub use queues::{Percentiles, Queue, QueueList, RedriveRequest, Throughput, ThroughputPoint, ThroughputQuery};
 pub use schedules::{
     BackfillReply, BackfillRequest, CreateSchedule, DeleteQuery, DeleteReply, PauseSchedule, PreviewQuery,

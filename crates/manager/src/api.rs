@@ -17,6 +17,7 @@ pub(crate) mod limits;
 pub(crate) mod operations;
 pub(crate) mod others;
 pub(crate) mod pauses;
+pub(crate) mod quarantine;
 pub(crate) mod queues;
 pub(crate) mod schedules;
 pub(crate) mod servants;
@@ -103,7 +104,9 @@ pub(crate) use servants::servant_of;
         connections::park,
         connections::disable,
         connections::enable,
+        connections::choose_objects,
         authorise::authorise,
+        authorise::create,
         breakers::list,
         breakers::show,
         breakers::open,
@@ -115,6 +118,10 @@ pub(crate) use servants::servant_of;
         anomalies::acknowledge,
         anomalies::resolve,
         anomalies::mute,
+        quarantine::list,
+        quarantine::show,
+        quarantine::dismiss,
+        quarantine::retry,
         audit::list,
         audit::export,
         audit::verify,
@@ -195,7 +202,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/budgets", get(budgets::list))
         .route("/api/v1/budgets/{connection}", get(budgets::show))
         .route("/api/v1/budgets/{connection}/share", put(budgets::set_share).delete(budgets::remove_share))
-        .route("/api/v1/connections", get(connections::list))
+        .route("/api/v1/connections", get(connections::list).post(authorise::create))
         .route("/api/v1/connections/authorise", post(authorise::authorise))
         .route("/api/v1/connections/{id}", get(connections::show))
         .route("/api/v1/connections/{id}/sync", post(accounts::sync))
@@ -203,6 +210,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/connections/{id}/park", post(connections::park))
         .route("/api/v1/connections/{id}/disable", post(connections::disable))
         .route("/api/v1/connections/{id}/enable", post(connections::enable))
+        .route("/api/v1/connections/{id}/objects", put(connections::choose_objects))
         .route("/api/v1/breakers", get(breakers::list))
         .route("/api/v1/breakers/{service}", get(breakers::show))
         .route("/api/v1/breakers/{service}/open", post(breakers::open))
@@ -214,6 +222,10 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/anomalies/{id}/acknowledge", post(anomalies::acknowledge))
         .route("/api/v1/anomalies/{id}/resolve", post(anomalies::resolve))
         .route("/api/v1/anomalies/{id}/mute", post(anomalies::mute))
+        .route("/api/v1/quarantine", get(quarantine::list))
+        .route("/api/v1/quarantine/{id}", get(quarantine::show))
+        .route("/api/v1/quarantine/{id}/dismiss", post(quarantine::dismiss))
+        .route("/api/v1/quarantine/{id}/retry", post(quarantine::retry))
         .route("/api/v1/assumptions", get(assumptions::list).post(assumptions::start))
         .route("/api/v1/assumptions/{id}", get(assumptions::show))
         .route("/api/v1/assumptions/{id}/end", post(assumptions::end))

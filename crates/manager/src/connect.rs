@@ -117,6 +117,16 @@ impl Connect {
         Ok(format!("{}{START}?account={account}{again}&link={}", self.public_url, link.expose_secret()))
     }
 
+    /// The settings of a connection that signs on in a user's name by the application's private key, and where that lies.
+    pub(crate) fn in_the_name_of(&self, username: &str, objects: &[String]) -> (serde_json::Value, &str) {
+        let SalesforceConfig { client_id, login_url, secret_ref } = &self.salesforce;
+        let mut settings = json!({ "login_url": login_url, "client_id": client_id, "username": username });
+        if !objects.is_empty() {
+            settings["objects"] = json!(objects);
+        }
+        (settings, secret_ref)
+    }
+
     fn callback_url(&self) -> String {
         format!("{}{CALLBACK}", self.public_url)
     }
@@ -164,6 +174,11 @@ struct Callback {
 
 /// What is configured, or what to configure; for those who may call outside.
 pub(crate) fn connect_of<'a>(app: &'a App, _: &Egress) -> Result<&'a Connect, ApiError> {
+    configured(app)
+}
+
+/// The same without a call.
+pub(crate) fn configured(app: &App) -> Result<&Connect, ApiError> {
     app.connect.as_deref().ok_or_else(|| {
         ApiError::conflict("no application at Salesforce is configured").hint("set client_id in [connect.salesforce]")
     })

@@ -8,12 +8,14 @@ mod assumptions;
 mod attention;
 mod audit;
 mod connections;
+mod connection_forms;
 mod errors;
 mod groups;
 mod jobs;
 mod limits;
 mod operations;
 mod overview;
+mod quarantine;
 mod queues;
 mod schedules;
 mod servants;
@@ -75,11 +77,13 @@ pub(crate) fn routes() -> Router<App> {
         .merge(errors::routes())
         .merge(accounts::routes())
         .merge(connections::routes())
+        .merge(connection_forms::routes())
         .merge(queues::routes())
         .merge(servants::routes())
         .merge(schedules::routes())
         .merge(limits::routes())
         .merge(anomalies::routes())
+        .merge(quarantine::routes())
         .merge(groups::routes())
         .merge(audit::routes())
         .merge(assumptions::routes())

@@ -6,7 +6,7 @@ use daemon::{Health, Stopper};
 use domain::{AccountId, Clock, ConnectionId, ManualClock};
 use fakes::salesforce::FakeSalesforce;
 use manager::{Connect, ConnectConfig, SalesforceConfig};
-use manager_api::{AuthoriseRequest, ClientError, ManagerClient};
+use manager_api::{AuthoriseRequest, ClientError, CreateConnection, ManagerClient};
 use reqwest::{StatusCode, Url, header, redirect};
 use salesforce::Hosts;
 use std::sync::Arc;
@@ -242,4 +242,44 @@ async fn what_cannot_be_begun_says_why() {
     std::fs::write(world.files.path().join("secrets.toml"), "").unwrap();
     assert_eq!(world.authorise(None).await.0, StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(world.connections().await.len(), 1);
+}
+
+#[tokio::test]
+async fn one_that_signs_on_in_a_users_name_is_entered_without_a_browser() {
+    let world = World::new().await;
+    let create = async |account_id: i64, username: &str, objects: &[&str]| {
+        let request = CreateConnection {
+            account_id,
+            vendor: "salesforce".to_owned(),
+            username: username.to_owned(),
+            objects: objects.iter().map(|name| (*name).to_owned()).collect(),
+            by: Some("ada".to_owned()),
+            reason: Some("their administrator admitted us".to_owned()),
+        };
+        world.client.create_connection(&request).await
+    };
+    let status = |result: Result<_, ClientError>| match result {
+        Err(ClientError::Refused { status, .. }) => status,
+        other => panic!("{other:?}"),
+    };
+    for (account, username, objects, expected) in [
+        (999, "sync@acme.example", &[][..], 404),
+        (0, "sync@acme.example", &[], 404),
+        (world.account.0, " ", &[], 400),
+        (world.account.0, "sync@acme.example", &["no name"], 400),
+    ] {
+        assert_eq!(status(create(account, username, objects).await), expected, "{account} {username}");
+    }
+    assert_eq!(world.connections().await, []);
+    let made = create(world.account.0, " sync@acme.example ", &["Account"]).await.unwrap();
+    assert_eq!((made.connection.state.as_str(), made.connection.account_id), ("active", world.account.0));
+    let row = world.connections().await.remove(0);
+    let settings = serde_json::json!({
+        "login_url": world.fake.url(), "client_id": "fake-client", "username": "sync@acme.example", "objects": ["Account"],
+    });
+    assert_eq!((row.id, row.settings, row.secret_ref.as_deref()), (made.connection.id, settings, Some("salesforce")));
+    assert_eq!(status(create(world.account.0, "sync@acme.example", &[]).await), 409, "once");
+    let noted = world.store.list_audit(&store::AuditFilter::default(), 10).await.unwrap();
+    let done = noted.iter().find(|row| row.outcome == "done" && row.action == "create_connection").unwrap();
+    assert_eq!((done.actor.as_str(), done.reason.as_str()), ("ada", "their administrator admitted us"));
 }

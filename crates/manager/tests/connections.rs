@@ -5,7 +5,7 @@
 mod common;
 
 use domain::AccountId;
-use manager_api::{BreakerQuery, ClientError, ConnectionQuery, ManagerClient, OverrideRequest};
+use manager_api::{BreakerQuery, ClientError, ConnectionQuery, ManagerClient, ObjectsRequest, OverrideRequest};
 use store::Store;
 
 async fn manager(store: &Store) -> ManagerClient {
@@ -92,4 +92,49 @@ async fn breakers_are_paged_and_held_and_let_go() {
     assert_eq!(status(client.force_breaker("nobody", "open", &request("no")).await), 404);
     assert_eq!(status(client.force_breaker(services[0], "close", &request("")).await), 400);
     assert_eq!(status(client.breaker("nobody").await), 404);
+}
+
+#[tokio::test]
+async fn the_objects_of_a_connection_are_chosen_and_the_choice_is_kept() {
+    let database = testkit::database().await;
+    let store = database.store().await;
+    let account = store.create_account("Acme").await.unwrap();
+    let settings = serde_json::json!({"login_url": "https://login.example"});
+    let id = store.create_connection(account, "salesforce", &settings, None).await.unwrap();
+    let url = common::serve(&store, |app| manager::router(app, 10_000)).await;
+    let client = ManagerClient::new(&url).unwrap();
+    let choose = async |objects: &[&str], reason: &str| {
+        let objects = objects.iter().map(|name| (*name).to_owned()).collect();
+        let request = ObjectsRequest { objects, reason: reason.to_owned(), by: Some("ada".to_owned()) };
+        client.choose_objects(id.0, &request).await
+    };
+    assert_eq!(client.connection(id.0).await.unwrap().connection.objects, Vec::<String>::new(), "the usual ones");
+    for wrong in ["", "Account; DROP", "1Lead", "Größe__c"] {
+        assert_eq!(status(choose(&["Account", wrong], "a test").await), 400, "{wrong}");
+    }
+    assert_eq!(status(choose(&["Account"], " ").await), 400, "why?");
+    let detail = choose(&["Account", "Invoice__c", "Account"], "what they bought").await.unwrap();
+    assert_eq!(detail.connection.objects, ["Account", "Invoice__c"], "each once");
+    let row = store.find_connection(id).await.unwrap().unwrap();
+    let kept = serde_json::json!({"login_url": "https://login.example", "objects": ["Account", "Invoice__c"]});
+    assert_eq!(row.settings, kept, "nothing else changes");
+    let noted = store.list_audit(&store::AuditFilter::default(), 1).await.unwrap().remove(0);
+    assert_eq!(
+        (noted.action.as_str(), noted.key, noted.reason.as_str()),
+        ("choose_objects", id.to_string(), "what they bought")
+    );
+    assert_eq!(noted.after, Some(serde_json::json!({"objects": ["Account", "Invoice__c"]})));
+
+    let http = reqwest::Client::new();
+    let page = format!("{url}/accounts/{account}");
+    let text = http.get(&page).header("accept", "text/html").send().await.unwrap().text().await.unwrap();
+    assert!(text.contains("Follows Account, Invoice__c"), "{text}");
+    let form = [("objects", " Lead,\nTask "), ("reason", "others"), ("by", "ada")];
+    let answer = http.post(format!("{url}/connections/{id}/objects")).form(&form).send().await.unwrap();
+    assert_eq!(answer.status(), 200, "it leads back to the account");
+    assert_eq!(client.connection(id.0).await.unwrap().connection.objects, ["Lead", "Task"]);
+    let usual = choose(&[], "as all").await.unwrap();
+    assert_eq!((usual.connection.objects, usual.settings), (Vec::new(), settings));
+    let nobodys = ObjectsRequest { objects: Vec::new(), reason: "a test".to_owned(), by: None };
+    assert_eq!(status(client.choose_objects(999, &nobodys).await), 404);
 }

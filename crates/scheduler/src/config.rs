@@ -107,6 +107,8 @@ impl Duties {
 pub struct Retention {
     /// Whole days for which finished jobs are kept.
     pub finished_days: u32,
+    /// Whole days for which records are kept that are in quarantine no more, or rest there and are shown no more.
+    pub quarantine_days: u32,
 }
 
 #[cfg(test)]

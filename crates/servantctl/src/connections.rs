@@ -1,9 +1,10 @@
 //! `connections`.
 
-use crate::{breakers, output, refusal::Refusal};
+use crate::{audit::Whom, breakers, output, refusal::Refusal};
 use clap::{Args, Subcommand};
 use manager_api::{
-    AuthoriseRequest, Connection, ConnectionDetail, ConnectionEvent, ConnectionQuery, ManagerClient, OverrideRequest,
+    AuthoriseRequest, ByWhom, Connection, ConnectionDetail, ConnectionEvent, ConnectionQuery, CreateConnection,
+    ManagerClient, ObjectsRequest, OverrideRequest,
 };
 
 /// What to do with connections.
@@ -34,10 +35,36 @@ pub(crate) enum Verb {
         #[arg(long, default_value = "salesforce")]
         vendor: String,
     },
+    /// Enters one that signs on in a user's name by the application's private key (JWT bearer), without a browser.
+    Create {
+        /// Whose it is.
+        #[arg(long)]
+        account: i64,
+        /// In whose name it signs on.
+        #[arg(long)]
+        username: String,
+        /// At which vendor.
+        #[arg(long, default_value = "salesforce")]
+        vendor: String,
+        /// An object to be followed, as often as there are some; the usual ones unless said.
+        #[arg(long = "object")]
+        objects: Vec<String>,
+        #[command(flatten)]
+        whom: Whom,
+    },
     /// Syncs it now, before other work.
     Sync {
         /// The connection.
         id: i64,
+    },
+    /// Chooses the objects that are followed, from the next sync on.
+    Objects {
+        /// The connection.
+        id: i64,
+        /// Their names, as in Account or Invoice__c; none: the usual ones.
+        objects: Vec<String>,
+        #[command(flatten)]
+        why: Why,
     },
     /// The customer has authorised it again, or what it was parked for is over: its jobs start again.
     Reauthorised(Act),
@@ -96,11 +123,26 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
             let reply = client.authorise_connection(&request).await.map_err(Refusal::from)?;
             return output::print(&if json { serde_json::to_string_pretty(&reply)? } else { reply.url });
         }
+        Verb::Create { account, username, vendor, objects, whom } => {
+            let ByWhom { by, reason } = whom.said();
+            let (account_id, username, vendor) = (*account, username.clone(), vendor.clone());
+            let request = CreateConnection { account_id, vendor, username, objects: objects.clone(), by, reason };
+            let detail = client.create_connection(&request).await.map_err(Refusal::from)?;
+            return output::done(json, &format!("connection {} is {}", detail.connection.id, detail.connection.state));
+        }
         Verb::Sync { id } => {
             let reply = client.sync_connection(*id).await.map_err(Refusal::from)?;
             let job = reply.id.map_or_else(|| "-".to_owned(), |id| id.to_string());
             let outcome = if reply.duplicate { "on its way already" } else { "new" };
             return output::table(json, &reply, &["JOB", "OUTCOME"], vec![vec![job, outcome.to_owned()]]);
+        }
+        Verb::Objects { id, objects, why } => {
+            let OverrideRequest { reason, by } = why.request();
+            let request = ObjectsRequest { objects: objects.clone(), reason, by };
+            let detail = client.choose_objects(*id, &request).await.map_err(Refusal::from)?;
+            let chosen = detail.connection.objects;
+            let chosen = if chosen.is_empty() { "the usual objects".to_owned() } else { chosen.join(", ") };
+            return output::done(json, &format!("connection {id} follows {chosen}"));
         }
         Verb::Reauthorised(act) => (act, "reauthorised"),
         Verb::Park(act) => (act, "park"),

@@ -19,6 +19,7 @@ mod operations;
 mod output;
 mod paged;
 mod pauses;
+mod quarantine;
 mod queues;
 mod refusal;
 mod schedules;
@@ -123,6 +124,9 @@ enum Verb {
     /// Lists what is out of the ordinary in customers' data, shows one, acknowledges, resolves and mutes it.
     #[command(subcommand)]
     Anomalies(anomalies::Verb),
+    /// Lists records that could not be stored, shows one with its bytes, lets it rest, and has it asked for once more.
+    #[command(subcommand)]
+    Quarantine(quarantine::Verb),
     /// Lists, exports and verifies what anybody did, was denied or failed at.
     #[command(subcommand)]
     Audit(audit::Verb),
@@ -212,6 +216,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         Verb::Breakers(verb) => breakers::run(&client()?, verb, json).await,
         Verb::Anomalies(verb) => anomalies::run(&client()?, verb, json).await,
+        Verb::Quarantine(verb) => quarantine::run(&client()?, verb, json).await,
         Verb::Audit(audit::Verb::List(list)) => audit::list(&client()?, list, json).await,
         Verb::Audit(verb) => {
             let url = checked(arguments.database_url.as_deref())?;

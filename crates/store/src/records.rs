@@ -84,13 +84,13 @@ impl Store {
         batch: &mut RecordBatch,
     ) -> Result<u64, StoreError> {
         let conn = &mut *tx.inner;
-        release(conn, table, origin.connection, batch).await?;
+        let now = self.clock.now();
+        release(conn, table, origin.connection, batch, now).await?;
         let is_new = batch.len() > LOOKED_UP_ROWS && !any_known(conn, table, origin.account, batch).await?;
         let is_new = is_new || keep_outdated(conn, table, origin, batch).await?;
         if batch.is_empty() {
             return Ok(0);
         }
-        let now = self.clock.now();
         if is_new && insert(conn, table, origin.account, batch, now).await? {
             return Ok(u64::try_from(batch.len()).unwrap_or(u64::MAX));
         }
@@ -158,10 +158,12 @@ async fn release(
     table: &RecordTable,
     connection: ConnectionId,
     batch: &RecordBatch,
+    now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
     let is_any = sqlx::query_scalar!(
         r#"-- release: whether
-        SELECT EXISTS (SELECT FROM quarantined_records WHERE connection_id = $1 AND object = $2) AS "is_any!""#,
+        SELECT EXISTS (SELECT FROM quarantined_records
+                       WHERE connection_id = $1 AND object = $2 AND state <> 'resolved') AS "is_any!""#,
         connection.0,
         table.object(),
     )
@@ -169,15 +171,7 @@ async fn release(
     .await?;
     if is_any {
         let (ids, ..) = batch.versions(1);
-        sqlx::query!(
-            "-- release
-            DELETE FROM quarantined_records WHERE connection_id = $1 AND object = $2 AND record_id = ANY($3)",
-            connection.0,
-            table.object(),
-            &ids as &[&str],
-        )
-        .execute(conn)
-        .await?;
+        quarantine::resolve(conn, (connection, table.object()), &ids, "a version of it could be stored", now).await?;
     }
     Ok(())
 }

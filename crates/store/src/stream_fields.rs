@@ -173,7 +173,7 @@ impl Store {
         open.collect()
     }
 
-    /// Whether anything of an object is in quarantine.
+    /// Whether anything of an object is in quarantine and does not rest there.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -185,7 +185,8 @@ impl Store {
     ) -> Result<bool, StoreError> {
         Ok(sqlx::query_scalar!(
             r#"-- has_quarantined
-            SELECT EXISTS (SELECT FROM quarantined_records WHERE connection_id = $1 AND object = $2) AS "is_any!""#,
+            SELECT EXISTS (SELECT FROM quarantined_records
+                           WHERE connection_id = $1 AND object = $2 AND state = 'open') AS "is_any!""#,
             connection.0,
             object,
         )

@@ -1,7 +1,9 @@
 //! Single records, asked for by their ids: those that a comparison found missing, older or otherwise not as they are at the
 //! vendor. Owns how many go into a question, and how whole records get into their table from the answers.
 
-use crate::{PageWriter, Source, Spool, SyncError, damage, soql};
+use crate::{PageWriter, Source, Spool, SyncError, damage, drift, pass::VENDOR, soql};
+use chrono::{DateTime, Timelike as _, Utc};
+use domain::AnomalyKind;
 use salesforce::{BulkOperation, BulkState, Client, FIRST_PAGE};
 use serde_json::value::RawValue;
 use std::{collections::BTreeSet, fs::File, time::Duration};
@@ -25,6 +27,57 @@ pub(crate) enum Fetched {
     Json(Vec<Box<RawValue>>),
     /// In bulk: a page, spooled.
     Csv(File),
+}
+
+/// Records that somebody wants to see once more, as the vendor shows them now.
+#[derive(Debug)]
+pub struct Asked {
+    whole: PageWriter,
+    fetched: Vec<Fetched>,
+    /// Not shown, the recycle bin included.
+    gone: Vec<String>,
+    read_at: DateTime<Utc>,
+}
+
+impl Asked {
+    /// Asks for them, by what [`is_id`] says are ids.
+    ///
+    /// # Errors
+    /// [`SyncError`].
+    pub async fn of(source: Source<'_>, object: &str, ids: &[String]) -> Result<Self, SyncError> {
+        let describe = drift::describe(source, object).await?;
+        let whole = PageWriter::prepare(source.store, VENDOR, &describe).await?;
+        let now = source.client.server_time().unwrap_or_else(|| source.store.now());
+        let read_at = now.with_nanosecond(0).unwrap_or(now);
+        let fetched = fetch(source, object, &whole, ids).await?;
+        let shown = shown(source, object, ids).await?;
+        let gone = ids.iter().filter(|id| !shown.contains(*id)).cloned().collect();
+        Ok(Self { whole, fetched, gone, read_at })
+    }
+
+    /// Writes them: what can be stored leaves quarantine, as does what is shown no more. Answers with how many records were
+    /// shown no more.
+    ///
+    /// # Errors
+    /// [`SyncError`]; the transaction is of no more use then.
+    pub async fn write(self, source: Source<'_>, tx: &mut Tx) -> Result<usize, SyncError> {
+        let Source { store, account, connection, .. } = source;
+        let object = self.whole.table().object().to_owned();
+        let origin = PageOrigin { account, connection, read_at: self.read_at };
+        write(source, tx, &self.whole, origin, self.fetched).await?;
+        store.resolve_gone(tx, connection, &object, &self.gone).await?;
+        if !store.has_quarantined(tx, connection, &object).await? {
+            let of = (object.as_str(), AnomalyKind::RecordsDamaged, "");
+            store.settle_anomaly(tx, connection, of, "nothing is in quarantine any more").await?;
+        }
+        Ok(self.gone.len())
+    }
+}
+
+/// Whether it is an id as records are stored under, by which a record can be asked for.
+#[must_use]
+pub fn is_id(text: &str) -> bool {
+    salesforce::id18(text).as_deref() == Some(text)
 }
 
 /// Asks for whole records.

@@ -17,7 +17,10 @@ pub(crate) async fn keep(
     let Some(first) = damaged.first() else { return Ok(()) };
     let records = damaged.len();
     tracing::warn!(object, records, reason = first.reason, "records are in quarantine");
-    store.quarantine_records(tx, (origin.account, origin.connection), object, damaged).await?;
+    if store.quarantine_records(tx, (origin.account, origin.connection), object, damaged).await? == 0 {
+        // A person let all of them rest, and nobody wants to hear more of them.
+        return Ok(());
+    }
     let summary = format!("records of {object} cannot be stored and are in quarantine");
     let evidence = json!({ "records": records, "first_record_id": first.record_id, "first_reason": first.reason });
     let seen = Sighting {

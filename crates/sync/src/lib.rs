@@ -25,6 +25,7 @@ mod spool;
 mod value;
 pub mod watch;
 
+pub use by_id::{Asked, is_id};
 pub use deletions::Deletions;
 pub use error::SyncError;
 pub use page::{PageWriter, PageWritten};

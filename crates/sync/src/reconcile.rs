@@ -126,6 +126,37 @@ impl Snapshot<'_> {
         Ok(store.delete_records(tx, self.whole.table(), account, &gone.gone, self.row.began_at).await?)
     }
 
+    /// Records in quarantine that the reading did not meet, and that the vendor does not show when asked for them by their
+    /// ids: nobody will ever read a better version of these.
+    ///
+    /// # Errors
+    /// [`SyncError`].
+    pub async fn gone_from_quarantine(&self) -> Result<Vec<String>, SyncError> {
+        let Source { store, connection, .. } = self.source;
+        let (mut gone, mut after) = (Vec::new(), String::new());
+        loop {
+            let of = (connection, self.object.as_str());
+            let unmet = store.quarantined_unmet(of, &self.row, &after, STRETCH_ROWS).await?;
+            let Some(last) = unmet.last() else { return Ok(gone) };
+            after.clone_from(last);
+            // What is no id is in quarantine for that, and nobody can ask for it.
+            let unmet: Vec<String> = unmet.into_iter().filter(|id| by_id::is_id(id)).collect();
+            if unmet.is_empty() {
+                continue;
+            }
+            let shown = by_id::shown(self.source, &self.object, &unmet).await?;
+            gone.extend(unmet.into_iter().filter(|id| !shown.contains(id)));
+        }
+    }
+
+    /// Ends their quarantine.
+    ///
+    /// # Errors
+    /// [`SyncError`].
+    pub async fn end_quarantine(&self, tx: &mut Tx, gone: &[String]) -> Result<u64, SyncError> {
+        Ok(self.source.store.resolve_gone(tx, self.source.connection, &self.object, gone).await?)
+    }
+
     /// Counts both sides. They differ only if what moved meanwhile does not explain it.
     ///
     /// # Errors

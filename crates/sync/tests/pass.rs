@@ -27,12 +27,12 @@ struct World {
 
 impl World {
     async fn new(records: u64) -> Self {
-        let Customer { database, store, fake, client, account, connection } = Customer::of(FakeOptions {
-            content: Content::Generated { records, seed: 11 },
-            page_size: 20,
-            ..FakeOptions::default()
-        })
-        .await;
+        Self::with(Content::Generated { records, seed: 11 }).await
+    }
+
+    async fn with(content: Content) -> Self {
+        let options = FakeOptions { content, page_size: 20, ..FakeOptions::default() };
+        let Customer { database, store, fake, client, account, connection } = Customer::of(options).await;
         Self { database, store, fake, client, account, connection }
     }
 
@@ -108,6 +108,18 @@ async fn every_object_is_stored_as_it_is_and_read_again_for_nothing() {
     assert_eq!(page.window_rows(), world.ids("Contact").len() as u64);
     let mut tx = world.store.begin().await.unwrap();
     assert_eq!(pass.write(&mut tx, &page).await.unwrap().changed, 0);
+}
+
+#[tokio::test]
+async fn an_object_of_five_hundred_fields_is_stored_whole() {
+    let object = "Wide__c";
+    let content = Content::One { object: object.to_owned(), records: 50, columns: 500, seed: 3 };
+    let world = World::with(content).await;
+    assert_eq!(world.sync(object).await, (50, 0));
+    world.assert_equal(object).await;
+    world.upsert(object, json!({"Id": world.ids(object)[7], "Column_002__c": "another"}));
+    assert_eq!(world.sync(object).await, (1, 0));
+    world.assert_equal(object).await;
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ actions! {
     reads ReadLimits           "read_limits"            yes     yes     yes      yes     yes;
     reads ReadAccounts         "read_accounts"          yes     yes     yes      yes     yes;
     reads ReadAnomalies        "read_anomalies"         yes     yes     yes      yes     yes;
+    reads ReadQuarantine       "read_quarantine"        yes     yes     yes      yes     no;
     // What jobs carry and keep: payloads and checkpoints, which may hold what customers wrote.
     reads ReadPayload          "read_payload"           no      no      yes      yes     no;
     reads ReadAudit            "read_audit"             no      yes     yes      yes     no;
@@ -67,6 +68,7 @@ actions! {
     acts  ParkConnection       "park_connection"        no      no      yes      yes     no;
     acts  DisableConnection    "disable_connection"     no      no      yes      yes     no;
     acts  EnableConnection     "enable_connection"      no      no      yes      yes     no;
+    acts  ChooseObjects        "choose_objects"         no      no      yes      yes     no;
     acts  CreateAccount        "create_account"         no      no      no       yes     no;
     acts  CreateConnection     "create_connection"      no      no      no       yes     no;
     acts  AssumeAccount        "assume_account"         no      yes     no       yes     no;
@@ -75,6 +77,8 @@ actions! {
     acts  ResolveAnomaly       "resolve_anomaly"        no      no      yes      yes     no;
     acts  MuteAnomaly          "mute_anomaly"           no      no      yes      yes     no;
     acts  AssignAnomaly        "assign_anomaly"         no      yes     yes      yes     no;
+    acts  RetryRecord          "retry_record"           no      yes     yes      yes     no;
+    acts  DismissRecord        "dismiss_record"         no      no      yes      yes     no;
 
     // People, their tokens, and servants' credentials. Sessions and passwords are everybody's own.
     acts  ManagePeople         "manage_people"          no      no      no       yes     no;

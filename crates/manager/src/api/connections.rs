@@ -14,12 +14,16 @@ use axum::{
 };
 use domain::{AccountId, ConnectionId, Sensitive, action};
 use manager_api::{
-    Connection, ConnectionDetail, ConnectionEvent, ConnectionPage, ConnectionQuery, ErrorEnvelope, OverrideRequest,
+    Connection, ConnectionDetail, ConnectionEvent, ConnectionPage, ConnectionQuery, ErrorEnvelope, ObjectsRequest,
+    OverrideRequest,
 };
 use store::{ChangesConnection, ConnectionRow};
 
 /// What a connection can be.
 pub(crate) const STATES: [&str; 4] = ["active", "needs_reauth", "parked", "disabled"];
+/// Objects of one connection, and bytes of a name: more than any organisation has, and than any vendor gives.
+const OBJECTS_MAX: usize = 500;
+const OBJECT_BYTES_MAX: usize = 120;
 /// Events shown with a connection or a breaker.
 pub(super) const EVENTS_MAX: i64 = 50;
 
@@ -121,6 +125,25 @@ pub(crate) async fn enable(
     change(&app, &allowed, id, &request).await
 }
 
+/// Chooses the objects that are followed, from the next sync on. One that is followed no more stays as it is.
+#[utoipa::path(put, path = "/api/v1/connections/{id}/objects", tag = "connections",
+    request_body = ObjectsRequest, params(("id" = i64, Path, description = "The connection")),
+    responses((status = 200, body = ConnectionDetail), (status = 400, body = ErrorEnvelope),
+              (status = 404, body = ErrorEnvelope), (status = 403, body = ErrorEnvelope)))]
+pub(crate) async fn choose_objects(
+    allowed: Allowed<action::ChooseObjects>,
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Json(request): Json<ObjectsRequest>,
+) -> Result<Json<ConnectionDetail>, ApiError> {
+    let granted = allowed.because(request.by.as_deref(), &request.reason)?;
+    let (id, objects) = (ConnectionId(id), objects_of(&request.objects)?);
+    if app.store.choose_objects(&granted, id, &objects).await? {
+        tracing::info!(ConnectionId = id.0, objects = objects.len(), by = granted.by(), "objects were chosen");
+    }
+    Ok(Json(detail_of(&app, id).await?))
+}
+
 async fn change<A: ChangesConnection>(
     app: &App,
     allowed: &Allowed<A>,
@@ -142,7 +165,7 @@ async fn change<A: ChangesConnection>(
     Ok(Json(detail_of(app, id).await?))
 }
 
-async fn detail_of(app: &App, id: ConnectionId) -> Result<ConnectionDetail, ApiError> {
+pub(super) async fn detail_of(app: &App, id: ConnectionId) -> Result<ConnectionDetail, ApiError> {
     let row = app.store.find_connection(id).await?.filter(|row| sight::shows(app, AccountId(row.account_id)));
     let row = row.ok_or_else(|| ApiError::not_found(format!("there is no connection {id}")))?;
     let breaker = app.store.find_breaker(&row.service).await?;
@@ -164,7 +187,36 @@ pub(super) fn connection_of(row: &ConnectionRow) -> Connection {
         state: row.state.clone(),
         state_reason: row.state_reason.clone().map(sight::words),
         state_since: row.state_since,
+        objects: row.settings["objects"].as_array().into_iter().flatten().filter_map(name_of).collect(),
     }
+}
+
+fn name_of(name: &serde_json::Value) -> Option<String> {
+    name.as_str().map(str::to_owned)
+}
+
+/// The names, each once, in their order, as far as they may be names of objects.
+pub(super) fn objects_of(names: &[String]) -> Result<Vec<String>, ApiError> {
+    let is_name = |name: &str| {
+        name.len() <= OBJECT_BYTES_MAX
+            && name.starts_with(|c: char| c.is_ascii_alphabetic())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    let mut objects: Vec<String> = Vec::new();
+    for name in names {
+        if !is_name(name) {
+            let shown: String = name.chars().take(OBJECT_BYTES_MAX).collect();
+            let message = format!("'{shown}' is no name of an object");
+            return Err(ApiError::bad_request(message).hint("a name is as in Account or Invoice__c"));
+        }
+        if !objects.contains(name) {
+            objects.push(name.clone());
+        }
+    }
+    if objects.len() > OBJECTS_MAX {
+        return Err(ApiError::bad_request(format!("{} objects are more than {OBJECTS_MAX}", objects.len())));
+    }
+    Ok(objects)
 }
 
 pub(super) fn event_of(row: store::ConnectionEvent) -> ConnectionEvent {

@@ -37,7 +37,7 @@ impl<'a> MakeWriter<'a> for Lines {
 
 /// Where a customer's words are.
 fn places(side: &Side) -> Vec<String> {
-    let Side { account, connection, failed, running, waiting, group, schedule, anomaly } = side;
+    let Side { account, connection, failed, running, waiting, group, schedule, anomaly, record: _ } = side;
     let mut places: Vec<String> = [
         "/jobs",
         "/anomalies",
@@ -67,7 +67,7 @@ fn places(side: &Side) -> Vec<String> {
 }
 
 /// Where others' words are too.
-const WIDER: [&str; 12] = [
+const WIDER: [&str; 14] = [
     "/",
     "/errors",
     "/accounts",
@@ -75,6 +75,8 @@ const WIDER: [&str; 12] = [
     "/limits",
     "/queues",
     "/operations",
+    "/quarantine",
+    "/api/v1/quarantine",
     "/api/v1/errors",
     "/api/v1/stats",
     "/api/v1/servants",
@@ -94,10 +96,12 @@ async fn nobody_sees_of_a_person_what_they_may_not() {
     let places = places(&side);
 
     let logged = |word: &str| format!("WARN sync::pass: no row for &#39;{word}&#39;");
+    let kept = ["", "/api/v1"].map(|base| format!("{base}/quarantine/{}", side.record));
+    let wider = || places.iter().chain(&kept).map(String::as_str).chain(WIDER);
     let mut seen = 0;
     for role in [Role::Operator, Role::Admin] {
         let routes = world.routes(person(role));
-        for path in places.iter().map(String::as_str).chain(WIDER) {
+        for path in wider() {
             let answer = get(&routes, path, None).await;
             assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text);
             seen += usize::from(answer.text.contains(CANARY));
@@ -109,7 +113,7 @@ async fn nobody_sees_of_a_person_what_they_may_not() {
 
     for role in [Role::Viewer, Role::Support] {
         let routes = world.routes(person(role));
-        for path in places.iter().map(String::as_str).chain(WIDER) {
+        for path in wider() {
             let answer = get(&routes, path, None).await;
             assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text);
             assert!(!answer.text.contains(CANARY), "a {role} reads of a person at {path}: {}", answer.text);

@@ -49,6 +49,7 @@ fn of(side: &Side, path: &str) -> String {
             ("{id}", "accounts") => side.account.to_string(),
             ("{id}", "groups") => side.group.to_string(),
             ("{id}", "schedules") => side.schedule.to_string(),
+            ("{id}", "quarantine") => side.record.to_string(),
             ("{id}", "anomalies") => side.anomaly.to_string(),
             ("{id}" | "{connection}", _) => side.connection.to_string(),
             ("{scope}", _) => "account".to_owned(),

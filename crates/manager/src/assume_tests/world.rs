@@ -23,7 +23,7 @@ use std::sync::{
 };
 use store::{
     AnomalyFilter, AttemptKey, Created, FailedAttempt, Fate, Inserted, Leadership, NewGroup, NewJob, NewSchedule,
-    NewServant, Quarantined, Sighting, Store, UsageReport,
+    NewServant, QuarantineFilter, Quarantined, Sighting, Store, UsageReport,
 };
 use testkit::TestDatabase;
 use tower::ServiceExt as _;
@@ -46,6 +46,8 @@ pub(super) struct Side {
     pub(super) group: GroupId,
     pub(super) schedule: ScheduleId,
     pub(super) anomaly: i64,
+    /// Its number in quarantine.
+    pub(super) record: i64,
 }
 
 pub(super) struct World {
@@ -177,8 +179,10 @@ impl World {
         store.fold_errors(&self.lead, 10_000).await.unwrap();
         let filter = AnomalyFilter { account: Some(account), ..AnomalyFilter::default() };
         let anomaly = store.list_anomalies(&filter, 1).await.unwrap()[0].id;
+        let filter = QuarantineFilter { account: Some(account), ..QuarantineFilter::default() };
+        let record = store.search_quarantine(&filter, 1).await.unwrap()[0].id;
         let (failed, running) = (keys[0].id, keys[1].id);
-        Side { account, connection, failed, running, waiting, group, schedule, anomaly }
+        Side { account, connection, failed, running, waiting, group, schedule, anomaly, record }
     }
 
     /// The routes with all that is around them, for one who is known already.

@@ -82,6 +82,13 @@ struct ConnectionView {
     row: Connection,
 }
 
+impl ConnectionView {
+    /// The chosen objects, as the form takes them.
+    fn objects(&self) -> String {
+        self.row.objects.join(", ")
+    }
+}
+
 struct StreamView {
     /// Every change before is here.
     cursor: Option<String>,
@@ -111,6 +118,7 @@ struct AccountPage {
     created: When,
     pause: Option<PauseView>,
     can_connect: bool,
+    can_create: bool,
     /// It is a customer's, and not looked at already.
     can_assume: bool,
     connections: Vec<ConnectionView>,
@@ -200,6 +208,7 @@ async fn one(
         created: when(detail.account.created_at, now),
         pause: paused.map(|row| PauseView::new(row, now)),
         can_connect: app.connect.is_some() && id != 0,
+        can_create: app.connect.is_some() && id != 0 && asker.may::<action::CreateConnection>(),
         can_assume: id != 0 && asker.may::<action::AssumeAccount>(),
         connections: views,
         streams_next: streams

@@ -6,6 +6,7 @@ use crate::{
     allowed::Asker,
     api::anomalies as api,
     error::ApiError,
+    sight,
     view::{Link, When, url_of, when},
 };
 use askama::Template;
@@ -17,6 +18,7 @@ use axum::{
     routing::{get, post},
 };
 use chrono::{DateTime, Utc};
+use domain::AnomalyKind;
 use manager_api::{Anomaly, AnomalyQuery, AssignRequest};
 use serde::Deserialize;
 
@@ -81,6 +83,8 @@ struct AnomaliesPage {
 struct AnomalyPage {
     view: AnomalyView,
     evidence: String,
+    /// Where the records are that it tells of.
+    quarantine: Option<String>,
 }
 
 fn address(query: &AnomalyQuery) -> String {
@@ -137,7 +141,10 @@ async fn list(
 async fn one(asker: Asker, State(app): State<App>, Path(id): Path<i64>) -> Result<Response, ApiError> {
     let now = app.store.now();
     let Json(row) = api::show(asker.allow(&app).await?, State(app), Path(id)).await?;
-    render(&AnomalyPage { evidence: pretty(&row.evidence), view: AnomalyView::new(row, now) })
+    let is_of_records = row.kind == AnomalyKind::RecordsDamaged.as_str() && sight::look().is_none();
+    let of = || [("connection", Some(row.connection_id.to_string())), ("object", Some(row.object.clone()))];
+    let quarantine = is_of_records.then(|| url_of("/quarantine", &of()));
+    render(&AnomalyPage { evidence: pretty(&row.evidence), quarantine, view: AnomalyView::new(row, now) })
 }
 
 #[derive(Debug, Deserialize)]

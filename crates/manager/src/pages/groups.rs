@@ -18,7 +18,7 @@ use axum::{
     routing::{get, post},
 };
 use chrono::{DateTime, Utc};
-use domain::{GroupState, JobState};
+use domain::{GroupState, JobState, about};
 use manager_api::{CancelGroup, Group, GroupQuery};
 use serde::{Deserialize, de::DeserializeOwned};
 
@@ -137,6 +137,11 @@ async fn one(asker: Asker, State(app): State<App>, Path(id): Path<i64>) -> Resul
     let Json(detail) = api::show(asker.allow(&app).await?, State(app), Path(id)).await?;
     let number = |units: i64| u64::try_from(units).unwrap_or(0);
     let (done, total) = (detail.progress.done, detail.progress.total);
+    let left = match detail.progress.secs_left {
+        _ if detail.group.state.is_ended() || total <= 0 => String::new(),
+        Some(left) => format!("about {} left", about(left)),
+        None => "time left unknown".to_owned(),
+    };
     let view = GroupView::new(detail.group, now);
     let state = view.row.state;
     render(&GroupPage {
@@ -145,7 +150,7 @@ async fn one(asker: Asker, State(app): State<App>, Path(id): Path<i64>) -> Resul
             done: number(done),
             total: Some(number(total)).filter(|total| *total > 0),
             count: format!("{} / {}", grouped(done), grouped(total)),
-            message: String::new(),
+            message: left,
         },
         is_partial: detail.progress.is_partial,
         finishing: view.row.finishing.as_ref().and_then(|job| Some(pretty(&serde_json::to_value(job).ok()?))),

@@ -1,6 +1,6 @@
 //! The anomalies' inbox, groups, and what every page shares.
 
-use crate::world::World;
+use crate::world::{KIND, World};
 use chrono::TimeDelta;
 use domain::{AccountId, AnomalyKind, ConnectionId, Severity};
 use serde_json::json;
@@ -82,6 +82,30 @@ async fn a_group_shows_its_members_and_is_sealed_and_cancelled() {
     world.holds("/groups?state=sealed", &["back-fill"]).await;
     world.submit(&page, &format!("{page}/cancel"), &[("by", "ada"), ("reason", "wrong year")]).await;
     world.holds(&page, &["by ada: wrong year", "cancelling"]).await;
+}
+
+#[tokio::test]
+async fn a_group_says_how_long_it_will_still_take() {
+    let world = World::new().await;
+    let group = NewGroup {
+        name: "a first load".to_owned(),
+        account: AccountId::SYSTEM,
+        finishing: None,
+        request_id: uuid::Uuid::new_v4(),
+    };
+    let kind = domain::Kind::new(KIND).unwrap();
+    let member = NewJob::new(kind.clone(), json!({}));
+    let (id, _) = world.store.create_group(&testkit::granted(), &group, &[member], true).await.unwrap();
+    let page = format!("/groups/{id}");
+    world.lacks(&page, &["left"]).await;
+    let until = world.clock.now() + TimeDelta::seconds(600);
+    let claimed = testkit::claim_ready(&world.store, world.servant, &kind, 1, until).await.unwrap();
+    let progress = |done: u32| json!({"done": done, "total": 90_000, "message": "Account"});
+    world.store.save_progress(&[(claimed[0].key, progress(0))]).await.unwrap();
+    world.holds(&page, &["0 / 90,000", "time left unknown"]).await;
+    world.clock.advance(TimeDelta::seconds(60));
+    world.store.save_progress(&[(claimed[0].key, progress(30_000))]).await.unwrap();
+    world.holds(&page, &["30,000 / 90,000", "about 2 min left"]).await;
 }
 
 #[tokio::test]

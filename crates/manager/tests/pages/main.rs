@@ -12,5 +12,6 @@ mod inbox;
 mod jobs;
 mod limits;
 mod parity;
+mod quarantine;
 mod schedules;
 mod world;

@@ -1,5 +1,6 @@
 //! Makes the coming days' partitions and drops those past retention; forgets unused states of limits, old minutes of
-//! quotas, connections' events as old, groups, operations, errors and statistics. What people did stays.
+//! quotas, connections' events as old, groups, operations, errors and statistics, and records that are in quarantine no
+//! more. What people did stays, and so does what is in quarantine.
 
 use crate::Office;
 use chrono::{Days, NaiveTime};
@@ -9,6 +10,8 @@ use store::{Leadership, Retention};
 const GROUPS_MAX: i64 = 1_000;
 /// Outcomes of bulk operations forgotten in one go.
 const ITEMS_MAX: i64 = 50_000;
+/// Records that left quarantine, forgotten in one go.
+const RECORDS_MAX: i64 = 10_000;
 
 /// Returns when the day changes, by which partitions are made and dropped: in UTC.
 pub async fn until_tomorrow(office: &Office) {
@@ -36,6 +39,9 @@ pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result
     office.store.forget_operations(leadership, cutoff).await?;
     office.store.forget_errors(leadership, cutoff).await?;
     office.store.forget_throughput(leadership).await?;
+    let quarantine_cutoff = office.store.now() - Days::new(office.config.retention.quarantine_days.into());
+    let records = office.store.forget_quarantined(leadership, quarantine_cutoff, RECORDS_MAX).await?;
     let forgotten = office.store.drop_groups(leadership, cutoff, GROUPS_MAX).await?;
-    Ok(i64::try_from(forgotten)? == GROUPS_MAX || i64::try_from(items)? == ITEMS_MAX)
+    let is_full = |gone: u64, most: i64| i64::try_from(gone).is_ok_and(|gone| gone == most);
+    Ok(is_full(forgotten, GROUPS_MAX) || is_full(items, ITEMS_MAX) || is_full(records, RECORDS_MAX))
 }

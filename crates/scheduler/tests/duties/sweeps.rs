@@ -91,6 +91,7 @@ async fn counters_are_folded_once() {
 #[tokio::test]
 async fn days_past_retention_are_dropped_and_the_counters_follow() {
     const DAYS: &str = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'finished_jobs'::regclass";
+    const KEPT: &str = "SELECT count(*) FROM quarantined_records";
     let mut world = World::new().await;
     let keyed = || NewJob {
         unique: Some(Unique { key: "k".to_owned(), for_secs: Some(600) }),
@@ -103,6 +104,12 @@ async fn days_past_retention_are_dropped_and_the_counters_follow() {
     world.insert_many(3).await;
     world.insert(&[keyed()]).await;
     world.run(4).await;
+    for state in ["open", "resolved"] {
+        let record = "INSERT INTO quarantined_records (account_id, connection_id, object, digest, reason, body,
+                          first_seen_at, last_seen_at, state, state_since)
+                      VALUES (1, 1, 'Lead', md5($1)::uuid, 'it broke', '', $2, $2, $1, $2)";
+        sqlx::query(record).bind(state).bind(world.after_secs(3_600)).execute(&world.sql).await.unwrap();
+    }
     fold_counters::perform(&world.office, &world.lead).await.unwrap();
     world.advance_secs(30 * 86_400);
     let old = world.depose().await;
@@ -110,10 +117,12 @@ async fn days_past_retention_are_dropped_and_the_counters_follow() {
     prune::perform(&world.office, &world.lead).await.unwrap();
     assert_eq!(world.number("SELECT count(*) FROM finished_jobs").await, 4, "thirty days are kept");
     assert_eq!(world.number("SELECT count(*) FROM unique_keys").await, 0, "a key's period ends long before");
+    assert_eq!(world.number(KEPT).await, 2, "thirty days are kept");
     world.advance_secs(86_400);
     for _ in 0..2 {
         prune::perform(&world.office, &world.lead).await.unwrap();
         assert_eq!(world.number("SELECT count(*) FROM finished_jobs").await, 0);
+        assert_eq!(world.number(KEPT).await, 1, "what is open is never dropped");
         world.assert_counted().await;
     }
     assert!(matches!(world.office.store.insert_jobs(&[keyed()]).await.unwrap()[..], [Inserted::New(_)]));

@@ -11,7 +11,7 @@ use servant_loop::{Done, JobContext, JobError, Servant, Setup};
 use servants::salesforce::{Customers, Settings, job_error, note_usage};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 use store::{NewJob, Store, Unique};
-use sync::{Begun, Release, Snapshot, SnapshotSettings, Source, Step, SyncError, watch};
+use sync::{Asked, Begun, Release, Snapshot, SnapshotSettings, Source, Step, SyncError, is_id, watch};
 
 fn main() -> ExitCode {
     servant_loop::main::<SalesforceReconcile>()
@@ -45,6 +45,9 @@ struct Payload {
     object: Option<String>,
     /// Lets deletes go that the fuse holds back; goes with `object`.
     release_fuse: Option<ReleaseFuse>,
+    /// Only these records, by their ids: each is asked for once more and written as it is now. Goes with `object`.
+    #[serde(default)]
+    records: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize, PartialEq, Eq)]
@@ -118,6 +121,10 @@ impl Servant for SalesforceReconcile {
             }
             release => release.map(|release| Release { reason: release.reason }),
         };
+        let records = payload.records;
+        if !records.is_empty() && (payload.object.is_none() || release.is_some()) {
+            return Err(JobError::permanent(anyhow!("records go with an object, and not with release_fuse")));
+        }
         let connection = self.customers.find(job).await?;
         let id = ConnectionId(connection.id);
         match (payload.task, payload.object) {
@@ -141,6 +148,9 @@ impl Servant for SalesforceReconcile {
                     settle: self.settle,
                     overlap: self.overlap,
                 };
+                if !records.is_empty() {
+                    return ask_again(source, &object, &records, job).await;
+                }
                 reconcile(source, &object, self.settings, release.as_ref(), job).await
             }
         }
@@ -162,6 +172,23 @@ async fn plan(objects: &[String], connection: ConnectionId, job: &JobContext) ->
     let jobs: Vec<NewJob> = objects.iter().map(of).collect();
     let mut tx = job.begin().await?;
     tx.insert_jobs(&jobs).await?;
+    tx.finish().await
+}
+
+/// Some records, as they are now.
+async fn ask_again(source: Source<'_>, object: &str, records: &[String], job: &JobContext) -> Result<Done, JobError> {
+    let fail = |error| job_error(error, job.clock().now());
+    if let Some(wrong) = records.iter().find(|id| !is_id(id)) {
+        return Err(JobError::permanent(anyhow!("'{wrong}' is no id that can be asked for")));
+    }
+    let asked = Asked::of(source, object, records).await;
+    note_usage(source.client, job, &asked);
+    let asked = asked.map_err(fail)?;
+    let mut tx = job.begin().await?;
+    let gone = asked.write(source, tx.tx()).await.map_err(fail)?;
+    let count = u64::try_from(records.len()).unwrap_or(u64::MAX);
+    job.progress(count, Some(count), object);
+    tracing::info!(object, records = count, gone, "records were asked for once more");
     tx.finish().await
 }
 
@@ -202,6 +229,12 @@ async fn reconcile(
     let held = (release.is_none() && snapshot.is_held(&absences)).then_some(absences);
     if held.is_none() {
         delete(&snapshot, &mut checkpoint, job).await?;
+    }
+    let gone = snapshot.gone_from_quarantine().await.map_err(fail)?;
+    if !gone.is_empty() {
+        let mut tx = job.begin().await?;
+        snapshot.end_quarantine(tx.tx(), &gone).await.map_err(fail)?;
+        tx.commit_page(&to_json(&checkpoint)).await?;
     }
     let outcome = snapshot.outcome(held).await;
     note_usage(source.client, job, &outcome);

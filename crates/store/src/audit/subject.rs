@@ -19,6 +19,7 @@ pub(crate) enum Subject<'a> {
     Connection(ConnectionId),
     Breaker(&'a str),
     Anomaly(i64),
+    Quarantine(i64),
     Group(GroupId),
     Operation(i64),
     Servant(ServantId),
@@ -36,6 +37,7 @@ impl Subject<'_> {
             Self::Connection(_) => "connection",
             Self::Breaker(_) => "breaker",
             Self::Anomaly(_) => "anomaly",
+            Self::Quarantine(_) => "quarantine",
             Self::Group(_) => "group",
             Self::Operation(_) => "operation",
             Self::Servant(_) => "servant",
@@ -51,7 +53,7 @@ impl Subject<'_> {
             Self::Account(id) => id.to_string(),
             Self::Schedule(id) => id.to_string(),
             Self::Breaker(service) => (*service).to_owned(),
-            Self::Anomaly(id) | Self::Operation(id) => id.to_string(),
+            Self::Anomaly(id) | Self::Quarantine(id) | Self::Operation(id) => id.to_string(),
             Self::Group(id) => id.to_string(),
             Self::Servant(id) => id.to_string(),
             Self::Queue(kind) => kind.as_str().to_owned(),
@@ -140,6 +142,16 @@ pub(crate) async fn snapshot(conn: &mut PgConnection, subject: &Subject<'_>) -> 
             sqlx::query_scalar!(
                 "-- snapshot_anomaly
                 SELECT jsonb_build_object('state', state, 'state_by', state_by, 'assigned_to', assigned_to) FROM anomalies WHERE id = $1",
+                *id,
+            )
+            .fetch_optional(conn)
+            .await?
+        }
+        Subject::Quarantine(id) => {
+            sqlx::query_scalar!(
+                "-- snapshot_quarantine
+                SELECT jsonb_build_object('state', state, 'state_by', state_by, 'retried_at', retried_at, 'object', object)
+                FROM quarantined_records WHERE id = $1",
                 *id,
             )
             .fetch_optional(conn)

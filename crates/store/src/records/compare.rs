@@ -99,6 +99,38 @@ impl Store {
         Ok(Stretch { last: row.try_get(0)?, live: live.unsigned_abs(), absent: row.try_get(2)? })
     }
 
+    /// The next records in quarantine behind the id `after` that a whole reading did not meet, and that nobody has seen since
+    /// it was begun.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn quarantined_unmet(
+        &self,
+        (connection, object): (ConnectionId, &str),
+        snapshot: &SnapshotRow,
+        after: &str,
+        limit: i64,
+    ) -> Result<Vec<String>, StoreError> {
+        Ok(sqlx::query_scalar!(
+            r#"-- quarantined_unmet
+            SELECT DISTINCT q.record_id AS "record_id!" FROM quarantined_records q
+            WHERE q.connection_id = $1 AND q.object = $2 AND q.state <> 'resolved' AND q.record_id > $3
+                AND q.last_seen_at < $4 AND NOT EXISTS (
+                    SELECT FROM snapshot_ids s
+                    WHERE s.stream_id = $5 AND s.snapshot_id = $6 AND s.record_id = q.record_id)
+            ORDER BY 1 LIMIT $7"#,
+            connection.0,
+            object,
+            after,
+            snapshot.opened_at,
+            snapshot.stream,
+            snapshot.id,
+            limit,
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
     /// How many records are in quarantine of which no version is stored as not deleted: the vendor has them, and we cannot.
     ///
     /// # Errors
@@ -111,7 +143,7 @@ impl Store {
     ) -> Result<i64, StoreError> {
         let statement = format!(
             "/* count_only_quarantined */ SELECT count(DISTINCT q.record_id) FROM quarantined_records q
-             WHERE q.connection_id = $2 AND q.object = $3 AND NOT EXISTS (
+             WHERE q.connection_id = $2 AND q.object = $3 AND q.state <> 'resolved' AND NOT EXISTS (
                  SELECT FROM {} r WHERE r.account_id = $1 AND r.id = q.record_id AND NOT r.is_deleted)",
             table.name()
         );

@@ -21,6 +21,7 @@ mod lists;
 mod operations;
 mod overlap;
 mod pauses;
+mod quarantine;
 mod records;
 mod schedules;
 mod statistics;

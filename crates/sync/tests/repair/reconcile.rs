@@ -5,9 +5,9 @@ use chrono::{TimeDelta, Utc};
 use domain::{AnomalyKind, AnomalyState, DeleteFuse};
 use fakes::salesforce::{Call, DataFault, DataOrder, Fault, Merge, Mutation, Order};
 use serde_json::json;
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 use store::{ChangeCursor, ChangeOp};
-use sync::{Begun, Release, Snapshot};
+use sync::{Asked, Begun, Release, Snapshot};
 use testkit::eventually;
 
 #[tokio::test]
@@ -213,6 +213,50 @@ async fn damaged_records_are_there_and_absence_is_looked_at_twice() {
     world.mutate(Mutation { upsert: mend.collect(), ..Mutation::default() });
     world.sync().await;
     world.compare().await;
+    world.assert_anomaly(AnomalyKind::RecordsDamaged, "", AnomalyState::Resolved).await;
+    world.assert_equal().await;
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_asked_for_again_and_leaves_quarantine_once_it_can_be_read_or_is_gone() {
+    let world = World::new().await;
+    let struck = world.fake.data_fault(&DataOrder::new(DataFault::DamagedRecord, OBJECT, 3)).unwrap();
+    let (ids, field) = (struck.ids, struck.field.unwrap());
+    world.compare().await;
+    for id in &ids {
+        world.upsert(&json!({ "Id": id, "Name": "touched" }));
+    }
+    world.sync().await;
+    // Each version of a record is one row.
+    let kept = async || -> BTreeSet<String> {
+        let rows = world.store.list_quarantined(world.connection, None, 100).await.unwrap();
+        rows.into_iter().filter_map(|row| row.record_id).collect()
+    };
+    let ask = async |ids: &[String]| {
+        let asked = Asked::of(world.source(), OBJECT, ids).await.unwrap();
+        let mut tx = world.store.begin().await.unwrap();
+        let gone = asked.write(world.source(), &mut tx).await.unwrap();
+        tx.commit().await.unwrap();
+        gone
+    };
+    assert!(ids.len() > 2, "{ids:?}");
+    assert_eq!(kept().await.len(), ids.len());
+    assert_eq!((ask(&ids).await, kept().await.len()), (0, ids.len()), "nothing has become of them");
+    world.mutate(Mutation {
+        upsert: vec![json!({ "Id": ids[0], field.as_str(): null }).as_object().unwrap().clone()],
+        hard_delete: vec![ids[1].clone()],
+        ..Mutation::default()
+    });
+    assert_eq!((ask(&ids).await, kept().await), (1, ids[2..].iter().cloned().collect()));
+    world.assert_anomaly(AnomalyKind::RecordsDamaged, "", AnomalyState::Open).await;
+    // What nobody asks for by its id, the comparison finds to be gone.
+    world.mutate(Mutation { hard_delete: ids[2..].to_vec(), ..Mutation::default() });
+    // A comparison that came within the second of the change has seen counts that differ; the next does not.
+    eventually(Duration::from_secs(20), "the counts to agree", async || {
+        (!world.compare().await.outcome.differ).then_some(())
+    })
+    .await;
+    assert_eq!(kept().await, BTreeSet::new());
     world.assert_anomaly(AnomalyKind::RecordsDamaged, "", AnomalyState::Resolved).await;
     world.assert_equal().await;
 }

@@ -136,6 +136,10 @@ impl World {
             compared.deleted += snapshot.write_gone(&mut tx, gone).await.unwrap();
             tx.commit().await.unwrap();
         }
+        let unshown = snapshot.gone_from_quarantine().await.unwrap();
+        let mut tx = self.store.begin().await.unwrap();
+        snapshot.end_quarantine(&mut tx, &unshown).await.unwrap();
+        tx.commit().await.unwrap();
         compared.outcome = snapshot.outcome(held).await.unwrap();
         let mut tx = self.store.begin().await.unwrap();
         snapshot.finish(&mut tx, &compared.outcome, release).await.unwrap();
