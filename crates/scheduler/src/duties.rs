@@ -135,7 +135,9 @@ impl Duty {
             Self::Operations => office.nudges.operations.notified().await,
             Self::Prune => prune::until_tomorrow(office).await,
             // Their timers are the pace at which anybody could see a difference.
-            Self::Promote | Self::Breakers | Self::Queues | Self::SealAudit => std::future::pending().await,
+            Self::Promote | Self::Breakers | Self::Queues | Self::SealAudit | Self::Statistics => {
+                std::future::pending().await
+            }
         }
     }
 }

@@ -67,7 +67,7 @@ async fn the_overview_shows_onboardings_and_no_other_syncs() {
 
     assert_eq!(world.store.succeed(&[key]).await.unwrap().len(), 1);
     world.fold().await;
-    assert_eq!(world.store.end_groups(&world.lead, 10).await.unwrap().len(), 1);
+    assert_eq!(world.store.end_groups(&world.lead, 10).await.unwrap().ended.len(), 1);
     world.holds("/", &["Onboarding", &link, "group-finished"]).await;
     world.clock.advance(chrono::TimeDelta::hours(25));
     world.lacks("/", &["Onboarding", &link]).await;
