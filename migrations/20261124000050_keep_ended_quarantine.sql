@@ -10,10 +10,12 @@ ALTER TABLE quarantined_records
     -- When somebody last had the record asked for once more.
     ADD COLUMN retried_at timestamptz;
 
-CREATE UNIQUE INDEX quarantined_records_id_idx ON quarantined_records (id);
+-- No order: a list by number would be tempted to go through all states and customers.
+CREATE INDEX quarantined_records_id_idx ON quarantined_records USING hash (id);
 CREATE INDEX quarantined_records_state_idx ON quarantined_records (state, id);
 CREATE INDEX quarantined_records_account_idx ON quarantined_records (account_id, state, id);
 CREATE INDEX quarantined_records_connection_idx ON quarantined_records (connection_id, state, id);
+CREATE INDEX quarantined_records_object_idx ON quarantined_records (connection_id, object, state, id);
 -- What is in quarantine now: each page of a sync asks whether there is anything.
 CREATE INDEX quarantined_records_kept_idx ON quarantined_records (connection_id, object, record_id)
     WHERE state <> 'resolved';

@@ -65,7 +65,7 @@ pub struct QuarantineQuery {
     /// Of this connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<i64>,
-    /// Of this object.
+    /// Of this object; goes with `connection`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub object: Option<String>,
     /// Numbers below this one.

@@ -18,7 +18,7 @@ pub(crate) enum Verb {
         /// Of this connection.
         #[arg(long)]
         connection: Option<i64>,
-        /// Of this object.
+        /// Of this object of the connection.
         #[arg(long)]
         object: Option<String>,
         /// Numbers below this one.

@@ -53,7 +53,7 @@ pub struct QuarantineFilter {
     pub account: Option<AccountId>,
     /// Of this connection.
     pub connection: Option<ConnectionId>,
-    /// Of this object.
+    /// Of this object of the connection; without one it is not asked.
     pub object: Option<String>,
     /// Numbers below this one.
     pub before: Option<i64>,
@@ -176,27 +176,51 @@ impl Store {
         let limit = limit.clamp(1, PAGE_ROWS_MAX);
         let states = filter.state.map_or(QuarantineState::ALL.to_vec(), |state| vec![state]);
         let states: Vec<String> = states.into_iter().map(|state| state.as_str().to_owned()).collect();
-        let object = filter.object.as_deref();
-        // Each by an index in its order, of which nothing is passed over but other objects of one customer.
+        // Each by an index in its order, of which nothing is passed over.
         let rows = match (filter.connection, filter.account) {
             (Some(connection), account) => {
-                quarantined!(
-                    "search_quarantine_of_connection",
-                    "unnest($4::text[]) AS wanted (one) CROSS JOIN LATERAL (
-                        SELECT * FROM quarantined_records
-                        WHERE connection_id = $1 AND state = wanted.one AND id < $2
-                            AND ($5::text IS NULL OR object = $5) AND ($6::bigint IS NULL OR account_id = $6)
-                        ORDER BY connection_id DESC, state DESC, id DESC LIMIT $3) AS q
-                    ORDER BY q.id DESC LIMIT $3",
-                    connection.0,
-                    before,
-                    limit,
-                    &states,
-                    object,
-                    account.map(|account| account.0),
-                )
-                .fetch_all(&self.pool)
-                .await?
+                let (connection, account) = (connection.0, account.map(|account| account.0));
+                match &filter.object {
+                    Some(object) => {
+                        quarantined!(
+                            "search_quarantine_of_object",
+                            "unnest($4::text[]) AS wanted (one) CROSS JOIN LATERAL (
+                                SELECT * FROM quarantined_records
+                                WHERE connection_id = $1 AND object = $5 AND state = wanted.one AND id < $2
+                                    AND ($6::bigint IS NULL
+                                         OR $6 = (SELECT account_id FROM connections WHERE connections.id = $1))
+                                ORDER BY connection_id DESC, object DESC, state DESC, id DESC LIMIT $3) AS q
+                            ORDER BY q.id DESC LIMIT $3",
+                            connection,
+                            before,
+                            limit,
+                            &states,
+                            object,
+                            account,
+                        )
+                        .fetch_all(&self.pool)
+                        .await?
+                    }
+                    None => {
+                        quarantined!(
+                            "search_quarantine_of_connection",
+                            "unnest($4::text[]) AS wanted (one) CROSS JOIN LATERAL (
+                                SELECT * FROM quarantined_records
+                                WHERE connection_id = $1 AND state = wanted.one AND id < $2
+                                    AND ($5::bigint IS NULL
+                                         OR $5 = (SELECT account_id FROM connections WHERE connections.id = $1))
+                                ORDER BY connection_id DESC, state DESC, id DESC LIMIT $3) AS q
+                            ORDER BY q.id DESC LIMIT $3",
+                            connection,
+                            before,
+                            limit,
+                            &states,
+                            account,
+                        )
+                        .fetch_all(&self.pool)
+                        .await?
+                    }
+                }
             }
             (None, Some(account)) => {
                 quarantined!(
@@ -204,14 +228,12 @@ impl Store {
                     "unnest($4::text[]) AS wanted (one) CROSS JOIN LATERAL (
                         SELECT * FROM quarantined_records
                         WHERE account_id = $1 AND state = wanted.one AND id < $2
-                            AND ($5::text IS NULL OR object = $5)
                         ORDER BY account_id DESC, state DESC, id DESC LIMIT $3) AS q
                     ORDER BY q.id DESC LIMIT $3",
                     account.0,
                     before,
                     limit,
                     &states,
-                    object,
                 )
                 .fetch_all(&self.pool)
                 .await?
@@ -221,13 +243,12 @@ impl Store {
                     "search_quarantine",
                     "unnest($3::text[]) AS wanted (one) CROSS JOIN LATERAL (
                         SELECT * FROM quarantined_records
-                        WHERE state = wanted.one AND id < $1 AND ($4::text IS NULL OR object = $4)
+                        WHERE state = wanted.one AND id < $1
                         ORDER BY state DESC, id DESC LIMIT $2) AS q
                     ORDER BY q.id DESC LIMIT $2",
                     before,
                     limit,
                     &states,
-                    object,
                 )
                 .fetch_all(&self.pool)
                 .await?

@@ -19,7 +19,7 @@ const MORE: [&str; 4] = ["/jobs/new", "/keys", "/api/openapi.json", "/operations
 const NO_WORDS: &[&str] = &[""];
 
 /// The words by which lists are filtered: `<name>` stands for a thing's id or name.
-const LISTS: [(&str, &[&str]); 15] = [
+const LISTS: [(&str, &[&str]); 16] = [
     (
         "/jobs",
         &[
@@ -85,6 +85,16 @@ const LISTS: [(&str, &[&str]); 15] = [
         "/anomalies",
         &["", "state=open", "state=open&severity=critical", "account=<account>", "state=open&account=<busy>"],
     ),
+    (
+        "/quarantine",
+        &[
+            "",
+            "state=open",
+            "state=resolved&account=<busy>",
+            "connection=<connection>&object=Object_1",
+            "account=<account>&connection=<connection>",
+        ],
+    ),
     ("/groups", &["", "state=failed", "state=open", "account=<account>"]),
     ("/acts", &["", "subject=job&key=7"]),
     ("/audit", &["", "actor=nobody", "action=retry_job&subject=job"]),
@@ -106,7 +116,8 @@ const LISTS: [(&str, &[&str]); 15] = [
 ];
 
 /// All of them. `named` says what stands for a thing: `job`, `kind`, `rare` (a rare kind), `account`, `busy` (the account
-/// with most jobs), `group`, `servant`, `schedule`, `connection`, `service`, `anomaly`, `operation`, `fingerprint`.
+/// with most jobs), `group`, `servant`, `schedule`, `connection`, `service`, `anomaly`, `quarantine` (a record in it), `assumption`,
+/// `operation`, `fingerprint`.
 ///
 /// # Panics
 /// When the table has an address with a part that nobody has named here: name it.
@@ -166,7 +177,7 @@ fn singular(list: &str) -> &str {
 
 /// The text with names in place of `<name>`; what a query may not hold is escaped.
 fn filled(text: &str, is_query: bool, named: &mut impl FnMut(&str) -> String) -> String {
-    const NAMES: [&str; 14] = [
+    const NAMES: [&str; 15] = [
         "job",
         "kind",
         "rare",
@@ -178,6 +189,7 @@ fn filled(text: &str, is_query: bool, named: &mut impl FnMut(&str) -> String) ->
         "connection",
         "service",
         "anomaly",
+        "quarantine",
         "assumption",
         "operation",
         "fingerprint",

@@ -116,6 +116,7 @@ impl Seed {
             ("connection", within(1, self.connections().min(50))),
             ("service", format!("host-{}.test", within(0, 2_000))),
             ("anomaly", within(1, 10_000)),
+            ("quarantine", within(1, 5_000)),
             ("assumption", within(1, 2_000)),
             ("operation", within(1, 300)),
             ("fingerprint", groups.get(at).cloned().unwrap_or_default()),

@@ -35,11 +35,15 @@ pub(crate) async fn list(
 ) -> Result<Json<QuarantinePage>, ApiError> {
     let limit = limit_of(query.limit)?;
     let state = query.state.as_deref().filter(|state| !state.is_empty());
+    let object = query.object.filter(|object| !object.is_empty());
+    if object.is_some() && query.connection.is_none() {
+        return Err(ApiError::bad_request("say of which connection: object goes with connection"));
+    }
     let filter = QuarantineFilter {
         state: state.map(str::parse).transpose().map_err(ApiError::bad_request)?,
         account: sight::narrow(&app, query.account.map(AccountId))?,
         connection: query.connection.map(ConnectionId),
-        object: query.object.filter(|object| !object.is_empty()),
+        object,
         before: query.before,
     };
     let rows = app.store.search_quarantine(&filter, limit).await?;

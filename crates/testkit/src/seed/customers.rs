@@ -7,6 +7,8 @@ use sqlx::PgConnection;
 const OBJECTS: i64 = 10;
 /// Anomalies, nearly all of them long resolved.
 const ANOMALIES: i64 = 20_000;
+/// Records in quarantine, of three connections.
+const QUARANTINED: i64 = 5_000;
 /// Looks at an account as its customer does, all of one account.
 const ASSUMPTIONS: i64 = 2_000;
 
@@ -56,6 +58,12 @@ impl Seed {
                      'Object_1 changed much more than usual', '{{\"changes\": 900}}', 3, {now} - interval '9 days',
                      {now} - interval '8 days', 'seed', '', {now} - interval '8 days'
                  FROM generate_series(1, {ANOMALIES}) AS n JOIN connections c ON c.id = 1 + n % {connections} ORDER BY n;
+                 INSERT INTO quarantined_records (account_id, connection_id, object, digest, record_id, reason, body,
+                     first_seen_at, last_seen_at, state, state_since)
+                 SELECT c.account_id, c.id, 'Object_' || n % {OBJECTS}, md5(n::text)::uuid, '003' || n, 'not a record',
+                     convert_to(n::text, 'UTF8'), {now} - interval '9 days', {now} - interval '8 days',
+                     CASE WHEN n % 3 = 0 THEN 'resolved' ELSE 'open' END, {now} - interval '8 days'
+                 FROM generate_series(1, {QUARANTINED}) AS n JOIN connections c ON c.id = 1 + n % 3 ORDER BY n;
                  INSERT INTO assumptions (principal_kind, principal_id, principal_name, account_id, reason, ticket,
                      token_digest, started_at, ends_at, ended_at)
                  SELECT 'user', '1', 'seed', 2, 'their sync is late', 'T-' || n, sha256(n::text::bytea),
