@@ -53,7 +53,7 @@ async fn lists_go_by_number_and_by_every_filter() {
     assert_eq!(search(&world, of(None, Some(all[0].account), None, Some(all[0].id))).await.len(), {
         all[1..].iter().filter(|row| row.account == all[0].account).count()
     });
-    assert_eq!(search(&world, of(None, None, Some("Opportunity"), Some(all[0].id))).await, [all[2].clone()]);
+    assert_eq!(search(&world, of(Some(one), None, Some("Opportunity"), Some(all[1].id))).await, [all[2].clone()]);
     let elsewhere = of(Some(one), Some(AccountId(all[0].account.0 + 99)), None, None);
     assert_eq!(search(&world, elsewhere).await, []);
     let resolved = QuarantineFilter { state: Some(QuarantineState::Resolved), ..QuarantineFilter::default() };
