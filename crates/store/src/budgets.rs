@@ -63,6 +63,26 @@ pub struct BudgetMinute {
     pub reserved: u64,
 }
 
+struct RawMinute {
+    minute: DateTime<Utc>,
+    used: i64,
+    maximum: i64,
+    ceiling: i64,
+    reserved: i64,
+}
+
+impl From<RawMinute> for BudgetMinute {
+    fn from(row: RawMinute) -> Self {
+        Self {
+            minute: row.minute,
+            used: calls(row.used),
+            maximum: calls(row.maximum),
+            ceiling: calls(row.ceiling),
+            reserved: calls(row.reserved),
+        }
+    }
+}
+
 /// Both, as a row has them.
 pub(crate) fn settings_of(share_pct: Option<i16>, health_pct: Option<i16>) -> Option<BudgetSettings> {
     let pct = |pct: Option<i16>| u8::try_from(pct?).ok();
@@ -173,7 +193,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn budget_day(&self, connection: ConnectionId) -> Result<Vec<BudgetMinute>, StoreError> {
-        let rows = sqlx::query!(
+        let rows = sqlx::query_as!(
+            RawMinute,
             "-- budget_day
             SELECT m.minute, m.used, m.maximum, m.ceiling, m.reserved
             FROM generate_series(0, 95) AS quarter (n) CROSS JOIN LATERAL (
@@ -187,14 +208,7 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        let minute = rows.into_iter().map(|row| BudgetMinute {
-            minute: row.minute,
-            used: calls(row.used),
-            maximum: calls(row.maximum),
-            ceiling: calls(row.ceiling),
-            reserved: calls(row.reserved),
-        });
-        Ok(minute.collect())
+        Ok(rows.into_iter().map(BudgetMinute::from).collect())
     }
 
     /// The last of a quota's minutes, as the transaction sees them, the latest first, `limit` at most.
@@ -284,7 +298,8 @@ async fn budget_minutes(
     before: Option<DateTime<Utc>>,
     limit: i64,
 ) -> Result<Vec<BudgetMinute>, StoreError> {
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        RawMinute,
         "-- budget_minutes
         SELECT minute, used, maximum, ceiling, reserved FROM vendor_budget_minutes
         WHERE connection_id = $1 AND minute < coalesce($2::timestamptz, 'infinity') ORDER BY minute DESC LIMIT $3",
@@ -294,14 +309,7 @@ async fn budget_minutes(
     )
     .fetch_all(conn)
     .await?;
-    let minute = rows.into_iter().map(|row| BudgetMinute {
-        minute: row.minute,
-        used: calls(row.used),
-        maximum: calls(row.maximum),
-        ceiling: calls(row.ceiling),
-        reserved: calls(row.reserved),
-    });
-    Ok(minute.collect())
+    Ok(rows.into_iter().map(BudgetMinute::from).collect())
 }
 
 async fn report_usage(conn: &mut PgConnection, reports: &[UsageReport]) -> Result<(), StoreError> {
