@@ -23,8 +23,11 @@ const LOOK_EVERY: (TimeDelta, TimeDelta) = (TimeDelta::milliseconds(5), TimeDelt
 /// least and at the most. In between a flow is gone through from place to place and taken to have more. What came before
 /// the place, of a higher priority, or stamped earlier and committed later, or let go by somebody, waits no longer than
 /// that; what else lies there is running or over, and takes time to pass.
-const BEGIN_SHARE: i32 = 20;
-const BEGIN_EVERY: (TimeDelta, TimeDelta) = (TimeDelta::milliseconds(20), TimeDelta::milliseconds(500));
+const BEGIN_SHARE: i32 = 50;
+const BEGIN_EVERY: (TimeDelta, TimeDelta) = (TimeDelta::milliseconds(20), TimeDelta::seconds(1));
+/// Where no more waits than is taken at once, a flow is gone on from so many seconds before its place: jobs are committed
+/// in another order than they are stamped.
+const STEP_BACK_SECS: f64 = 0.1;
 /// While flows are known in which jobs come and go, no others are looked for, for so long at the least.
 const TRUSTED_MAX: TimeDelta = TimeDelta::milliseconds(20);
 /// Urgent jobs that may be taken in a row while others wait.
@@ -81,7 +84,7 @@ pub enum Next {
     TakeMore,
     /// There may be flows, or jobs within them, that were not seen: look again.
     Look,
-    /// Nothing waits behind the places from which flows were gone on: look from the front, in a moment.
+    /// Nothing waits behind the places from which flows were gone on: begin from the front, when that may be.
     BeginAgain,
     /// Nothing waits that could be taken.
     Rest,
@@ -104,6 +107,8 @@ pub struct Round {
     begin_every: TimeDelta,
     /// Since the look, every flow was gone through from the front.
     is_from_front: bool,
+    /// When all flows were last begun from there.
+    front_at: Option<DateTime<Utc>>,
 }
 
 /// How well the flows are known.
@@ -189,6 +194,17 @@ impl Round {
         self.flows.iter().filter(|(_, known)| is_sure(known)).map(|(flow, _)| *flow).collect()
     }
 
+    /// How long it is, after [`Next::BeginAgain`], until all flows may be begun from the front.
+    #[must_use]
+    pub fn begin_in(&self, now: DateTime<Utc>) -> TimeDelta {
+        (self.front_at.map_or(now, |at| at + self.begin_every) - now).max(TimeDelta::zero())
+    }
+
+    /// Has the next look begin all flows from the front.
+    pub fn begin_again(&mut self) {
+        self.flows.values_mut().for_each(|known| known.begun_at = None);
+    }
+
     /// Takes in which flows there are, with the weights of their accounts, as asked at `asked_at` with [`Self::sure`] and
     /// answered at `now`. `cut_at` is the last that was seen, when there may be more.
     pub fn looked(
@@ -204,6 +220,9 @@ impl Round {
             self.begin_every = ((now - asked_at) * BEGIN_SHARE).clamp(BEGIN_EVERY.0, BEGIN_EVERY.1);
         }
         self.is_from_front = sure.is_empty();
+        if self.is_from_front {
+            self.front_at = Some(now);
+        }
         let before = std::mem::take(&mut self.flows);
         let known = |(flow, weight): (Flow, u16)| {
             let weight = weight.max(1);
@@ -287,7 +306,9 @@ impl Round {
                     _ => 0,
                 };
                 let left = (quantum - spent).max(1);
-                Visit { flow, quantum: left.min(room), left, after: known.after }
+                let step_back = |place: Place| Place { turn: place.turn - STEP_BACK_SECS, id: JobId(0) };
+                let after = if known.has_backlog { known.after } else { known.after.map(step_back) };
+                Visit { flow, quantum: left.min(room), left, after }
             })
             .collect()
     }
@@ -365,7 +386,6 @@ impl Round {
             self.at = Some((cut_at, Progress::Over));
             Next::Look
         } else if !self.is_from_front {
-            self.flows.values_mut().for_each(|known| known.begun_at = None);
             Next::BeginAgain
         } else {
             self.fruitless_looks = 0;
@@ -384,58 +404,4 @@ pub fn quanta(weights: &[u16], limit: i64) -> Vec<i64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_flow_that_gave_something_is_tried_without_being_seen_even_after_a_look_that_saw_it() {
-        let flow = Flow { account: AccountId(1), connection: None };
-        let mut round = Round::default();
-        let look = |round: &mut Round, flows: &[(Flow, u16)]| {
-            round.looked(flows.iter().copied(), None, DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH);
-        };
-        look(&mut round, &[(flow, 1)]);
-        let visits = round.visits(1, usize::MAX, |_| i64::MAX);
-        let taken = Taken { flow, place: Place { turn: 1.0, id: JobId(1) }, is_urgent: false };
-        round.note(&visits, &[taken], 1);
-        look(&mut round, &[(flow, 1)]);
-        look(&mut round, &[]);
-        assert_eq!(round.visits(1, usize::MAX, |_| i64::MAX).len(), 1);
-    }
-
-    #[test]
-    fn nobody_rests_before_a_flow_was_gone_through_from_the_front() {
-        let flow = Flow { account: AccountId(1), connection: None };
-        let mut round = Round::default();
-        let at = |ms| DateTime::UNIX_EPOCH + TimeDelta::milliseconds(ms);
-        round.looked([(flow, 1)], None, at(0), at(1));
-        let visits = round.visits(1, usize::MAX, |_| i64::MAX);
-        let place = Place { turn: 1.0, id: JobId(1) };
-        round.note(&visits, &[Taken { flow, place, is_urgent: false }], 1);
-        assert_eq!(round.sure(at(2)), [flow]);
-        round.looked([(flow, 1)], None, at(2), at(3));
-        let visits = round.visits(1, usize::MAX, |_| i64::MAX);
-        assert_eq!(visits[0].after, Some(place), "it goes on from there");
-        assert_eq!(round.note(&visits, &[], 1), Next::BeginAgain, "what was committed late may lie before");
-        assert_eq!(round.sure(at(4)), []);
-        round.looked([(flow, 1)], None, at(4), at(5));
-        let visits = round.visits(1, usize::MAX, |_| i64::MAX);
-        assert_eq!(visits[0].after, None);
-        assert_eq!(round.note(&visits, &[], 1), Next::Rest);
-    }
-
-    #[test]
-    fn an_account_has_its_share_once_however_many_connections_it_has() {
-        let flow = |account, connection| Flow { account: AccountId(account), connection };
-        let connections = (1..=9).map(|id| (flow(1, Some(ConnectionId(id))), 1));
-        let mut round = Round::default();
-        round.looked(connections.chain([(flow(2, None), 1)]), None, DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH);
-        for limit in [1, 10, 400] {
-            let visits = round.visits(limit, usize::MAX, |_| i64::MAX);
-            let of = |account| {
-                visits.iter().filter(|v| v.flow.account == AccountId(account)).map(|v| v.quantum).sum::<i64>()
-            };
-            assert_eq!(of(1), of(2), "{limit}");
-        }
-    }
-}
+mod tests;

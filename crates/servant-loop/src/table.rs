@@ -73,7 +73,14 @@ impl<S: Servant> Intake<S> {
                             self.wait_a_little(&wake, turns.line.round.look_in(self.store.now())).await
                         }
                         Next::Look => false,
-                        Next::BeginAgain => self.wait_a_little(&wake, turns.line.round.look_in(self.store.now())).await,
+                        Next::BeginAgain => {
+                            let time = turns.line.round.begin_in(self.store.now());
+                            let is_woken = self.wait_a_little(&wake, time).await;
+                            if !is_woken {
+                                turns.line.round.begin_again();
+                            }
+                            is_woken
+                        }
                         Next::Rest => {
                             self.wait_for_work(&wake).await;
                             true

@@ -125,6 +125,9 @@ impl Taker {
         let taken = ledger.take(&visits, self.round.urgent_max(limit), limit);
         let next = self.round.note(&visits, &taken, limit);
         self.is_told_to_look = matches!(next, Next::Look | Next::BeginAgain);
+        if next == Next::BeginAgain {
+            self.round.begin_again();
+        }
         (taken, next)
     }
 

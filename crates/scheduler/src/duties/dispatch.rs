@@ -159,7 +159,15 @@ async fn dispatch_kind(
             went.is_short = true;
             return Ok(went);
         }
-        must_look = matches!(next, Next::Look | Next::BeginAgain);
+        must_look = next == Next::Look;
+        if next == Next::BeginAgain {
+            // Until then there is the timer.
+            if line.round.begin_in(store.now()) > TimeDelta::zero() {
+                return Ok(went);
+            }
+            line.round.begin_again();
+            must_look = true;
+        }
         let is_stuck = through.is_idle() || (through.is_empty() && through.was_refused());
         if next == Next::Rest || (is_stuck && !must_look) {
             return Ok(went);

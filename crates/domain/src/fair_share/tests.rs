@@ -1,0 +1,56 @@
+//! Single rules of the round; its laws, for any flows and goes, are in `tests/fair_share`.
+
+use super::*;
+
+#[test]
+fn a_flow_that_gave_something_is_tried_without_being_seen_even_after_a_look_that_saw_it() {
+    let flow = Flow { account: AccountId(1), connection: None };
+    let mut round = Round::default();
+    let look = |round: &mut Round, flows: &[(Flow, u16)]| {
+        round.looked(flows.iter().copied(), None, DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH);
+    };
+    look(&mut round, &[(flow, 1)]);
+    let visits = round.visits(1, usize::MAX, |_| i64::MAX);
+    let taken = Taken { flow, place: Place { turn: 1.0, id: JobId(1) }, is_urgent: false };
+    round.note(&visits, &[taken], 1);
+    look(&mut round, &[(flow, 1)]);
+    look(&mut round, &[]);
+    assert_eq!(round.visits(1, usize::MAX, |_| i64::MAX).len(), 1);
+}
+
+#[test]
+fn nobody_rests_before_a_flow_was_gone_through_from_the_front() {
+    let flow = Flow { account: AccountId(1), connection: None };
+    let mut round = Round::default();
+    let at = |ms| DateTime::UNIX_EPOCH + TimeDelta::milliseconds(ms);
+    round.looked([(flow, 1)], None, at(0), at(1));
+    let visits = round.visits(1, usize::MAX, |_| i64::MAX);
+    let place = Place { turn: 1.0, id: JobId(1) };
+    round.note(&visits, &[Taken { flow, place, is_urgent: false }], 1);
+    assert_eq!(round.sure(at(2)), [flow]);
+    round.looked([(flow, 1)], None, at(2), at(3));
+    let visits = round.visits(1, usize::MAX, |_| i64::MAX);
+    assert!(visits[0].after.is_some_and(|after| after <= place), "it goes on from there");
+    assert_eq!(round.note(&visits, &[], 1), Next::BeginAgain, "what was committed late may lie before");
+    assert_eq!(round.begin_in(at(4)), TimeDelta::milliseconds(47), "fifty times what that look took");
+    round.begin_again();
+    assert_eq!(round.sure(at(51)), []);
+    round.looked([(flow, 1)], None, at(51), at(52));
+    let visits = round.visits(1, usize::MAX, |_| i64::MAX);
+    assert_eq!(visits[0].after, None);
+    assert_eq!(round.note(&visits, &[], 1), Next::Rest);
+}
+
+#[test]
+fn an_account_has_its_share_once_however_many_connections_it_has() {
+    let flow = |account, connection| Flow { account: AccountId(account), connection };
+    let connections = (1..=9).map(|id| (flow(1, Some(ConnectionId(id))), 1));
+    let mut round = Round::default();
+    round.looked(connections.chain([(flow(2, None), 1)]), None, DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH);
+    for limit in [1, 10, 400] {
+        let visits = round.visits(limit, usize::MAX, |_| i64::MAX);
+        let of =
+            |account| visits.iter().filter(|v| v.flow.account == AccountId(account)).map(|v| v.quantum).sum::<i64>();
+        assert_eq!(of(1), of(2), "{limit}");
+    }
+}
