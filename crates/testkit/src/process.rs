@@ -1,6 +1,7 @@
 //! Programs of this workspace as real processes that a test may start, stop, continue and kill.
 //! Their output goes to a file, which is shown when the test fails.
 
+use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -42,6 +43,10 @@ fn build() -> anyhow::Result<PathBuf> {
     command.current_dir(root()).args(["build", "--quiet", "--workspace", "--bins", "--target-dir"]).arg(target);
     if profile.ends_with("release") {
         command.arg("--release");
+    }
+    if !holds_tests {
+        // Minutes from cold, in which else nothing would be said.
+        let _ = writeln!(std::io::stderr(), "building programs that are not up to date ...");
     }
     let output = command.stdin(Stdio::null()).output().context("cargo cannot be run")?;
     ensure!(output.status.success(), "cargo build: {}", String::from_utf8_lossy(&output.stderr));
