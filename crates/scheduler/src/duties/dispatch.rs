@@ -57,8 +57,12 @@ pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result
         .into_iter()
         .map(|c| (c.kind, c.slots))
         .collect();
-    let all_kinds: Vec<_> = office.catalogue.iter().map(|(kind, _)| kind).collect();
-    let in_line = office.store.kinds_in_line(&all_kinds).await?;
+    let now = office.store.now();
+    let is_sure = |kind: &Kind| desk.lines.get(kind).is_some_and(|(line, _)| line.is_sure(now));
+    let (sure, others): (Vec<_>, Vec<_>) =
+        office.catalogue.iter().map(|(kind, _)| kind).partition(|kind| is_sure(kind));
+    let mut in_line = office.store.kinds_in_line(&others).await?;
+    in_line.extend(sure.into_iter().map(|kind| kind.as_str().to_owned()));
     let mut all = Went::default();
     for (kind, definition) in office.catalogue.iter().filter(|(kind, _)| in_line.contains(kind.as_str())) {
         let slots = slots.get(kind.as_str()).copied().unwrap_or(0);

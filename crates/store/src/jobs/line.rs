@@ -70,6 +70,12 @@ impl Line {
         self.flows.values().filter(|flow| !flow.is_held)
     }
 
+    /// Whether jobs come and go, or wait, for all that is known: nobody need ask.
+    #[must_use]
+    pub fn is_sure(&self, now: DateTime<Utc>) -> bool {
+        !self.round.sure(now).is_empty()
+    }
+
     /// Whether the last look brought all the flows that there are.
     #[must_use]
     pub fn has_all(&self) -> bool {
