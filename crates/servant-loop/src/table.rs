@@ -107,7 +107,8 @@ impl<S: Servant> Intake<S> {
         if must_look || turns.line.round.must_look(self.store.now()) {
             turns.line.look(&self.store, (&self.kind, self.definition.vendor.as_deref())).await?;
             turns.is_limited = turns.line.open_flows().any(WaitingFlow::may_be_limited);
-            if turns.is_limited {
+            // Services, and with them breakers, are those of connections.
+            if turns.line.open_flows().any(|flow| flow.flow.connection.is_some()) {
                 turns.breaker = self.store.breaker_settings().await?;
             }
         }

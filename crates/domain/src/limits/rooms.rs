@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use std::{collections::HashMap, hash::Hash};
 
 /// What the ledger says; facts on subjects that no candidate has are harmless.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct RoomsFacts {
     /// The ledger's time.
     pub now: DateTime<Utc>,

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
 
+mod at_once;
 mod breakers;
 mod deaths;
 mod dispatch;

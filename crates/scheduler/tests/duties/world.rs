@@ -142,6 +142,15 @@ pub(crate) struct Taker {
 }
 
 impl Taker {
+    /// One that is told of every end of its own.
+    pub(crate) fn of(servant: ServantId) -> Self {
+        Self { tally: Tally::of_servant(servant, kind()), ..Self::default() }
+    }
+
+    pub(crate) fn ended(&mut self, keys: &[AttemptKey]) {
+        self.tally.ended(keys.iter().copied());
+    }
+
     /// One go for jobs of the world's kind.
     pub(crate) async fn claim(&mut self, world: &World, servant: ServantId, jobs: i64) -> Vec<AttemptKey> {
         self.claim_of(world, &kind(), servant, jobs).await

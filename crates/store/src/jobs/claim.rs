@@ -45,6 +45,16 @@ pub(super) struct Turns {
     pub(super) permit: Option<PermitId>,
 }
 
+/// Visits that have room, for one who lets jobs through.
+pub(super) struct Granted<'a> {
+    pub(super) visits: &'a [Visit],
+    /// Of which of them limits count the jobs.
+    pub(super) counted: Vec<bool>,
+    /// The last permit and the limits ([`Outset`](super::in_flight::Outset)) by which they have room; none: that is
+    /// seen to by who holds the lock of [`Store::begin_dispatch`].
+    pub(super) as_known: Option<(i64, (i64, Option<DateTime<Utc>>))>,
+}
+
 impl Store {
     /// [`JobEvent::Claim`](domain::JobEvent::Claim) without a broker: a servant takes up to `limit` due jobs of its
     /// kind, urgent ones first (`urgent_max` at the most), then visit by visit; of jobs without a connection and a
@@ -62,25 +72,43 @@ impl Store {
         until: DateTime<Utc>,
     ) -> Result<(Vec<ClaimedJob>, Vec<Taken>), StoreError> {
         let mut conn = self.pool.acquire().await?;
-        let visits = (visits, None);
-        let turns = self.claim_turns(&mut conn, servant, (kind, vendor), visits, (urgent_max, limit), until).await?;
+        let free = (Granted { visits, counted: vec![false; visits.len()], as_known: None }, false);
+        let turns = self.claim_turns(&mut conn, servant, (kind, vendor), free, (urgent_max, limit), until).await?;
         Ok((turns.jobs, turns.taken))
     }
 
-    /// The statement of [`Self::claim_ready`], and of servants who let jobs through: these say of each visit whether
-    /// limits count its jobs, have seen to it that the visits have room, and are not kept from what is limited.
-    pub(super) async fn claim_turns(
+    /// The same by a servant who lets jobs through and has seen to it that these visits have room. Where that was by
+    /// what was known before, nothing is claimed if another lets jobs through just now or has since, if limits have
+    /// changed, or if urgent jobs wait.
+    pub(super) async fn claim_granted(
+        &self,
+        conn: &mut PgConnection,
+        servant: ServantId,
+        kind: (&Kind, Option<&str>),
+        granted: Granted<'_>,
+        limit: i64,
+        until: DateTime<Utc>,
+    ) -> Result<Turns, StoreError> {
+        self.claim_turns(conn, servant, kind, (granted, true), (0, limit), until).await
+    }
+
+    /// The statement of both. `is_let_through`: the visits have room; otherwise nothing is taken that is limited.
+    ///
+    /// The lock is taken before the sequence is read, which is outside of every snapshot: a number that still is the
+    /// latest says that nobody has let anything through since, whatever the statement's snapshot shows.
+    async fn claim_turns(
         &self,
         conn: &mut PgConnection,
         servant: ServantId,
         (kind, vendor): (&Kind, Option<&str>),
-        (visits, counted): (&[Visit], Option<&[bool]>),
+        (granted, is_let_through): (Granted<'_>, bool),
         (urgent_max, limit): (i64, i64),
         until: DateTime<Utc>,
     ) -> Result<Turns, StoreError> {
         let token = AttemptToken(Uuid::new_v4());
-        let is_let_through = counted.is_some();
-        let none = vec![false; visits.len()];
+        let Granted { visits, counted, as_known } = granted;
+        let (to_permit, limits) = as_known.unzip();
+        let (limits, limits_latest) = limits.unwrap_or_default();
         let connections: Vec<i64> = visits.iter().map(|visit| visit.flow.connection_key()).collect();
         let accounts: Vec<i64> = visits.iter().map(|visit| visit.flow.account.0).collect();
         let quanta: Vec<i64> = visits.iter().map(|visit| visit.quantum).collect();
@@ -88,8 +116,20 @@ impl Store {
         let ids: Vec<i64> = visits.iter().map(|visit| visit.after.map_or(0, |place| place.id.0)).collect();
         let rows = sqlx::query!(
             r#"-- claim_ready
-            WITH pause AS MATERIALIZED (
-                SELECT everything OR $1 = ANY(kinds)
+            WITH turn AS MATERIALIZED (
+                SELECT CASE WHEN $16::bigint IS NULL THEN true
+                       ELSE pg_try_advisory_xact_lock(hashtextextended('dispatch', 0)) END AS is_ours
+            ), known AS MATERIALIZED (
+                SELECT CASE
+                    WHEN NOT (SELECT is_ours FROM turn) THEN false
+                    WHEN $16::bigint IS NULL THEN true
+                    ELSE (SELECT CASE WHEN is_called THEN last_value ELSE 0 END = $16 FROM permits_id_seq)
+                        AND (SELECT count(*) = $17 AND max(set_at) IS NOT DISTINCT FROM $18 FROM limits)
+                        AND EXISTS (SELECT FROM adopted_limits WHERE limits = $17 AND latest IS NOT DISTINCT FROM $18 AND NOT must_repeat)
+                        AND NOT EXISTS (SELECT FROM jobs WHERE kind = $1 AND priority = 0 AND ready_at IS NOT NULL AND state = 1)
+                    END AS still
+            ), pause AS MATERIALIZED (
+                SELECT everything OR $1 = ANY(kinds) OR NOT (SELECT still FROM known)
                        OR NOT $15 AND (EXISTS (SELECT FROM limits WHERE scope = 'kind' AND key = $1)
                                        OR EXISTS (SELECT FROM limits WHERE scope = 'vendor' AND key = $12)) AS of_kind,
                        NOT $15 AND EXISTS (SELECT FROM limits WHERE scope = 'each_account' AND key = '') AS of_customers,
@@ -130,7 +170,7 @@ impl Store {
             ), lease AS (
                 INSERT INTO leases (servant_id, until, job_ids)
                 SELECT $3, $5, array_agg(id) FROM taken HAVING count(*) > 0
-                RETURNING id
+                RETURNING id, job_ids
             ), claimed AS (
                 UPDATE jobs
                 SET state = 3, attempt = attempt + 1, attempt_token = $6, servant_id = $3,
@@ -141,12 +181,14 @@ impl Store {
                           date_part('epoch', ready_at - '2000-01-01 00:00:00+00'::timestamptz) + 60 * priority AS turn,
                           id = ANY (ARRAY(SELECT id FROM urgent)) AS is_urgent
             ), of_flow AS (
-                SELECT account_id, coalesce(connection_id, 0) AS connection, count(*)::int AS jobs, array_agg(id) AS job_ids
+                SELECT account_id, coalesce(connection_id, 0) AS connection, count(*)::int AS jobs
                 FROM claimed WHERE $15 AND NOT is_urgent GROUP BY account_id, coalesce(connection_id, 0)
                 HAVING (account_id, coalesce(connection_id, 0)) IN (SELECT account_id, connection FROM visit WHERE is_counted)
             ), permitted AS (
                 INSERT INTO permits (job_ids, kind, accounts, connections, jobs)
-                SELECT (SELECT array_agg(member.id) FROM of_flow CROSS JOIN LATERAL unnest(job_ids) AS member (id)),
+                SELECT CASE WHEN $11 = 0 AND (SELECT bool_and(is_counted) FROM visit) THEN (SELECT job_ids FROM lease)
+                       ELSE ARRAY(SELECT id FROM claimed JOIN of_flow ON of_flow.account_id = claimed.account_id
+                                  AND of_flow.connection = coalesce(claimed.connection_id, 0) WHERE NOT is_urgent) END,
                        $1, array_agg(account_id), array_agg(connection), array_agg(jobs)
                 FROM of_flow HAVING count(*) > 0
                 RETURNING id
@@ -172,8 +214,11 @@ impl Store {
             urgent_max,
             vendor,
             &connections,
-            counted.unwrap_or(&none),
+            &counted,
             is_let_through,
+            to_permit,
+            limits,
+            limits_latest,
         )
         .fetch_all(conn)
         .await?;

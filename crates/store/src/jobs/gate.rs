@@ -49,7 +49,9 @@ pub(super) struct Gate<'a> {
 #[derive(Debug)]
 pub(super) struct KnownLimits {
     /// [`Outset::limits`] of that time.
-    stamp: (i64, Option<DateTime<Utc>>),
+    pub(super) stamp: (i64, Option<DateTime<Utc>>),
+    /// Whose limits they are.
+    concerned: Concerned,
     limits: Limits,
 }
 
@@ -71,21 +73,15 @@ impl<'a> Gate<'a> {
         flows: impl Iterator<Item = &WaitingFlow> + Clone,
         (tally, known): (&mut Tally, &mut Option<KnownLimits>),
     ) -> Result<Self, StoreError> {
-        let connections: BTreeSet<_> = flows.clone().filter_map(|flow| flow.flow.connection).collect();
-        let accounts: BTreeSet<_> = flows.clone().map(|flow| flow.flow.account).collect();
+        let concerned = concerned((kind, definition), flows.clone());
         let services: BTreeSet<_> = flows.clone().filter_map(|flow| flow.service.clone()).collect();
-        let concerned = Concerned {
-            kinds: vec![kind.clone()],
-            accounts: accounts.into_iter().collect(),
-            connections: connections.into_iter().collect(),
-            vendors: definition.vendor.iter().cloned().collect(),
-        };
         let mut outset = Outset::of(tx, kind).await?;
         let limits = match known {
-            Some(known) if known.stamp == outset.limits => known.limits.clone(),
+            Some(known) if known.stamp == outset.limits && known.concerned == concerned => known.limits.clone(),
             _ => {
                 let limits = store.limits_of(tx, &concerned).await?;
-                *known = Some(KnownLimits { stamp: outset.limits, limits: limits.clone() });
+                let concerned = concerned.clone();
+                *known = Some(KnownLimits { stamp: outset.limits, concerned, limits: limits.clone() });
                 // They may be newer than what was seen.
                 outset = Outset::of(tx, kind).await?;
                 limits
@@ -94,11 +90,50 @@ impl<'a> Gate<'a> {
         let facts = store.rooms_facts_under(tx, &concerned, limits).await?;
         let names: Vec<String> = services.into_iter().collect();
         let rows = if names.is_empty() { BTreeMap::new() } else { store.lock_breakers(tx, &names).await? };
+        let mut gate = Self::of(store, terms, (kind, definition), flows, facts, rows);
+        gate.has_urgent = outset.has_urgent;
+        if gate.flows.keys().any(|flow| gate.counts(*flow)) {
+            adopt_in_flight(tx, &mut outset, store.now()).await?;
+            tally.follow(tx, &outset).await?;
+        }
+        gate.reckon(tally, store);
+        Ok(gate)
+    }
+
+    /// The same by what is known, without asking: where no limit has a gauge and nothing that waits a connection, what is
+    /// in flight is all there is to know. Whether it still holds, who goes by it has to see to.
+    pub(super) fn by_what_is_known<'b>(
+        store: &Store,
+        terms: Terms<'a>,
+        (kind, definition): (&'a Kind, &'a KindDefinition),
+        flows: impl Iterator<Item = &'b WaitingFlow> + Clone,
+        (tally, known): (&Tally, &KnownLimits),
+    ) -> Option<Self> {
+        let concerned = concerned((kind, definition), flows.clone());
+        let is_all = concerned.connections.is_empty() && !known.limits.have_gauges() && known.concerned == concerned;
+        if !is_all {
+            return None;
+        }
+        let limits = known.limits.clone();
+        let facts = RoomsFacts { now: store.now(), limits, ..RoomsFacts::default() };
+        let mut gate = Self::of(store, terms, (kind, definition), flows, facts, BTreeMap::new());
+        gate.reckon(tally, store);
+        Some(gate)
+    }
+
+    fn of<'b>(
+        store: &Store,
+        terms: Terms<'a>,
+        (kind, definition): (&'a Kind, &'a KindDefinition),
+        flows: impl Iterator<Item = &'b WaitingFlow> + Clone,
+        facts: RoomsFacts,
+        rows: BTreeMap<String, BreakerRow>,
+    ) -> Self {
         let of_flow = |flow: &WaitingFlow| {
             let vendor = flow.vendor.clone().or_else(|| definition.vendor.clone());
             (flow.flow, (vendor, flow.service.clone()))
         };
-        let mut gate = Self {
+        Self {
             kind,
             definition,
             terms,
@@ -110,15 +145,9 @@ impl<'a> Gate<'a> {
             released: flows.clone().filter_map(|flow| released(flow, terms.breaker, store)).collect(),
             flows: flows.map(of_flow).collect(),
             reserved: BTreeMap::new(),
-            has_urgent: outset.has_urgent,
+            has_urgent: false,
             has_refused: false,
-        };
-        if gate.flows.keys().any(|flow| gate.counts(*flow)) {
-            adopt_in_flight(tx, &mut outset, store.now()).await?;
-            tally.follow(tx, &outset).await?;
         }
-        gate.reckon(tally, store);
-        Ok(gate)
     }
 
     /// Works out the room anew, by what `tally` says is in flight.
@@ -262,6 +291,21 @@ impl Service {
             Room::Blocked { .. } => Some(0),
         };
         Self { row, room, has_taken: false }
+    }
+}
+
+/// Whose jobs wait in these flows.
+fn concerned<'a>(
+    (kind, definition): (&Kind, &KindDefinition),
+    flows: impl Iterator<Item = &'a WaitingFlow> + Clone,
+) -> Concerned {
+    let connections: BTreeSet<_> = flows.clone().filter_map(|flow| flow.flow.connection).collect();
+    let accounts: BTreeSet<_> = flows.map(|flow| flow.flow.account).collect();
+    Concerned {
+        kinds: vec![kind.clone()],
+        accounts: accounts.into_iter().collect(),
+        connections: connections.into_iter().collect(),
+        vendors: definition.vendor.iter().cloned().collect(),
     }
 }
 

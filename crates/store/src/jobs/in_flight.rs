@@ -103,6 +103,11 @@ impl Tally {
         self.to_permit = Some(permit.0);
     }
 
+    /// The last permit that is in it, if anything was counted yet: there is none in it that came later.
+    pub(super) const fn to_permit(&self) -> Option<i64> {
+        self.to_permit
+    }
+
     /// Whether another count may say less: attempts are in it of whose end nobody tells.
     pub(super) fn may_be_less(&self) -> bool {
         let all: i64 = self.jobs.values().sum();
@@ -119,7 +124,9 @@ impl Tally {
     /// Takes in the permits since the last look. Within the lock of [`Store::begin_dispatch`] only, under which alone
     /// permits are written: so none is missed.
     pub(super) async fn follow(&mut self, tx: &mut Tx, outset: &Outset) -> Result<(), StoreError> {
-        let Some(after) = self.to_permit else { return self.count(tx).await };
+        let Some(after) = self.to_permit.filter(|_| !outset.has_adopted) else {
+            return self.count(tx, outset.last_permit).await;
+        };
         if outset.last_permit <= after {
             return Ok(());
         }
@@ -134,23 +141,24 @@ impl Tally {
             let (Some(kind), Some(accounts), Some(connections), Some(jobs)) =
                 (row.kind, row.accounts, row.connections, row.jobs)
             else {
-                return self.count(tx).await;
+                return self.count(tx, outset.last_permit).await;
             };
             for ((account, connection), jobs) in accounts.into_iter().zip(connections).zip(jobs) {
                 if connection != 0 && !self.connections.contains_key(&connection) {
-                    return self.count(tx).await;
+                    return self.count(tx, outset.last_permit).await;
                 }
                 *self.jobs.entry((kind.clone(), flow_of(account, connection))).or_default() += i64::from(jobs);
             }
-            self.to_permit = Some(row.id);
         }
+        self.to_permit = Some(outset.last_permit);
         Ok(())
     }
 
-    /// Counts anew. Permits of which no job is in flight any more are dropped on the way, since they alone would make
-    /// the next count dearer.
-    pub(super) async fn count(&mut self, tx: &mut Tx) -> Result<(), StoreError> {
+    /// Counts anew; `last_permit` is the latest there was. Permits of which no job is in flight any more are dropped on
+    /// the way, since they alone would make the next count dearer.
+    pub(super) async fn count(&mut self, tx: &mut Tx, last_permit: i64) -> Result<(), StoreError> {
         let permits = self.read(tx).await?;
+        self.to_permit = self.to_permit.max(Some(last_permit));
         sqlx::query!(
             "-- drop_ended_permits\nDELETE FROM permits WHERE id <= $1 AND id <> ALL($2)",
             self.to_permit,
@@ -272,8 +280,10 @@ pub(super) struct Outset {
     must_repeat: bool,
     /// Urgent jobs of the kind are ready.
     pub(super) has_urgent: bool,
-    /// The latest permit.
-    last_permit: i64,
+    /// The latest permit that was begun: none can be in the ledger that came later.
+    pub(super) last_permit: i64,
+    /// What was in flight was put on a permit that says nothing of flows: one more than `last_permit`.
+    has_adopted: bool,
 }
 
 impl Outset {
@@ -284,7 +294,7 @@ impl Outset {
                    (SELECT count(*) FROM limits) AS "limits_now!", (SELECT max(set_at) FROM limits) AS latest_now,
                    EXISTS (SELECT FROM jobs WHERE kind = $1 AND priority = 0 AND ready_at IS NOT NULL AND state = 1)
                    AS "has_urgent!",
-                   (SELECT coalesce(max(id), 0) FROM permits) AS "last_permit!"
+                   (SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM permits_id_seq) AS "last_permit!"
             FROM adopted_limits AS adopted"#,
             kind.as_str(),
         )
@@ -297,6 +307,7 @@ impl Outset {
             must_repeat: row.must_repeat,
             has_urgent: row.has_urgent,
             last_permit: row.last_permit,
+            has_adopted: false,
         })
     }
 }
@@ -312,8 +323,7 @@ pub(super) async fn adopt_in_flight(tx: &mut Tx, outset: &mut Outset, now: DateT
     if !has_changed && !is_due {
         return Ok(());
     }
-    // One more, if anything is in flight.
-    outset.last_permit = i64::MAX;
+    outset.has_adopted = true;
     sqlx::query!(
         "-- adopt_in_flight
         WITH member AS (

@@ -3,7 +3,7 @@
 //! caller's, in the same transaction: sent to the queue (`dispatch`) or claimed (`claim`).
 
 use super::{
-    claim::Turns,
+    claim::{Granted, Turns},
     claimed::ClaimedJob,
     dispatch::{Upcoming, WaitingFlow},
     gate::{Gate, KnownLimits, ORDINARY, Terms},
@@ -61,7 +61,6 @@ impl Line {
         let cut_at = flows.last().filter(|_| flows.len() >= FLOWS_MAX).map(|flow| flow.flow);
         self.round.looked(flows.iter().map(|flow| (flow.flow, flow.weight)), cut_at, asked_at, store.now());
         self.flows = flows.into_iter().map(|flow| (flow.flow, flow)).collect();
-        self.limits = None;
         Ok(())
     }
 
@@ -112,7 +111,7 @@ impl Line {
         let mut gate = Gate::open(store, tx, terms, of, self.flows.values(), (tally, &mut self.limits)).await?;
         let (mut visits, mut urgent_only) = self.visits(&mut gate, limit);
         if gate.has_refused() && tally.may_be_less() {
-            tally.count(tx).await?;
+            tally.count(tx, tally.to_permit().unwrap_or(0)).await?;
             gate.reckon(tally, store);
             (visits, urgent_only) = self.visits(&mut gate, limit);
         }
@@ -154,6 +153,9 @@ impl Line {
         (servant, until): (ServantId, DateTime<Utc>),
         limit: i64,
     ) -> Result<ClaimedInTurn, StoreError> {
+        if let Some(claimed) = self.claim_at_once(store, (terms, tally), of, (servant, until), limit).await? {
+            return Ok(claimed);
+        }
         let Some(mut tx) = store.begin_dispatch(None).await? else {
             return Ok(ClaimedInTurn { jobs: Vec::new(), next: Next::Look, is_short: true, permit: None });
         };
@@ -163,16 +165,56 @@ impl Line {
             return self.claim_one_by_one(store, (tx, gate, visits, urgent_only), kind, (servant, until), limit).await;
         }
         let is_cut = gate.grant(&mut visits, limit);
-        let counted: Vec<bool> = visits.iter().map(|visit| gate.counts(visit.flow)).collect();
+        let granted = Granted { visits: &visits, counted: counted(&gate, &visits), as_known: None };
         let kind = (kind, definition.vendor.as_deref());
-        let Turns { jobs, taken, permit } =
-            store.claim_turns(&mut tx.inner, servant, kind, (&visits, Some(&counted)), (0, limit), until).await?;
-        for taken in &taken {
+        let turns = store.claim_granted(&mut tx.inner, servant, kind, granted, limit, until).await?;
+        for taken in &turns.taken {
             // It has room: no more was granted.
             gate.admit(&Upcoming { taken: *taken, priority: ORDINARY });
         }
         gate.close(store, &mut tx).await?;
         tx.commit().await?;
+        Ok(self.note_claimed(&gate, (&visits, is_cut), turns, tally, limit))
+    }
+
+    /// The same in one statement, by what is known from the goes before: the statement takes the lock and lets nothing
+    /// through if anything has changed since. None: nothing was claimed, and what there is has to be asked.
+    async fn claim_at_once<'a>(
+        &mut self,
+        store: &Store,
+        (terms, tally): (Terms<'a>, &mut Tally),
+        of: (&'a Kind, &'a KindDefinition),
+        (servant, until): (ServantId, DateTime<Utc>),
+        limit: i64,
+    ) -> Result<Option<ClaimedInTurn>, StoreError> {
+        let (Some(known), Some(to_permit)) = (&self.limits, tally.to_permit()) else { return Ok(None) };
+        let as_known = Some((to_permit, known.stamp));
+        let Some(mut gate) = Gate::by_what_is_known(store, terms, of, self.flows.values(), (tally, known)) else {
+            return Ok(None);
+        };
+        let (mut visits, urgent_only) = self.visits(&mut gate, limit);
+        let has_less_than_may_be = gate.has_refused() && tally.may_be_less();
+        if visits.is_empty() || !urgent_only.is_empty() || has_less_than_may_be {
+            return Ok(None);
+        }
+        let is_cut = gate.grant(&mut visits, limit);
+        let granted = Granted { visits: &visits, counted: counted(&gate, &visits), as_known };
+        let mut conn = store.pool.acquire().await?;
+        let kind = (of.0, of.1.vendor.as_deref());
+        let turns = store.claim_granted(&mut conn, servant, kind, granted, limit, until).await?;
+        let has_claimed = !turns.jobs.is_empty();
+        Ok(has_claimed.then(|| self.note_claimed(&gate, (&visits, is_cut), turns, tally, limit)))
+    }
+
+    /// Notes what was claimed, once it is committed, and says what follows.
+    fn note_claimed(
+        &mut self,
+        gate: &Gate<'_>,
+        (visits, is_cut): (&[Visit], bool),
+        Turns { jobs, taken, permit }: Turns,
+        tally: &mut Tally,
+        limit: i64,
+    ) -> ClaimedInTurn {
         if let Some(permit) = permit {
             let is_counted = |job: &&ClaimedJob| gate.counts(Flow { account: job.account, connection: job.connection });
             tally.took(permit, jobs.iter().filter(is_counted));
@@ -181,7 +223,7 @@ impl Line {
         let granted: i64 = visits.iter().map(|visit| visit.quantum).sum();
         let count = i64::try_from(taken.len()).unwrap_or(i64::MAX);
         let limit = if is_cut && count == granted { count } else { limit };
-        Ok(ClaimedInTurn { jobs, next: self.round.note(&visits, &taken, limit), is_short: gate.has_refused(), permit })
+        ClaimedInTurn { jobs, next: self.round.note(visits, &taken, limit), is_short: gate.has_refused(), permit }
     }
 
     /// The same where urgent jobs wait: what has room for one may have none for another of its flow.
@@ -228,6 +270,11 @@ impl Line {
         let limit = limit.min(in_all);
         (self.round.visits(limit, FLOWS_MAX, |flow| room.get(&flow).copied().unwrap_or(0)), urgent_only)
     }
+}
+
+/// Of which visits limits count the jobs.
+fn counted(gate: &Gate<'_>, visits: &[Visit]) -> Vec<bool> {
+    visits.iter().map(|visit| gate.counts(visit.flow)).collect()
 }
 
 impl LetThrough<'_> {
