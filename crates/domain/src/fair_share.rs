@@ -14,8 +14,10 @@ pub const AGING_SECS: i64 = 60;
 const LOOK_SHARE: i32 = 10;
 /// Flows among which an account's share is divided exactly; of more, the account has a little more than its share.
 const FLOWS_OF_ACCOUNT_MAX: u16 = 60;
-/// For how many looks that do not bring it a flow is tried all the same, and how many such flows are.
+/// For how many looks that do not bring it a flow is tried all the same, or for how long if they come thick and fast, and
+/// how many such flows are.
 const UNSEEN_LOOKS_MAX: u8 = 60;
+const UNSEEN_MAX: TimeDelta = TimeDelta::seconds(2);
 const UNSEEN_FLOWS_MAX: usize = 100;
 /// Looks are so far apart, while there is work: at the least, and at the most.
 const LOOK_EVERY: (TimeDelta, TimeDelta) = (TimeDelta::milliseconds(5), TimeDelta::milliseconds(50));
@@ -133,8 +135,9 @@ struct Known {
     has_backlog: bool,
     /// It has been gone through since the look, and since any flow had more than it could give at once.
     is_through: bool,
-    /// Looks in a row that did not bring it.
+    /// Looks in a row that did not bring it, and when the first of them was.
     unseen_looks: u8,
+    unseen_since: Option<DateTime<Utc>>,
     /// When it was begun from the front, if it is not to be begun so again.
     begun_at: Option<DateTime<Utc>>,
 }
@@ -233,6 +236,7 @@ impl Round {
                 has_backlog: true,
                 is_through: false,
                 unseen_looks: 0,
+                unseen_since: None,
                 begun_at: Some(now),
             };
             let stands = before.get(&flow).filter(|_| sure.contains(&flow));
@@ -240,20 +244,27 @@ impl Round {
         };
         self.flows = flows.into_iter().map(known).collect();
         // Where something came a moment ago, the next thing may come: it is found without a look.
-        let kept = before.into_iter().filter(|(_, known)| known.has_given && known.unseen_looks < UNSEEN_LOOKS_MAX);
+        let is_recent = |known: &Known| {
+            known.unseen_looks < UNSEEN_LOOKS_MAX || known.unseen_since.is_some_and(|since| now - since < UNSEEN_MAX)
+        };
+        let kept = before.into_iter().filter(|(_, known)| known.has_given && is_recent(known));
         for (flow, known) in kept.take(UNSEEN_FLOWS_MAX) {
-            let unseen_looks = known.unseen_looks + 1;
-            let begun_at = Some(now);
-            let kept = Known { after: None, is_through: false, has_backlog: false, unseen_looks, begun_at, ..known };
+            let unseen_looks = known.unseen_looks.saturating_add(1);
+            let unseen_since = known.unseen_since.filter(|_| known.unseen_looks > 0).or(Some(now));
+            let known = Known { after: None, is_through: false, has_backlog: false, begun_at: Some(now), ..known };
+            let kept = Known { unseen_looks, unseen_since, ..known };
             self.flows.entry(flow).or_insert(kept);
         }
         self.looked = Some((now, now - asked_at));
         self.sight = Sight::Clear;
     }
 
-    /// New jobs may have come. What is known is tried first, since it is most often right.
+    /// New jobs may have come. What is known is tried first, since it is most often right; but once, and not again for
+    /// each that comes until a look has shown what else there is.
     pub fn woken(&mut self) {
-        self.sight = Sight::Woken;
+        if self.sight == Sight::Clear {
+            self.sight = Sight::Woken;
+        }
     }
 
     /// How many of `limit` jobs may be urgent ones: of four in a row one is not, unless no other waits. So the urgent

@@ -1,10 +1,13 @@
-//! Writes how attempts ended, batched: whatever has ended while the last statement ran goes into the next one.
-//! A job's slot is free only once its end is in the ledger, so a slow database slows the intake.
+//! Writes how attempts ended, batched: whatever has ended while the last statement ran goes into the next one, and under
+//! load what ends within a moment. A job's slot is free only once its end is in the ledger, so a slow database slows the intake.
 
 use domain::{JobId, LeaseId, chain};
 use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
 use store::{AttemptKey, FailedAttempt, Settled, Store, StoreError};
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, mpsc},
+    time::Instant,
+};
 
 use crate::{claims::Claims, registry::Registry};
 
@@ -66,6 +69,9 @@ impl Ends {
     }
 }
 
+/// Statements begin at this distance from one another while more attempts run that may end: each is a commit, and one for
+/// ten ends costs little more than one for one.
+const PACE: Duration = Duration::from_millis(2);
 /// Longest wait between two tries to write, in milliseconds.
 const RETRY_MS_MAX: u64 = 2_000;
 
@@ -78,7 +84,17 @@ pub(crate) async fn run(
     ends: Ends,
 ) {
     let mut batch = Vec::with_capacity(batch_max);
+    let mut not_before = Instant::now();
     while ended.recv_many(&mut batch, batch_max).await > 0 {
+        if Instant::now() < not_before && batch.len() < batch_max.min(registry.len()) {
+            tokio::time::sleep_until(not_before).await;
+            while batch.len() < batch_max
+                && let Ok(more) = ended.try_recv()
+            {
+                batch.push(more);
+            }
+        }
+        not_before = Instant::now() + PACE;
         let succeeded: Vec<AttemptKey> =
             batch.iter().filter(|e| matches!(e.end, AttemptEnd::Succeeded)).map(|e| e.key).collect();
         let failed: Vec<FailedAttempt> = batch

@@ -82,7 +82,7 @@ impl<S: Servant> Intake<S> {
                 }
                 continue;
             }
-            let Some(slots) = self.free_slots(1).await else { break };
+            let Some((slots, _)) = self.free_slots(1, None).await else { break };
             if self.is_paused.load(Ordering::SeqCst) {
                 drop(slots);
                 self.pause().await;
@@ -197,19 +197,35 @@ impl<S: Servant> Intake<S> {
         }
     }
 
-    /// All free slots up to a claim's size, once `wanted` are free or a moment has passed; `None` to stop.
+    /// All free slots up to a claim's size, once `wanted` are free, a moment has passed or `wake` rings, and whether it
+    /// rang; `None` to stop.
     ///
-    /// Under load it waits a moment for many, since a statement for ten jobs costs little more than one for one.
-    pub(crate) async fn free_slots(&self, wanted: usize) -> Option<VecDeque<OwnedSemaphorePermit>> {
+    /// Under load it waits a moment for many, since a statement for ten jobs costs little more than one for one; but what
+    /// has just come is not kept waiting for that.
+    pub(crate) async fn free_slots(
+        &self,
+        wanted: usize,
+        wake: Option<&Notify>,
+    ) -> Option<(VecDeque<OwnedSemaphorePermit>, bool)> {
         let first = tokio::select! {
             slot = self.slots.clone().acquire_owned() => slot.ok()?,
             () = self.stop.cancelled() => return None,
         };
         let mut slots = VecDeque::from([first]);
         let moment = Duration::from_millis(2);
+        let mut is_rung = false;
         if wanted > 1 && self.slots.available_permits() + 1 < wanted {
             let rest = u32::try_from(wanted - 1).unwrap_or(u32::MAX);
-            let _ = tokio::time::timeout(moment, self.slots.clone().acquire_many_owned(rest)).await;
+            let rung = async {
+                match wake {
+                    Some(wake) => wake.notified().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = tokio::time::timeout(moment, self.slots.clone().acquire_many_owned(rest)) => {}
+                () = rung => is_rung = true,
+            }
         }
         while slots.len() < self.claim_max {
             match self.slots.clone().try_acquire_owned() {
@@ -217,7 +233,7 @@ impl<S: Servant> Intake<S> {
                 Err(_) => break,
             }
         }
-        Some(slots)
+        Some((slots, is_rung))
     }
 
     pub(crate) async fn back_off(&self, error: &StoreError, retry_ms: &mut u64) {

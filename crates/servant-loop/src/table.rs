@@ -45,7 +45,11 @@ impl<S: Servant> Intake<S> {
         let tally = Tally::of_servant(self.servant, self.kind.clone());
         let mut turns = Turns { tally, ..Turns::default() };
         let mut must_look = true;
-        while let Some(slots) = self.free_slots(if is_busy { self.claim_max } else { 1 }).await {
+        while let Some((slots, is_rung)) = self.free_slots(if is_busy { self.claim_max } else { 1 }, Some(&wake)).await {
+            if is_rung {
+                turns.line.round.woken();
+                must_look = false;
+            }
             if self.is_paused.load(Ordering::SeqCst) {
                 drop(slots);
                 self.pause().await;
@@ -56,7 +60,7 @@ impl<S: Servant> Intake<S> {
             match self.take_turns(&mut turns, must_look, i64::try_from(wanted).unwrap_or(i64::MAX)).await {
                 Ok(ClaimedInTurn { jobs, next, is_short, permit }) => {
                     retry_ms = RETRY_MS.0;
-                    is_busy = jobs.len() == wanted && wanted > 1;
+                    is_busy = wanted > 1 && jobs.len() * 2 >= wanted;
                     must_look = matches!(next, Next::Look | Next::BeginAgain);
                     let has_found = !jobs.is_empty();
                     self.start(jobs, slots, permit);

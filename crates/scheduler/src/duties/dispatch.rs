@@ -11,7 +11,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     time::{Duration, Instant},
 };
-use store::{InHand, Leadership, Line, Tally, Terms};
+use store::{Leadership, Line, Tally, Terms};
 
 /// Silence in seconds after which a servant's slots no longer count.
 const SILENCE_SECS_MAX: i64 = 10;
@@ -50,18 +50,15 @@ pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result
     if !office.has_queue() {
         return Ok(false);
     }
-    let slots: HashMap<String, i64> = office
-        .store
-        .capacity(TimeDelta::seconds(SILENCE_SECS_MAX))
-        .await?
-        .into_iter()
-        .map(|c| (c.kind, c.slots))
-        .collect();
     let now = office.store.now();
     let is_sure = |kind: &Kind| desk.lines.get(kind).is_some_and(|(line, _)| line.is_sure(now));
     let (sure, others): (Vec<_>, Vec<_>) =
         office.catalogue.iter().map(|(kind, _)| kind).partition(|kind| is_sure(kind));
-    let mut in_line = office.store.kinds_in_line(&others).await?;
+    let (capacity, mut in_line) = tokio::try_join!(
+        office.store.capacity(TimeDelta::seconds(SILENCE_SECS_MAX)),
+        office.store.kinds_in_line(&others)
+    )?;
+    let slots: HashMap<String, i64> = capacity.into_iter().map(|c| (c.kind, c.slots)).collect();
     in_line.extend(sure.into_iter().map(|kind| kind.as_str().to_owned()));
     let mut all = Went::default();
     for (kind, definition) in office.catalogue.iter().filter(|(kind, _)| in_line.contains(kind.as_str())) {
@@ -122,23 +119,26 @@ async fn dispatch_kind(
     let mut went = Went::default();
     let mut left: Option<i64> = None;
     line.round.woken();
-    let mut must_look = true;
+    let mut must_look = false;
     loop {
-        if must_look || line.round.must_look(store.now()) {
-            line.look(store, (kind, definition.vendor.as_deref())).await?;
-        }
+        let vendor = definition.vendor.as_deref();
+        let left = match &mut left {
+            Some(left) => {
+                if must_look || line.round.must_look(store.now()) {
+                    line.look(store, (kind, vendor)).await?;
+                }
+                left
+            }
+            None => {
+                let (_, in_hand) = tokio::try_join!(line.look(store, (kind, vendor)), store.in_hand_of(kind, None))?;
+                taken.look(store.now(), in_hand.queued);
+                let window = office.config.duties.dispatching().window(slots, in_hand.running, *taken);
+                left.insert((window - in_hand.queued).min(batch_max))
+            }
+        };
         if line.has_all() && line.open_flows().next().is_none() {
             return Ok(went);
         }
-        let left = match &mut left {
-            Some(left) => left,
-            None => {
-                let InHand { queued, running } = store.in_hand_of(kind, None).await?;
-                taken.look(store.now(), queued);
-                let window = office.config.duties.dispatching().window(slots, running, *taken);
-                left.insert((window - queued).min(batch_max))
-            }
-        };
         if *left <= 0 {
             went.is_short = true;
             return Ok(went);
