@@ -10,6 +10,7 @@ mod dispatch_walk;
 mod dispatch_why;
 mod groups;
 mod limits;
+mod newer;
 mod operations;
 mod queues;
 mod release;
