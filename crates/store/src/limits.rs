@@ -63,7 +63,7 @@ struct Raw {
 
 impl Raw {
     /// No row may keep others from being dispatched or listed, whichever version wrote it: what covers nothing known bounds
-    /// nothing, and what is more than a number holds here is as good as no bound. (None is 0 or less, by the table's checks.)
+    /// nothing, and what is more than a number holds here is as good as no bound. (The table's checks let in none below 1.)
     fn read(self) -> (Scope, Limit) {
         let number = |value: Option<i64>| value.map(|value| u32::try_from(value).unwrap_or(u32::MAX));
         let limit = Limit {

@@ -1,6 +1,7 @@
 //! The life of a job, explored in full: every order of dispatcher, relay, sweeper, servants and rescue, with bounded
 //! crashes, pauses, duplicates and losses. Owns the bounds and what has to hold within them, for our design and for
-//! fourteen wrong ones, one for each rule. It does not own the statements that the real ledger runs; those have their own tests.
+//! fourteen wrong ones, one for each rule. It does not own the statements that the real ledger runs; those have their
+//! own tests.
 
 mod system;
 mod world;
