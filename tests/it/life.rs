@@ -1,6 +1,7 @@
-//! The ordinary life of jobs through real processes, on both backends.
+//! The ordinary life of jobs through real processes, on both backends; and where no process begins one.
 
 use crate::fleet::{Backend, Fleet, LIMIT};
+use sqlx::{Connection as _, PgConnection};
 
 #[tokio::test]
 async fn jobs_run_without_a_broker() {
@@ -40,4 +41,19 @@ async fn stop_a_servant(backend: Backend) {
 #[tokio::test]
 async fn a_stopped_servant_gives_back_what_it_has_without_charging_it() {
     tokio::join!(stop_a_servant(Backend::Postgres), stop_a_servant(Backend::Sqs));
+}
+
+/// One migration is missing, though later ones are there.
+#[tokio::test]
+async fn no_daemon_starts_on_a_schema_that_it_does_not_know() {
+    let fleet = Fleet::on_postgres().await;
+    let mut sql = PgConnection::connect(&fleet.deployment.database_url).await.unwrap();
+    let forget = "DELETE FROM _sqlx_migrations
+        WHERE version = (SELECT version FROM _sqlx_migrations ORDER BY version LIMIT 1 OFFSET 7)";
+    assert_eq!(sqlx::query(forget).execute(&mut sql).await.unwrap().rows_affected(), 1);
+    for name in ["scheduler", "manager", "noop"] {
+        let mut daemon = fleet.deployment.start(name, &[]).await;
+        assert_eq!(daemon.exit(LIMIT).await.code(), Some(1), "{name}: {}", daemon.output());
+        assert!(daemon.output().contains("run `servantctl migrate`"), "{name}: {}", daemon.output());
+    }
 }

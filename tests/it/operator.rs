@@ -162,6 +162,12 @@ async fn the_doctor_names_what_is_missing_and_what_to_do() {
     assert!(healthy.contains("servants alive: 0"), "{healthy}");
 
     desk.assert_ill(&[("DATABASE_URL", "")], "", "database", &["no address", "set DATABASE_URL"]).await;
+    let nowhere = [("DATABASE_URL", "postgres://nobody@127.0.0.1:1/nothing")];
+    desk.assert_ill(&nowhere, "", "database", &["unavailable", "Connection refused", "start PostgreSQL"]).await;
+    let missing = desk.database.url().replacen("localhost/", "localhost/no_", 1);
+    desk.assert_ill(&[("DATABASE_URL", &missing)], "", "database", &["does not exist", "the database's name"]).await;
+    let signed = [("AWS_ACCESS_KEY_ID", ""), ("AWS_SECRET_ACCESS_KEY", "")];
+    desk.assert_ill(&signed, "", "queues", &["credentials", "AWS_PROFILE"]).await;
     desk.assert_ill(&[("SERVANT_MANAGER_URL", NOBODY)], "", "manager", &["does not answer", "start the manager"]).await;
     let gone = [("SERVANT_SQS_ENDPOINT_URL", NOBODY)];
     desk.assert_ill(&gone, "", "queues", &["unavailable", "Connection refused", "SERVANT_SQS_ENDPOINT_URL"]).await;
@@ -342,4 +348,24 @@ async fn wrong_usage_is_told_from_failure() {
     for words in ["help", "--version", "help jobs"] {
         assert_eq!(desk.run(words).await.code, 0);
     }
+}
+
+/// What every list shows, by the table of operations: a table for people, JSON for programs.
+#[tokio::test]
+async fn every_list_is_a_table_or_json() {
+    let desk = Desk::new().await;
+    let operations = include_str!("../../crates/manager-api/parity.txt");
+    let mut asked = 0;
+    for line in operations.lines().filter(|line| line.starts_with("GET ")) {
+        let (address, verb) = (line.split(" | ").next().unwrap(), line.split(" | ").last().unwrap());
+        // One thing, or what needs more words.
+        if address.contains('{') || ["operations preview", "audit export"].contains(&verb) {
+            continue;
+        }
+        let value = desk.run(&format!("{verb} --json")).await.json();
+        assert!(value.is_object() || value.is_array(), "{verb}: {value}");
+        assert!(!desk.run(verb).await.done().trim().is_empty(), "{verb}");
+        asked += 1;
+    }
+    assert!(asked >= 20, "only {asked} lists were asked for");
 }

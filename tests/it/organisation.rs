@@ -1,5 +1,5 @@
 //! A whole organisation by one command: `cargo up -- --org-data DIR --exit-when-synced`, and then what PostgreSQL holds
-//! against the files, row for row. Reads the files by itself, not with the simulation's code.
+//! against the files, row for row, with a queue and without one. Reads the files by itself, not with the simulation's code.
 
 use crate::fleet::LIMIT;
 use serde::Deserialize;
@@ -141,10 +141,10 @@ async fn from_tables(folder: &Path, sql: &mut PgConnection) -> BTreeMap<String, 
     objects
 }
 
-async fn onboard_and_compare(folder: &Path) {
+async fn onboard_and_compare(folder: &Path, queue: &str) {
     let database = testkit::database().await;
     let directory = folder.to_str().unwrap();
-    let arguments = ["--org-data", directory, "--exit-when-synced", "--queue", "postgres", "--port", "0"];
+    let arguments = ["--org-data", directory, "--exit-when-synced", "--queue", queue, "--port", "0"];
     let mut up = Process::start("devstack", &arguments, &[("DATABASE_URL", database.url())]).await;
     let status = up.exit(LIMIT).await;
     let output = up.output();
@@ -205,8 +205,11 @@ fields = [
 #[tokio::test]
 async fn an_organisation_of_files_arrives_row_for_row() {
     let folder = difficult_folder();
-    onboard_and_compare(folder.path()).await;
-    if let Some(real) = std::env::var_os(FOLDER_VARIABLE) {
-        onboard_and_compare(&PathBuf::from(real).canonicalize().unwrap()).await;
+    let real = std::env::var_os(FOLDER_VARIABLE).map(|real| PathBuf::from(real).canonicalize().unwrap());
+    for queue in ["postgres", "sqs"] {
+        onboard_and_compare(folder.path(), queue).await;
+        if let Some(real) = &real {
+            onboard_and_compare(real, queue).await;
+        }
     }
 }

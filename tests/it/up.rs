@@ -1,5 +1,5 @@
 //! `cargo up` as somebody watches it: the demo customer consents, its records come, change and are damaged, and all of it
-//! goes on after a restart. Does not own the onboarding of files (`organisation`).
+//! goes on after a restart; and what it says when it cannot begin. Does not own the onboarding of files (`organisation`).
 
 use crate::fleet::LIMIT;
 use domain::{Clock, ConnectionId, JobState, Kind};
@@ -85,4 +85,47 @@ async fn the_demo_customer_consents_and_is_followed_and_has_an_anomaly() {
     let sql = PgPool::connect(database.url()).await.unwrap();
     assert_eq!(sqlx::query_scalar::<_, i64>(accounts).fetch_one(&sql).await.unwrap(), 1);
     assert!(second.terminate(LIMIT).await.success());
+}
+
+/// What a run says that cannot even begin: why, and the way out.
+async fn refusal(arguments: &[&str], environment: &[(&str, &str)]) -> String {
+    let home = tempfile::tempdir().unwrap();
+    let arguments = [&["--home", home.path().to_str().unwrap()], arguments].concat();
+    let mut up = Process::start("devstack", &arguments, environment).await;
+    assert_eq!(up.exit(LIMIT).await.code(), Some(1), "{arguments:?}, {environment:?}");
+    let said = up.output();
+    said.split_once("\ncargo up: ").unwrap_or_else(|| panic!("no cause is told: {said}")).1.to_owned()
+}
+
+#[tokio::test]
+async fn what_cannot_work_is_told_with_the_way_out() {
+    let database = testkit::database().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().port().to_string();
+    let free: &[&str] = &["--port", "0"];
+    let own = ("DATABASE_URL", database.url());
+    let cases: [(&[&str], &[(&str, &str)], &[&str]); 8] = [
+        (&["--port", &taken], &[own], &[&taken, "choose another: cargo up -- --port"]),
+        (&["--port", "0", "--org-data", "/nowhere"], &[own], &["/nowhere", "name an existing folder"]),
+        (&["--port", "0", "--sqs-endpoint", "here"], &[own], &["'here' is no address", "http://127.0.0.1:4566"]),
+        (
+            &["--port", "0", "--sqs-endpoint", "http://127.0.0.1:1"],
+            &[own],
+            &["the queues: ", "Connection refused", "is it running?", "SERVANT_SQS_ENDPOINT_URL"],
+        ),
+        (free, &[("DATABASE_URL", ""), ("SERVANT_PG_BIN", "/nowhere")], &["/nowhere", "apt-get install postgresql"]),
+        (free, &[("DATABASE_URL", "nonsense")], &["looks like postgres://", "correct --database-url or DATABASE_URL"]),
+        (
+            free,
+            &[("DATABASE_URL", "postgres://nobody@127.0.0.1:1/nothing")],
+            &["the database is unavailable", "Connection refused", "start PostgreSQL, or correct"],
+        ),
+        (free, &[own, ("SERVANT_DUTIES__NONSENSE", "1")], &["refuses its configuration", "SERVANT_DUTIES__NONSENSE"]),
+    ];
+    for (arguments, environment, words) in cases {
+        let said = refusal(arguments, environment).await;
+        for word in words {
+            assert!(said.contains(word), "{word:?} is not said of {arguments:?}, {environment:?}: {said}");
+        }
+    }
 }

@@ -87,6 +87,12 @@ impl Arguments {
                 directory.display()
             );
         }
+        if let Some(url) = &self.sqs_endpoint {
+            anyhow::ensure!(
+                ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)),
+                "--sqs-endpoint: '{url}' is no address; it looks like http://127.0.0.1:4566"
+            );
+        }
         let wanted = self.port;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, wanted)).with_context(|| {
             format!(

@@ -17,6 +17,13 @@ pub enum PauseTarget {
     Connection(ConnectionId),
     /// The members of a group.
     Group(GroupId),
+    /// Something that this version does not know: a newer one paused it, or its row is damaged. Here it holds nothing back.
+    Unknown {
+        /// Which sort it is.
+        scope: String,
+        /// Which one of them.
+        key: String,
+    },
 }
 
 impl PauseTarget {
@@ -39,15 +46,22 @@ impl PauseTarget {
         }
     }
 
+    /// Reads what a row of the ledger holds back, whoever wrote it.
+    #[must_use]
+    pub fn of_row(scope: String, key: String) -> Self {
+        Self::new(&scope, &key).unwrap_or(Self::Unknown { scope, key })
+    }
+
     /// Which sort it is.
     #[must_use]
-    pub const fn scope(&self) -> &'static str {
+    pub const fn scope(&self) -> &str {
         match self {
             Self::Everything => "everything",
             Self::Kind(_) => "kind",
             Self::Account(_) => "account",
             Self::Connection(_) => "connection",
             Self::Group(_) => "group",
+            Self::Unknown { scope, .. } => scope.as_str(),
         }
     }
 
@@ -60,6 +74,7 @@ impl PauseTarget {
             Self::Account(id) => id.to_string(),
             Self::Connection(id) => id.to_string(),
             Self::Group(id) => id.to_string(),
+            Self::Unknown { key, .. } => key.clone(),
         }
     }
 }
@@ -84,10 +99,13 @@ mod tests {
         {
             let target = PauseTarget::new(scope, key).unwrap();
             assert_eq!((target.scope(), target.key().as_str()), (scope, key));
+            assert_eq!(PauseTarget::of_row(scope.to_owned(), key.to_owned()), target);
         }
         for (scope, key) in [("everything", "x"), ("kind", "A"), ("account", "-1"), ("connection", ""), ("queue", "1")]
         {
             assert!(PauseTarget::new(scope, key).is_err(), "{scope} {key:?} was taken");
+            let target = PauseTarget::of_row(scope.to_owned(), key.to_owned());
+            assert_eq!((target.scope(), target.key().as_str()), (scope, key), "a row is shown as it is");
         }
     }
 }

@@ -252,6 +252,7 @@ pub fn why(facts: &WhyFacts) -> Cause {
         PauseTarget::Account(_) => 2,
         PauseTarget::Connection(_) => 3,
         PauseTarget::Group(_) => 4,
+        PauseTarget::Unknown { .. } => 5,
     };
     if let Some(pause) = facts.pauses.iter().min_by_key(width) {
         return Cause::Paused {

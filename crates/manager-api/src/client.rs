@@ -4,7 +4,7 @@
 use crate::{
     Account, AccountPage, ByWhom, CancelReply, EnqueueReply, EnqueueRequest, ErrorBody, ErrorEnvelope, Heartbeat,
     HeartbeatReply, JobDetail, JobPage, JobQuery, Order, OrderRequest, OverrideRequest, PageQuery, Pause, PauseList,
-    PauseRequest, ResumeReply, RetryReply, ServantList, ServantQuery, Stats, WeightRequest, Why,
+    PauseQuery, PauseRequest, ResumeReply, RetryReply, ServantList, ServantQuery, Stats, WeightRequest, Why,
 };
 use domain::PauseTarget;
 use reqwest::{
@@ -223,8 +223,8 @@ impl ManagerClient {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn pauses(&self) -> Result<PauseList, ClientError> {
-        self.get("/api/v1/pauses", &()).await
+    pub async fn pauses(&self, query: &PauseQuery) -> Result<PauseList, ClientError> {
+        self.get("/api/v1/pauses", query).await
     }
 
     /// Holds jobs back.

@@ -56,7 +56,7 @@ pub use operations::{
 };
 pub use others::{Account, AccountPage, Build, Failure, JobCount, PageQuery, Processes, Stats, WeightRequest};
 pub use passwords::{ChangePassword, PasswordChanged};
-pub use pauses::{Pause, PauseList, PauseRequest, ResumeReply, Why};
+pub use pauses::{Pause, PauseList, PauseQuery, PauseRequest, ResumeReply, Why};
 pub use people::{
     Changed, CreateCredential, CreateToken, CreateUser, Credential, CredentialPage, Me, NewSecret, OneTimeCode,
     RoleRequest, Token, TokenPage, User, UserAct, UserPage, UserQuery,

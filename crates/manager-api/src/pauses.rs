@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use domain::{Cause, JobState};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 /// A pause in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -20,11 +20,27 @@ pub struct Pause {
     pub paused_at: DateTime<Utc>,
 }
 
-/// The pauses in force, the latest first.
+/// Which pauses to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PauseQuery {
+    /// Behind this one: `next_after` of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// Rows, 200 at the most; 50 unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<i64>,
+}
+
+/// A page of the pauses in force, the latest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PauseList {
     /// The pauses.
     pub pauses: Vec<Pause>,
+    /// What to ask for the next page with; none: this is the last one.
+    #[serde(default)]
+    pub next_after: Option<String>,
 }
 
 /// What a pause needs to be told.

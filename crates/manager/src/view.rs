@@ -268,7 +268,7 @@ pub(crate) fn count_rows(counts: &[JobCount], pauses: &[PauseRow]) -> Vec<CountR
         pauses.iter().any(|pause| match &pause.target {
             PauseTarget::Everything => true,
             PauseTarget::Kind(paused) => paused.as_str() == kind,
-            PauseTarget::Account(_) | PauseTarget::Connection(_) | PauseTarget::Group(_) => false,
+            _ => false,
         })
     };
     let row = |(kind, by_state): (&&str, &BTreeMap<JobState, i64>)| CountRow {

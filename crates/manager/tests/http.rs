@@ -7,7 +7,7 @@ mod common;
 use domain::{AccountId, Cause, ConnectionId, JobState, Kind, PauseTarget};
 use manager_api::{
     Act, AuditQuery, ByWhom, ClientError, EnqueueRequest, Heartbeat, JobQuery, ManagerClient, Order, OverrideRequest,
-    PauseRequest,
+    PauseQuery, PauseRequest,
 };
 use store::{NewServant, Store};
 
@@ -113,7 +113,19 @@ async fn pauses_are_made_listed_and_ended_and_a_job_says_that_it_is_paused() {
         assert_eq!((pause.scope.as_str(), pause.key), (target.scope(), target.key()));
         assert_eq!((pause.paused_by.as_str(), pause.reason.as_str()), ("ada", "the vendor is down"));
     }
-    assert_eq!(client.pauses().await.unwrap().pauses.len(), targets.len());
+    let mut listed = Vec::new();
+    let mut query = PauseQuery { after: None, limit: Some(1) };
+    loop {
+        let page = client.pauses(&query).await.unwrap();
+        listed.extend(page.pauses.into_iter().map(|pause| PauseTarget::of_row(pause.scope, pause.key)));
+        query.after = page.next_after;
+        if query.after.is_none() {
+            break;
+        }
+    }
+    assert!(listed.iter().eq(targets.iter().rev()), "the latest first, page after page: {listed:?}");
+    let nonsense = client.pauses(&PauseQuery { after: Some("yesterday".to_owned()), limit: None }).await;
+    assert!(matches!(nonsense, Err(ClientError::Refused { status: 400, .. })), "{nonsense:?}");
     let why = client.why(id).await.unwrap();
     assert!(matches!(&why.why, Cause::Paused { scope, .. } if scope == "everything"), "{why:?}");
     assert_eq!(why.cleared_by.as_deref(), Some("servantctl resume everything"));
@@ -124,7 +136,7 @@ async fn pauses_are_made_listed_and_ended_and_a_job_says_that_it_is_paused() {
             "{target}"
         );
     }
-    assert_eq!(client.pauses().await.unwrap().pauses, []);
+    assert_eq!(client.pauses(&PauseQuery::default()).await.unwrap().pauses, []);
 
     let silent = PauseRequest { reason: " ".to_owned(), ..request.clone() };
     let refused = client.pause(&PauseTarget::Everything, &silent).await;

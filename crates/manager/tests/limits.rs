@@ -8,7 +8,7 @@ use chrono::TimeDelta;
 use domain::{AccountId, BudgetSettings, ConnectionId, Scope, VendorBudget};
 use manager_api::{
     Bounds, BudgetQuery, ByWhom, ClientError, LimitQuery, LimitRequest, ManagerClient, MinuteQuery, PageQuery,
-    ShareRequest, WeightRequest,
+    PauseQuery, ShareRequest, WeightRequest,
 };
 use store::{Store, UsageReport};
 
@@ -166,4 +166,42 @@ async fn quotas_are_listed_and_shown_with_their_history_and_shares_are_set() {
     client.remove_share(connections[0], &ByWhom::default()).await.unwrap();
     assert!(is_refused(&client.remove_share(connections[0], &ByWhom::default()).await, 404));
     assert!(store.find_budget(ConnectionId(connections[0])).await.unwrap().is_some());
+}
+
+/// What this version does not know is on every list and page as it is, and hides nothing else.
+#[tokio::test]
+async fn what_only_a_newer_version_limits_or_pauses_is_shown() {
+    let database = testkit::database().await;
+    let store = database.store().await;
+    let url = manager(&store).await;
+    let client = ManagerClient::new(&url).unwrap();
+    client.set_limit(&Scope::new("vendor", "slack").unwrap(), &request(5)).await.unwrap();
+    let sql = sqlx::PgPool::connect(database.url()).await.unwrap();
+    let newer = "ALTER TABLE limits DROP CONSTRAINT limits_scope_check;
+        ALTER TABLE pauses DROP CONSTRAINT pauses_scope_check;
+        INSERT INTO limits (scope, key, source, concurrency, set_by, reason, set_at)
+            VALUES ('region', 'eu/west', 'declared', 1, 'main', '', now());
+        INSERT INTO pauses (scope, key, paused_by, reason, paused_at) VALUES ('region', 'eu/west', 'ada', 'a storm', now())";
+    sqlx::raw_sql(newer).execute(&sql).await.unwrap();
+    client.set_limit(&Scope::new("each_account", "").unwrap(), &request(5)).await.unwrap();
+
+    let mut listed = Vec::new();
+    let mut after = None;
+    loop {
+        let page = client.limits(&LimitQuery { after, limit: Some(1) }).await.unwrap();
+        listed.extend(page.limits.into_iter().map(|limit| format!("{} {}", limit.scope, limit.key)));
+        after = page.next_after;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(listed, ["each_account ", "region eu/west", "vendor slack"]);
+    let paused = client.pauses(&PauseQuery::default()).await.unwrap().pauses;
+    assert_eq!((paused[0].scope.as_str(), paused[0].key.as_str()), ("region", "eu/west"));
+    for page in ["/", "/limits"] {
+        let answer = reqwest::get(format!("{url}{page}")).await.unwrap();
+        assert_eq!(answer.status(), 200, "{page}");
+        let text = answer.text().await.unwrap();
+        assert!(text.contains("region eu/west"), "{page} does not show it: {text}");
+    }
 }

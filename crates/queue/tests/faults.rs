@@ -85,6 +85,23 @@ async fn faults_on_messages_show() {
     assert_eq!(fake.stats().queues["servant-work"].delayed, 1);
 }
 
+/// The order in which ten messages come from a server that reorders, or does not.
+async fn order_of_ten(reorders: bool) -> Vec<i64> {
+    let (fake, sqs) = started().await;
+    sqs.send("work", &jobs(0..10), Utc::now()).await;
+    fake.set_faults(Faults::from([(Fault::Reorder, Rule::with_probability(f64::from(u8::from(reorders))))]));
+    sqs.receive("work", 10).await.unwrap().deliveries.iter().map(|delivery| delivery.job_id).collect()
+}
+
+#[tokio::test]
+async fn a_reordering_queue_loses_nothing_and_goes_by_its_seed() {
+    assert_eq!(order_of_ten(false).await, (0..10).collect::<Vec<_>>());
+    let order = order_of_ten(true).await;
+    assert_ne!(order, (0..10).collect::<Vec<_>>());
+    assert_eq!(order.iter().copied().collect::<BTreeSet<_>>(), (0..10).collect());
+    assert_eq!(order, order_of_ten(true).await, "the same seed, the same order");
+}
+
 #[tokio::test]
 async fn a_server_that_forgot_its_queues_gets_them_again() {
     let (fake, sqs) = started().await;

@@ -33,7 +33,7 @@ pub(crate) async fn stand(office: Arc<Office>, holder: &str, context: &Context<S
                 context.health.set("ledger", Ok(()));
             }
             Err(error) => {
-                context.health.set("ledger", Err(error.to_string()));
+                context.health.set("ledger", Err(chain(&error)));
                 if !was_away {
                     tracing::warn!(error = chain(&error), "the ledger does not answer; trying on");
                     was_away = true;

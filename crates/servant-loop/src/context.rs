@@ -100,9 +100,9 @@ impl JobContext {
         self.store.clock()
     }
 
-    /// Says how far it is. Cheap: kept in memory, stored with the next lease renewal.
+    /// Says how far it is. Cheap: kept in memory, stored with the next lease renewal. Of the message, 200 characters.
     pub fn progress(&self, done: u64, total: Option<u64>, message: &str) {
-        self.in_hand.set_progress(Progress { done, total, message: message.to_owned() });
+        self.in_hand.set_progress(Progress::new(done, total, message));
     }
 
     /// Passes on what a vendor said of the quota of the job's connection: calls used by everybody, calls allowed, and

@@ -3,7 +3,7 @@
 use crate::registry::{Registry, StopReason};
 use chrono::{DateTime, Utc};
 use daemon::{Secret, Stopper};
-use domain::{HEARTBEAT_SECS, JobId, Kind, ServantId, ServantState};
+use domain::{HEARTBEAT_SECS, JobId, Kind, ServantId, ServantState, chain};
 use manager_api::{CurrentJob, Heartbeat, HeartbeatReply, ManagerClient};
 use std::{
     sync::{
@@ -65,7 +65,7 @@ pub(crate) async fn run(beating: Beating) -> anyhow::Result<()> {
                 beating.obey(&reply);
             }
             Err(error) if !was_silent => {
-                tracing::warn!(%error, "the manager does not take heartbeats; work goes on");
+                tracing::warn!(error = chain(&error), "the manager does not take heartbeats; work goes on");
                 was_silent = true;
             }
             Err(_) => {}

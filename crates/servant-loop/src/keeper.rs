@@ -6,7 +6,7 @@ use crate::{
     registry::{InHand, Registry, StopReason},
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{Clock, ErrorClass, Failure, JobId, RetryPolicy, ServantId, ServantState};
+use domain::{Clock, ErrorClass, Failure, JobId, RetryPolicy, ServantId, ServantState, chain};
 use std::{
     collections::HashMap,
     sync::{
@@ -67,15 +67,20 @@ async fn keep(keeping: Keeping) {
     let mut good_until: HashMap<JobId, DateTime<Utc>> = HashMap::new();
     let mut was_away = false;
     while !keeping.is_over.load(Ordering::SeqCst) {
+        let mut unconnected = None;
         if store.is_none() {
             // Bounded: while this waits, nobody looks whether leases have run out.
             let connecting = Store::connect(&keeping.database_url, 1, keeping.clock.clone());
             let bound = keeping.lease.to_std().unwrap_or(round);
-            store = tokio::time::timeout(bound, connecting).await.ok().and_then(Result::ok);
+            match tokio::time::timeout(bound, connecting).await {
+                Ok(Ok(connected)) => store = Some(connected),
+                Ok(Err(error)) => unconnected = Some(Err(error)),
+                Err(_) => {}
+            }
         }
         let kept = match &store {
             Some(store) => tokio::time::timeout(round * 2, renew(store, &keeping, &mut good_until)).await.ok(),
-            None => None,
+            None => unconnected,
         };
         match kept {
             Some(Ok(())) if was_away => {
@@ -85,7 +90,8 @@ async fn keep(keeping: Keeping) {
             Some(Ok(())) => {}
             other => {
                 if !was_away {
-                    let error = other.and_then(Result::err).map_or_else(|| "no answer".to_owned(), |e| e.to_string());
+                    let error =
+                        other.and_then(Result::err).map_or_else(|| "no answer".to_owned(), |error| chain(&error));
                     tracing::warn!(error, "leases could not be renewed; trying on");
                     was_away = true;
                 }

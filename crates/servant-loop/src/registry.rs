@@ -37,6 +37,17 @@ pub(crate) struct Progress {
     pub(crate) message: String,
 }
 
+/// Characters of a message that are kept: it goes into the job's row and into every heartbeat.
+const MESSAGE_CHARS_MAX: usize = 200;
+
+impl Progress {
+    /// What a job says of itself, as the ledger can hold it: a NUL is in no jsonb.
+    pub(crate) fn new(done: u64, total: Option<u64>, message: &str) -> Self {
+        let message = message.chars().take(MESSAGE_CHARS_MAX).map(|c| if c == '\0' { '\u{fffd}' } else { c }).collect();
+        Self { done, total, message }
+    }
+}
+
 /// One job in hand.
 #[derive(Debug)]
 pub(crate) struct InHand {
@@ -196,5 +207,17 @@ impl Registry {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, Arc<InHand>>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_what_the_ledger_can_hold() {
+        let progress = Progress::new(1, None, &format!("a\0b{}", "é".repeat(500)));
+        assert!(progress.message.starts_with("a\u{fffd}bé"), "{progress:?}");
+        assert_eq!(progress.message.chars().count(), MESSAGE_CHARS_MAX);
     }
 }

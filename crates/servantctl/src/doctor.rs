@@ -1,6 +1,7 @@
 //! `doctor`: looks at everything that must be there, and says what to do about what is not.
 
 use crate::{open, output, queues, refusal::Refusal};
+use chrono::TimeDelta;
 use clap::{Args, ValueEnum};
 use manager_api::{ManagerClient, Stats};
 use queue::QueueDepth;
@@ -68,7 +69,7 @@ pub(crate) async fn run(
         Ok(store) => {
             findings.push(Finding::new("database", Ok("answers".to_owned())));
             findings.push(Finding::new("schema", in_time(schema(&store)).await));
-            findings.push(Finding::new("clock", clock(&store)));
+            findings.push(Finding::new("clock", clock(store.clock().offset())));
             store.close().await;
         }
         Err(refusal) => findings.push(Finding::new("database", Err(refusal))),
@@ -106,8 +107,9 @@ async fn schema(store: &Store) -> anyhow::Result<String> {
     Ok("is this program's".to_owned())
 }
 
-fn clock(store: &Store) -> Result<String, Refusal> {
-    let ahead_ms = store.clock().offset().num_milliseconds();
+/// `ahead`: how far the database's clock is ahead of this machine's.
+fn clock(ahead: TimeDelta) -> Result<String, Refusal> {
+    let ahead_ms = ahead.num_milliseconds();
     let text = format!("{ahead_ms} ms from the database's");
     if ahead_ms.abs() < CLOCK_OFF_SECS_MAX * 1_000 {
         Ok(text)
@@ -139,4 +141,19 @@ async fn answers(client: impl Fn() -> anyhow::Result<ManagerClient>) -> anyhow::
     let client = client()?;
     let Stats { servants_alive, servants_silent, .. } = client.stats().await.map_err(Refusal::from)?;
     Ok(format!("answers; servants alive: {servants_alive}, silent: {servants_silent}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_off_either_way_is_to_be_synchronised() {
+        assert_eq!(clock(TimeDelta::milliseconds(-1_999)).unwrap(), "-1999 ms from the database's");
+        for ahead_ms in [-2_000, 3_600_000] {
+            let refusal = clock(TimeDelta::milliseconds(ahead_ms)).unwrap_err();
+            assert!(refusal.what().contains(&ahead_ms.to_string()), "{refusal}");
+            assert!(refusal.way_out().is_some_and(|way_out| way_out.contains("NTP")), "{refusal}");
+        }
+    }
 }

@@ -3,7 +3,10 @@
 use crate::{output, refusal::Refusal};
 use clap::{Args, Subcommand};
 use domain::PauseTarget;
-use manager_api::{ByWhom, ManagerClient, PauseRequest};
+use manager_api::{ByWhom, ManagerClient, PauseList, PauseQuery, PauseRequest};
+
+/// Pauses asked for at a time.
+const PAGE_ROWS: i64 = 200;
 
 /// What to hold back.
 #[derive(Debug, Subcommand)]
@@ -90,7 +93,16 @@ pub(crate) async fn resume(client: &ManagerClient, resume: &Resume, json: bool) 
 }
 
 pub(crate) async fn list(client: &ManagerClient, json: bool) -> anyhow::Result<()> {
-    let list = client.pauses().await.map_err(Refusal::from)?;
+    let mut list = PauseList { pauses: Vec::new(), next_after: None };
+    loop {
+        let query = PauseQuery { after: list.next_after.take(), limit: Some(PAGE_ROWS) };
+        let page = client.pauses(&query).await.map_err(Refusal::from)?;
+        list.pauses.extend(page.pauses);
+        list.next_after = page.next_after;
+        if list.next_after.is_none() {
+            break;
+        }
+    }
     let rows = list.pauses.iter().map(|pause| {
         let since = output::time(Some(pause.paused_at));
         vec![pause.scope.clone(), pause.key.clone(), since, pause.paused_by.clone(), pause.reason.clone()]

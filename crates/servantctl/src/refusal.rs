@@ -8,6 +8,10 @@ use std::fmt;
 use store::StoreError;
 use vault::VaultError;
 
+/// Where a client of SQS gets what it lacks.
+const AWS_WAY_OUT: &str =
+    "credentials and region are found as by all of AWS's tools: AWS_REGION, AWS_PROFILE and so on";
+
 /// A failure as an operator reads it.
 #[derive(Debug)]
 pub(crate) struct Refusal {
@@ -78,6 +82,10 @@ impl From<StoreError> for Refusal {
             StoreError::Unavailable { .. } => {
                 Self::new(what, "start PostgreSQL, or correct --database-url or DATABASE_URL")
             }
+            _ if error.is_of_address() => Self::new(
+                what,
+                "correct the user, the password or the database's name in --database-url or DATABASE_URL",
+            ),
             _ => Self { what, way_out: None, is_usage: false },
         }
     }
@@ -111,17 +119,21 @@ impl From<ClientError> for Refusal {
 impl From<QueueError> for Refusal {
     fn from(error: QueueError) -> Self {
         match &error {
-            QueueError::Config { .. } => Self::usage(
-                in_short(&error),
-                Some("credentials and region are found as by all of AWS's tools: AWS_REGION, AWS_PROFILE and so on"),
-            ),
+            QueueError::Config { .. } => Self::usage(in_short(&error), Some(AWS_WAY_OUT)),
             QueueError::Missing { .. } => Self::new(error.to_string(), "`servantctl queues ensure` creates it"),
+            // The client has no error of its own for this.
+            QueueError::Unavailable { .. } if in_full(&error).contains("credential") => {
+                Self::new(in_short(&error), AWS_WAY_OUT)
+            }
             QueueError::Unavailable { .. } => Self::new(
                 in_short(&error),
                 "is it running? --sqs-endpoint URL or SERVANT_SQS_ENDPOINT_URL names a server that is not Amazon's",
             ),
             QueueError::Throttled { .. } => Self::new(in_short(&error), "try again in a while"),
-            QueueError::Rejected { .. } => Self { what: error.to_string(), way_out: None, is_usage: false },
+            QueueError::Rejected { .. } => Self::new(
+                error.to_string(),
+                "do AWS_PROFILE or AWS_ACCESS_KEY_ID name an account that may do this, and is AWS_REGION the queues'?",
+            ),
         }
     }
 }

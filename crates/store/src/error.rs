@@ -15,11 +15,11 @@ pub enum StoreError {
     #[error("another scheduler leads")]
     NotLeading,
     /// The database's schema is not this build's.
-    #[error("the database is at schema version {found}, this program needs {wanted}: run `servantctl migrate`")]
+    #[error("the database's schema lacks migration {wanted}, its latest is {found}: run `servantctl migrate`")]
     Schema {
-        /// The newest migration applied.
+        /// The latest migration applied; 0: none was.
         found: i64,
-        /// The newest that this build knows.
+        /// The first that this build knows and that was not.
         wanted: i64,
     },
     /// A row holds what no row may hold.
@@ -94,6 +94,14 @@ impl StoreError {
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Conflict(_))
+    }
+
+    /// Whether the address leads to no database that lets its user in (class 28, invalid authorisation; 3D000, no such
+    /// database): a person has to correct it.
+    #[must_use]
+    pub fn is_of_address(&self) -> bool {
+        let Self::Rejected(sqlx::Error::Database(error)) = self else { return false };
+        error.code().is_some_and(|code| code.starts_with("28") || code == "3D000")
     }
 
     /// Whether a value was given that no row can hold: text with a NUL in it, a number or a time out of range (PostgreSQL's

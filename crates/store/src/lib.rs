@@ -85,7 +85,7 @@ pub use operations::{NewOperation, OperationItem, OperationRow, OperationStep};
 pub use outbox::Unsent;
 pub use partitions::Retention;
 pub use passwords::{NewPassword, person_of};
-pub use pauses::PauseRow;
+pub use pauses::{PauseRow, PausesAfter};
 pub use quarantine::{Dismissed, QuarantineFilter, QuarantineRow, RecordRetry};
 pub use records::*;
 pub use schedules::{Fire, Fired, RanNow};
@@ -115,7 +115,7 @@ use sqlx::{
     Connection, PgConnection, PgPool, Postgres,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// The migrations that this build knows.
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
@@ -304,27 +304,30 @@ impl Store {
     /// # Errors
     /// [`StoreError::Schema`] says which command mends it.
     pub async fn check_schema(&self) -> Result<(), StoreError> {
-        let wanted = MIGRATOR.iter().map(|m| m.version).max().unwrap_or(0);
-        let found = self.schema_version().await?;
-        if found < wanted { Err(StoreError::Schema { found, wanted }) } else { Ok(()) }
+        let applied = self.applied_migrations().await?;
+        // Not by the latest alone: one with a lower number may have landed after it.
+        match MIGRATOR.iter().map(|migration| migration.version).find(|version| !applied.contains(version)) {
+            Some(wanted) => Err(StoreError::Schema { found: applied.last().copied().unwrap_or(0), wanted }),
+            None => Ok(()),
+        }
     }
 
     /// The latest migration that was applied; 0: none was.
     pub(crate) async fn schema_version(&self) -> Result<i64, StoreError> {
+        Ok(self.applied_migrations().await?.last().copied().unwrap_or(0))
+    }
+
+    async fn applied_migrations(&self) -> Result<BTreeSet<i64>, StoreError> {
         let exists = sqlx::query_scalar!(
             r#"SELECT /* check_schema */ to_regclass('_sqlx_migrations') IS NOT NULL AS "exists!""#
         )
         .fetch_one(&self.pool)
         .await?;
         if !exists {
-            return Ok(0);
+            return Ok(BTreeSet::new());
         }
-        let found = sqlx::query_scalar::<_, Option<i64>>(
-            "SELECT /* check_schema */ max(version) FROM _sqlx_migrations WHERE success",
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        Ok(found.unwrap_or(0))
+        let versions = "SELECT /* check_schema */ version FROM _sqlx_migrations WHERE success";
+        Ok(sqlx::query_scalar(versions).fetch_all(&self.pool).await?.into_iter().collect())
     }
 
     /// Closes the connections.

@@ -66,7 +66,8 @@ impl Store {
         save_limit_states(&mut tx.inner, self.clock.now(), states).await
     }
 
-    /// Forgets what nothing has used for long, and the budgets' history past its days.
+    /// Forgets what nothing has used for long, and the budgets' history past its days. How long what only another version
+    /// remembers is good is that one's to say.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -75,7 +76,12 @@ impl Store {
         let pruned = sqlx::query_scalar!(
             r#"-- prune_limits
             WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE),
-            states AS (DELETE FROM limit_states WHERE at < $3 AND EXISTS (SELECT FROM led) RETURNING 1),
+            states AS (
+                DELETE FROM limit_states
+                WHERE at < $3 AND EXISTS (SELECT FROM led) AND scope IN ('kind', 'account', 'connection', 'vendor')
+                  AND gauge IN ('second', 'minute', 'day', 'pace')
+                RETURNING 1
+            ),
             minutes AS (DELETE FROM vendor_budget_minutes WHERE minute < $3 AND EXISTS (SELECT FROM led) RETURNING 1)
             SELECT (SELECT count(*) FROM states) + (SELECT count(*) FROM minutes) AS "pruned!""#,
             leadership.term.0,
@@ -138,10 +144,12 @@ async fn states_of(conn: &mut PgConnection, subjects: Vec<(String, String)>) -> 
                     day: row.day.ok_or_else(|| corrupt("day"))?,
                     used: row.used.and_then(|used| u64::try_from(used).ok()).ok_or_else(|| corrupt("used"))?,
                 }),
-                _ => return Err(corrupt("gauge")),
+                // Of a version that measures something else as well.
+                _ => return Ok(None),
             };
-            Ok(LimitState { subject, gauge })
+            Ok(Some(LimitState { subject, gauge }))
         })
+        .filter_map(Result::transpose)
         .collect()
 }
 

@@ -49,7 +49,7 @@ pub enum LimitRemoved {
     Missing,
 }
 
-/// A row before it is checked.
+/// A row before it is read.
 struct Raw {
     scope: String,
     key: String,
@@ -62,24 +62,19 @@ struct Raw {
 }
 
 impl Raw {
-    fn check(self) -> Result<(Scope, Limit), StoreError> {
-        let corrupt =
-            |column| StoreError::Corrupt { table: "limits", column, row: format!("{} {}", self.scope, self.key) };
-        let number = |column, value: Option<i64>| {
-            value.map(|value| u32::try_from(value).map_err(|_| corrupt(column))).transpose()
-        };
+    /// No row may keep others from being dispatched or listed, whichever version wrote it: what covers nothing known bounds
+    /// nothing, and what is more than a number holds here is as good as no bound. (The table's checks let in none below 1.)
+    fn read(self) -> (Scope, Limit) {
+        let number = |value: Option<i64>| value.map(|value| u32::try_from(value).unwrap_or(u32::MAX));
         let limit = Limit {
-            concurrency: number("concurrency", self.concurrency)?,
-            per_second: number("per_second", self.per_second)?,
-            per_minute: number("per_minute", self.per_minute)?,
-            burst: number("burst", self.burst)?,
-            per_day: number("per_day", self.per_day)?,
-            reserve_pct: self
-                .reserve_pct
-                .map(|pct| u8::try_from(pct).map_err(|_| corrupt("reserve_pct")))
-                .transpose()?,
+            concurrency: number(self.concurrency),
+            per_second: number(self.per_second),
+            per_minute: number(self.per_minute),
+            burst: number(self.burst),
+            per_day: number(self.per_day),
+            reserve_pct: self.reserve_pct.and_then(|pct| u8::try_from(pct).ok()),
         };
-        Ok((Scope::new(&self.scope, &self.key).map_err(|_| corrupt("key"))?, limit))
+        (Scope::of_row(self.scope, self.key), limit)
     }
 }
 
@@ -89,8 +84,9 @@ const fn source(is_declared: bool) -> &'static str {
 
 impl Store {
     /// Makes the ledger's declared limits those of this deployment's file: what the file says is set, and what this
-    /// deployment once declared and the file no longer says is removed. Limits that another deployment declares stay;
-    /// one that both declare is that of whoever led last. Answers with the number of rows that changed.
+    /// deployment once declared and the file no longer says is removed. Limits that another deployment declares stay,
+    /// and those of a scope that only a newer version of this one knows; one that both declare is that of whoever led last.
+    /// Answers with the number of rows that changed.
     ///
     /// # Errors
     /// [`StoreError::NotLeading`] when another leads by now.
@@ -113,12 +109,13 @@ impl Store {
         changed += sqlx::query!(
             "-- drop_undeclared_limits
             DELETE FROM limits
-            WHERE source = 'declared' AND set_by = $1
+            WHERE source = 'declared' AND set_by = $1 AND scope = ANY($4) AND (scope <> 'each_account' OR key = '')
               AND NOT EXISTS (SELECT FROM unnest($2::text[], $3::text[]) AS t (scope, key)
                               WHERE t.scope = limits.scope AND t.key = limits.key)",
             deployment,
             &limits.iter().map(|(scope, _)| scope.scope().to_owned()).collect::<Vec<_>>(),
             &limits.iter().map(|(scope, _)| scope.key()).collect::<Vec<_>>(),
+            &Scope::SORTS.map(str::to_owned),
         )
         .execute(&mut *tx)
         .await?
@@ -229,24 +226,23 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        rows.into_iter()
-            .map(|row| {
-                let raw = Raw {
-                    scope: row.scope,
-                    key: row.key,
-                    concurrency: row.concurrency,
-                    per_second: row.per_second,
-                    per_minute: row.per_minute,
-                    burst: row.burst,
-                    per_day: row.per_day,
-                    reserve_pct: row.reserve_pct,
-                };
-                let (scope, limit) = raw.check()?;
-                let (is_declared, is_in_force) = (row.source == source(true), row.is_in_force);
-                let (set_by, reason, set_at) = (row.set_by, row.reason, row.set_at);
-                Ok(LimitRow { scope, limit, is_declared, is_in_force, set_by, reason, set_at })
-            })
-            .collect()
+        let read = rows.into_iter().map(|row| {
+            let raw = Raw {
+                scope: row.scope,
+                key: row.key,
+                concurrency: row.concurrency,
+                per_second: row.per_second,
+                per_minute: row.per_minute,
+                burst: row.burst,
+                per_day: row.per_day,
+                reserve_pct: row.reserve_pct,
+            };
+            let (scope, limit) = raw.read();
+            let (is_declared, is_in_force) = (row.source == source(true), row.is_in_force);
+            let (set_by, reason, set_at) = (row.set_by, row.reason, row.set_at);
+            LimitRow { scope, limit, is_declared, is_in_force, set_by, reason, set_at }
+        });
+        Ok(read.collect())
     }
 }
 
@@ -271,7 +267,7 @@ pub(crate) async fn limits_in_force(
     )
     .fetch_all(conn)
     .await?;
-    rows.into_iter().map(Raw::check).collect()
+    Ok(rows.into_iter().map(Raw::read).collect())
 }
 
 async fn upsert(

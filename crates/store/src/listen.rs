@@ -43,7 +43,7 @@ impl Store {
     pub async fn wake(&self, kind: &Kind) {
         let sent = sqlx::query!("-- notify\nSELECT pg_notify($1, $2)", READY, kind.as_str()).execute(&self.pool).await;
         if let Err(error) = sent {
-            tracing::debug!(%error, "a wake-up was not sent");
+            tracing::debug!(error = chain(&error), "a wake-up was not sent");
         }
     }
 
@@ -51,7 +51,7 @@ impl Store {
     pub(crate) async fn call_servant(&self, id: ServantId) {
         let sent = sqlx::query!("-- call_servant\nSELECT pg_notify($1, $2)", ORDERED, id.to_string());
         if let Err(error) = sent.execute(&self.pool).await {
-            tracing::debug!(%error, "a servant was not called");
+            tracing::debug!(error = chain(&error), "a servant was not called");
         }
     }
 
@@ -68,7 +68,7 @@ impl Store {
     async fn call_duty(&self, what: &str) {
         let sent = sqlx::query!("-- call_duty\nSELECT pg_notify($1, $2)", DUTY, what).execute(&self.pool).await;
         if let Err(error) = sent {
-            tracing::debug!(%error, what, "a duty was not called");
+            tracing::debug!(error = chain(&error), what, "a duty was not called");
         }
     }
 

@@ -6,7 +6,7 @@ use crate::{
     audit::{Subject, note, snapshot},
 };
 use chrono::{DateTime, Utc};
-use domain::{Granted, Kind, PauseTarget, action};
+use domain::{Granted, Kind, PauseTarget, action, chain};
 
 /// A pause in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +21,16 @@ pub struct PauseRow {
     pub paused_at: DateTime<Utc>,
 }
 
-/// A row before its target is checked.
+/// Where a page of pauses starts: behind this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PausesAfter {
+    /// Since when it holds.
+    pub paused_at: DateTime<Utc>,
+    /// What it holds back.
+    pub target: PauseTarget,
+}
+
+/// A row before its target is read.
 pub(crate) struct RawPause {
     pub(crate) scope: String,
     pub(crate) key: String,
@@ -31,14 +40,9 @@ pub(crate) struct RawPause {
 }
 
 impl RawPause {
-    pub(crate) fn check(self) -> Result<PauseRow, StoreError> {
-        let row = || format!("{} {}", self.scope, self.key);
-        let target = PauseTarget::new(&self.scope, &self.key).map_err(|_| StoreError::Corrupt {
-            table: "pauses",
-            column: "key",
-            row: row(),
-        })?;
-        Ok(PauseRow { target, paused_by: self.paused_by, reason: self.reason, paused_at: self.paused_at })
+    pub(crate) fn read(self) -> PauseRow {
+        let target = PauseTarget::of_row(self.scope, self.key);
+        PauseRow { target, paused_by: self.paused_by, reason: self.reason, paused_at: self.paused_at }
     }
 }
 
@@ -84,7 +88,7 @@ impl Store {
         )
         .fetch_one(&mut *tx)
         .await?
-        .check()?;
+        .read();
         let after = snapshot(&mut tx, &of).await?;
         note(&mut tx, granted, &of, (before, after), now).await?;
         tx.commit().await?;
@@ -133,24 +137,62 @@ impl Store {
                     self.wake(&kind).await;
                 }
             }
-            Err(error) => tracing::debug!(%error, "nobody was woken"),
+            Err(error) => tracing::debug!(error = chain(&error), "nobody was woken"),
         }
     }
 
-    /// The pauses in force, the latest first.
+    /// The pauses in force, the latest first, `limit` at most.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn list_pauses(&self) -> Result<Vec<PauseRow>, StoreError> {
+    pub async fn list_pauses(&self, after: Option<&PausesAfter>, limit: i64) -> Result<Vec<PauseRow>, StoreError> {
         let rows = sqlx::query_as!(
             RawPause,
             "-- list_pauses
             SELECT scope, key, paused_by, reason, paused_at FROM pauses
-            ORDER BY paused_at DESC, scope, key LIMIT $1",
+            WHERE (paused_at, scope, key) < (coalesce($1, 'infinity'::timestamptz), $2, $3)
+            ORDER BY paused_at DESC, scope DESC, key DESC LIMIT $4",
+            after.map(|after| after.paused_at),
+            after.map_or("", |after| after.target.scope()),
+            after.map(|after| after.target.key()).unwrap_or_default(),
+            limit.clamp(1, PAGE_ROWS_MAX),
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(RawPause::read).collect())
+    }
+
+    /// The pause of one thing itself; what it is a part of may be paused as well.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn find_pause(&self, target: &PauseTarget) -> Result<Option<PauseRow>, StoreError> {
+        let row = sqlx::query_as!(
+            RawPause,
+            "-- find_pause
+            SELECT scope, key, paused_by, reason, paused_at FROM pauses WHERE scope = $1 AND key = $2",
+            target.scope(),
+            target.key(),
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(row.map(RawPause::read))
+    }
+
+    /// The kinds whose jobs are held back, all of them or each by itself: `everything` and `kind` alone, by name.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn pauses_of_kinds(&self) -> Result<Vec<PauseRow>, StoreError> {
+        let rows = sqlx::query_as!(
+            RawPause,
+            "-- pauses_of_kinds
+            SELECT scope, key, paused_by, reason, paused_at FROM pauses
+            WHERE scope = ANY (ARRAY['everything', 'kind']) ORDER BY scope, key LIMIT $1",
             PAGE_ROWS_MAX,
         )
         .fetch_all(&self.pool)
         .await?;
-        rows.into_iter().map(RawPause::check).collect()
+        Ok(rows.into_iter().map(RawPause::read).collect())
     }
 }

@@ -20,6 +20,13 @@ pub enum Scope {
     EachAccount,
     /// Each connection by itself, of one vendor or of any, unless it has a limit of its own.
     EachConnection(Option<String>),
+    /// Something that this version does not know: a newer one set the limit, or its row is damaged. Here it bounds nothing.
+    Unknown {
+        /// Which sort it is.
+        scope: String,
+        /// Which one of them.
+        key: String,
+    },
 }
 
 /// What is counted under a limit.
@@ -48,6 +55,9 @@ pub fn check_vendor(name: &str) -> Result<(), String> {
 }
 
 impl Scope {
+    /// What this version knows to limit.
+    pub const SORTS: [&str; 6] = ["kind", "account", "connection", "vendor", "each_account", "each_connection"];
+
     /// Reads its two names.
     ///
     /// # Errors
@@ -70,9 +80,15 @@ impl Scope {
         }
     }
 
+    /// Reads what a row of the ledger covers, whoever wrote it.
+    #[must_use]
+    pub fn of_row(scope: String, key: String) -> Self {
+        Self::new(&scope, &key).unwrap_or(Self::Unknown { scope, key })
+    }
+
     /// Which sort it is.
     #[must_use]
-    pub const fn scope(&self) -> &'static str {
+    pub const fn scope(&self) -> &str {
         match self {
             Self::Kind(_) => "kind",
             Self::Account(_) => "account",
@@ -80,6 +96,7 @@ impl Scope {
             Self::Vendor(_) => "vendor",
             Self::EachAccount => "each_account",
             Self::EachConnection(_) => "each_connection",
+            Self::Unknown { scope, .. } => scope.as_str(),
         }
     }
 
@@ -92,6 +109,7 @@ impl Scope {
             Self::Connection(id) => id.to_string(),
             Self::Vendor(name) | Self::EachConnection(Some(name)) => name.clone(),
             Self::EachAccount | Self::EachConnection(None) => String::new(),
+            Self::Unknown { key, .. } => key.clone(),
         }
     }
 }
@@ -118,7 +136,9 @@ impl Subject {
             Scope::Account(id) => Ok(Self::Account(id)),
             Scope::Connection(id) => Ok(Self::Connection(id)),
             Scope::Vendor(name) => Ok(Self::Vendor(name)),
-            Scope::EachAccount | Scope::EachConnection(_) => Err(format!("'{scope}' is not one thing")),
+            Scope::EachAccount | Scope::EachConnection(_) | Scope::Unknown { .. } => {
+                Err(format!("'{scope}' is not one thing"))
+            }
         }
     }
 
@@ -164,6 +184,7 @@ impl FromIterator<(Scope, Limit)> for Limits {
                 Scope::EachAccount => all.each_account = Some(limit),
                 Scope::EachConnection(None) => all.each_connection = Some(limit),
                 Scope::EachConnection(Some(vendor)) => drop(all.each_connection_of.insert(vendor, limit)),
+                Scope::Unknown { .. } => {}
             }
         }
         all
@@ -244,10 +265,14 @@ mod tests {
             let read = Scope::new(scope, key).unwrap();
             assert_eq!((read.scope(), read.key().as_str(), read.to_string().as_str()), (scope, key, text));
             assert_eq!(Subject::new(scope, key).is_ok(), !scope.starts_with("each"));
+            assert_eq!(Scope::of_row(scope.to_owned(), key.to_owned()), read);
         }
         let refused = [("kind", "A"), ("account", "-1"), ("account", ""), ("vendor", "A b"), ("each_account", "1")];
         for (scope, key) in refused.into_iter().chain([("vendor", ""), ("each_connection", "?"), ("group", "1")]) {
             assert!(Scope::new(scope, key).is_err(), "{scope} {key:?} was taken");
+            let read = Scope::of_row(scope.to_owned(), key.to_owned());
+            assert_eq!((read.scope(), read.key().as_str()), (scope, key), "a row is shown as it is");
+            assert_eq!(Limits::from_iter([(read, limit(1))]), Limits::default(), "and bounds nothing");
         }
     }
 

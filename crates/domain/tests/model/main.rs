@@ -1,6 +1,7 @@
 //! The life of a job, explored in full: every order of dispatcher, relay, sweeper, servants and rescue, with bounded
 //! crashes, pauses, duplicates and losses. Owns the bounds and what has to hold within them, for our design and for
-//! nine wrong ones. It does not own the statements that the real ledger runs; those have their own tests.
+//! fourteen wrong ones, one for each rule. It does not own the statements that the real ledger runs; those have their
+//! own tests.
 
 mod system;
 mod world;
@@ -11,13 +12,14 @@ use std::collections::{HashMap, HashSet};
 use system::{Mistake, Step, System};
 use world::{Faults, World};
 
-const SAFETY: [&str; 6] = [
+const SAFETY: [&str; 7] = [
     "no effect twice",
     "effects and success are one",
     "no finish by a stale token",
     "finished never moves",
     "every change is in the table",
     "one owner for each attempt",
+    "a gift back costs no attempt",
 ];
 
 fn all_faults() -> Faults {
@@ -119,19 +121,35 @@ fn a_finish_without_a_fence_is_found() {
 }
 
 #[test]
+fn a_failure_or_gift_back_without_a_fence_is_found() {
+    let faults = Faults { pauses: 1, stops: 1, ..Faults::default() };
+    for property in ["finished never moves", "effects and success are one", "every change is in the table"] {
+        let steps = counterexample(one_job(faults, &[Mistake::SettleWithoutFence]), property);
+        assert!(steps.iter().any(|s| matches!(s, Step::RescueLate(_))), "{steps:?}");
+    }
+}
+
+#[test]
+fn a_gift_back_that_is_charged_is_found() {
+    let faults = Faults { stops: 1, ..Faults::default() };
+    let steps = counterexample(one_job(faults, &[Mistake::GiveBackIsCharged]), "a gift back costs no attempt");
+    assert!(steps.iter().any(|s| matches!(s, Step::Stop(_))));
+}
+
+#[test]
 fn effects_outside_the_finish_are_found() {
     let faults = Faults { crashes: 1, ..Faults::default() };
     let steps = counterexample(one_job(faults, &[Mistake::EffectsOutsideTheFinish]), "no effect twice");
     assert!(steps.iter().any(|s| matches!(s, Step::Crash(_))));
 }
 
-/// The sweeper would hide these two behind its bound, so it is away; the outbox alone then loses nothing.
+/// The sweeper would hide these three behind its bound, so it is away; the outbox alone then loses nothing.
 #[test]
 fn a_mark_without_an_outbox_is_found() {
     let faults = Faults { relay_crashes: 1, ..Faults::default() };
     let first_try = |mistakes: &[Mistake]| System { attempts_max: 1, ..one_job(faults, mistakes) };
     assert_holds(first_try(&[Mistake::NoSweeper]));
-    for mistake in [Mistake::MarkWithoutOutbox, Mistake::SendBeforeMark] {
+    for mistake in [Mistake::MarkWithoutOutbox, Mistake::SendBeforeMark, Mistake::ForgetBeforeSend] {
         counterexample(first_try(&[Mistake::NoSweeper, mistake]), "every job ends");
     }
 }
@@ -150,6 +168,22 @@ fn forgetting_by_id_needs_the_sweeper() {
     assert_holds(one_job(Faults::default(), &[]));
     let steps = counterexample(one_job(Faults::default(), &[Mistake::NoSweeper]), "every job ends");
     assert_eq!(steps.iter().filter(|s| matches!(s, Step::Dispatch(_))).count(), 2);
+}
+
+#[test]
+fn a_sweep_that_ignores_the_state_is_found() {
+    let faults = Faults { early_sweeps: 1, ..Faults::default() };
+    let steps = counterexample(one_job(faults, &[Mistake::SweepIgnoresState]), "every change is in the table");
+    assert!(steps.iter().any(|s| matches!(s, Step::SendAgainEarly(_))));
+}
+
+#[test]
+fn a_rescue_by_an_old_list_is_found() {
+    let faults = Faults { pauses: 1, ..Faults::default() };
+    for property in ["finished never moves", "effects and success are one", "every change is in the table"] {
+        let steps = counterexample(one_job(faults, &[Mistake::RescueIgnoresState]), property);
+        assert!(matches!(steps.last(), Some(Step::RescueGoesOn)), "{steps:?}");
+    }
 }
 
 #[test]
@@ -190,10 +224,11 @@ fn every_safety_property_is_broken_by_some_mistake() {
         Mistake::EffectsOutsideTheFinish,
         Mistake::RescueKeepsToken,
         Mistake::ClaimIgnoresState,
+        Mistake::GiveBackIsCharged,
     ];
     for property in SAFETY {
         let is_found = mistakes.into_iter().any(|mistake| {
-            let faults = Faults { crashes: 1, pauses: 1, duplicates: 1, ..Faults::default() };
+            let faults = Faults { crashes: 1, pauses: 1, duplicates: 1, stops: 1, ..Faults::default() };
             let wanted = HasDiscoveries::AllOf([property].into());
             let checker = one_job(faults, &[mistake]).checker().finish_when(wanted).spawn_bfs().join();
             checker.discovery(property).is_some()

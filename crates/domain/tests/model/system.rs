@@ -10,14 +10,22 @@ use stateright::{Model, Property};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mistake {
     FinishWithoutFence,
+    /// A failure or a gift back by an attempt that is no longer the row's.
+    SettleWithoutFence,
     EffectsOutsideTheFinish,
     MarkWithoutOutbox,
     SendBeforeMark,
+    ForgetBeforeSend,
     NoSweeper,
+    /// By a list of dispatched jobs alone.
+    SweepIgnoresState,
     NoRescue,
     RescueKeepsToken,
+    /// By a list of lost leases that was read before.
+    RescueIgnoresState,
     DeleteBeforeClaim,
     ClaimIgnoresState,
+    GiveBackIsCharged,
 }
 
 /// The design, its bounds and its mistakes (none, if it is ours).
@@ -44,6 +52,7 @@ pub(crate) enum Step {
     Finish(usize),
     FailAttempt(usize),
     Rescue(usize),
+    RescueGoesOn,
     // Faults from here on: they may happen, and nothing may wait for them.
     SendAgainEarly(usize),
     RescueLate(usize),
@@ -69,7 +78,9 @@ impl System {
                 JobState::Queued if !self.has(Mistake::NoSweeper) && !world.is_on_its_way(job) => {
                     steps.push(Step::SendAgain(job));
                 }
-                JobState::Running if !self.has(Mistake::NoRescue) && !world.is_held(job) => {
+                JobState::Running
+                    if !self.has(Mistake::NoRescue) && !world.is_held(job) && world.rescuer == Between::Nothing =>
+                {
                     steps.push(Step::Rescue(job));
                 }
                 _ => {}
@@ -87,6 +98,9 @@ impl System {
             Between::Nothing => {}
             Between::First(_) => steps.push(Step::RelaySends),
             Between::Second(_) => steps.push(Step::RelayForgets),
+        }
+        if world.rescuer != Between::Nothing {
+            steps.push(Step::RescueGoesOn);
         }
         if world.dispatcher != Between::Nothing {
             steps.push(Step::DispatcherGoesOn);
@@ -109,15 +123,24 @@ impl System {
         let faults = world.faults;
         for (job, row) in world.rows.iter().enumerate() {
             let is_delivered = world.servants.iter().any(|hands| hands.message() == Some(job));
+            let is_swept = match row.state {
+                JobState::Queued => true,
+                JobState::Running => self.has(Mistake::SweepIgnoresState),
+                _ => false,
+            };
             if faults.early_sweeps > 0
-                && row.state == JobState::Queued
+                && is_swept
                 && !row.outbox
-                && world.is_on_its_way(job)
+                && (world.is_on_its_way(job) || row.state == JobState::Running)
                 && !self.has(Mistake::NoSweeper)
             {
                 steps.push(Step::SendAgainEarly(job));
             }
-            if faults.pauses > 0 && row.state == JobState::Running && world.is_held(job) && !self.has(Mistake::NoRescue)
+            if faults.pauses > 0
+                && row.state == JobState::Running
+                && world.is_held(job)
+                && world.rescuer == Between::Nothing
+                && !self.has(Mistake::NoRescue)
             {
                 steps.push(Step::RescueLate(job));
             }
@@ -212,11 +235,12 @@ impl System {
         let Some(held) = world.servants[servant].held() else { return };
         world.servants[servant] = Hands::Empty;
         let row = &mut world.rows[held.job];
-        if !Self::is_current(row, held) {
+        if !Self::is_current(row, held) && !self.has(Mistake::SettleWithoutFence) {
             row.refused = true;
         } else if gives_back {
             row.apply(JobEvent::GiveBack, JobState::Ready);
-            row.attempt -= 1;
+            row.attempt -= u8::from(!self.has(Mistake::GiveBackIsCharged));
+            row.given_back += 1;
             row.release(false);
         } else {
             self.settle(row, JobEvent::RetryLater, JobEvent::Fail, false);
@@ -253,6 +277,7 @@ impl Model for System {
             rows: vec![Row::ready(); self.jobs],
             relay: Between::Nothing,
             dispatcher: Between::Nothing,
+            rescuer: Between::Nothing,
             servants: [Hands::Empty; SERVANTS],
             faults: self.faults,
         }]
@@ -270,11 +295,15 @@ impl Model for System {
             Step::Promote(job) => world.rows[job].apply(JobEvent::Promote, JobState::Ready),
             Step::Dispatch(job) => self.dispatch(&mut world, job),
             Step::DispatcherGoesOn => Self::dispatcher_goes_on(&mut world),
-            Step::RelayReads(job) => world.relay = Between::First(job),
+            Step::RelayReads(job) => {
+                world.rows[job].outbox = !self.has(Mistake::ForgetBeforeSend);
+                world.relay = Between::First(job);
+            }
             Step::RelaySends => {
                 let Between::First(job) = world.relay else { return None };
                 world.rows[job].visible += 1;
-                world.relay = Between::Second(job);
+                let is_done = self.has(Mistake::ForgetBeforeSend);
+                world.relay = if is_done { Between::Nothing } else { Between::Second(job) };
             }
             Step::RelayForgets => {
                 let Between::Second(job) = world.relay else { return None };
@@ -296,7 +325,16 @@ impl Model for System {
             Step::FailAttempt(servant) => self.fail_or_give_back(&mut world, servant, false),
             Step::Rescue(job) | Step::RescueLate(job) => {
                 world.faults.pauses -= u8::from(matches!(step, Step::RescueLate(_)));
+                if self.has(Mistake::RescueIgnoresState) {
+                    world.rescuer = Between::First(job);
+                } else {
+                    self.settle(&mut world.rows[job], JobEvent::Rescue, JobEvent::RescueFailed, keeps_token);
+                }
+            }
+            Step::RescueGoesOn => {
+                let Between::First(job) = world.rescuer else { return None };
                 self.settle(&mut world.rows[job], JobEvent::Rescue, JobEvent::RescueFailed, keeps_token);
+                world.rescuer = Between::Nothing;
             }
             Step::Crash(servant) => {
                 world.faults.crashes -= 1;
@@ -339,6 +377,10 @@ impl Model for System {
             Property::always("finished never moves", |_, w: &World| w.rows.iter().all(|r| !r.moved_after_end)),
             Property::always("every change is in the table", |_, w: &World| w.rows.iter().all(|r| !r.illegal)),
             Property::always("one owner for each attempt", |_, w: &World| w.each_attempt_has_one_owner()),
+            Property::always("a gift back costs no attempt", |system: &System, w: &World| {
+                let has_all = |row: &Row| row.claims - row.given_back >= system.attempts_max;
+                w.rows.iter().all(|row| row.state != JobState::Failed || has_all(row))
+            }),
             Property::always("every job ends", |system: &System, w: &World| {
                 let mut steps = Vec::new();
                 system.own_steps(w, &mut steps);

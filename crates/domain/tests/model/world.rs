@@ -19,6 +19,8 @@ pub(crate) struct Row {
     pub(crate) visible: u8,
     /// Tokens are fresh: claims so far.
     pub(crate) claims: u8,
+    /// Attempts that were given back.
+    pub(crate) given_back: u8,
     pub(crate) effects: u8,
     pub(crate) stale_finish: bool,
     pub(crate) moved_after_end: bool,
@@ -37,6 +39,7 @@ impl Row {
             outbox: false,
             visible: 0,
             claims: 0,
+            given_back: 0,
             effects: 0,
             stale_finish: false,
             moved_after_end: false,
@@ -148,6 +151,8 @@ pub(crate) struct World {
     pub(crate) rows: Vec<Row>,
     pub(crate) relay: Between,
     pub(crate) dispatcher: Between,
+    /// Only where a variant decides first and writes later.
+    pub(crate) rescuer: Between,
     pub(crate) servants: [Hands; SERVANTS],
     pub(crate) faults: Faults,
 }

@@ -305,3 +305,97 @@ impl Service {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqs::{Clock, ManualClock, Options};
+    use std::time::Duration;
+    use tokio::sync::watch;
+
+    /// A service whose clock stands still, with one queue.
+    async fn started() -> (Service, ManualClock, watch::Sender<bool>) {
+        let clock = ManualClock::new(0);
+        let options = Options { clock: Clock::Manual(clock.clone()), ..Options::default() };
+        let (stop, stopped) = watch::channel(false);
+        let service = Service::new(options.addr, options, stopped);
+        ask(&service, "CreateQueue", &json!({"QueueName": "q"})).await.unwrap();
+        (service, clock, stop)
+    }
+
+    async fn ask(service: &Service, action: &str, request: &Value) -> Result<Value, SqsError> {
+        service.call(action, request.to_string().as_bytes()).await
+    }
+
+    async fn refusal(service: &Service, action: &str, request: Value) -> &'static str {
+        ask(service, action, &request).await.unwrap_err().code
+    }
+
+    fn batch(bodies: &[String]) -> Value {
+        let entry = |(n, body): (usize, &String)| json!({"Id": n.to_string(), "MessageBody": body});
+        json!({"QueueUrl": "q", "Entries": bodies.iter().enumerate().map(entry).collect::<Vec<_>>()})
+    }
+
+    #[tokio::test]
+    async fn ten_entries_and_ten_messages_are_the_most() {
+        let (service, _, _stop) = started().await;
+        let bodies = vec!["x".to_owned(); 11];
+        assert_eq!(refusal(&service, "SendMessageBatch", batch(&bodies)).await, "TooManyEntriesInBatchRequest");
+        ask(&service, "SendMessageBatch", &batch(&bodies[..10])).await.unwrap();
+        let receive = |max: u32| json!({"QueueUrl": "q", "MaxNumberOfMessages": max});
+        assert_eq!(refusal(&service, "ReceiveMessage", receive(11)).await, "InvalidParameterValueException");
+        assert_eq!(
+            ask(&service, "ReceiveMessage", &receive(10)).await.unwrap()["Messages"].as_array().unwrap().len(),
+            10
+        );
+    }
+
+    #[tokio::test]
+    async fn a_message_and_a_whole_batch_hold_a_mebibyte() {
+        let (service, _, _stop) = started().await;
+        let send = |bytes: usize| json!({"QueueUrl": "q", "MessageBody": "x".repeat(bytes)});
+        assert_eq!(refusal(&service, "SendMessage", send(BATCH_BYTES_MAX + 1)).await, "InvalidParameterValueException");
+        ask(&service, "SendMessage", &send(BATCH_BYTES_MAX)).await.unwrap();
+        let halves = |more: usize| batch(&["x".repeat(BATCH_BYTES_MAX / 2), "x".repeat(BATCH_BYTES_MAX / 2 + more)]);
+        assert_eq!(refusal(&service, "SendMessageBatch", halves(1)).await, "BatchRequestTooLong");
+        ask(&service, "SendMessageBatch", &halves(0)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_message_is_hidden_for_twelve_hours_at_the_most() {
+        let (service, clock, _stop) = started().await;
+        ask(&service, "SendMessage", &json!({"QueueUrl": "q", "MessageBody": "x"})).await.unwrap();
+        let receive = |secs: i64| json!({"QueueUrl": "q", "VisibilityTimeout": secs});
+        assert_eq!(refusal(&service, "ReceiveMessage", receive(43_201)).await, "InvalidParameterValueException");
+        let received = ask(&service, "ReceiveMessage", &receive(43_200)).await.unwrap();
+        clock.advance(Duration::from_secs(1));
+        let receipt = &received["Messages"][0]["ReceiptHandle"];
+        let hide = |secs: i64| json!({"QueueUrl": "q", "ReceiptHandle": receipt, "VisibilityTimeout": secs});
+        // Counted from the receive, whatever is asked for later.
+        let refused = refusal(&service, "ChangeMessageVisibility", hide(43_200)).await;
+        assert_eq!(refused, "InvalidParameterValueException");
+        ask(&service, "ChangeMessageVisibility", &hide(43_199)).await.unwrap();
+        clock.advance(Duration::from_secs(43_199));
+        let again = ask(&service, "ReceiveMessage", &receive(1)).await.unwrap();
+        assert_eq!(again["Messages"].as_array().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn no_more_than_120_000_are_in_flight() {
+        let (service, _, _stop) = started().await;
+        for _ in 0..=IN_FLIGHT_MAX / 10 {
+            ask(&service, "SendMessageBatch", &batch(&vec!["x".to_owned(); 10])).await.unwrap();
+        }
+        let receive = json!({"QueueUrl": "q", "MaxNumberOfMessages": 10, "WaitTimeSeconds": 0});
+        let mut received = Value::Null;
+        for _ in 0..IN_FLIGHT_MAX / 10 {
+            received = ask(&service, "ReceiveMessage", &receive).await.unwrap();
+        }
+        assert_eq!(service.stats().queues["q"].in_flight, IN_FLIGHT_MAX);
+        assert_eq!(refusal(&service, "ReceiveMessage", receive.clone()).await, "OverLimit");
+        let receipt = &received["Messages"][0]["ReceiptHandle"];
+        ask(&service, "DeleteMessage", &json!({"QueueUrl": "q", "ReceiptHandle": receipt})).await.unwrap();
+        let next = ask(&service, "ReceiveMessage", &receive).await.unwrap();
+        assert_eq!(next["Messages"].as_array().unwrap().len(), 1, "one has room again");
+    }
+}

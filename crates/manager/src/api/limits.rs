@@ -140,12 +140,11 @@ fn cursor_of(row: &LimitRow) -> String {
 }
 
 fn after_of(text: &str) -> Result<LimitsAfter, ApiError> {
-    let mut parts = text.split('/');
-    let (scope, key, source) = (parts.next(), parts.next(), parts.next());
-    let (Some(scope), Some(key), Some(source @ ("declared" | "operator"))) = (scope, key, source) else {
+    let parts = text.split_once('/').and_then(|(scope, rest)| Some((scope, rest.rsplit_once('/')?)));
+    let Some((scope, (key, source @ ("declared" | "operator")))) = parts else {
         return Err(ApiError::bad_request("after is not what a page before this one ended with"));
     };
-    Ok(LimitsAfter { scope: scope_of(scope, key)?, is_declared: source == "declared" })
+    Ok(LimitsAfter { scope: Scope::of_row(scope.to_owned(), key.to_owned()), is_declared: source == "declared" })
 }
 
 fn limit_row(row: &LimitRow) -> Limit {

@@ -1,19 +1,34 @@
 //! Pauses over HTTP: list, pause, resume. `everything` has no key, and an address of its own.
 
-use crate::{App, allowed::Allowed, error::ApiError};
+use crate::{
+    App,
+    allowed::Allowed,
+    error::ApiError,
+    filter::{limit_of, next_of},
+};
 use axum::{
     Json,
     extract::{Path, Query, State},
 };
+use chrono::{DateTime, SecondsFormat};
 use domain::{PauseTarget, action};
-use manager_api::{ByWhom, ErrorEnvelope, Pause, PauseList, PauseRequest, ResumeReply};
-use store::PauseRow;
+use manager_api::{ByWhom, ErrorEnvelope, Pause, PauseList, PauseQuery, PauseRequest, ResumeReply};
+use store::{PauseRow, PausesAfter};
 
 /// Lists what is paused, by whom and why.
-#[utoipa::path(get, path = "/api/v1/pauses", tag = "pauses", responses((status = 200, body = PauseList),
+#[utoipa::path(get, path = "/api/v1/pauses", tag = "pauses", params(PauseQuery),
+    responses((status = 200, body = PauseList), (status = 400, body = ErrorEnvelope),
               (status = 403, body = ErrorEnvelope)))]
-pub(crate) async fn list(_: Allowed<action::ReadLimits>, State(app): State<App>) -> Result<Json<PauseList>, ApiError> {
-    Ok(Json(PauseList { pauses: app.store.list_pauses().await?.iter().map(pause_of).collect() }))
+pub(crate) async fn list(
+    _: Allowed<action::ReadLimits>,
+    State(app): State<App>,
+    Query(query): Query<PauseQuery>,
+) -> Result<Json<PauseList>, ApiError> {
+    let limit = limit_of(query.limit)?;
+    let after = query.after.as_deref().map(after_of).transpose()?;
+    let rows = app.store.list_pauses(after.as_ref(), limit).await?;
+    let next_after = next_of(&rows, limit, cursor_of);
+    Ok(Json(PauseList { pauses: rows.iter().map(pause_of).collect(), next_after }))
 }
 
 /// Holds back the jobs of a kind, an account, a connection or a group; those that run go on.
@@ -99,6 +114,20 @@ async fn resume_target(
     }
     tracing::info!(scope = target.scope(), key = target.key(), by = granted.by(), "jobs resumed by an operator");
     Ok(ResumeReply { scope: target.scope().to_owned(), key: target.key() })
+}
+
+fn cursor_of(row: &PauseRow) -> String {
+    let since = row.paused_at.to_rfc3339_opts(SecondsFormat::Micros, true);
+    format!("{since}/{}/{}", row.target.scope(), row.target.key())
+}
+
+fn after_of(text: &str) -> Result<PausesAfter, ApiError> {
+    let mut parts = text.splitn(3, '/');
+    let at = parts.next().and_then(|since| DateTime::parse_from_rfc3339(since).ok());
+    let (Some(paused_at), Some(scope), Some(key)) = (at, parts.next(), parts.next()) else {
+        return Err(ApiError::bad_request("after is not what a page before this one ended with"));
+    };
+    Ok(PausesAfter { paused_at: paused_at.into(), target: PauseTarget::of_row(scope.to_owned(), key.to_owned()) })
 }
 
 fn pause_of(row: &PauseRow) -> Pause {

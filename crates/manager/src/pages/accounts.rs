@@ -202,11 +202,10 @@ async fn one(
     let planned: Vec<i64> = schedules.iter().take(CONNECTIONS_MAX).map(|row| row.id).collect();
     happened.extend(changes_of(&asker, &app, account, (&connected, &planned), now).await?);
     happened.sort_by_key(|(at, _)| Reverse(*at));
-    let pauses = app.store.list_pauses().await?;
-    let paused = pauses.iter().find(|row| row.target == PauseTarget::Account(account));
+    let paused = app.store.find_pause(&PauseTarget::Account(account)).await?;
     render(&AccountPage {
         created: when(detail.account.created_at, now),
-        pause: paused.map(|row| PauseView::new(row, now)),
+        pause: paused.map(|row| PauseView::new(&row, now)),
         can_connect: app.connect.is_some() && id != 0,
         can_create: app.connect.is_some() && id != 0 && asker.may::<action::CreateConnection>(),
         can_assume: id != 0 && asker.may::<action::AssumeAccount>(),

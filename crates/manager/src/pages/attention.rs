@@ -95,7 +95,7 @@ pub(super) async fn read(
 
 fn of_pause(pause: &PauseRow, now: DateTime<Utc>) -> Attention {
     let url = match &pause.target {
-        PauseTarget::Everything | PauseTarget::Connection(_) => "/limits".to_owned(),
+        PauseTarget::Everything | PauseTarget::Connection(_) | PauseTarget::Unknown { .. } => "/limits".to_owned(),
         PauseTarget::Kind(kind) => format!("/servants?kind={}", encode(kind.as_str())),
         PauseTarget::Account(id) => format!("/accounts/{id}"),
         PauseTarget::Group(id) => format!("/groups/{id}"),

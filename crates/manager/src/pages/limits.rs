@@ -19,8 +19,8 @@ use axum::{
 use chrono::{DateTime, Utc};
 use domain::{ConnectionId, JobState};
 use manager_api::{
-    Bounds, Breaker, BreakerQuery, Budget, BudgetQuery, ByWhom, Limit, LimitQuery, LimitRequest, Pause, PauseRequest,
-    ShareRequest,
+    Bounds, Breaker, BreakerQuery, Budget, BudgetQuery, ByWhom, Limit, LimitQuery, LimitRequest, Pause, PauseQuery,
+    PauseRequest, ShareRequest,
 };
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -109,6 +109,7 @@ impl BreakerView {
 #[template(path = "limits.html")]
 struct LimitsPage {
     pauses: Vec<PauseRow>,
+    pauses_next: Option<String>,
     limits: Vec<LimitRow>,
     limits_next: Option<String>,
     budgets: Vec<BudgetView>,
@@ -121,6 +122,7 @@ struct LimitsPage {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct PageOf {
+    pauses_after: Option<String>,
     limits_after: Option<String>,
     budgets_after: Option<i64>,
     breakers_after: Option<String>,
@@ -171,7 +173,8 @@ async fn owners_of(app: &App, limits: &[Limit]) -> Result<BTreeMap<String, i64>,
 
 async fn show(asker: Asker, State(app): State<App>, Query(page): Query<PageOf>) -> Result<Response, ApiError> {
     let now = app.store.now();
-    let Json(paused) = pauses::list(asker.allow(&app).await?, State(app.clone())).await?;
+    let query = PauseQuery { after: page.pauses_after, limit: Some(ROWS) };
+    let Json(paused) = pauses::list(asker.allow(&app).await?, State(app.clone()), Query(query)).await?;
     let query = LimitQuery { after: page.limits_after, limit: Some(ROWS) };
     let Json(listed) = limits::list(asker.allow(&app).await?, State(app.clone()), Query(query)).await?;
     let query = BudgetQuery { after: page.budgets_after, limit: Some(ROWS) };
@@ -196,6 +199,7 @@ async fn show(asker: Asker, State(app): State<App>, Query(page): Query<PageOf>) 
         }
     };
     render(&LimitsPage {
+        pauses_next: paused.next_after.map(|after| format!("{PAGE}?pauses_after={}", encode(&after))),
         pauses: paused.pauses.into_iter().map(|row| PauseRow { since: when(row.paused_at, now), row }).collect(),
         limits_next: listed.next_after.map(|after| format!("{PAGE}?limits_after={}", encode(&after))),
         limits: listed.limits.into_iter().map(limit_row).collect(),

@@ -196,7 +196,7 @@ async fn overview(
 async fn read(asker: &Asker, app: &App, shown: &str) -> Result<Overview, ApiError> {
     let now = app.store.now();
     let servants: Vec<Servant> = app.store.all_servants().await?.into_iter().map(|row| servant_of(row, now)).collect();
-    let pauses = app.store.list_pauses().await?;
+    let pauses = app.store.list_pauses(None, store::PAGE_ROWS_MAX).await?;
     let counts = app.store.job_counts().await?;
     let over = |span: &str| Query(ThroughputQuery { span: Some(span.to_owned()), kind: None });
     let Json(throughput) = queues::throughput(asker.allow(app).await?, State(app.clone()), over(shown)).await?;
@@ -229,7 +229,7 @@ async fn read(asker: &Asker, app: &App, shown: &str) -> Result<Overview, ApiErro
                 first: when(build.first_at, now),
             })
             .collect(),
-        counts: count_rows(&counts, &pauses),
+        counts: count_rows(&counts, &app.store.pauses_of_kinds().await?),
         kinds,
         attention: attention::read(asker, app, &pauses, now).await?,
         failures: failures.into_iter().map(|failure| FailureView::new(failure, now)).collect(),

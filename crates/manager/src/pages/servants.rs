@@ -181,7 +181,7 @@ async fn list(
     let chosen = match kind.and_then(|kind| Kind::new(kind).ok()) {
         Some(kind) => {
             let target = PauseTarget::Kind(kind.clone());
-            let is_paused = app.store.list_pauses().await?.iter().any(|pause| pause.target == target);
+            let is_paused = app.store.find_pause(&target).await?.is_some();
             Some((kind.to_string(), is_paused))
         }
         None => None,

@@ -32,7 +32,7 @@ struct Walk {
     kinds: [Kind; 2],
     accounts: Vec<AccountId>,
     connections: Vec<(AccountId, ConnectionId)>,
-    limits: BTreeMap<(&'static str, String), (Scope, u32)>,
+    limits: BTreeMap<(String, String), (Scope, u32)>,
     running: Vec<AttemptKey>,
     failed: Vec<domain::JobId>,
     inserted: i64,
@@ -91,7 +91,7 @@ impl Walk {
         let jobs = self.random.random_range(1..8);
         let limit = Limit { concurrency: Some(jobs), ..Limit::default() };
         self.world.office.store.set_limit(&testkit::granted(), &scope, &limit).await.unwrap();
-        self.limits.insert((scope.scope(), scope.key()), (scope, jobs));
+        self.limits.insert((scope.scope().to_owned(), scope.key()), (scope, jobs));
     }
 
     fn one_in(&mut self, of: u32) -> bool {
@@ -127,8 +127,8 @@ impl Walk {
         used
     }
 
-    fn limit(&self, scope: &'static str, key: &str) -> Option<u32> {
-        self.limits.get(&(scope, key.to_owned())).map(|(_, jobs)| *jobs)
+    fn limit(&self, scope: &str, key: &str) -> Option<u32> {
+        self.limits.get(&(scope.to_owned(), key.to_owned())).map(|(_, jobs)| *jobs)
     }
 
     fn most(&self, (scope, key): &(&'static str, String), vendors: &BTreeMap<String, String>) -> u32 {
@@ -189,7 +189,7 @@ impl Walk {
                 let scopes = self.scopes();
                 let scope = scopes[self.pick(scopes.len())].clone();
                 if self.one_in(3) {
-                    self.limits.remove(&(scope.scope(), scope.key()));
+                    self.limits.remove(&(scope.scope().to_owned(), scope.key()));
                     self.world.office.store.remove_limit(&testkit::granted(), &scope).await.unwrap();
                 } else {
                     self.set(scope).await;

@@ -11,6 +11,7 @@ mod dispatch_walk;
 mod dispatch_why;
 mod groups;
 mod limits;
+mod newer;
 mod operations;
 mod queues;
 mod release;

@@ -343,10 +343,3 @@ pub(super) async fn adopt_in_flight(tx: &mut Tx, outset: &mut Outset, now: DateT
     .await?;
     Ok(())
 }
-
-/// What is in flight now, for those who only want to know.
-pub(crate) async fn in_flight_now(tx: &mut Tx) -> Result<Vec<InFlightOf>, StoreError> {
-    let mut tally = Tally::default();
-    tally.read(tx).await?;
-    Ok(tally.rows().collect())
-}

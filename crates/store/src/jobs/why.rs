@@ -105,10 +105,10 @@ impl Store {
         .fetch_all(&self.pool)
         .await?;
         let fact = |row: RawPause| {
-            let row = row.check()?;
-            Ok(PauseFacts { target: row.target, by: row.paused_by, reason: row.reason, since: row.paused_at })
+            let row = row.read();
+            PauseFacts { target: row.target, by: row.paused_by, reason: row.reason, since: row.paused_at }
         };
-        rows.into_iter().map(fact).collect()
+        Ok(rows.into_iter().map(fact).collect())
     }
 
     async fn last_failure(&self, job: JobId) -> Result<Option<LastFailure>, StoreError> {

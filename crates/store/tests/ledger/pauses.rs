@@ -90,7 +90,7 @@ async fn each_scope_holds_back_what_it_names_and_nothing_else() {
         assert_eq!(claim_delivered(&world, &name, &[named, other]).await, held, "after {target}");
         world.assert_counted(&format!("the end of {target}'s pause")).await;
     }
-    assert_eq!(world.store.list_pauses().await.unwrap().len(), others.len());
+    assert_eq!(world.store.list_pauses(None, 100).await.unwrap().len(), others.len());
 }
 
 #[tokio::test]
@@ -122,7 +122,7 @@ async fn a_pause_tells_who_why_and_since_when() {
     let again = world.store.pause(&testkit::granted_to("bob", "and stays so"), &target).await.unwrap();
     assert_eq!((again.paused_by.as_str(), again.reason.as_str()), ("bob", "and stays so"));
     assert_eq!(again.paused_at, first.paused_at, "it has been paused since then");
-    assert_eq!(world.store.list_pauses().await.unwrap(), [again]);
+    assert_eq!(world.store.list_pauses(None, 100).await.unwrap(), [again]);
 }
 
 /// Without a pause and with one, a claim finds its jobs by the index that has them in order, and reads the pauses once.

@@ -145,7 +145,7 @@ async fn without_the_first_wall_every_list_is_of_one_account() {
     assert_eq!(connections.iter().map(|row| row.id).collect::<Vec<_>>(), [ours.connection.0]);
     assert_eq!(store.list_accounts(None, 100).await.unwrap().len(), 1);
     assert_eq!(store.list_budgets(None, 100).await.unwrap().len(), 1);
-    let pauses = store.list_pauses().await.unwrap();
+    let pauses = store.list_pauses(None, 100).await.unwrap();
     assert!(pauses.len() == 3 && pauses.iter().all(|row| row.paused_by == "ours"), "{pauses:?}");
     assert_eq!(store.streams_of(ours.account, None, 100).await.unwrap().len(), 1);
     assert_eq!(store.list_audit(&AuditFilter::default(), 100).await.unwrap(), [], "what people did is theirs");

@@ -2,7 +2,9 @@
 
 use crate::world::{LEASE_SECS, World, failure, kind, revoked};
 use chrono::TimeDelta;
-use domain::{AccountId, BreakerSettings, Cause, Dispatching, JobId, JobState, PauseTarget, ServantState, why};
+use domain::{
+    AccountId, BreakerSettings, Cause, Dispatching, JobId, JobState, Limit, PauseTarget, Scope, ServantState, why,
+};
 use store::{Fate, NewJob};
 
 const DISPATCHING: Dispatching =
@@ -155,4 +157,31 @@ async fn the_facts_are_read_by_indexes() {
     assert_eq!(why(&facts), Cause::Behind { jobs: 300, is_at_least: true, share_pct: 100 });
     let read = world.rows_read().await - before;
     assert!(read <= 1_000, "{read} rows were read");
+}
+
+/// Of all that is in flight under limits no more is read than is said to be, and each job by its id.
+#[tokio::test]
+async fn what_is_in_flight_is_counted_within_a_bound() {
+    const IN_FLIGHT: i64 = 15_000;
+    let world = World::new().await;
+    let fill = "WITH made AS (
+            INSERT INTO jobs (account_id, due_at, created_at, ready_at, state, priority, attempts_max, kind, request_id, payload)
+            SELECT 0, '2030-05-06', '2030-05-06', '2030-05-06', 2, 2, 3, 'noop', gen_random_uuid(), '{}'
+            FROM generate_series(1, 60000) RETURNING id)
+        INSERT INTO permits (job_ids) SELECT array_agg(id) FROM (SELECT id FROM made LIMIT $1) AS taken GROUP BY id % 50";
+    sqlx::query(fill).bind(IN_FLIGHT).execute(&world.sql).await.unwrap();
+    sqlx::query("ANALYZE jobs, permits").execute(&world.sql).await.unwrap();
+    let limit = Limit { concurrency: Some(9_000), ..Limit::default() };
+    world.store.set_limit(&testkit::granted(), &Scope::Kind(kind("noop")), &limit).await.unwrap();
+    let id = world.insert_many(&kind("noop"), 1).await[0];
+    world.store.close().await;
+    let before = world.rows_read().await;
+    let store = world.reopened().await;
+    let job = store.find_job(id).await.unwrap().unwrap();
+    let facts = store.why_facts(&job).await.unwrap();
+    store.close().await;
+    assert_eq!(facts.no_room.expect("no room under the limit").held_by.len(), 6);
+    // Once for the count, once for those that are named.
+    let read = world.rows_read().await - before;
+    assert!(read <= 21_500, "{read} rows were read");
 }

@@ -1,8 +1,8 @@
 //! Whose turn it is before a job's, its account's share, and the limit or budget that has no room for it. Reads only.
 
 use crate::{
-    Concerned, Store, StoreError,
-    jobs::{in_flight::in_flight_now, read::JobRow},
+    Concerned, Store, StoreError, Tx,
+    jobs::{dispatch::flow_of, in_flight::InFlightOf, read::JobRow},
     kinds::kinds_known,
 };
 use chrono::{DateTime, Utc};
@@ -17,6 +17,9 @@ pub(super) const AHEAD_MAX: i64 = 300;
 const FLOWS_MAX: i64 = 100;
 /// Jobs that hold a limit's room, as many as are named and one more.
 const HOLDERS_MAX: i64 = 6;
+/// Jobs on permits that are looked at, the latest first: of more than that in flight, an account's or a connection's limit
+/// may seem to have room.
+const PERMITTED_MAX: i64 = 10_000;
 
 impl Store {
     /// Ready jobs that go before this one in its flow, and whether there may be more.
@@ -76,7 +79,7 @@ impl Store {
             vendors: vendor_of(job.kind.as_str()).into_iter().collect(),
         };
         let mut facts = self.rooms_facts_in(&mut tx, &concerned).await?;
-        for counted in in_flight_now(&mut tx).await? {
+        for counted in in_flight(&mut tx).await? {
             let Ok(kind) = Kind::new(counted.kind) else { continue };
             let jobs = counted.jobs.unsigned_abs();
             let calls = jobs * u64::from(calls_of(kind.as_str()));
@@ -126,7 +129,7 @@ impl Store {
         let room = release.and_then(|release| Some((release.at, release.room(connection, over_secs, self.now())?)));
         let Some((since, room)) = room else { return Ok(None) };
         let mut tx = self.begin().await?;
-        let in_flight: i64 = in_flight_now(&mut tx)
+        let in_flight: i64 = in_flight(&mut tx)
             .await?
             .iter()
             .filter(|counted| counted.flow.connection == Some(connection))
@@ -141,7 +144,8 @@ impl Store {
         let ids = sqlx::query_scalar!(
             r#"-- holders
             SELECT DISTINCT jobs.id AS "id!"
-            FROM permits CROSS JOIN LATERAL unnest(job_ids) AS member (id)
+            FROM (SELECT unnest(job_ids) AS id
+                  FROM (SELECT job_ids FROM permits ORDER BY id DESC LIMIT $4) AS permit LIMIT $4) AS member
             JOIN jobs ON jobs.id = member.id AND jobs.state IN (2, 3)
             LEFT JOIN connections ON connections.id = jobs.connection_id
             LEFT JOIN kinds ON kinds.kind = jobs.kind
@@ -151,9 +155,37 @@ impl Store {
             scope.scope(),
             scope.key(),
             HOLDERS_MAX,
+            PERMITTED_MAX,
         )
         .fetch_all(&self.pool)
         .await?;
         Ok(ids.into_iter().map(JobId).collect())
     }
+}
+
+/// What is in flight of that which limits count, as far as it is looked at.
+async fn in_flight(tx: &mut Tx) -> Result<Vec<InFlightOf>, StoreError> {
+    let rows = sqlx::query!(
+        r#"-- in_flight
+        SELECT counted.kind AS "kind!", counted.account_id AS "account_id!", counted.connection AS "connection!",
+               counted.jobs AS "jobs!", connections.vendor AS "vendor?",
+               coalesce(connections.service, connections.vendor) AS service
+        FROM (SELECT jobs.kind, jobs.account_id, coalesce(jobs.connection_id, 0) AS connection, count(DISTINCT jobs.id) AS jobs
+              FROM (SELECT unnest(job_ids) AS id
+                    FROM (SELECT job_ids FROM permits ORDER BY id DESC LIMIT $1) AS permit LIMIT $1) AS member
+              JOIN jobs ON jobs.id = member.id AND jobs.state IN (2, 3)
+              GROUP BY 1, 2, 3) AS counted
+        LEFT JOIN connections ON connections.id = counted.connection AND counted.connection <> 0"#,
+        PERMITTED_MAX,
+    )
+    .fetch_all(&mut *tx.inner)
+    .await?;
+    let counted = rows.into_iter().map(|row| InFlightOf {
+        kind: row.kind,
+        flow: flow_of(row.account_id, row.connection),
+        vendor: row.vendor,
+        service: row.service,
+        jobs: row.jobs,
+    });
+    Ok(counted.collect())
 }
