@@ -3,7 +3,8 @@
 //! temporary table and one guarded upsert; what is stored already is not even sent. The tables' making is in `making`,
 //! the statements on them in `table`, the lines of COPY in `batch`, one value of them in `copy_text`, the log of what
 //! changed in `changes`, what cannot be stored in `quarantine`, some fields of records that are there in `patch`, what
-//! they are compared with in `compare`. Does not own what a vendor's field means (`sync`).
+//! they are compared with in `compare`, what a row has no room for in `wide`. Does not own what a vendor's field means
+//! (`sync`).
 
 mod batch;
 mod changes;
@@ -14,6 +15,7 @@ mod patch;
 mod quarantine;
 mod table;
 mod tally;
+mod wide;
 
 pub use batch::{RecordBatch, RecordHead, RecordWriter};
 pub use changes::{ChangeCursor, ChangeOp, RecordChange};

@@ -57,6 +57,7 @@ impl Layout {
     pub(crate) fn wanted(&self) -> Vec<RecordColumn> {
         let column = |field: &Field| RecordColumn {
             name: field.name.to_ascii_lowercase(),
+            field: field.name.clone(),
             column_type: field.reading.column_type(),
         };
         self.fields.iter().filter(|field| field.name != ID).map(column).collect()

@@ -29,10 +29,14 @@ fn id(number: u32) -> String {
     format!("003{number:015}")
 }
 
+fn name() -> RecordColumn {
+    RecordColumn { name: "name".to_owned(), field: "Name".to_owned(), column_type: ColumnType::Text }
+}
+
 impl Table {
     async fn new() -> Self {
         let world = World::new().await;
-        let column = RecordColumn { name: "name".to_owned(), column_type: ColumnType::Text };
+        let column = name();
         let table = world.store.record_table("salesforce", "Contact", &[column]).await.unwrap();
         let connection = world.connection("salesforce").await;
         Self { world, table, connection }
@@ -247,7 +251,7 @@ async fn a_table_of_an_earlier_program_gains_what_it_lacks() {
     ] {
         sqlx::query(statement).execute(&world.sql).await.unwrap();
     }
-    let column = RecordColumn { name: "name".to_owned(), column_type: ColumnType::Text };
+    let column = name();
     let table = world.store.record_table("salesforce", "Lead", &[column]).await.unwrap();
     let mut batch = RecordBatch::new(&table);
     let head = RecordHead { id: "00Q000000000000001", version_at: Some(at(9)), is_deleted: true };
