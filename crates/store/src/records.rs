@@ -87,7 +87,7 @@ impl Store {
     ) -> Result<u64, StoreError> {
         let conn = &mut *tx.inner;
         let now = self.clock.now();
-        release(conn, table, origin.connection, batch, now).await?;
+        release(conn, table, origin, batch, now).await?;
         let is_new = batch.len() > LOOKED_UP_ROWS && !any_known(conn, table, origin.account, batch).await?;
         let is_new = is_new || keep_outdated(conn, table, origin, batch).await?;
         if batch.is_empty() {
@@ -158,7 +158,7 @@ impl Store {
 async fn release(
     conn: &mut PgConnection,
     table: &RecordTable,
-    connection: ConnectionId,
+    PageOrigin { connection, read_at, .. }: PageOrigin,
     batch: &RecordBatch,
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
@@ -172,8 +172,10 @@ async fn release(
     .fetch_one(&mut *conn)
     .await?;
     if is_any {
-        let (ids, ..) = batch.versions(1);
-        quarantine::resolve(conn, (connection, table.object()), &ids, "a version of it could be stored", now).await?;
+        let (ids, versions, _) = batch.versions(1);
+        let seen: Vec<quarantine::Version<'_>> = ids.into_iter().zip(versions).collect();
+        let (of, reason) = ((connection, table.object()), "a version of it could be stored");
+        quarantine::resolve(conn, of, &seen, Some(read_at), reason, now).await?;
     }
     Ok(())
 }

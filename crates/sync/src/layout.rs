@@ -91,12 +91,19 @@ impl Layout {
 
     /// Adds a record to `batch`, or says why it cannot be stored.
     pub(crate) fn read(&self, record: &RawValue, batch: &mut RecordBatch) -> Result<(), Quarantined> {
-        let refuse = |record_id: Option<String>, reason: String| {
-            Err(Quarantined { record_id, reason, body: record.get().as_bytes().to_vec() })
-        };
+        let body = || record.get().as_bytes().to_vec();
         let values = match self.values(record) {
             Ok(values) => values,
-            Err(error) => return refuse(None, format!("the record cannot be read: {error}")),
+            Err(error) => {
+                let reason = format!("the record cannot be read: {error}");
+                return Err(Quarantined { reason, body: body(), ..Quarantined::default() });
+            }
+        };
+        let is_deleted = self.is_deleted.and_then(|place| values[place]).map(|raw| raw.get() == "true");
+        let stamp = self.version.and_then(|place| values[place]).and_then(|raw| string(raw.get()));
+        let version_at = stamp.and_then(|stamp| instant(&stamp));
+        let refuse = |record_id: Option<String>, reason: String| {
+            Err(Quarantined { record_id, version_at, is_deleted, reason, body: body() })
         };
         let text = |place: Option<usize>| place.and_then(|place| values[place]).and_then(|raw| string(raw.get()));
         let Some(id) = text(self.id).and_then(|id| salesforce::id18(&id)) else {
@@ -104,14 +111,12 @@ impl Layout {
             let shown = text(self.id).map(|id| id.replace('\0', ""));
             return refuse(shown, "the record has no valid Id".to_owned());
         };
-        let version_at = match (self.version, text(self.version)) {
-            (None, _) => None,
-            (Some(_), Some(stamp)) if instant(&stamp).is_some() => instant(&stamp),
-            (Some(place), _) => return refuse(Some(id), format!("{} is no date and time", self.fields[place].name)),
-        };
+        if let (Some(place), None) = (self.version, version_at) {
+            return refuse(Some(id), format!("{} is no date and time", self.fields[place].name));
+        }
         match self.cells_of(&values) {
             Ok((cells, extra)) => {
-                let is_deleted = self.is_deleted.and_then(|place| values[place]).is_some_and(|raw| raw.get() == "true");
+                let is_deleted = is_deleted == Some(true);
                 let mut row = batch.begin(&RecordHead { id: &id, version_at, is_deleted });
                 cells.iter().for_each(|cell| row.cell(cell.as_deref()));
                 row.finish(&extra);

@@ -231,13 +231,32 @@ async fn a_readable_version_ends_the_quarantine_of_its_record_even_unchanged() {
     let table = Table::new().await;
     table.write(&[(1, 10, false, "a")]).await;
     let store = &table.world.store;
-    let bad = Quarantined { record_id: Some(id(1)), reason: "it broke".to_owned(), body: b"bytes".to_vec() };
-    let mut tx = store.begin().await.unwrap();
-    store.quarantine_records(&mut tx, (ACCOUNT, table.connection), "Contact", &[bad]).await.unwrap();
-    tx.commit().await.unwrap();
-    assert_eq!(store.list_quarantined(table.connection, None, 10).await.unwrap().len(), 1);
+    let keep = async |version_at| {
+        let reason = "it broke".to_owned();
+        let bad = Quarantined {
+            record_id: Some(id(1)),
+            version_at,
+            reason,
+            body: b"bytes".to_vec(),
+            ..Quarantined::default()
+        };
+        let mut tx = store.begin().await.unwrap();
+        store.quarantine_records(&mut tx, table.read_at(20), "Contact", &[bad]).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(store.list_quarantined(table.connection, None, 10).await.unwrap().len(), 1);
+    };
+    keep(None).await;
     assert_eq!(table.write(&[(1, 10, false, "a")]).await, 0);
     assert_eq!(store.list_quarantined(table.connection, None, 10).await.unwrap(), []);
+    // What is older than the damage, and was not read after it, does not speak for the record.
+    keep(Some(at(15))).await;
+    assert_eq!(table.write_read_at(20, &[(1, 10, false, "a")]).await, 0);
+    assert_eq!(store.list_quarantined(table.connection, None, 10).await.unwrap().len(), 1);
+    for (read_at, version) in [(20, 15), (21, 12)] {
+        keep(Some(at(15))).await;
+        table.write_read_at(read_at, &[(1, version, false, "b")]).await;
+        assert_eq!(store.list_quarantined(table.connection, None, 10).await.unwrap(), [], "{read_at} {version}");
+    }
 }
 
 #[tokio::test]
