@@ -8,8 +8,8 @@ use serde_json::{Map, Value, value::RawValue};
 use std::{borrow::Cow, collections::HashMap, fmt};
 use store::{Quarantined, RecordBatch, RecordColumn, RecordHead, RecordTable};
 
-/// The stamps that order an object's versions, the best first.
-const VERSION_FIELDS: [&str; 3] = ["SystemModstamp", "LastModifiedDate", "CreatedDate"];
+/// The stamps that order an object's versions, the best first. Records that nobody can change have the last one only.
+const VERSION_FIELDS: [&str; 4] = ["SystemModstamp", "LastModifiedDate", "CreatedDate", "LoginTime"];
 const ID: &str = "Id";
 const IS_DELETED: &str = "IsDeleted";
 
@@ -200,5 +200,34 @@ impl Visitor<'_> for Place<'_> {
     }
     fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Self::Value, E> {
         Ok(self.0.get(name).copied())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_stamp_there_is_orders_versions() {
+        let field = |name: &str| salesforce::Field {
+            name: name.to_owned(),
+            field_type: "datetime".to_owned(),
+            nillable: false,
+            length: 0,
+            precision: 0,
+            scale: 0,
+            calculated: false,
+            compound: false,
+        };
+        let version_of = |names: &[&str]| {
+            let fields = names.iter().map(|name| field(name)).collect();
+            Layout::of(&Describe { name: "X".to_owned(), fields }).version_field().map(str::to_owned)
+        };
+        let best = |names: &[&str], best: Option<&str>| assert_eq!(version_of(names).as_deref(), best, "{names:?}");
+        best(&["Id", "CreatedDate", "SystemModstamp", "LastModifiedDate"], Some("SystemModstamp"));
+        best(&["Id", "CreatedDate", "LastModifiedDate"], Some("LastModifiedDate"));
+        best(&["Id", "CreatedDate", "LoginTime"], Some("CreatedDate"));
+        best(&["Id", "LoginTime"], Some("LoginTime"));
+        best(&["Id", "Name"], None);
     }
 }

@@ -3,7 +3,9 @@
 use crate::world::{OBJECT, World, nothing};
 use chrono::{TimeDelta, Utc};
 use domain::{AnomalyKind, AnomalyState, DeleteFuse};
-use fakes::salesforce::{Call, Damage, DataFault, DataOrder, Fault, Merge, Mutation, Order};
+use fakes::salesforce::{
+    Call, Content, Damage, DataFault, DataOrder, Fault, Merge, Mutation, Options as FakeOptions, Order,
+};
 use serde_json::json;
 use std::{collections::BTreeSet, time::Duration};
 use store::{ChangeCursor, ChangeOp};
@@ -111,6 +113,22 @@ async fn formulas_follow_without_a_stamp() {
     assert_eq!(world.compare().await.patched, 0);
     // The hash is what a whole read gives: reading everything again changes nothing.
     assert_eq!(read_all_again(&world).await, 0);
+}
+
+#[tokio::test]
+async fn formulas_of_an_object_with_too_many_fields_for_a_row_follow_by_whole_records() {
+    let content = Content::One { object: OBJECT.to_owned(), records: 100, columns: 500, seed: 3 };
+    let world = World::with(FakeOptions { content, page_size: 40, ..FakeOptions::default() }).await;
+    let ids = world.ids();
+    let recalculate = ids[..7].iter().map(|id| json!({ "Id": id, "Health__c": "12.50" }));
+    let recalculate = recalculate.map(|record| record.as_object().unwrap().clone()).collect();
+    world.mutate(Mutation { recalculate, ..Mutation::default() });
+    assert_eq!(world.sync().await, 0, "no window sees it");
+    let compared = world.compare().await;
+    assert_eq!((compared.fetched, compared.patched, compared.deleted), (7, 0, 0));
+    world.assert_equal().await;
+    let again = world.compare().await;
+    assert_eq!((again.fetched, again.patched), (0, 0));
 }
 
 /// Reads the window of all time; answers with the rows that changed.
