@@ -6,7 +6,7 @@ use crate::{
     fleet::LIMIT,
 };
 use domain::{AnomalyKind, GroupState, JobState};
-use fakes::salesforce::{Call, DataFault, DataOrder, Fault, Options, Order};
+use fakes::salesforce::{Call, Content, DataFault, DataOrder, Fault, Options, Order};
 use store::AnomalyFilter;
 use testkit::eventually;
 
@@ -64,6 +64,30 @@ async fn a_first_load_is_the_work_of_all_servants_and_one_group() {
     assert_eq!(calls[&Call::BulkCreate], many);
     assert_eq!(calls[&Call::BulkResults], pages(&world), "no page came twice");
     assert_eq!(anomalies(&world).await, vec![]);
+}
+
+#[tokio::test]
+async fn an_object_of_five_hundred_columns_comes_whole_and_so_do_its_changes() {
+    let object = "Wide__c";
+    let content = Content::One { object: object.to_owned(), records: 300, columns: 500, seed: 3 };
+    let world = World::in_bulk(Options { content, ..Options::default() }).await;
+    let _servants = (world.servant().await, world.bulk_servant().await);
+    let group = world.onboard().await.unwrap();
+    assert_eq!((group.state, group.counts.of(JobState::Failed)), (GroupState::Finished, 0));
+    nothing_is_left(&world).await;
+    assert_eq!(world.fake.stats().calls[&Call::BulkResults], pages(&world), "every page in bulk, and once");
+    let columns = "SELECT count(*) FROM information_schema.columns WHERE table_name = 'wide__c'";
+    assert!(world.number(columns).await >= 500, "a column for each field");
+    let order = DataOrder { records: 120, ..DataOrder::new(DataFault::EqualModstamps, object, 7) };
+    world.fake.data_fault(&order).unwrap();
+    world.a_second_passes().await;
+    world.tick().await;
+    eventually(LIMIT, "the window to be read", async || {
+        (world.number("SELECT count(*) FROM windows").await == 0).then_some(())
+    })
+    .await;
+    assert_eq!(world.fake.stats().calls[&Call::BulkCreate], 2);
+    world.assert_equal().await;
 }
 
 #[tokio::test]

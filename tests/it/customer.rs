@@ -3,7 +3,7 @@
 
 use crate::fleet::{Fleet, LIMIT};
 use chrono::{TimeDelta, Utc};
-use domain::{AccountId, ConnectionId, GroupId, JobId, JobState, Kind};
+use domain::{AccountId, Clock, ConnectionId, GroupId, JobId, JobState, Kind};
 use fakes::salesforce::{Content, FakeSalesforce, Options};
 use serde_json::json;
 use std::io::Write as _;
@@ -13,6 +13,7 @@ use testkit::{Process, assert_records_equal, eventually};
 const KIND: &str = "salesforce_sync";
 pub(crate) const PAGE_SIZE: usize = 50;
 const RECORDS: u64 = 2_000;
+const KEYS_FILE: &str = "master.keys";
 /// Records on a page in bulk.
 pub(crate) const BULK_PAGE: usize = 40;
 /// Among generated records, most objects have more.
@@ -25,6 +26,8 @@ pub(crate) struct World {
     pub(crate) account: AccountId,
     pub(crate) connection: ConnectionId,
     jobs_file: tempfile::NamedTempFile,
+    /// Where the master key is that seals sessions.
+    keys: tempfile::TempDir,
     _secrets: tempfile::NamedTempFile,
     _scheduler: Process,
 }
@@ -42,11 +45,25 @@ impl World {
 
     /// With other words than the shipped ones in the catalogue of kinds.
     pub(crate) async fn with(options: Options, others: &[(&str, &str)]) -> Self {
+        let secrets = "client_secret = \"fake-secret\"\nrefresh_token = \"fake-refresh\"\n";
+        Self::signing_on(options, others, secrets, None).await
+    }
+
+    /// By these secrets of its application, and in this user's name where it is by the application's key.
+    pub(crate) async fn signing_on(
+        options: Options,
+        others: &[(&str, &str)],
+        application: &str,
+        username: Option<&str>,
+    ) -> Self {
         let fleet = Fleet::on_postgres().await;
-        let content = Content::Generated { records: RECORDS, seed: 5 };
+        let content = match options.content {
+            one @ Content::One { .. } => one,
+            _ => Content::Generated { records: RECORDS, seed: 5 },
+        };
         let fake = FakeSalesforce::start(Options { content, page_size: PAGE_SIZE, ..options }).await.unwrap();
         let mut secrets = tempfile::NamedTempFile::new().unwrap();
-        write!(secrets, "[acme]\nclient_secret = \"fake-secret\"\nrefresh_token = \"fake-refresh\"\n").unwrap();
+        write!(secrets, "[acme]\n{application}").unwrap();
         let mut jobs_file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
         let shipped = include_str!("../../config/jobs.toml");
         let ours = [
@@ -62,12 +79,18 @@ impl World {
         });
         jobs_file.write_all(ours.as_bytes()).unwrap();
         let account = fleet.store.create_account("Acme").await.unwrap();
-        let settings = json!({"login_url": fake.url(), "client_id": "fake-client", "objects": fake.objects()});
+        let mut settings = json!({"login_url": fake.url(), "client_id": "fake-client", "objects": fake.objects()});
+        if let Some(username) = username {
+            settings["username"] = json!(username);
+        }
         let connection = fleet.store.create_connection(account, "salesforce", &settings, Some("acme")).await.unwrap();
         // What goes wrong here is a handful at once; that it stops a service's jobs is another test's.
         let lenient = [("SERVANT_BREAKER__FAILURES_MIN", "1000"), ("SERVANT_BREAKER__OUTCOMES_MAX", "2000")];
         let scheduler = fleet.deployment.start("scheduler", &lenient).await;
-        Self { fleet, fake, account, connection, jobs_file, _secrets: secrets, _scheduler: scheduler }
+        let keys = tempfile::tempdir().unwrap();
+        let sealing = vault::Config { keys_file: keys.path().join(KEYS_FILE), ..vault::Config::default() };
+        vault::Vault::new(sealing, Clock::system()).generate_master().unwrap();
+        Self { fleet, fake, account, connection, jobs_file, keys, _secrets: secrets, _scheduler: scheduler }
     }
 
     pub(crate) async fn servant(&self) -> Process {
@@ -81,10 +104,13 @@ impl World {
 
     async fn start(&self, kind: &str) -> Process {
         let jobs_file = self.jobs_file.path().display().to_string();
-        self.fleet
-            .deployment
-            .start(kind, &[("SERVANT_JOBS_FILE", &jobs_file), ("SERVANT_SALESFORCE_HOSTS", "development")])
-            .await
+        let keys_file = self.keys.path().join(KEYS_FILE).display().to_string();
+        let ours = [
+            ("SERVANT_JOBS_FILE", jobs_file.as_str()),
+            ("SERVANT_SALESFORCE_HOSTS", "development"),
+            ("SERVANT_VAULT__KEYS_FILE", &keys_file),
+        ];
+        self.fleet.deployment.start(kind, &ours).await
     }
 
     pub(crate) async fn enqueue(&self) -> JobId {

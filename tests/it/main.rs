@@ -13,6 +13,7 @@ mod crashes;
 mod customer;
 mod fleet;
 mod groups;
+mod jwt;
 mod life;
 mod limits;
 mod misbehaviour;

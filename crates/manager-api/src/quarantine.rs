@@ -36,6 +36,15 @@ pub struct QuarantinedRecord {
     pub state_since: DateTime<Utc>,
     /// When somebody last had it asked for once more.
     pub retried_at: Option<DateTime<Utc>>,
+    /// When the vendor says that it changed last; none: that cannot be read.
+    pub version_at: Option<DateTime<Utc>>,
+    /// Whether it lies in the vendor's recycle bin; none: that is not known.
+    pub is_deleted: Option<bool>,
+    /// Of which version of the record these are the bytes, counted since it is in quarantine: one record is one entry, and
+    /// the versions before this one are resolved. All of them: ask for the `record` of the `object`.
+    pub versions: i32,
+    /// Whether the vendor can be asked for it by its id, which `retry` does.
+    pub is_askable: bool,
 }
 
 /// A record that could not be stored, with its bytes.
@@ -68,6 +77,9 @@ pub struct QuarantineQuery {
     /// Of this object; goes with `connection`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub object: Option<String>,
+    /// Of the record of this id, in all its versions; goes with `object`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<String>,
     /// Numbers below this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<i64>,

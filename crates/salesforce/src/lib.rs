@@ -29,7 +29,7 @@ pub use error::{Result, SalesforceError};
 pub use jwt::JwtUser;
 pub use oauth::{ConnectedApp, Grant, OAuth, new_secret};
 pub use options::Options;
-pub use record_id::id18;
+pub use record_id::{id18, is_id18};
 pub use secrecy::SecretString;
 pub use session::{Credentials, GiveSession, Session, SessionSource, StoreRotated};
 pub use transport::PageBody;

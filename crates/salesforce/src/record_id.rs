@@ -21,6 +21,12 @@ pub fn id18(id: &str) -> Option<String> {
     Some(whole)
 }
 
+/// Whether it is an id of 18 characters: what a record can be asked for by.
+#[must_use]
+pub fn is_id18(text: &str) -> bool {
+    text.len() == 18 && id18(text).is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -29,6 +35,7 @@ mod tests {
     fn fifteen_become_eighteen() {
         assert_eq!(id18("001D000000IRFma").as_deref(), Some("001D000000IRFmaIAH"));
         assert_eq!(id18("001D000000IRFmaIAH").as_deref(), Some("001D000000IRFmaIAH"));
+        assert!(is_id18("001D000000IRFmaIAH") && !is_id18("001D000000IRFma"));
     }
 
     #[test]
@@ -37,6 +44,7 @@ mod tests {
             ["", "001D000000IRFm", "001D000000IRFmaI", "001D000000IRF-a", "001D000000IRFmé", "001D000000IRFmaIAHX"]
         {
             assert_eq!(id18(bad), None, "{bad}");
+            assert!(!is_id18(bad), "{bad}");
         }
     }
 }

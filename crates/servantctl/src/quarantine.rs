@@ -21,6 +21,9 @@ pub(crate) enum Verb {
         /// Of this object of the connection.
         #[arg(long)]
         object: Option<String>,
+        /// Of this record of the object, by its id: all its versions.
+        #[arg(long)]
+        record: Option<String>,
         /// Numbers below this one.
         #[arg(long)]
         before: Option<i64>,
@@ -51,13 +54,23 @@ pub(crate) enum Verb {
 
 pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyhow::Result<()> {
     match verb {
-        Verb::List { state, account, connection, object, before, limit } => {
-            let (state, object) = (state.clone(), object.clone());
-            let (account, connection) = (*account, *connection);
-            let query = QuarantineQuery { state, account, connection, object, before: *before, limit: *limit };
+        Verb::List { state, account, connection, object, record, before, limit } => {
+            let (state, object, record) = (state.clone(), object.clone(), record.clone());
+            let (account, connection, before, limit) = (*account, *connection, *before, *limit);
+            let query = QuarantineQuery { state, account, connection, object, record, before, limit };
             let page = client.quarantine(&query).await.map_err(Refusal::from)?;
-            let head =
-                ["NUMBER", "STATE", "CONNECTION", "OBJECT", "RECORD", "BYTES", "FIRST SEEN", "LAST SEEN", "REASON"];
+            let head = [
+                "NUMBER",
+                "STATE",
+                "CONNECTION",
+                "OBJECT",
+                "RECORD",
+                "VERSIONS",
+                "BYTES",
+                "FIRST SEEN",
+                "LAST SEEN",
+                "REASON",
+            ];
             output::table(json, &page, &head, page.records.iter().map(row_of).collect())
         }
         Verb::Show { id } => {
@@ -83,7 +96,11 @@ fn text(detail: &QuarantineDetail) -> String {
     let mut text = format!("record {} in quarantine: {} ({})", row.id, row.reason, row.state);
     let mut line = |key: &str, value: &str| text.push_str(&format!("\n{key:11} {value}"));
     line("object", &row.object);
-    line("record", row.record_id.as_deref().unwrap_or("-"));
+    let id = row.record_id.as_deref().unwrap_or("-");
+    let unasked = if row.is_askable { "" } else { " (no id that the vendor can be asked for)" };
+    let binned = if row.is_deleted == Some(true) { ", in the vendor's recycle bin" } else { "" };
+    line("record", &format!("{id}{unasked}{binned}"));
+    line("version", &format!("{}, number {} since it is in quarantine", output::time(row.version_at), row.versions));
     line("account", &row.account_id.to_string());
     line("connection", &row.connection_id.to_string());
     line("seen", &format!("from {} to {}", time(row.first_seen_at), time(row.last_seen_at)));
@@ -102,6 +119,7 @@ fn row_of(row: &QuarantinedRecord) -> Vec<String> {
         row.connection_id.to_string(),
         row.object.clone(),
         row.record_id.clone().unwrap_or_else(|| "-".to_owned()),
+        row.versions.to_string(),
         row.bytes.to_string(),
         output::time(Some(row.first_seen_at)),
         output::time(Some(row.last_seen_at)),

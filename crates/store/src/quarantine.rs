@@ -1,8 +1,8 @@
-//! Records in quarantine as people see them: lists, one with its bytes, what somebody does with one, and when one that has
-//! ended is forgotten. How a record gets in and out by itself is in `records/quarantine`.
+//! Records in quarantine as people see them: one with its bytes, what somebody does with one, and when one that has
+//! ended is forgotten. Lists are in `list`; how a record gets in and out by itself is in `records/quarantine`.
 
 use crate::{
-    Inserted, Leadership, NewJob, PAGE_ROWS_MAX, Store, StoreError, Tx, Unique,
+    Inserted, Leadership, NewJob, Store, StoreError, Tx, Unique,
     audit::{Subject, new_jobs, note, note_each, snapshot},
     jobs::new_of,
 };
@@ -42,21 +42,13 @@ pub struct QuarantineRow {
     pub state_since: DateTime<Utc>,
     /// When somebody last had it asked for once more.
     pub retried_at: Option<DateTime<Utc>>,
-}
-
-/// Which records in quarantine.
-#[derive(Debug, Clone, Default)]
-pub struct QuarantineFilter {
-    /// In this state.
-    pub state: Option<QuarantineState>,
-    /// Of this account.
-    pub account: Option<AccountId>,
-    /// Of this connection.
-    pub connection: Option<ConnectionId>,
-    /// Of this object of the connection; without one it is not asked.
-    pub object: Option<String>,
-    /// Numbers below this one.
-    pub before: Option<i64>,
+    /// When the vendor says that it changed last, if that can be read.
+    pub version_at: Option<DateTime<Utc>>,
+    /// Whether it lies in the vendor's recycle bin, as far as is known.
+    pub is_deleted: Option<bool>,
+    /// Of which version of the record these are the bytes, counted since it is in quarantine: those before have ended with
+    /// it, and are in the lists of what is resolved.
+    pub versions: i32,
 }
 
 /// What dismissing one came to.
@@ -100,6 +92,9 @@ struct Raw {
     state_reason: String,
     state_since: DateTime<Utc>,
     retried_at: Option<DateTime<Utc>>,
+    version_at: Option<DateTime<Utc>>,
+    is_deleted: Option<bool>,
+    versions: i32,
 }
 
 impl Raw {
@@ -121,6 +116,9 @@ impl Raw {
             state_reason: self.state_reason,
             state_since: self.state_since,
             retried_at: self.retried_at,
+            version_at: self.version_at,
+            is_deleted: self.is_deleted,
+            versions: self.versions,
         })
     }
 }
@@ -132,12 +130,16 @@ macro_rules! quarantined {
             Raw,
             "-- " + $name + "\nSELECT q.id, q.account_id, q.connection_id, q.object, q.record_id, q.reason,
                 octet_length(q.body)::bigint AS \"bytes!\", q.first_seen_at, q.last_seen_at, q.state, q.state_by,
-                q.state_reason, coalesce(q.state_since, q.first_seen_at) AS \"state_since!\", q.retried_at
+                q.state_reason, coalesce(q.state_since, q.first_seen_at) AS \"state_since!\", q.retried_at,
+                q.version_at, q.is_deleted, q.versions
             FROM " + $from,
             $($argument),*
         )
     };
 }
+
+mod list;
+pub use list::QuarantineFilter;
 
 impl Store {
     /// One record in quarantine, and its bytes, of which at most `bytes_max`.
@@ -161,100 +163,6 @@ impl Store {
         .await?;
         // Forgotten in between: there is none.
         body.map(|body| Ok((raw.check()?, body))).transpose()
-    }
-
-    /// Records in quarantine, those that are new last first.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn search_quarantine(
-        &self,
-        filter: &QuarantineFilter,
-        limit: i64,
-    ) -> Result<Vec<QuarantineRow>, StoreError> {
-        let before = filter.before.unwrap_or(i64::MAX);
-        let limit = limit.clamp(1, PAGE_ROWS_MAX);
-        let states = filter.state.map_or(QuarantineState::ALL.to_vec(), |state| vec![state]);
-        let states: Vec<String> = states.into_iter().map(|state| state.as_str().to_owned()).collect();
-        // Each by an index in its order, of which nothing is passed over.
-        let rows = match (filter.connection, filter.account) {
-            (Some(connection), account) => {
-                let (connection, account) = (connection.0, account.map(|account| account.0));
-                match &filter.object {
-                    Some(object) => {
-                        quarantined!(
-                            "search_quarantine_of_object",
-                            "unnest($4::text[]) AS wanted (one) CROSS JOIN LATERAL (
-                                SELECT * FROM quarantined_records
-                                WHERE connection_id = $1 AND object = $5 AND state = wanted.one AND id < $2
-                                    AND ($6::bigint IS NULL
-                                         OR $6 = (SELECT account_id FROM connections WHERE connections.id = $1))
-                                ORDER BY connection_id DESC, object DESC, state DESC, id DESC LIMIT $3) AS q
-                            ORDER BY q.id DESC LIMIT $3",
-                            connection,
-                            before,
-                            limit,
-                            &states,
-                            object,
-                            account,
-                        )
-                        .fetch_all(&self.pool)
-                        .await?
-                    }
-                    None => {
-                        quarantined!(
-                            "search_quarantine_of_connection",
-                            "unnest($4::text[]) AS wanted (one) CROSS JOIN LATERAL (
-                                SELECT * FROM quarantined_records
-                                WHERE connection_id = $1 AND state = wanted.one AND id < $2
-                                    AND ($5::bigint IS NULL
-                                         OR $5 = (SELECT account_id FROM connections WHERE connections.id = $1))
-                                ORDER BY connection_id DESC, state DESC, id DESC LIMIT $3) AS q
-                            ORDER BY q.id DESC LIMIT $3",
-                            connection,
-                            before,
-                            limit,
-                            &states,
-                            account,
-                        )
-                        .fetch_all(&self.pool)
-                        .await?
-                    }
-                }
-            }
-            (None, Some(account)) => {
-                quarantined!(
-                    "search_quarantine_of_account",
-                    "unnest($4::text[]) AS wanted (one) CROSS JOIN LATERAL (
-                        SELECT * FROM quarantined_records
-                        WHERE account_id = $1 AND state = wanted.one AND id < $2
-                        ORDER BY account_id DESC, state DESC, id DESC LIMIT $3) AS q
-                    ORDER BY q.id DESC LIMIT $3",
-                    account.0,
-                    before,
-                    limit,
-                    &states,
-                )
-                .fetch_all(&self.pool)
-                .await?
-            }
-            (None, None) => {
-                quarantined!(
-                    "search_quarantine",
-                    "unnest($3::text[]) AS wanted (one) CROSS JOIN LATERAL (
-                        SELECT * FROM quarantined_records
-                        WHERE state = wanted.one AND id < $1
-                        ORDER BY state DESC, id DESC LIMIT $2) AS q
-                    ORDER BY q.id DESC LIMIT $2",
-                    before,
-                    limit,
-                    &states,
-                )
-                .fetch_all(&self.pool)
-                .await?
-            }
-        };
-        rows.into_iter().map(Raw::check).collect()
     }
 
     /// Lets an open one rest: it is kept, and nobody is told of these bytes again.

@@ -3,7 +3,8 @@
 //! temporary table and one guarded upsert; what is stored already is not even sent. The tables' making is in `making`,
 //! the statements on them in `table`, the lines of COPY in `batch`, one value of them in `copy_text`, the log of what
 //! changed in `changes`, what cannot be stored in `quarantine`, some fields of records that are there in `patch`, what
-//! they are compared with in `compare`. Does not own what a vendor's field means (`sync`).
+//! they are compared with in `compare`, what a row has no room for in `wide`. Does not own what a vendor's field means
+//! (`sync`).
 
 mod batch;
 mod changes;
@@ -14,6 +15,7 @@ mod patch;
 mod quarantine;
 mod table;
 mod tally;
+mod wide;
 
 pub use batch::{RecordBatch, RecordHead, RecordWriter};
 pub use changes::{ChangeCursor, ChangeOp, RecordChange};
@@ -85,7 +87,7 @@ impl Store {
     ) -> Result<u64, StoreError> {
         let conn = &mut *tx.inner;
         let now = self.clock.now();
-        release(conn, table, origin.connection, batch, now).await?;
+        release(conn, table, origin, batch, now).await?;
         let is_new = batch.len() > LOOKED_UP_ROWS && !any_known(conn, table, origin.account, batch).await?;
         let is_new = is_new || keep_outdated(conn, table, origin, batch).await?;
         if batch.is_empty() {
@@ -156,7 +158,7 @@ impl Store {
 async fn release(
     conn: &mut PgConnection,
     table: &RecordTable,
-    connection: ConnectionId,
+    PageOrigin { connection, read_at, .. }: PageOrigin,
     batch: &RecordBatch,
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
@@ -170,8 +172,10 @@ async fn release(
     .fetch_one(&mut *conn)
     .await?;
     if is_any {
-        let (ids, ..) = batch.versions(1);
-        quarantine::resolve(conn, (connection, table.object()), &ids, "a version of it could be stored", now).await?;
+        let (ids, versions, _) = batch.versions(1);
+        let seen: Vec<quarantine::Version<'_>> = ids.into_iter().zip(versions).collect();
+        let (of, reason) = ((connection, table.object()), "a version of it could be stored");
+        quarantine::resolve(conn, of, &seen, Some(read_at), reason, now).await?;
     }
     Ok(())
 }

@@ -77,7 +77,7 @@ impl Asked {
 /// Whether it is an id as records are stored under, by which a record can be asked for.
 #[must_use]
 pub fn is_id(text: &str) -> bool {
-    salesforce::id18(text).as_deref() == Some(text)
+    salesforce::is_id18(text)
 }
 
 /// Asks for whole records.

@@ -86,10 +86,10 @@ impl<'p> CsvPage<'p> {
                         Some(plan) => {
                             let read = Record::of(&self.bytes, raw.clone(), &self.spans, plan.id)
                                 .and_then(|record| record.read(self.layout, plan, &mut piece.batch));
-                            if let Err((record_id, reason)) = read {
+                            if let Err(refused) = read {
                                 damaged_bytes += raw.len();
                                 let body = self.bytes[raw].to_vec();
-                                piece.damaged.push(Quarantined { record_id, reason, body });
+                                piece.damaged.push(Quarantined { body, ..*refused });
                             }
                         }
                     }
@@ -104,7 +104,7 @@ impl<'p> CsvPage<'p> {
                     // Lines with nothing in them are between records, and none.
                     if body.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
                         let reason = format!("the record cannot be read: {reason}");
-                        piece.damaged.push(Quarantined { record_id: None, reason, body });
+                        piece.damaged.push(Quarantined { reason, body, ..Quarantined::default() });
                     }
                 }
                 Step::More => self.fill()?,
@@ -136,7 +136,7 @@ impl<'p> CsvPage<'p> {
 
     /// Every field that was asked for has to be there; what was not is passed over.
     fn header(&self, raw: std::ops::Range<usize>) -> Result<Plan, SyncError> {
-        let not_text = |_| self.refuse("its header is no UTF-8".to_owned());
+        let not_text = |_: Refused| self.refuse("its header is no UTF-8".to_owned());
         let record = Record::of(&self.bytes, raw, &self.spans, 0).map_err(not_text)?;
         let names: Vec<Cow<'_, str>> = (0..self.spans.len()).map(|place| record.value(place)).collect();
         let places: HashMap<&str, usize> = names.iter().enumerate().map(|(place, name)| (&**name, place)).collect();
@@ -177,8 +177,8 @@ struct Record<'b> {
     spans: &'b [Span],
 }
 
-/// Whose record cannot be stored, as far as that can be read, and why.
-type Refused = (Option<String>, String);
+/// A record that cannot be stored, as far as it can be read, but for its bytes.
+type Refused = Box<Quarantined>;
 
 impl<'b> Record<'b> {
     /// The record at `raw`, its id's value at the place `id`.
@@ -186,7 +186,8 @@ impl<'b> Record<'b> {
         let start = raw.start;
         str::from_utf8(&bytes[raw]).map(|text| Self { text, start, spans }).map_err(|error| {
             let id = spans.get(id).and_then(|span| str::from_utf8(&bytes[span.start..span.end]).ok());
-            (id.and_then(salesforce::id18), format!("the record is no UTF-8: {error}"))
+            let (record_id, reason) = (id.and_then(salesforce::id18), format!("the record is no UTF-8: {error}"));
+            Box::new(Quarantined { record_id, reason, ..Quarantined::default() })
         })
     }
 
@@ -199,27 +200,27 @@ impl<'b> Record<'b> {
     /// Adds it to `batch`.
     fn read(&self, layout: &Layout, plan: &Plan, batch: &mut RecordBatch) -> Result<(), Refused> {
         let raw_id = self.value(plan.id);
+        let version_at = plan.version.and_then(|place| instant(&self.value(place)));
+        let is_deleted = plan.is_deleted.map(|place| self.value(place) == "true");
+        let refuse = |record_id: Option<String>, reason: String| {
+            Err(Box::new(Quarantined { record_id, version_at, is_deleted, reason, body: Vec::new() }))
+        };
         let id = match Reading::Id.text(raw_id.clone()) {
             Ok(Some(id)) if id.len() == 18 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()) => id,
             _ => {
                 let id = (!raw_id.is_empty()).then(|| raw_id.replace('\0', ""));
-                return Err((id, "the record has no valid Id".to_owned()));
+                return refuse(id, "the record has no valid Id".to_owned());
             }
         };
-        let version_at = match plan.version {
-            None => None,
-            Some(place) => match (instant(&self.value(place)), layout.version_field()) {
-                (Some(at), _) => Some(at),
-                (None, name) => {
-                    return Err((Some(id.into_owned()), format!("{} is no date and time", name.unwrap_or_default())));
-                }
-            },
+        if plan.version.is_some() && version_at.is_none() {
+            let name = layout.version_field().unwrap_or_default();
+            return refuse(Some(id.into_owned()), format!("{name} is no date and time"));
+        }
+        let unfit = |from: &From, reason: String| {
+            refuse(Some(id.clone().into_owned()), format!("{}: {reason}", layout.fields[from.field].name))
         };
-        let is_deleted = plan.is_deleted.is_some_and(|place| self.value(place) == "true");
-        let refuse = |from: &From, reason: String| {
-            Err((Some(id.clone().into_owned()), format!("{}: {reason}", layout.fields[from.field].name)))
-        };
-        let mut row = batch.begin(&RecordHead { id: &id, version_at, is_deleted });
+        let head = RecordHead { id: &id, version_at, is_deleted: is_deleted == Some(true) };
+        let mut row = batch.begin(&head);
         for from in &plan.cells {
             let Some(from) = from else {
                 row.cell(None);
@@ -227,7 +228,7 @@ impl<'b> Record<'b> {
             };
             match from.reading.text(self.value(from.place)) {
                 Ok(cell) => row.cell(cell.as_deref()),
-                Err(reason) => return refuse(from, reason),
+                Err(reason) => return unfit(from, reason),
             }
         }
         let mut extra = Map::new();
@@ -235,7 +236,7 @@ impl<'b> Record<'b> {
             match from.reading.text(self.value(from.place)) {
                 Ok(Some(text)) => drop(extra.insert(layout.fields[from.field].name.clone(), text.into())),
                 Ok(None) => {}
-                Err(reason) => return refuse(from, reason),
+                Err(reason) => return unfit(from, reason),
             }
         }
         row.finish(&extra);

@@ -17,7 +17,7 @@ pub(crate) async fn keep(
     let Some(first) = damaged.first() else { return Ok(()) };
     let records = damaged.len();
     tracing::warn!(object, records, reason = first.reason, "records are in quarantine");
-    if store.quarantine_records(tx, (origin.account, origin.connection), object, damaged).await? == 0 {
+    if store.quarantine_records(tx, origin, object, damaged).await? == 0 {
         // A person let all of them rest, and nobody wants to hear more of them.
         return Ok(());
     }

@@ -8,8 +8,8 @@ use serde_json::{Map, Value, value::RawValue};
 use std::{borrow::Cow, collections::HashMap, fmt};
 use store::{Quarantined, RecordBatch, RecordColumn, RecordHead, RecordTable};
 
-/// The stamps that order an object's versions, the best first.
-const VERSION_FIELDS: [&str; 3] = ["SystemModstamp", "LastModifiedDate", "CreatedDate"];
+/// The stamps that order an object's versions, the best first. Records that nobody can change have the last one only.
+const VERSION_FIELDS: [&str; 4] = ["SystemModstamp", "LastModifiedDate", "CreatedDate", "LoginTime"];
 const ID: &str = "Id";
 const IS_DELETED: &str = "IsDeleted";
 
@@ -57,6 +57,7 @@ impl Layout {
     pub(crate) fn wanted(&self) -> Vec<RecordColumn> {
         let column = |field: &Field| RecordColumn {
             name: field.name.to_ascii_lowercase(),
+            field: field.name.clone(),
             column_type: field.reading.column_type(),
         };
         self.fields.iter().filter(|field| field.name != ID).map(column).collect()
@@ -90,12 +91,19 @@ impl Layout {
 
     /// Adds a record to `batch`, or says why it cannot be stored.
     pub(crate) fn read(&self, record: &RawValue, batch: &mut RecordBatch) -> Result<(), Quarantined> {
-        let refuse = |record_id: Option<String>, reason: String| {
-            Err(Quarantined { record_id, reason, body: record.get().as_bytes().to_vec() })
-        };
+        let body = || record.get().as_bytes().to_vec();
         let values = match self.values(record) {
             Ok(values) => values,
-            Err(error) => return refuse(None, format!("the record cannot be read: {error}")),
+            Err(error) => {
+                let reason = format!("the record cannot be read: {error}");
+                return Err(Quarantined { reason, body: body(), ..Quarantined::default() });
+            }
+        };
+        let is_deleted = self.is_deleted.and_then(|place| values[place]).map(|raw| raw.get() == "true");
+        let stamp = self.version.and_then(|place| values[place]).and_then(|raw| string(raw.get()));
+        let version_at = stamp.and_then(|stamp| instant(&stamp));
+        let refuse = |record_id: Option<String>, reason: String| {
+            Err(Quarantined { record_id, version_at, is_deleted, reason, body: body() })
         };
         let text = |place: Option<usize>| place.and_then(|place| values[place]).and_then(|raw| string(raw.get()));
         let Some(id) = text(self.id).and_then(|id| salesforce::id18(&id)) else {
@@ -103,14 +111,12 @@ impl Layout {
             let shown = text(self.id).map(|id| id.replace('\0', ""));
             return refuse(shown, "the record has no valid Id".to_owned());
         };
-        let version_at = match (self.version, text(self.version)) {
-            (None, _) => None,
-            (Some(_), Some(stamp)) if instant(&stamp).is_some() => instant(&stamp),
-            (Some(place), _) => return refuse(Some(id), format!("{} is no date and time", self.fields[place].name)),
-        };
+        if let (Some(place), None) = (self.version, version_at) {
+            return refuse(Some(id), format!("{} is no date and time", self.fields[place].name));
+        }
         match self.cells_of(&values) {
             Ok((cells, extra)) => {
-                let is_deleted = self.is_deleted.and_then(|place| values[place]).is_some_and(|raw| raw.get() == "true");
+                let is_deleted = is_deleted == Some(true);
                 let mut row = batch.begin(&RecordHead { id: &id, version_at, is_deleted });
                 cells.iter().for_each(|cell| row.cell(cell.as_deref()));
                 row.finish(&extra);
@@ -194,5 +200,34 @@ impl Visitor<'_> for Place<'_> {
     }
     fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Self::Value, E> {
         Ok(self.0.get(name).copied())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_stamp_there_is_orders_versions() {
+        let field = |name: &str| salesforce::Field {
+            name: name.to_owned(),
+            field_type: "datetime".to_owned(),
+            nillable: false,
+            length: 0,
+            precision: 0,
+            scale: 0,
+            calculated: false,
+            compound: false,
+        };
+        let version_of = |names: &[&str]| {
+            let fields = names.iter().map(|name| field(name)).collect();
+            Layout::of(&Describe { name: "X".to_owned(), fields }).version_field().map(str::to_owned)
+        };
+        let best = |names: &[&str], best: Option<&str>| assert_eq!(version_of(names).as_deref(), best, "{names:?}");
+        best(&["Id", "CreatedDate", "SystemModstamp", "LastModifiedDate"], Some("SystemModstamp"));
+        best(&["Id", "CreatedDate", "LastModifiedDate"], Some("LastModifiedDate"));
+        best(&["Id", "CreatedDate", "LoginTime"], Some("CreatedDate"));
+        best(&["Id", "LoginTime"], Some("LoginTime"));
+        best(&["Id", "Name"], None);
     }
 }

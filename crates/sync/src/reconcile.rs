@@ -57,7 +57,7 @@ pub struct Gone {
 pub struct Outcome {
     /// So many records are kept until a person says so.
     pub held: Option<Absences>,
-    /// What both sides have, if they were counted: ours, those of theirs that are in quarantine, theirs.
+    /// What both sides have, recycle bins apart, if they were counted: ours, those of theirs that are in quarantine, theirs.
     pub counts: Option<(u64, u64, u64)>,
     /// They differ.
     pub differ: bool,
@@ -189,9 +189,10 @@ impl Snapshot<'_> {
         let theirs = next()?.map_or(0, |page| page.total_size);
         let moving = next()?.map_or(0, |page| page.total_size);
         let table = self.whole.table();
-        let ours = store.count_records(table, account).await?.unsigned_abs();
-        let quarantined = store.count_only_quarantined(table, account, connection).await?.unsigned_abs();
-        Ok(((ours, quarantined, theirs), moving))
+        let (quarantined, binned) = store.count_quarantined(table, account, connection).await?;
+        // Of what lies in the recycle bin, and cannot be stored so, the last version that could be is none that counts.
+        let ours = store.count_records(table, account).await? - binned;
+        Ok(((ours.unsigned_abs(), quarantined.unsigned_abs(), theirs), moving))
     }
 
     /// Ends the comparison: says what is out of the ordinary, and what is so no more.

@@ -189,11 +189,21 @@ impl<'a> Snapshot<'a> {
                 self.source.store.records_behind(self.whole.table(), self.source.account, &mut piece.batch).await?;
             page.missed.add(&behind, &self.schema, self.source.overlap);
             ids.extend(behind.into_iter().map(|behind| behind.id));
-            // What of it cannot be read is to be seen whole.
-            ids.extend(piece.damaged.iter().filter_map(|damaged| damaged.record_id.clone()));
+            if self.is_fetched_whole() {
+                let Source { store, account, .. } = self.source;
+                ids.extend(store.records_differing(&self.narrow, account, &mut piece.batch).await?);
+            }
+            // What of it cannot be read is to be seen whole, as far as it can be asked for.
+            let ids_of = piece.damaged.iter().filter_map(|damaged| damaged.record_id.clone());
+            ids.extend(ids_of.filter(|id| by_id::is_id(id)));
         }
         page.fetched = by_id::fetch(self.source, &self.object, &self.whole, &ids).await?;
         Ok(Step::Page(page))
+    }
+
+    /// Records of which a field moved are written whole: a row may have no room for its new value where it lies.
+    fn is_fetched_whole(&self) -> bool {
+        !self.row.fields.is_empty() && self.narrow.is_wide()
     }
 
     async fn rest_page(&self) -> Result<Option<SnapshotPage>, SyncError> {
@@ -272,7 +282,7 @@ impl<'a> Snapshot<'a> {
             // A record that cannot be read is there all the same.
             ids.extend(damaged.iter().filter_map(|Quarantined { record_id, .. }| record_id.clone()));
             ids.extend(batch.ids().map(str::to_owned));
-            if !self.row.fields.is_empty() {
+            if !self.row.fields.is_empty() && !self.is_fetched_whole() {
                 patched += store.patch_records(tx, &self.narrow, origin, batch).await?;
             }
         }

@@ -246,7 +246,11 @@ async fn customers_do_not_mix_and_types_that_disagree_share_a_table() {
     let one = World::new(100).await;
     one.sync("User").await;
     // A second customer whose Title is a number there: its column is text already, so the values go into a version of it.
-    let wanted = vec![store::RecordColumn { name: "title".to_owned(), column_type: store::ColumnType::Numeric }];
+    let wanted = vec![store::RecordColumn {
+        name: "title".to_owned(),
+        field: "Title".to_owned(),
+        column_type: store::ColumnType::Numeric,
+    }];
     let table = one.store.record_table(VENDOR, "User", &wanted).await.unwrap();
     assert_eq!(table.columns(), wanted);
     let stored = stored_records(one.database.url(), VENDOR, "User").await;

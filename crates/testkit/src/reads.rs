@@ -92,6 +92,7 @@ const LISTS: [(&str, &[&str]); 16] = [
             "state=open",
             "state=resolved&account=<busy>",
             "connection=<connection>&object=Object_1",
+            "connection=<connection>&object=Object_1&record=0031",
             "account=<account>&connection=<connection>",
         ],
     ),

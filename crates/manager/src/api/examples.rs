@@ -77,6 +77,7 @@ const TEXTS: &[(&str, &str)] = &[
     ("redrive_by", "grace"),
     ("redrive_outcome", "12 messages are moved back"),
     ("role", "operator"),
+    ("record", "006000000000001AAA"),
     ("record_id", "006000000000001AAA"),
     ("request_id", REQUEST_ID),
     ("row_hash", "60303ae22b998861"),

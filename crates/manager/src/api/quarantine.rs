@@ -24,6 +24,10 @@ use store::{Dismissed, Inserted, QuarantineFilter, QuarantineRow, RecordRetry};
 /// Bytes of a record that are shown.
 const BYTES_MAX: i32 = 65_536;
 
+/// What to do about a record that nobody can ask for by its id.
+const WITHOUT_ID: &str = "its bytes show which record it is: compare that with the vendor's, have it mended there if it is \
+     damaged there too, and dismiss this one then; the record comes whole with the next sync";
+
 /// Lists records in quarantine, newest first.
 #[utoipa::path(get, path = "/api/v1/quarantine", tag = "quarantine", params(QuarantineQuery),
     responses((status = 200, body = QuarantinePage), (status = 400, body = ErrorEnvelope),
@@ -39,11 +43,16 @@ pub(crate) async fn list(
     if object.is_some() && query.connection.is_none() {
         return Err(ApiError::bad_request("say of which connection: object goes with connection"));
     }
+    let record = query.record.filter(|record| !record.is_empty());
+    if record.is_some() && object.is_none() {
+        return Err(ApiError::bad_request("say of which object: record goes with object"));
+    }
     let filter = QuarantineFilter {
         state: state.map(str::parse).transpose().map_err(ApiError::bad_request)?,
         account: sight::narrow(&app, query.account.map(AccountId))?,
         connection: query.connection.map(ConnectionId),
         object,
+        record,
         before: query.before,
     };
     let rows = app.store.search_quarantine(&filter, limit).await?;
@@ -110,6 +119,15 @@ pub(crate) async fn retry(
     Json(whom): Json<ByWhom>,
 ) -> Result<(StatusCode, Json<EnqueueReply>), ApiError> {
     let granted = allowed.said(&whom)?;
+    // What can be read of an id may be no id: the vendor would refuse the question, and the job could only fail.
+    let found = app.store.find_quarantined(id, 0).await?.map(|(row, _)| row);
+    if let Some(QuarantineRow { record_id: Some(record), .. }) = &found
+        && !salesforce::is_id18(record)
+    {
+        let words =
+            format!("the id of record {id} is damaged and none that the vendor knows, so nobody can ask for it");
+        return Err(ApiError::conflict(words).hint(WITHOUT_ID));
+    }
     let (status, job_id, duplicate) = match app.store.retry_quarantined(&granted, id, request_id.0).await? {
         RecordRetry::Asked(Inserted::New(job)) => (StatusCode::CREATED, Some(job.0), false),
         RecordRetry::Asked(Inserted::Duplicate(holder)) => (StatusCode::OK, holder.map(|job| job.0), true),
@@ -118,9 +136,7 @@ pub(crate) async fn retry(
         }
         RecordRetry::Nameless => {
             return Err(ApiError::conflict(format!("the id of record {id} cannot be read, so nobody can ask for it"))
-                .hint(
-                    "it is read again whenever its window or its object is, and the daily comparison reads all of it",
-                ));
+                .hint(WITHOUT_ID));
         }
         RecordRetry::AtRest(state) => {
             return Err(ApiError::conflict(format!("the connection of record {id} is {state}"))
@@ -161,6 +177,7 @@ fn written(bytes: &[u8], is_cut: bool) -> (&'static str, String) {
 
 fn record_of(row: QuarantineRow) -> QuarantinedRecord {
     QuarantinedRecord {
+        is_askable: row.record_id.as_deref().is_some_and(salesforce::is_id18),
         id: row.id,
         account_id: row.account.0,
         connection_id: row.connection.0,
@@ -175,6 +192,9 @@ fn record_of(row: QuarantineRow) -> QuarantinedRecord {
         state_reason: row.state_reason,
         state_since: row.state_since,
         retried_at: row.retried_at,
+        version_at: row.version_at,
+        is_deleted: row.is_deleted,
+        versions: row.versions,
     }
 }
 

@@ -23,7 +23,7 @@ use std::sync::{
 };
 use store::{
     AnomalyFilter, AttemptKey, Created, FailedAttempt, Fate, Inserted, Leadership, NewGroup, NewJob, NewSchedule,
-    NewServant, QuarantineFilter, Quarantined, Sighting, Store, UsageReport,
+    NewServant, PageOrigin, QuarantineFilter, Quarantined, Sighting, Store, UsageReport,
 };
 use testkit::TestDatabase;
 use tower::ServiceExt as _;
@@ -162,8 +162,10 @@ impl World {
             evidence: &evidence,
         };
         store.note_anomaly(&mut tx, &seen).await.unwrap();
-        let record = Quarantined { record_id: Some(word.to_owned()), reason: mail.clone(), body: word.into() };
-        store.quarantine_records(&mut tx, (account, connection), "Contact", &[record]).await.unwrap();
+        let (record_id, reason, body) = (Some(word.to_owned()), mail.clone(), word.into());
+        let record = Quarantined { record_id, reason, body, ..Quarantined::default() };
+        let origin = PageOrigin { account, connection, read_at: store.now() };
+        store.quarantine_records(&mut tx, origin, "Contact", &[record]).await.unwrap();
         tx.commit().await.unwrap();
         store.flag_stream(connection, "Contact", &format!("'{word}' is damaged")).await.unwrap();
         let budget = VendorBudget { used: 7, maximum: 100, reported_at: self.clock.now(), resets_at: None };

@@ -36,6 +36,9 @@ struct RecordView {
     last_seen: When,
     since: When,
     retried: Option<When>,
+    version: Option<When>,
+    /// Where all its versions are, if there are several.
+    versions: Option<String>,
 }
 
 impl RecordView {
@@ -45,6 +48,16 @@ impl RecordView {
             last_seen: when(row.last_seen_at, now),
             since: when(row.state_since, now),
             retried: row.retried_at.map(|at| when(at, now)),
+            version: row.version_at.map(|at| when(at, now)),
+            versions: row.record_id.clone().filter(|_| row.versions > 1).map(|record| {
+                address(&QuarantineQuery {
+                    state: Some("all".to_owned()),
+                    connection: Some(row.connection_id),
+                    object: Some(row.object.clone()),
+                    record: Some(record),
+                    ..QuarantineQuery::default()
+                })
+            }),
             row,
         }
     }
@@ -77,6 +90,7 @@ fn address(query: &QuarantineQuery) -> String {
             ("account", query.account.map(|id| id.to_string())),
             ("connection", query.connection.map(|id| id.to_string())),
             ("object", query.object.clone()),
+            ("record", query.record.clone()),
             ("before", query.before.map(|id| id.to_string())),
         ],
     )
@@ -113,7 +127,7 @@ async fn one(asker: Asker, State(app): State<App>, Path(id): Path<i64>) -> Resul
     let state = detail.record.state.as_str();
     render(&QuarantinedPage {
         can_retry: state != QuarantineState::Resolved.as_str()
-            && detail.record.record_id.is_some()
+            && detail.record.is_askable
             && asker.may::<action::RetryRecord>(),
         can_dismiss: state == QuarantineState::Open.as_str() && asker.may::<action::DismissRecord>(),
         body: detail.body,

@@ -4,7 +4,7 @@ use crate::world::World;
 use domain::{AccountId, AnomalyKind, ConnectionId, Severity};
 use manager_api::{ByWhom, ClientError, ManagerClient, OverrideRequest, QuarantineQuery};
 use serde_json::json;
-use store::{Quarantined, Sighting};
+use store::{PageOrigin, Quarantined, Sighting};
 
 const RECORD: &str = "006000000000001AAA";
 
@@ -16,11 +16,14 @@ async fn damage(world: &World) -> (AccountId, ConnectionId) {
         record_id: Some(RECORD.to_owned()),
         reason: "Amount: '<much>' is no number".to_owned(),
         body: br#"{"Amount": "<much>"}"#.to_vec(),
+        ..Quarantined::default()
     };
-    let nameless = Quarantined { record_id: None, reason: "it is cut off".to_owned(), body: vec![0xff, 0x00, 0x61] };
+    let nameless =
+        Quarantined { reason: "it is cut off".to_owned(), body: vec![0xff, 0x00, 0x61], ..Quarantined::default() };
+    let origin = PageOrigin { account, connection, read_at: world.store.now() };
     let mut tx = world.store.begin().await.unwrap();
     for record in [named, nameless] {
-        world.store.quarantine_records(&mut tx, (account, connection), "Opportunity", &[record]).await.unwrap();
+        world.store.quarantine_records(&mut tx, origin, "Opportunity", &[record]).await.unwrap();
     }
     let evidence = json!({"records": 2});
     let seen = Sighting {
@@ -70,6 +73,44 @@ async fn a_record_is_found_read_and_dismissed() {
     assert!(text.contains("reason is empty"), "{text}");
 }
 
+/// One more of the first connection.
+async fn keep(world: &World, record: Quarantined) {
+    let row = world.store.find_quarantined(1, 0).await.unwrap().unwrap().0;
+    let origin = PageOrigin { account: row.account, connection: row.connection, read_at: world.store.now() };
+    let mut tx = world.store.begin().await.unwrap();
+    world.store.quarantine_records(&mut tx, origin, &row.object, &[record]).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_record_of_several_versions_is_one_entry_that_leads_to_all_of_them() {
+    let world = World::new().await;
+    let (_, connection) = damage(&world).await;
+    let (reason, body) = ("Amount: 'more' is no number".to_owned(), b"more".to_vec());
+    let record_id = Some(RECORD.to_owned());
+    keep(&world, Quarantined { record_id, is_deleted: Some(true), reason, body, ..Quarantined::default() }).await;
+    world.lacks("/quarantine", &["much"]).await;
+    let all = format!("/quarantine?state=all&#38;connection={connection}&#38;object=Opportunity&#38;record={RECORD}");
+    let link = format!(r#"href="{all}""#);
+    world.holds("/quarantine", &["more", "2 versions", &link]).await;
+    world.holds("/quarantine/3", &[&link, "2 so far", "recycle bin", "Ask for it again"]).await;
+    world.holds(&all.replace("&#38;", "&"), &["more", "much"]).await;
+    world.holds("/quarantine/1", &["a later version of the record is in quarantine", "much"]).await;
+    world.lacks("/quarantine/1", &["Ask for it again"]).await;
+    let client = ManagerClient::new(&world.url).unwrap();
+    let query = QuarantineQuery { state: Some("open".into()), ..QuarantineQuery::default() };
+    let open = client.quarantine(&query).await.unwrap().records;
+    let of: Vec<_> = open.iter().map(|record| (record.id, record.versions, record.is_deleted)).collect();
+    assert_eq!(of, [(3, 2, Some(true)), (2, 1, None)]);
+    let record = Some(RECORD.to_owned());
+    let query = QuarantineQuery { record, connection: Some(connection.0), ..QuarantineQuery::default() };
+    let refused = client.quarantine(&query).await.unwrap_err().to_string();
+    assert!(refused.contains("record goes with object"), "{refused}");
+    let object = Some("Opportunity".to_owned());
+    let versions = client.quarantine(&QuarantineQuery { object, ..query }).await.unwrap().records;
+    assert_eq!(versions.iter().map(|record| record.id).collect::<Vec<_>>(), [3, 1]);
+}
+
 #[tokio::test]
 async fn a_record_is_asked_for_again_once() {
     let world = World::new().await;
@@ -93,6 +134,15 @@ async fn a_record_is_asked_for_again_once() {
         let refused = client.retry_quarantined(id, &ByWhom::default()).await.unwrap_err();
         assert!(refused.to_string().contains(words), "{refused}");
     }
+    // A text that is no id can be read, and nobody can be asked for it: told at once, and not by a job that fails.
+    let (reason, body) = ("the record has no valid Id".to_owned(), b"what?,Acme".to_vec());
+    keep(&world, Quarantined { record_id: Some("what?".to_owned()), reason, body, ..Quarantined::default() }).await;
+    world.holds("/quarantine/3", &["what?", "this is no id", "Dismiss"]).await;
+    world.lacks("/quarantine/3", &["Ask for it again"]).await;
+    let refused = client.retry_quarantined(3, &ByWhom::default()).await.unwrap_err().to_string();
+    assert!(refused.contains("is damaged and none that the vendor knows"), "{refused}");
+    let record = client.quarantined(3).await.unwrap().record;
+    assert_eq!((record.is_askable, record.retried_at), (false, None));
     let request = OverrideRequest { reason: "they know".into(), by: Some("ada".into()) };
     assert_eq!(client.dismiss_quarantined(2, &request).await.unwrap().state, "dismissed");
     assert_eq!(client.quarantined(2).await.unwrap().body, "ff 00 61\n");

@@ -4,6 +4,7 @@
 use super::{
     ChangeOp, RecordTable,
     copy_text::{escape, push_number, push_time},
+    wide::Wide,
 };
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
@@ -48,6 +49,8 @@ pub struct RecordBatch {
     seeds: Vec<u64>,
     /// For each column, how many records have no value.
     nulls: Vec<u64>,
+    /// Where a record may be too much for a row.
+    wide: Option<Wide>,
 }
 
 /// A record being added; dropped before its end, it was never there.
@@ -69,7 +72,7 @@ impl RecordBatch {
     pub fn new(table: &RecordTable) -> Self {
         let seeds: Vec<u64> = table.places().map(|place| xxh3_64(place.as_bytes())).collect();
         let nulls = vec![0; seeds.len()];
-        Self { text: Vec::new(), rows: Vec::new(), seeds, nulls }
+        Self { text: Vec::new(), rows: Vec::new(), seeds, nulls, wide: Wide::of(table) }
     }
 
     /// An empty one for `table` with room for so many bytes, so that it does not have to grow.
@@ -282,16 +285,21 @@ impl RecordWriter<'_> {
 
     /// Ends the record with its values that have no column, texts by their fields' names.
     pub fn finish(mut self, extra: &Map<String, Value>) {
-        self.batch.text.push(b'\t');
-        if extra.is_empty() {
-            self.batch.text.extend_from_slice(b"\\N");
-        } else {
-            for (name, value) in extra {
-                let seed = xxh3_64(name.to_ascii_lowercase().as_bytes());
-                let text = value.as_str().unwrap_or_default();
-                self.hash = self.hash.wrapping_add(xxh3_64_with_seed(text.as_bytes(), seed));
-            }
-            escape(&mut self.batch.text, &serde_json::to_string(extra).unwrap_or_default());
+        for (name, value) in extra {
+            let seed = xxh3_64(name.to_ascii_lowercase().as_bytes());
+            let text = value.as_str().unwrap_or_default();
+            self.hash = self.hash.wrapping_add(xxh3_64_with_seed(text.as_bytes(), seed));
+        }
+        let RecordBatch { text, wide, .. } = &mut *self.batch;
+        // In the hash they are already: it is of the content, wherever that lies.
+        let mut beside = wide.as_ref().map(|wide| wide.make_room(text, self.start)).unwrap_or_default();
+        if !beside.is_empty() {
+            beside.extend(extra.clone());
+        }
+        text.push(b'\t');
+        match if beside.is_empty() { extra } else { &beside } {
+            none if none.is_empty() => text.extend_from_slice(b"\\N"),
+            some => escape(text, &serde_json::to_string(some).unwrap_or_default()),
         }
         let bytes = self.start..self.batch.text.len();
         let Self { id_end, version_at, is_deleted, .. } = self;
@@ -323,7 +331,7 @@ mod tests {
 
     fn batch(columns: &[&str]) -> RecordBatch {
         let seeds = columns.iter().map(|name| xxh3_64(name.as_bytes())).collect();
-        RecordBatch { text: Vec::new(), rows: Vec::new(), seeds, nulls: vec![0; columns.len()] }
+        RecordBatch { text: Vec::new(), rows: Vec::new(), seeds, nulls: vec![0; columns.len()], wide: None }
     }
 
     fn push(batch: &mut RecordBatch, id: &str, version: i64, cells: &[Option<&str>]) {

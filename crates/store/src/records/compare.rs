@@ -131,23 +131,28 @@ impl Store {
         .await?)
     }
 
-    /// How many records are in quarantine of which no version is stored as not deleted: the vendor has them, and we cannot.
+    /// What quarantine adds to, and takes from, what is stored: records of which no version is stored as not deleted, and
+    /// that the vendor has, as far as is known; and those that lie in its recycle bin while an older version is stored as
+    /// not deleted.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn count_only_quarantined(
+    pub async fn count_quarantined(
         &self,
         table: &RecordTable,
         account: AccountId,
         connection: ConnectionId,
-    ) -> Result<i64, StoreError> {
+    ) -> Result<(i64, i64), StoreError> {
         let statement = format!(
-            "/* count_only_quarantined */ SELECT count(DISTINCT q.record_id) FROM quarantined_records q
-             WHERE q.connection_id = $2 AND q.object = $3 AND q.state <> 'resolved' AND NOT EXISTS (
-                 SELECT FROM {} r WHERE r.account_id = $1 AND r.id = q.record_id AND NOT r.is_deleted)",
+            "/* count_quarantined */ SELECT count(*) FILTER (WHERE r.id IS NULL AND q.is_deleted IS NOT TRUE),
+                    count(*) FILTER (WHERE r.id IS NOT NULL AND q.is_deleted)
+             FROM (SELECT DISTINCT ON (record_id) record_id, is_deleted FROM quarantined_records
+                   WHERE connection_id = $2 AND object = $3 AND state <> 'resolved' AND record_id IS NOT NULL
+                   ORDER BY record_id, read_at DESC NULLS LAST, last_seen_at DESC) q
+             LEFT JOIN {} r ON r.account_id = $1 AND r.id = q.record_id AND NOT r.is_deleted",
             table.name()
         );
-        Ok(sqlx::query_scalar(AssertSqlSafe(statement))
+        Ok(sqlx::query_as(AssertSqlSafe(statement))
             .bind(account.0)
             .bind(connection.0)
             .bind(table.object())

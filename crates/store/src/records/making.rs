@@ -87,7 +87,11 @@ fn named<'w>(
     if !is_identifier(&table) || !is_identifier(vendor) {
         return Err(StoreError::NoName { name: object.to_owned() });
     }
-    let can_be = |column: &&RecordColumn| is_identifier(&column.name) && !OWN_NAMES.contains(&column.name.as_str());
+    let can_be = |column: &&RecordColumn| {
+        let RecordColumn { name, field, .. } = column;
+        // Both stand in statements.
+        is_identifier(name) && field.eq_ignore_ascii_case(name) && !OWN_NAMES.contains(&name.as_str())
+    };
     Ok((format!("{}.{}", quoted(vendor), quoted(&table)), wanted.iter().filter(can_be).collect()))
 }
 
@@ -104,6 +108,7 @@ impl RecordTable {
             vendor: vendor.to_owned(),
             object: object.to_owned(),
             name,
+            is_wide: Self::are_many(possible.len()),
             places: possible.iter().map(|column| place(column)).collect(),
             columns: possible.into_iter().cloned().collect(),
         })
@@ -148,8 +153,9 @@ impl Store {
             Fit::Has(place) => Some((column.clone(), place)),
             Fit::Lacks(_) | Fit::Widens(_) | Fit::Never => None,
         };
-        let (columns, places) = possible.into_iter().filter_map(has).unzip();
-        Ok(RecordTable { vendor: vendor.to_owned(), object: object.to_owned(), name, columns, places })
+        let (columns, places): (Vec<_>, Vec<_>) = possible.into_iter().filter_map(has).unzip();
+        let is_wide = RecordTable::are_many(columns.len());
+        Ok(RecordTable { vendor: vendor.to_owned(), object: object.to_owned(), name, columns, places, is_wide })
     }
 }
 

@@ -2,11 +2,34 @@
 //! the records were read without. Owns that nothing but these fields changes, and that the content's hash is afterwards what
 //! a whole read would give. Does not own which fields those are (`sync`).
 
-use super::{COPY_BYTES, PageOrigin, RecordBatch, RecordTable, copy, table::ColumnType};
+use super::{
+    COPY_BYTES, PageOrigin, RecordBatch, RecordColumn, RecordTable, copy,
+    table::{ColumnType, Place},
+};
 use crate::{Store, StoreError, Tx};
+use domain::AccountId;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 impl Store {
+    /// Of a page of a [narrowed](RecordTable::narrowed) table the records that are stored in the same version with other
+    /// values of these fields. Brings `batch` into order, as writing does. For tables whose records are not patched because
+    /// a row may have no room for what changes ([`RecordTable::is_wide`]): those are to be written whole.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn records_differing(
+        &self,
+        narrow: &RecordTable,
+        account: AccountId,
+        batch: &mut RecordBatch,
+    ) -> Result<Vec<String>, StoreError> {
+        batch.put_in_order();
+        let mut conn = self.pool.acquire().await?;
+        let (places, _) = different(&mut conn, narrow, account, batch, false).await?;
+        let (ids, ..) = batch.versions(1);
+        Ok(places.iter().filter_map(|place| ids.get(*place)).map(|id| (*id).to_owned()).collect())
+    }
+
     /// Writes the fields of a [narrowed](RecordTable::narrowed) table over the records of a page, and each change into the
     /// change log. Records that are not stored, or in another version, stay as they are: whoever reads their window brings
     /// these fields too. Answers with the number of records that changed.
@@ -57,10 +80,24 @@ async fn keep_different(
     batch: &mut RecordBatch,
     is_locking: bool,
 ) -> Result<(), StoreError> {
+    let (places, next) = different(conn, narrow, origin.account, batch, is_locking).await?;
+    batch.keep(&places);
+    batch.set_hashes(&next);
+    Ok(())
+}
+
+/// Where these are in the page, and the hash of each as it will be.
+async fn different(
+    conn: &mut PgConnection,
+    narrow: &RecordTable,
+    account: AccountId,
+    batch: &RecordBatch,
+    is_locking: bool,
+) -> Result<(Vec<usize>, Vec<i64>), StoreError> {
     let statement = same_versions(narrow, is_locking);
     let (ids, versions, hashes) = batch.versions(1);
     let rows = sqlx::query(AssertSqlSafe(format!("/* keep_different */ {statement}")))
-        .bind(origin.account.0)
+        .bind(account.0)
         .bind(&ids)
         .bind(&versions)
         .bind(batch.deleted())
@@ -81,16 +118,14 @@ async fn keep_different(
             next.push(if is_locking { whole.wrapping_sub(stored).wrapping_add(*new) } else { *new });
         }
     }
-    batch.keep(&places);
-    batch.set_hashes(&next);
-    Ok(())
+    Ok((places, next))
 }
 
 /// Of records `$2`, `$3`, `$4` (ids, versions, whether deleted) of account `$1` those that are stored in that version: place,
 /// hash, and each column's text as it is written. One look into the key for each of them, whatever the statistics say.
 fn same_versions(narrow: &RecordTable, is_locking: bool) -> String {
     let texts: String =
-        narrow.places.iter().map(|place| format!(", {}", text_of(&place.name, place.column_type))).collect();
+        narrow.places.iter().zip(&narrow.columns).map(|(place, column)| text_in(place, column, narrow)).collect();
     let lock = if is_locking { "FOR UPDATE" } else { "" };
     format!(
         "SELECT s.place, r.* FROM unnest($2::text[], $3::timestamptz[], $4::boolean[])
@@ -103,6 +138,16 @@ fn same_versions(narrow: &RecordTable, is_locking: bool) -> String {
          ORDER BY s.place",
         narrow.name()
     )
+}
+
+/// The same, wherever the value lies. A field that has a column is spelled as plainly as that.
+fn text_in(place: &Place, column: &RecordColumn, narrow: &RecordTable) -> String {
+    let text = text_of(&place.name, place.column_type);
+    if narrow.is_wide() {
+        format!(", coalesce({text}, extra_fields ->> '{}')", column.field)
+    } else {
+        format!(", {text}")
+    }
 }
 
 /// A column's value as the text that its hash is made of.

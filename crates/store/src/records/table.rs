@@ -46,6 +46,8 @@ impl ColumnType {
 pub struct RecordColumn {
     /// The field's name, in lower case.
     pub name: String,
+    /// The same as the vendor spells it: a value for which its row has no room lies among the extra fields under it.
+    pub field: String,
     /// What its values are.
     pub column_type: ColumnType,
 }
@@ -66,6 +68,8 @@ pub struct RecordTable {
     pub(super) columns: Vec<RecordColumn>,
     /// For each column.
     pub(super) places: Vec<Place>,
+    /// There are more columns than any row is sure to have room for, whichever of them this writer fills.
+    pub(super) is_wide: bool,
 }
 
 impl RecordTable {

@@ -1,17 +1,31 @@
 //! Records in quarantine: what a person makes of one, what becomes of it by itself, and when it is forgotten.
 
 use crate::world::World;
-use chrono::{Days, TimeDelta};
+use chrono::{DateTime, Days, TimeDelta, Utc};
 use domain::{AccountId, ConnectionId, QuarantineState, action};
-use store::{AuditFilter, Dismissed, Inserted, QuarantineFilter, QuarantineRow, Quarantined, RecordRetry};
+use store::{AuditFilter, Dismissed, Inserted, PageOrigin, QuarantineFilter, QuarantineRow, Quarantined, RecordRetry};
+
+const RECORD: &str = "006000000000001AAA";
 
 /// Keeps one of these bytes; answers with how many are open then.
 async fn keep(world: &World, connection: ConnectionId, object: &str, body: &str) -> usize {
+    let record_id = Some(RECORD.to_owned()).filter(|_| body != "nameless");
+    let reason = format!("Amount: '{body}' is no number");
+    let record = Quarantined { record_id, reason, body: body.into(), ..Quarantined::default() };
+    keep_read_at(world, (connection, object), world.clock.now(), &[record]).await
+}
+
+/// Keeps these, of a page that shows nothing older than `read_at`.
+async fn keep_read_at(
+    world: &World,
+    (connection, object): (ConnectionId, &str),
+    read_at: DateTime<Utc>,
+    records: &[Quarantined],
+) -> usize {
     let account = AccountId(world.store.find_connection(connection).await.unwrap().unwrap().account_id);
-    let record_id = Some("006000000000001AAA".to_owned()).filter(|_| body != "nameless");
-    let record = Quarantined { record_id, reason: format!("Amount: '{body}' is no number"), body: body.into() };
+    let origin = PageOrigin { account, connection, read_at };
     let mut tx = world.store.begin().await.unwrap();
-    let open = world.store.quarantine_records(&mut tx, (account, connection), object, &[record]).await.unwrap();
+    let open = world.store.quarantine_records(&mut tx, origin, object, records).await.unwrap();
     tx.commit().await.unwrap();
     open
 }
@@ -26,7 +40,7 @@ async fn row(world: &World, id: i64) -> QuarantineRow {
 
 async fn gone(world: &World, connection: ConnectionId) -> u64 {
     let mut tx = world.store.begin().await.unwrap();
-    let ids = ["006000000000001AAA".to_owned()];
+    let ids = [RECORD.to_owned()];
     let gone = world.store.resolve_gone(&mut tx, connection, "Opportunity", &ids).await.unwrap();
     tx.commit().await.unwrap();
     gone
@@ -47,6 +61,7 @@ async fn lists_go_by_number_and_by_every_filter() {
         connection,
         account,
         object: object.map(str::to_owned),
+        record: None,
         before,
     };
     assert_eq!(search(&world, of(Some(one), None, Some("Lead"), None)).await, [all[1].clone()]);
@@ -91,7 +106,8 @@ async fn what_is_dismissed_rests_until_it_is_over_and_is_open_when_it_comes_agai
     assert_eq!(world.store.list_quarantined(connection, None, 10).await.unwrap().len(), 1, "but are there");
     assert_eq!(keep(&world, connection, "Opportunity", "b").await, 1, "other bytes are news");
 
-    assert_eq!((gone(&world, connection).await, gone(&world, connection).await), (2, 0));
+    assert_eq!(row(&world, id).await.state, QuarantineState::Resolved, "its record stands there with other bytes");
+    assert_eq!((gone(&world, connection).await, gone(&world, connection).await), (1, 0));
     assert_eq!(world.store.list_quarantined(connection, None, 10).await.unwrap(), []);
     assert_eq!(
         (row(&world, id).await.state, row(&world, id).await.state_by),
@@ -100,6 +116,65 @@ async fn what_is_dismissed_rests_until_it_is_over_and_is_open_when_it_comes_agai
     assert_eq!(keep(&world, connection, "Opportunity", "a").await, 1);
     let row = row(&world, id).await;
     assert_eq!((row.state, row.state_reason.as_str(), row.state_since), (QuarantineState::Open, "", world.clock.now()));
+}
+
+#[tokio::test]
+async fn a_record_is_one_entry_and_the_version_that_was_read_last_stands_for_it() {
+    let world = World::new().await;
+    let connection = world.connection("salesforce").await;
+    let at = |secs| DateTime::from_timestamp(1_700_000_000 + secs, 0).unwrap();
+    let version = |body: &str, stamp: Option<i64>| Quarantined {
+        record_id: Some(RECORD.to_owned()),
+        version_at: stamp.map(at),
+        is_deleted: Some(body == "binned"),
+        reason: format!("'{body}' is no number"),
+        body: body.into(),
+    };
+    let keep = async |secs, records: &[Quarantined]| {
+        keep_read_at(&world, (connection, "Opportunity"), at(secs), records).await
+    };
+    let open = async || -> Vec<(String, i32)> {
+        let filter = QuarantineFilter { state: Some(QuarantineState::Open), ..QuarantineFilter::default() };
+        search(&world, filter).await.into_iter().map(|row| (row.reason, row.versions)).collect()
+    };
+    let is_open = |body: &str, versions| vec![(format!("'{body}' is no number"), versions)];
+    assert_eq!(keep(10, &[version("one", Some(1))]).await, 1);
+    let first = search(&world, QuarantineFilter::default()).await.remove(0);
+    assert_eq!((first.version_at, first.is_deleted, first.versions), (Some(at(1)), Some(false), 1));
+    assert_eq!(keep(20, &[version("two", Some(15))]).await, 1);
+    assert_eq!(open().await, is_open("two", 2));
+    let (ended, bytes) = world.store.find_quarantined(first.id, 100).await.unwrap().unwrap();
+    assert_eq!((ended.state, ended.state_by.as_str()), (QuarantineState::Resolved, "servant"));
+    assert_eq!(ended.state_reason, "a later version of the record is in quarantine");
+    assert_eq!(bytes, b"one", "they are kept");
+    // Pages come in no order: what was read before is no news, whether or not it was known.
+    assert_eq!(keep(10, &[version("one", Some(1))]).await, 0);
+    assert_eq!(keep(5, &[version("before", Some(0))]).await, 0);
+    assert_eq!(open().await, is_open("two", 3));
+    // Of one page the newer stamp, and what was read last whatever its stamp is.
+    assert_eq!(keep(30, &[version("four", Some(29)), version("three", Some(28))]).await, 1);
+    assert_eq!(open().await[0].0, "'four' is no number");
+    assert_eq!(keep(40, &[version("no stamp", None)]).await, 1);
+    assert_eq!(keep(50, &[version("back-dated", Some(2))]).await, 1);
+    assert_eq!(open().await[0].0, "'back-dated' is no number");
+    // One that rests gives way to other bytes, and they are open.
+    let of_record = || QuarantineFilter {
+        connection: Some(connection),
+        object: Some("Opportunity".to_owned()),
+        record: Some(RECORD.to_owned()),
+        ..QuarantineFilter::default()
+    };
+    let id = search(&world, of_record()).await[0].id;
+    let granted = testkit::granted_to::<action::DismissRecord>("ada", "they know");
+    world.store.dismiss_quarantined(&granted, id).await.unwrap();
+    assert_eq!(keep(55, &[version("back-dated", Some(2))]).await, 0, "it rests");
+    assert_eq!(keep(60, &[version("binned", Some(59))]).await, 1);
+    let all = search(&world, of_record()).await;
+    assert_eq!((all.len(), all[0].is_deleted), (8, Some(true)));
+    let unresolved = all.iter().filter(|row| row.state != QuarantineState::Resolved);
+    assert_eq!(unresolved.count(), 1);
+    let elsewhere = QuarantineFilter { record: Some("006000000000002AAA".to_owned()), ..of_record() };
+    assert_eq!(search(&world, elsewhere).await, []);
 }
 
 #[tokio::test]

@@ -29,10 +29,14 @@ fn id(number: u32) -> String {
     format!("003{number:015}")
 }
 
+fn name() -> RecordColumn {
+    RecordColumn { name: "name".to_owned(), field: "Name".to_owned(), column_type: ColumnType::Text }
+}
+
 impl Table {
     async fn new() -> Self {
         let world = World::new().await;
-        let column = RecordColumn { name: "name".to_owned(), column_type: ColumnType::Text };
+        let column = name();
         let table = world.store.record_table("salesforce", "Contact", &[column]).await.unwrap();
         let connection = world.connection("salesforce").await;
         Self { world, table, connection }
@@ -227,13 +231,32 @@ async fn a_readable_version_ends_the_quarantine_of_its_record_even_unchanged() {
     let table = Table::new().await;
     table.write(&[(1, 10, false, "a")]).await;
     let store = &table.world.store;
-    let bad = Quarantined { record_id: Some(id(1)), reason: "it broke".to_owned(), body: b"bytes".to_vec() };
-    let mut tx = store.begin().await.unwrap();
-    store.quarantine_records(&mut tx, (ACCOUNT, table.connection), "Contact", &[bad]).await.unwrap();
-    tx.commit().await.unwrap();
-    assert_eq!(store.list_quarantined(table.connection, None, 10).await.unwrap().len(), 1);
+    let keep = async |version_at| {
+        let reason = "it broke".to_owned();
+        let bad = Quarantined {
+            record_id: Some(id(1)),
+            version_at,
+            reason,
+            body: b"bytes".to_vec(),
+            ..Quarantined::default()
+        };
+        let mut tx = store.begin().await.unwrap();
+        store.quarantine_records(&mut tx, table.read_at(20), "Contact", &[bad]).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(store.list_quarantined(table.connection, None, 10).await.unwrap().len(), 1);
+    };
+    keep(None).await;
     assert_eq!(table.write(&[(1, 10, false, "a")]).await, 0);
     assert_eq!(store.list_quarantined(table.connection, None, 10).await.unwrap(), []);
+    // What is older than the damage, and was not read after it, does not speak for the record.
+    keep(Some(at(15))).await;
+    assert_eq!(table.write_read_at(20, &[(1, 10, false, "a")]).await, 0);
+    assert_eq!(store.list_quarantined(table.connection, None, 10).await.unwrap().len(), 1);
+    for (read_at, version) in [(20, 15), (21, 12)] {
+        keep(Some(at(15))).await;
+        table.write_read_at(read_at, &[(1, version, false, "b")]).await;
+        assert_eq!(store.list_quarantined(table.connection, None, 10).await.unwrap(), [], "{read_at} {version}");
+    }
 }
 
 #[tokio::test]
@@ -247,7 +270,7 @@ async fn a_table_of_an_earlier_program_gains_what_it_lacks() {
     ] {
         sqlx::query(statement).execute(&world.sql).await.unwrap();
     }
-    let column = RecordColumn { name: "name".to_owned(), column_type: ColumnType::Text };
+    let column = name();
     let table = world.store.record_table("salesforce", "Lead", &[column]).await.unwrap();
     let mut batch = RecordBatch::new(&table);
     let head = RecordHead { id: "00Q000000000000001", version_at: Some(at(9)), is_deleted: true };
