@@ -7,6 +7,7 @@ use domain::{Principal, Role};
 use manager_api::AssumptionDetail;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use store::AuditFilter;
 
 const OURS: &str = "OurPerson";
 const THEIRS: &str = "TheirPerson";
@@ -106,9 +107,16 @@ async fn a_crawl_of_every_route_changes_no_row_and_calls_nobody() {
     }
     assert!(shown >= 30, "{shown} of {asked} were shown");
     let mut after = testkit::table_digests(world.database.url()).await.unwrap();
-    let noted = (before.remove("assumption_events").unwrap(), after.remove("assumption_events").unwrap());
-    assert_eq!(before, after, "no row changes");
-    assert_ne!(noted.0, noted.1, "but what was looked at is written down");
+    // What was looked at is written down twice: in the look's own list, and in the audit.
+    for noted in ["assumption_events", "audit"] {
+        assert_ne!(before.remove(noted).unwrap(), after.remove(noted).unwrap(), "{noted}");
+    }
+    assert_eq!(before, after, "no other row changes");
+    let filter = AuditFilter { account: Some(ours.account), ..AuditFilter::default() };
+    let audited = world.store.list_audit(&filter, 500).await.unwrap();
+    let events = world.store.assumption_events(look.assumption.id, None, 500).await.unwrap();
+    assert!(audited.iter().all(|row| (row.subject.as_str(), row.actor.as_str()) == ("assumption", "a support")));
+    assert_eq!(audited.len() + 1, events.len(), "the beginning is noted by itself");
     assert_eq!(world.calls(), 0, "nobody is called");
 
     // As oneself, the same request does call.
@@ -171,6 +179,19 @@ async fn every_page_is_written_down_and_the_end_is_the_end() {
         format!("refused POST /jobs/{}/retry", ours.failed),
     ];
     assert_eq!(told, expected);
+    let filter = AuditFilter { subject: Some("assumption".to_owned()), ..AuditFilter::default() };
+    let audited = world.store.list_audit(&filter, 10).await.unwrap();
+    let told: Vec<String> = audited
+        .iter()
+        .rev()
+        .map(|row| format!("{} {}", row.outcome, row.after.as_ref().unwrap()["request"].as_str().unwrap()))
+        .collect();
+    let expected = [
+        format!("done GET /accounts/{}", ours.account),
+        "denied GET /servants".to_owned(),
+        format!("denied POST /jobs/{}/retry", ours.failed),
+    ];
+    assert_eq!(told, expected, "in the audit, too");
 
     let ended = send(&routes, Method::POST, &format!("/assumptions/{id}/end"), token, None).await;
     assert_eq!(ended.status, StatusCode::SEE_OTHER, "{}", ended.text);
