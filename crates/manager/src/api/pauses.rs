@@ -12,8 +12,16 @@ use store::PauseRow;
 /// Lists what is paused, by whom and why.
 #[utoipa::path(get, path = "/api/v1/pauses", tag = "pauses", responses((status = 200, body = PauseList),
               (status = 403, body = ErrorEnvelope)))]
-pub(crate) async fn list(_: Allowed<action::ReadLimits>, State(app): State<App>) -> Result<Json<PauseList>, ApiError> {
-    Ok(Json(PauseList { pauses: app.store.list_pauses().await?.iter().map(pause_of).collect() }))
+pub(crate) async fn list(
+    allowed: Allowed<action::ReadLimits>,
+    State(app): State<App>,
+) -> Result<Json<PauseList>, ApiError> {
+    Ok(Json(PauseList { pauses: in_force(&allowed, &app).await?.iter().map(pause_of).collect() }))
+}
+
+/// What both the API and the pages say of what is paused, the latest first.
+pub(crate) async fn in_force(_: &Allowed<action::ReadLimits>, app: &App) -> Result<Vec<PauseRow>, ApiError> {
+    Ok(app.store.list_pauses().await?)
 }
 
 /// Holds back the jobs of a kind, an account, a connection or a group; those that run go on.
