@@ -112,7 +112,7 @@ fn secrets_in(text: &str) -> Vec<(usize, String)> {
                 let is_first = !line[..place].ends_with(is_letter);
                 is_first && line[place + begins.len()..].chars().take_while(|c| is_letter(*c)).count() >= *letters
             };
-            if line.match_indices(begins).any(is_secret) {
+            if line.match_indices(*begins).any(is_secret) {
                 found.push((at + 1, (*begins).to_owned()));
             }
         }

@@ -198,7 +198,7 @@ async fn audit_look(
     what: LookedAt,
     (address, is_refresh): &(String, bool),
 ) -> Result<(), ApiError> {
-    Ok(store.note_look(by, look.id, what, (address, *is_refresh)).await?)
+    Ok(store.note_look(by, look.id, what, (address.as_str(), *is_refresh)).await?)
 }
 
 /// Whether a page's own script asks, which does so every two seconds, and not whoever goes to a page.

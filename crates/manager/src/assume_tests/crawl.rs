@@ -112,11 +112,20 @@ async fn a_crawl_of_every_route_changes_no_row_and_calls_nobody() {
         assert_ne!(before.remove(noted).unwrap(), after.remove(noted).unwrap(), "{noted}");
     }
     assert_eq!(before, after, "no other row changes");
-    let filter = AuditFilter { account: Some(ours.account), ..AuditFilter::default() };
-    let audited = world.store.list_audit(&filter, 500).await.unwrap();
-    let events = world.store.assumption_events(look.assumption.id, None, 500).await.unwrap();
-    assert!(audited.iter().all(|row| (row.subject.as_str(), row.actor.as_str()) == ("assumption", "a support")));
-    assert_eq!(audited.len() + 1, events.len(), "the beginning is noted by itself");
+    let (mut audited, mut next) = (0, Some(i64::MAX));
+    while let Some(before) = next {
+        let filter = AuditFilter { account: Some(ours.account), before: Some(before), ..AuditFilter::default() };
+        let page = world.store.search_audit(&filter, 200).await.unwrap();
+        assert!(page.rows.iter().all(|row| (row.subject.as_str(), row.actor.as_str()) == ("assumption", "a support")));
+        (audited, next) = (audited + page.rows.len(), page.next_before);
+    }
+    let (mut events, mut next) = (0, Some(i64::MAX));
+    while let Some(before) = next {
+        let page = world.store.assumption_events(look.assumption.id, Some(before), 200).await.unwrap();
+        (events, next) = (events + page.len(), page.last().map(|event| event.id));
+    }
+    assert_eq!(audited + 1, events, "the beginning is noted by itself");
+    assert!(audited > shown, "what was refused is noted, too: {audited}");
     assert_eq!(world.calls(), 0, "nobody is called");
 
     // As oneself, the same request does call.

@@ -6,7 +6,7 @@ use crate::{
     allowed::Asker,
     api::find as api,
     error::ApiError,
-    view::{JobView, url_of, when},
+    view::{JobView, url_of},
 };
 use askama::Template;
 use axum::{
