@@ -62,7 +62,7 @@ pub(crate) async fn show(
     _: Allowed<action::ReadJobs>,
     State(app): State<App>,
     Path(id): Path<i64>,
-) -> Result<Json<Schedule>, ApiError> {
+) -> Result<Json<ScheduleDetail>, ApiError> {
     let schedule = schedule_of(find(&app, id).await?);
     let jobs = app.store.jobs_of_schedule(ScheduleId(id), JOBS_MAX).await?;
     let shown = jobs.iter().filter(|job| sight::shows(&app, job.account_id));
