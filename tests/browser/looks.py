@@ -37,6 +37,7 @@ def addresses(world):
         "connections": "/connections",
         "connections-none": "/connections?state=disabled",
         "errors-text": "/errors?text=sleep",
+        "find": "/find?text=s",
         "servants-noop": "/servants?kind=noop",
         "servant": f"/servants/{latest('/servants', 'servants')['id']}",
         "schedule": f"/schedules/{world.schedule}",

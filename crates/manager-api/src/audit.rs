@@ -71,7 +71,7 @@ pub struct AuditEntry {
     pub ip: Option<String>,
     /// What the program said of itself.
     pub agent: String,
-    /// done, denied or failed.
+    /// done, denied, failed or lapsed.
     pub outcome: String,
     /// SHA-256 of all of the above, in hex.
     pub row_hash: String,

@@ -10,6 +10,7 @@ mod client;
 mod connections;
 mod error;
 mod errors;
+mod find;
 mod groups;
 mod jobs;
 mod limits;
@@ -39,6 +40,7 @@ pub use connections::{
 };
 pub use error::{ErrorBody, ErrorEnvelope};
 pub use errors::{ErrorGroup, ErrorPage, ErrorQuery};
+pub use find::{FindQuery, Found};
 pub use groups::{
     AddJobs, AddedJob, CancelGroup, CreateGroup, FinishingJob, Group, GroupDetail, GroupPage, GroupProgress,
     GroupQuery, GroupReply, MemberCounts,
@@ -65,6 +67,6 @@ pub use quarantine::{QuarantineDetail, QuarantinePage, QuarantineQuery, Quaranti
 pub use queues::{Percentiles, Queue, QueueList, RedriveRequest, Throughput, ThroughputPoint, ThroughputQuery};
 pub use schedules::{
     BackfillReply, BackfillRequest, CreateSchedule, DeleteQuery, DeleteReply, PauseSchedule, PreviewQuery,
-    PreviewedFire, RunReply, Schedule, SchedulePage, SchedulePreview, ScheduleSettings, UpdateSchedule,
+    PreviewedFire, RunReply, Schedule, ScheduleDetail, SchedulePage, SchedulePreview, ScheduleSettings, UpdateSchedule,
 };
 pub use servants::{CurrentJob, Heartbeat, HeartbeatReply, Order, OrderRequest, Servant, ServantList, ServantQuery};

@@ -183,6 +183,9 @@ pub struct BudgetMinute {
 pub struct BudgetDetail {
     /// As it stands.
     pub budget: Budget,
+    /// The last day: the last minute that is known of each quarter of an hour, the latest first.
+    #[serde(default)]
+    pub day: Vec<BudgetMinute>,
     /// Its minutes, the latest first; they are kept for eight days.
     pub minutes: Vec<BudgetMinute>,
     /// What to ask for the next page with; none: this is the last one.

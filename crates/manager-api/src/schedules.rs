@@ -1,6 +1,6 @@
 //! Schedules on the wire, and the client's calls for them.
 
-use crate::{ByWhom, ClientError, ManagerClient, PageQuery};
+use crate::{ByWhom, ClientError, Job, ManagerClient, PageQuery};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -68,6 +68,17 @@ pub struct Schedule {
     /// Since when.
     #[serde(default)]
     pub paused_at: Option<DateTime<Utc>>,
+}
+
+/// A schedule with what came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ScheduleDetail {
+    /// As it stands.
+    #[serde(flatten)]
+    pub schedule: Schedule,
+    /// The jobs that it made last, the latest first.
+    #[serde(default)]
+    pub jobs: Vec<Job>,
 }
 
 /// A page of schedules, newest first.

@@ -4,6 +4,9 @@
 "use strict";
 const live = document.getElementById("live");
 let since = Date.now();
+// The one way from text to a page: what this address itself answers. Browsers that know of it refuse every other.
+const trusted = window.trustedTypes?.createPolicy("own-page", { createHTML: (text) => text });
+function pageOf(text) { return new DOMParser().parseFromString(trusted ? trusted.createHTML(text) : text, "text/html"); }
 function say(text) { if (live.textContent !== text) live.textContent = text; }
 function stops(main) { return [...main.querySelectorAll("a, button, input, select, textarea, summary")]; }
 function isField(element) { return element.matches("input, select, textarea"); }
@@ -23,7 +26,7 @@ async function refresh() {
     const answer = await fetch(location.href, { headers: { accept: "text/html" }, signal: AbortSignal.timeout(10000) });
     // A refusal is a page too: it says what has become of this one.
     if (answer.status >= 500) throw new Error(answer.status);
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const page = pageOf(await answer.text());
     // A look at an account began or ended: the whole page is another.
     if (page.body.dataset.look !== document.body.dataset.look) return location.reload();
     const fresh = page.querySelector("main");

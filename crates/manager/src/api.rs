@@ -11,6 +11,7 @@ pub(crate) mod connections;
 mod describe;
 pub(crate) mod errors;
 mod examples;
+pub(crate) mod find;
 pub(crate) mod groups;
 pub(crate) mod jobs;
 pub(crate) mod limits;
@@ -36,8 +37,7 @@ use axum::{
 };
 use utoipa::OpenApi;
 
-pub(crate) use jobs::{cancel_job, detail_of, retry_job, summary_of, why_of};
-pub(crate) use servants::servant_of;
+pub(crate) use jobs::{cancel_job, detail_of, retry_job, why_of};
 
 /// The description, generated from the handlers.
 #[derive(OpenApi)]
@@ -58,6 +58,7 @@ pub(crate) use servants::servant_of;
         operations::create,
         operations::cancel,
         operations::items,
+        find::find,
         errors::list,
         errors::show,
         queues::list,
@@ -172,6 +173,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/operations/{id}", get(operations::show))
         .route("/api/v1/operations/{id}/cancel", post(operations::cancel))
         .route("/api/v1/operations/{id}/items", get(operations::items))
+        .route("/api/v1/find", get(find::find))
         .route("/api/v1/errors", get(errors::list))
         .route("/api/v1/errors/{fingerprint}", get(errors::show))
         .route("/api/v1/queues", get(queues::list))

@@ -160,9 +160,11 @@ impl Desk {
     /// Serves one request of a look.
     async fn serve(&self, look: &Look, principal: Principal, request: Request) -> Result<Response, ApiError> {
         let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned()).unwrap_or_default();
-        let address = address_of(&request);
+        let by = principal.assuming(look.account);
+        let asked = (address_of(&request), is_refresh(request.headers()));
+        let note = |what| audit_look(&self.app.store, &by, look, what, &asked);
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            audit_look(&self.app.store, look, LookedAt::Refused, &address).await?;
+            note(LookedAt::Refused).await?;
             return Err(ApiError::new(
                 StatusCode::FORBIDDEN,
                 "read_only",
@@ -174,13 +176,13 @@ impl Desk {
             return Ok(Redirect::to(&format!("/accounts/{}", look.account)).into_response());
         }
         if !is_shown(&route) {
-            audit_look(&self.app.store, look, LookedAt::Refused, &address).await?;
+            note(LookedAt::Refused).await?;
             return Err(ApiError::new(StatusCode::FORBIDDEN, "not_shown", "a customer does not see this")
                 .hint("end the look, then see it as yourself"));
         }
-        audit_look(&self.app.store, look, LookedAt::Looked, &address).await?;
+        note(LookedAt::Looked).await?;
         let routes = self.routes_of(look).await?;
-        let request = again(request, principal.assuming(look.account));
+        let request = again(request, by);
         match routes.oneshot(request).await {
             Ok(answer) => Ok(answer),
             Err(never) => match never {},
@@ -189,8 +191,19 @@ impl Desk {
 }
 
 /// Writes down what was asked for during a look. The one place where that is done.
-async fn audit_look(store: &Store, look: &Look, what: LookedAt, address: &str) -> Result<(), ApiError> {
-    Ok(store.note_look(look.id, what, address).await?)
+async fn audit_look(
+    store: &Store,
+    by: &Principal,
+    look: &Look,
+    what: LookedAt,
+    (address, is_refresh): &(String, bool),
+) -> Result<(), ApiError> {
+    Ok(store.note_look(by, look.id, what, (address.as_str(), *is_refresh)).await?)
+}
+
+/// Whether a page's own script asks, which does so every two seconds, and not whoever goes to a page.
+fn is_refresh(headers: &HeaderMap) -> bool {
+    headers.get("sec-fetch-dest").is_some_and(|to| to == "empty")
 }
 
 /// Serves a request as part of a look, if it has its cookie; else as whoever asks.

@@ -23,10 +23,10 @@ use uuid::Uuid;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Bytes read of an answer that becomes an error's message.
 const MESSAGE_BYTES_MAX: usize = 4_096;
-/// Nothing from elsewhere, nothing inline, no plug-ins, no frames.
+/// Nothing from elsewhere, nothing inline, no plug-ins, no frames; and no text becomes a page but by the script's one policy.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; \
                       connect-src 'self'; object-src 'none'; form-action 'self'; base-uri 'none'; \
-                      frame-ancestors 'none'";
+                      frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types own-page";
 /// On every answer, whatever it is. HSTS for two years: browsers obey it over https alone.
 const HEADERS: [(HeaderName, &str); 7] = [
     (header::CONTENT_SECURITY_POLICY, POLICY),

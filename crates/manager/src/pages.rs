@@ -10,6 +10,7 @@ mod audit;
 mod connection_forms;
 mod connections;
 mod errors;
+mod find;
 mod groups;
 mod jobs;
 mod limits;
@@ -74,6 +75,7 @@ pub(crate) fn routes() -> Router<App> {
         .merge(overview::routes())
         .merge(jobs::routes())
         .merge(operations::routes())
+        .merge(find::routes())
         .merge(errors::routes())
         .merge(accounts::routes())
         .merge(connections::routes())

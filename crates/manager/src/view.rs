@@ -3,10 +3,10 @@
 use crate::sight;
 use chrono::{DateTime, SecondsFormat, Utc};
 use domain::{JobState, PauseTarget};
-use manager_api::{Attempt, CurrentJob, Job, JobQuery, Servant, TimelineStep};
+use manager_api::{Attempt, CurrentJob, Failure, Job, JobCount, JobQuery, Servant, TimelineStep};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use store::{JobCount, PauseRow, RecentFailure};
+use store::PauseRow;
 
 /// Current jobs shown of one servant.
 const CURRENT_SHOWN_MAX: usize = 3;
@@ -165,15 +165,13 @@ pub(crate) struct FailureView {
 }
 
 impl FailureView {
-    pub(crate) fn new(row: RecentFailure, now: DateTime<Utc>) -> Self {
+    pub(crate) fn new(row: Failure, now: DateTime<Utc>) -> Self {
         Self {
             id: row.id,
             kind: row.kind,
             account_id: row.account_id,
             class: row.class.unwrap_or_default(),
-            error: sight::words(
-                row.error.as_deref().and_then(|text| text.lines().next()).unwrap_or_default().to_owned(),
-            ),
+            error: row.error.as_deref().and_then(|text| text.lines().next()).unwrap_or_default().to_owned(),
             at: when(row.finished_at, now),
         }
     }

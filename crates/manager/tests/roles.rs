@@ -71,6 +71,7 @@ const TABLE: &[(&str, Action, &str, &str)] = &[
     ("GET /api/v1/credentials", Action::ReadPeople, "", ""),
     ("POST /api/v1/credentials", Action::ManagePeople, "", r#"{"kind": "noop"}"#),
     ("POST /api/v1/credentials/{id}/revoke", Action::ManagePeople, "", ""),
+    ("GET /api/v1/find", Action::ReadJobs, "?text=7", ""),
     ("GET /api/v1/errors", Action::ReadErrors, "", ""),
     ("GET /api/v1/errors/{fingerprint}", Action::ReadErrors, "", ""),
     ("GET /api/v1/queues", Action::ReadQueues, "", ""),

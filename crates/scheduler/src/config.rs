@@ -70,6 +70,8 @@ pub struct Duties {
     pub operations_ms: u64,
     /// What waits, and dead letters that are to go back.
     pub queues_ms: u64,
+    /// Looks at accounts whose time is over.
+    pub lapse_looks_ms: u64,
     /// The audit's chain.
     pub seal_audit_ms: u64,
     /// How far the database's statistics are behind.

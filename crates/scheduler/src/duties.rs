@@ -6,6 +6,7 @@ pub mod declare_limits;
 pub mod dispatch;
 pub mod fold_counters;
 pub mod groups;
+pub mod lapse_looks;
 pub mod operations;
 pub mod promote;
 pub mod prune;
@@ -35,6 +36,7 @@ pub(crate) enum Duty {
     Groups,
     Operations,
     Queues,
+    LapseLooks,
     SealAudit,
     Statistics,
     Prune,
@@ -54,6 +56,7 @@ impl Duty {
             Self::Groups,
             Self::Operations,
             Self::Queues,
+            Self::LapseLooks,
             Self::SealAudit,
             Self::Statistics,
             Self::Prune,
@@ -77,6 +80,7 @@ impl Duty {
             Self::Groups => "groups",
             Self::Operations => "operations",
             Self::Queues => "queues",
+            Self::LapseLooks => "lapse_looks",
             Self::SealAudit => "seal_audit",
             Self::Statistics => "statistics",
             Self::Prune => "prune",
@@ -96,6 +100,7 @@ impl Duty {
             Self::Groups => duties.groups_ms,
             Self::Operations => duties.operations_ms,
             Self::Queues => duties.queues_ms,
+            Self::LapseLooks => duties.lapse_looks_ms,
             Self::SealAudit => duties.seal_audit_ms,
             Self::Statistics => duties.statistics_ms,
             Self::Prune => duties.prune_ms,
@@ -116,6 +121,7 @@ impl Duty {
             Self::Groups => groups::perform(office, leadership).await,
             Self::Operations => operations::perform(office, leadership).await,
             Self::Queues => queues::perform(office, leadership).await,
+            Self::LapseLooks => lapse_looks::perform(office).await,
             Self::SealAudit => seal_audit::perform(office, leadership).await,
             Self::Statistics => statistics::perform(office, leadership).await,
             Self::Prune => prune::perform(office, leadership).await,
@@ -135,7 +141,7 @@ impl Duty {
             Self::Operations => office.nudges.operations.notified().await,
             Self::Prune => prune::until_tomorrow(office).await,
             // Their timers are the pace at which anybody could see a difference.
-            Self::Promote | Self::Breakers | Self::Queues | Self::SealAudit | Self::Statistics => {
+            Self::Promote | Self::Breakers | Self::Queues | Self::LapseLooks | Self::SealAudit | Self::Statistics => {
                 std::future::pending().await
             }
         }

@@ -45,7 +45,8 @@ impl<S: Servant> Intake<S> {
         let tally = Tally::of_servant(self.servant, self.kind.clone());
         let mut turns = Turns { tally, ..Turns::default() };
         let mut must_look = true;
-        while let Some((slots, is_rung)) = self.free_slots(if is_busy { self.claim_max } else { 1 }, Some(&wake)).await {
+        while let Some((slots, is_rung)) = self.free_slots(if is_busy { self.claim_max } else { 1 }, Some(&wake)).await
+        {
             if is_rung {
                 turns.line.round.woken();
                 must_look = false;

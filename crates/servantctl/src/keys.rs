@@ -4,7 +4,7 @@ use crate::{actor, output, refusal::Refusal};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use credentials::{Progress, Rotation};
-use domain::Clock;
+use domain::{Action, Clock};
 use std::{io::Write as _, path::PathBuf};
 use store::Store;
 use vault::{Config, Vault};
@@ -95,12 +95,25 @@ pub(crate) async fn run(keys: &Keys, store: Option<Store>, json: bool) -> anyhow
     }
 }
 
-/// Makes a master key, and notes who did where there is a ledger to note it in: one that takes no note makes no key.
+/// Makes a master key, and notes who did where there is a ledger to note it in: first that somebody begins, since what lies
+/// in a file is in no transaction, then what came of it. One that takes no note makes no key.
 async fn generate(vault: &Vault, store: Option<&Store>) -> anyhow::Result<String> {
     let Some(store) = store else { return Ok(vault.generate_master().map_err(Refusal::from)?) };
     store.check_schema().await.map_err(Refusal::from)?;
     let by = actor::granted()?;
-    let master = vault.generate_master().map_err(Refusal::from)?;
+    store.note_master_begun(&by).await.map_err(Refusal::from)?;
+    let master = match vault.generate_master() {
+        Ok(master) => master,
+        Err(error) => {
+            let why = domain::chain(&error);
+            let noted = store.note_failed(by.principal(), Action::RotateKeys, "servantctl keys generate", &why).await;
+            let failed = anyhow::Error::from(Refusal::from(error));
+            return Err(match noted {
+                Ok(()) => failed,
+                Err(_) => failed.context("no master key was made, and the audit says only that somebody began"),
+            });
+        }
+    };
     let noted = store.note_new_master(&by, &master).await.map_err(Refusal::from);
     noted.with_context(|| format!("{master} is made and wraps new keys, but is not in the audit"))?;
     Ok(master)
@@ -151,8 +164,25 @@ mod tests {
         let filter = AuditFilter { action: Some("rotate_keys".to_owned()), ..AuditFilter::default() };
         let rows = store.list_audit(&filter, 10).await.unwrap();
         let said: Vec<_> = rows.iter().map(|row| (row.subject.as_str(), row.key.as_str())).collect();
-        assert_eq!(said, [("keys", second.as_str())], "and nothing of the one that was made without");
+        assert_eq!(said, [("keys", second.as_str()), ("keys", "")], "and nothing of the one that was made without");
         assert!(rows[0].actor.starts_with("cli:") && rows[0].actor.contains('@'), "{}", rows[0].actor);
+    }
+
+    #[tokio::test]
+    async fn a_key_that_comes_to_nothing_is_in_the_audit_with_why() {
+        let files = tempfile::tempdir().unwrap();
+        let blocked = files.path().join("a file");
+        std::fs::write(&blocked, "").unwrap();
+        let config = Config { keys_file: blocked.join("master.keys"), kms_key: String::new() };
+        let database = testkit::database().await;
+        let store = database.store().await;
+        let error = generate(&Vault::new(config, Clock::system()), Some(&store)).await.unwrap_err();
+        let filter = AuditFilter { action: Some("rotate_keys".to_owned()), ..AuditFilter::default() };
+        let rows = store.list_audit(&filter, 10).await.unwrap();
+        let said: Vec<_> = rows.iter().map(|row| (row.outcome.as_str(), row.subject.as_str())).collect();
+        assert_eq!(said, [("failed", "request"), ("done", "keys")], "{error:#}");
+        assert_eq!(rows[1].after, Some(serde_json::json!({"what": "begin to make a master key"})));
+        assert!(rows[0].after.as_ref().unwrap()["why"].as_str().is_some_and(|why| !why.is_empty()));
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ mod breakers;
 mod connections;
 mod doctor;
 mod errors;
+mod find;
 mod groups;
 mod jobs;
 mod keys;
@@ -84,6 +85,8 @@ enum Verb {
     /// Retries or cancels every job that a search finds, in the background.
     #[command(subcommand)]
     Operations(operations::Verb),
+    /// Finds what a text may stand for: a job, a kind, an account, a unique key, an error.
+    Find(find::Find),
     /// Lists and shows errors by group.
     #[command(subcommand)]
     Errors(errors::Verb),
@@ -194,6 +197,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Verb::Enqueue(job) => jobs::enqueue(&client()?, job, json).await,
         Verb::Jobs(verb) => jobs::run(&client()?, verb, json).await,
         Verb::Operations(verb) => operations::run(&client()?, verb, json).await,
+        Verb::Find(find) => find::run(&client()?, find, json).await,
         Verb::Errors(verb) => errors::run(&client()?, verb, json).await,
         Verb::Groups(verb) => groups::run(&client()?, verb, json).await,
         Verb::Servants(verb) => servants::run(&client()?, verb, json).await,

@@ -42,6 +42,26 @@ impl Store {
         .await?)
     }
 
+    /// Customers whose names begin so, whatever the case, in the order of their names.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn accounts_named(&self, beginning: &str, limit: i64) -> Result<Vec<AccountRow>, StoreError> {
+        // By the index's own operators, since a pattern that is an argument may be in no plan; nothing in text is beyond
+        // the last character there is.
+        Ok(sqlx::query_as!(
+            AccountRow,
+            "-- accounts_named
+            SELECT id, name, weight, created_at FROM accounts
+            WHERE lower(name) ~>=~ lower($1::text) AND lower(name) ~<~ (lower($1) || chr(1114111)) AND id <> 0
+            ORDER BY lower(name) USING ~<~, id LIMIT $2",
+            beginning,
+            limit.clamp(1, PAGE_ROWS_MAX),
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
     /// Sets a customer's share (1 to 100) of what is dispatched; none when there is no such customer.
     ///
     /// # Errors

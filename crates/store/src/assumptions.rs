@@ -1,17 +1,24 @@
 //! Looks at accounts as their customers see them: who begins one, why, until when, and what was looked at meanwhile.
-//! Owns these rows; events are only ever appended. What is shown during one is `assumed`'s and the manager's.
+//! Owns these rows; events are only ever appended, each with its row of the audit in the same transaction. What is shown
+//! during one is `assumed`'s and the manager's.
 
 use crate::{
     PAGE_ROWS_MAX, Store, StoreError,
-    audit::{Deed, note_each},
+    audit::{Deed, Outcome, note_each, note_outcome},
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{AccountId, Granted, action};
-use serde_json::json;
+use domain::{AccountId, Action, Granted, Principal, PrincipalKind, Role, action};
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 
 /// From its beginning to its end at the latest, in minutes. The table holds no longer one.
 const MINUTES: i64 = 30;
+/// Looks ended in one go, because their time is over.
+const LAPSED_MAX: i64 = 100;
+/// Of the latest events, so many are looked through for an address that was written down just now.
+const EVENTS_AGAIN_MAX: i64 = 20;
+/// Seconds for which a page that fetches itself again is the same look at it.
+const AGAIN_SECS: i64 = 60;
 
 /// A look that begins.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +82,13 @@ impl LookedAt {
             Self::Refused => "refused",
         }
     }
+
+    const fn outcome(self) -> Outcome {
+        match self {
+            Self::Looked => Outcome::Done,
+            Self::Refused => Outcome::Denied,
+        }
+    }
 }
 
 /// Something that happened during a look.
@@ -91,7 +105,7 @@ pub struct AssumptionEvent {
 }
 
 impl Store {
-    /// Begins a look, and ends those whose time is over.
+    /// Begins a look.
     ///
     /// # Errors
     /// [`StoreError`]; `Rejected` when there is no such account.
@@ -102,13 +116,12 @@ impl Store {
     ) -> Result<AssumptionRow, StoreError> {
         let (now, principal) = (self.clock.now(), granted.principal());
         let mut tx = self.begin().await?;
-        expire(&mut tx.inner, now).await?;
         let row = sqlx::query_as!(
             AssumptionRow,
             "-- begin_assumption
             INSERT INTO assumptions (principal_kind, principal_id, principal_name, account_id, reason, ticket,
-                                     token_digest, started_at, ends_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                                     token_digest, started_at, ends_at, principal_role)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
             RETURNING id, principal_kind, principal_id, principal_name, account_id, reason, ticket, started_at, ends_at,
                       ended_at",
             principal.kind().as_str(),
@@ -120,6 +133,7 @@ impl Store {
             new.token_digest,
             now,
             now + TimeDelta::minutes(MINUTES),
+            principal.role().as_str(),
         )
         .fetch_one(&mut *tx.inner)
         .await?;
@@ -208,13 +222,51 @@ impl Store {
         })
     }
 
-    /// Notes what is looked at, before it is shown.
+    /// Notes what is looked at, before it is shown: in the look's own list and in the audit. By whom: the principal that
+    /// looks, for the account that is looked at. A page that fetches itself again is the same look at it for a minute.
     ///
     /// # Errors
     /// [`StoreError`]; then nothing may be shown.
-    pub async fn note_look(&self, assumption: i64, what: LookedAt, at_what: &str) -> Result<(), StoreError> {
-        let mut conn = self.pool.acquire().await?;
-        append(&mut conn, assumption, what.as_str(), at_what, self.clock.now()).await
+    pub async fn note_look(
+        &self,
+        by: &Principal,
+        assumption: i64,
+        what: LookedAt,
+        (at_what, is_again): (&str, bool),
+    ) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        if is_again && self.is_looked_at(assumption, what, at_what, now).await? {
+            return Ok(());
+        }
+        let mut tx = self.begin().await?;
+        append(&mut tx.inner, assumption, what.as_str(), at_what, now).await?;
+        let deed = Deed::told(assumption.to_string(), ("look", ""), Value::Null, json!({ "request": at_what }));
+        let said = (by, Action::AssumeAccount);
+        note_outcome(&mut tx.inner, said, ("assumption", deed), what.outcome(), now).await?;
+        tx.commit().await
+    }
+
+    async fn is_looked_at(
+        &self,
+        assumption: i64,
+        what: LookedAt,
+        at_what: &str,
+        now: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        Ok(sqlx::query_scalar!(
+            r#"-- is_looked_at
+            SELECT EXISTS (
+                SELECT FROM (SELECT what, at_what, at FROM assumption_events WHERE assumption_id = $1
+                             ORDER BY assumption_id DESC, id DESC LIMIT $5) AS latest
+                WHERE what = $2 AND at_what = $3 AND at > $4) AS "is!""#,
+            assumption,
+            what.as_str(),
+            at_what,
+            now - TimeDelta::seconds(AGAIN_SECS),
+            EVENTS_AGAIN_MAX,
+        )
+        .fetch_one(&self.pool)
+        .await?)
     }
 
     /// Ends a look before its time; false when it is over, or there is none.
@@ -241,13 +293,39 @@ impl Store {
         Ok(true)
     }
 
-    /// Ends the looks whose time is over; answers with how many.
+    /// Ends looks whose time is over, up to a hundred; answers with how many. Whoever finds one ends it, and nobody does
+    /// so twice. That it lapsed is in the audit under the name of whoever began it.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn expire_assumptions(&self) -> Result<u64, StoreError> {
-        let mut conn = self.pool.acquire().await?;
-        expire(&mut conn, self.clock.now()).await
+        let now = self.clock.now();
+        let mut tx = self.begin().await?;
+        let lapsed = sqlx::query!(
+            "-- expire_assumptions
+            UPDATE assumptions SET ended_at = ends_at
+            WHERE ended_at IS NULL AND id IN (
+                SELECT id FROM assumptions WHERE ended_at IS NULL AND ends_at <= $1
+                ORDER BY ends_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+            RETURNING id, ends_at, account_id, principal_kind, principal_id, principal_name, principal_role",
+            now,
+            LAPSED_MAX,
+        )
+        .fetch_all(&mut *tx.inner)
+        .await?;
+        for look in &lapsed {
+            append(&mut tx.inner, look.id, "expired", "", look.ends_at).await?;
+            let kind = look.principal_kind.parse().unwrap_or(PrincipalKind::User);
+            // Of a look that an older manager began no role is known: the least that may.
+            let role = look.principal_role.as_deref().and_then(|role| role.parse().ok()).unwrap_or(Role::Support);
+            let by = Principal::new(kind, &look.principal_id, &look.principal_name, role);
+            let after = json!({ "assumption": look.id, "ended_at": look.ends_at });
+            let deed = Deed { key: look.account_id.to_string(), before: None, after: Some(after) };
+            let said = (&by.assuming(AccountId(look.account_id)), Action::EndAssumption);
+            note_outcome(&mut tx.inner, said, ("account", deed), Outcome::Lapsed, now).await?;
+        }
+        tx.commit().await?;
+        Ok(lapsed.len() as u64)
     }
 
     /// What happened during a look, the latest first; `before` is the last id of the page before.
@@ -273,21 +351,6 @@ impl Store {
         .fetch_all(&self.pool)
         .await?)
     }
-}
-
-/// One statement: whoever finds one that is over ends it and says so, and nobody does so twice.
-async fn expire(conn: &mut PgConnection, now: DateTime<Utc>) -> Result<u64, StoreError> {
-    let expired = sqlx::query!(
-        "-- expire_assumptions
-        WITH over AS (
-            UPDATE assumptions SET ended_at = ends_at WHERE ended_at IS NULL AND ends_at <= $1 RETURNING id, ends_at
-        )
-        INSERT INTO assumption_events (assumption_id, what, at_what, at) SELECT id, 'expired', '', ends_at FROM over",
-        now,
-    )
-    .execute(conn)
-    .await?;
-    Ok(expired.rows_affected())
 }
 
 async fn append(

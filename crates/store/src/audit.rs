@@ -43,10 +43,12 @@ impl Deed {
 
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+pub(crate) enum Outcome {
     Done,
     Denied,
     Failed,
+    /// Nobody ended it, its time did.
+    Lapsed,
 }
 
 impl Outcome {
@@ -55,6 +57,7 @@ impl Outcome {
             Self::Done => "done",
             Self::Denied => "denied",
             Self::Failed => "failed",
+            Self::Lapsed => "lapsed",
         }
     }
 }
@@ -107,7 +110,18 @@ pub(crate) async fn note_by(
     deed: Deed,
     at: DateTime<Utc>,
 ) -> Result<(), StoreError> {
-    write(conn, (principal, action, ""), subject, vec![deed], Outcome::Done, at).await
+    note_outcome(conn, (principal, action), (subject, deed), Outcome::Done, at).await
+}
+
+/// Notes how something ended that somebody did whose leave was asked for before.
+pub(crate) async fn note_outcome(
+    conn: &mut PgConnection,
+    (principal, action): (&Principal, Action),
+    (subject, deed): (&str, Deed),
+    outcome: Outcome,
+    at: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    write(conn, (principal, action, ""), subject, vec![deed], outcome, at).await
 }
 
 async fn write(

@@ -43,6 +43,16 @@ impl Store {
         note_each(&mut conn, by, "queue", kinds.iter().map(deed).collect(), self.clock.now()).await
     }
 
+    /// Notes that a master key is about to be made: whatever becomes of it, the audit says who began.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then none may be made.
+    pub async fn note_master_begun(&self, by: &Granted<action::RotateKeys>) -> Result<(), StoreError> {
+        let deed = Deed::told("", ("begin to make a master key", ""), Value::Null, Value::Null);
+        let mut conn = self.pool.acquire().await?;
+        note_each(&mut conn, by, "keys", vec![deed], self.clock.now()).await
+    }
+
     /// Notes that a master key was made, which lies in no ledger; it wraps the keys that come.
     ///
     /// # Errors

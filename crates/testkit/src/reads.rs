@@ -19,7 +19,7 @@ const MORE: [&str; 4] = ["/jobs/new", "/keys", "/api/openapi.json", "/operations
 const NO_WORDS: &[&str] = &[""];
 
 /// The words by which lists are filtered: `<name>` stands for a thing's id or name.
-const LISTS: [(&str, &[&str]); 16] = [
+const LISTS: [(&str, &[&str]); 17] = [
     (
         "/jobs",
         &[
@@ -67,6 +67,7 @@ const LISTS: [(&str, &[&str]); 16] = [
             "q=state:pending&limit=200",
         ],
     ),
+    ("/find", &["text=a", "text=customer 1"]),
     (
         "/errors",
         &[

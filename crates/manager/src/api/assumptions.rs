@@ -12,13 +12,13 @@ use axum::{
     http::StatusCode,
 };
 use chrono::{DateTime, Utc};
-use domain::{AccountId, Role, action, chain};
+use domain::{AccountId, Role, action};
 use manager_api::{
     AssumeReply, AssumeRequest, Assumption, AssumptionDetail, AssumptionEvent, AssumptionPage, AssumptionQuery,
     ErrorEnvelope, PageQuery,
 };
 use salesforce::new_secret;
-use store::{AssumptionRow, NewAssumption, Store};
+use store::{AssumptionRow, NewAssumption};
 use vault::{ExposeSecret as _, digest};
 
 /// Lists who looked at which account, and why, the latest first.
@@ -87,7 +87,6 @@ pub(crate) async fn start(
     let new = NewAssumption { account, reason, ticket, token_digest: &digest(&token) };
     let row = app.store.begin_assumption(&granted, &new).await?;
     tracing::info!(AccountId = account.0, assumption_id = row.id, by = granted.by(), "an account is looked at");
-    tokio::spawn(note_end(app.store.clone(), row.ends_at));
     let assumption = assumption_of(row, app.store.now());
     Ok((StatusCode::CREATED, Json(AssumeReply { assumption, token: token.expose_secret().to_owned() })))
 }
@@ -114,16 +113,6 @@ pub(crate) async fn end(
     }
     tracing::info!(AccountId = row.account_id, assumption_id = id, by = principal.name(), "a look has ended");
     Ok(Json(assumption_of(find(&app, id).await?, app.store.now())))
-}
-
-/// Writes down that a look's time ran out, if it was not ended before. Whoever begins the next one does so too.
-async fn note_end(store: Store, ends_at: DateTime<Utc>) {
-    if let Ok(left) = (ends_at - store.now()).to_std() {
-        tokio::time::sleep(left).await;
-    }
-    if let Err(error) = store.expire_assumptions().await {
-        tracing::warn!(error = chain(&error), "the end of a look was not written down yet");
-    }
 }
 
 async fn find(app: &App, id: i64) -> Result<AssumptionRow, ApiError> {

@@ -5,6 +5,7 @@ use axum::{
     Json,
     extract::{Query, State},
 };
+use chrono::{DateTime, Utc};
 use domain::{AccountId, action};
 use manager_api::{
     Act, AuditEntry, AuditExport, AuditExportQuery, AuditPage, AuditQuery, AuditVerified, AuditVerifyQuery,
@@ -45,13 +46,24 @@ pub(crate) async fn list(
     responses((status = 200, body = AuditExport), (status = 400, body = ErrorEnvelope),
               (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn export(
-    _: Allowed<action::ReadAudit>,
+    allowed: Allowed<action::ReadAudit>,
     State(app): State<App>,
     Query(query): Query<AuditExportQuery>,
 ) -> Result<Json<AuditExport>, ApiError> {
-    let limit = limit_of(query.limit)?;
-    let page = app.store.export_audit(query.after.unwrap_or(0), (query.since, query.until), limit).await?;
-    Ok(Json(AuditExport { entries: page.rows.into_iter().map(entry_of).collect(), next_after: page.next_after }))
+    let (limit, range) = (limit_of(query.limit)?, (query.since, query.until));
+    Ok(Json(exported(&allowed, &app, query.after.unwrap_or(0), range, limit).await?))
+}
+
+/// A page of what both the API and the page export.
+pub(crate) async fn exported(
+    _: &Allowed<action::ReadAudit>,
+    app: &App,
+    after: i64,
+    range: (Option<DateTime<Utc>>, Option<DateTime<Utc>>),
+    limit: i64,
+) -> Result<AuditExport, ApiError> {
+    let page = app.store.export_audit(after, range, limit).await?;
+    Ok(AuditExport { entries: page.rows.into_iter().map(entry_of).collect(), next_after: page.next_after })
 }
 
 /// Computes the hashes of a page of the audit again, and says which row is the first that is not what it was.

@@ -53,14 +53,23 @@ pub(crate) async fn show(
     };
     let rows = app.store.budget_minutes(connection, query.before, limit).await?;
     let next_before = next_of(&rows, limit, |row| row.minute);
-    let minutes = rows.into_iter().map(|row| BudgetMinute {
+    let day = app.store.budget_day(connection).await?;
+    Ok(Json(BudgetDetail {
+        budget: budget_of(row),
+        day: day.into_iter().map(minute_of).collect(),
+        minutes: rows.into_iter().map(minute_of).collect(),
+        next_before,
+    }))
+}
+
+fn minute_of(row: store::BudgetMinute) -> BudgetMinute {
+    BudgetMinute {
         minute: row.minute,
         used: row.used,
         maximum: row.maximum,
         ceiling: row.ceiling,
         reserved: row.reserved,
-    });
-    Ok(Json(BudgetDetail { budget: budget_of(row), minutes: minutes.collect(), next_before }))
+    }
 }
 
 /// Sets our share of one connection's quota; it counts until it is taken back, whatever is declared.

@@ -165,16 +165,42 @@ async fn change<A: ChangesConnection>(
     Ok(Json(detail_of(app, id).await?))
 }
 
+/// What both the API and the pages say of one connection.
+pub(crate) async fn found(
+    _: &Allowed<action::ReadAccounts>,
+    app: &App,
+    id: ConnectionId,
+) -> Result<Option<Connection>, ApiError> {
+    Ok(find(app, id).await?.as_ref().map(connection_of))
+}
+
+/// What both say of what happened to one, the latest first.
+pub(crate) async fn events_of(
+    _: &Allowed<action::ReadAccounts>,
+    app: &App,
+    id: ConnectionId,
+    limit: i64,
+) -> Result<Vec<ConnectionEvent>, ApiError> {
+    latest_events(app, id, limit).await
+}
+
+async fn latest_events(app: &App, id: ConnectionId, limit: i64) -> Result<Vec<ConnectionEvent>, ApiError> {
+    Ok(app.store.connection_events(id, limit).await?.into_iter().map(event_of).collect())
+}
+
+async fn find(app: &App, id: ConnectionId) -> Result<Option<ConnectionRow>, ApiError> {
+    Ok(app.store.find_connection(id).await?.filter(|row| sight::shows(app, AccountId(row.account_id))))
+}
+
 pub(super) async fn detail_of(app: &App, id: ConnectionId) -> Result<ConnectionDetail, ApiError> {
-    let row = app.store.find_connection(id).await?.filter(|row| sight::shows(app, AccountId(row.account_id)));
+    let row = find(app, id).await?;
     let row = row.ok_or_else(|| ApiError::not_found(format!("there is no connection {id}")))?;
     let breaker = app.store.find_breaker(&row.service).await?;
-    let events = app.store.connection_events(id, EVENTS_MAX).await?;
     Ok(ConnectionDetail {
         connection: connection_of(&row),
         settings: sight::value(Sensitive::new(row.settings)),
         breaker: breaker.as_ref().map(breaker_of),
-        events: events.into_iter().map(event_of).collect(),
+        events: latest_events(app, id, EVENTS_MAX).await?,
     })
 }
 

@@ -3,6 +3,7 @@
 use crate::{
     App,
     allowed::Allowed,
+    api::servants::fleet_of,
     error::ApiError,
     filter::{limit_of, next_of},
     sight,
@@ -11,12 +12,12 @@ use axum::{
     Json,
     extract::{Path, Query, State},
 };
-use chrono::{DateTime, Utc};
-use domain::{AccountId, Liveness, action, liveness};
+use domain::{AccountId, Liveness, action};
 use manager_api::{
-    Account, AccountPage, Build, ErrorEnvelope, Failure, JobCount, PageQuery, Processes, Stats, WeightRequest,
+    Account, AccountPage, Build, ErrorEnvelope, Failure, JobCount, PageQuery, Processes, Servant, Stats, WeightRequest,
 };
-use store::{AccountRow, BuildRow, ServantRow};
+use std::collections::BTreeMap;
+use store::{AccountRow, BuildRow, RecentFailure};
 
 /// Failures shown with the statistics.
 const FAILURES_MAX: i64 = 10;
@@ -66,44 +67,60 @@ pub(super) fn account_of(row: AccountRow) -> Account {
     Account { id: row.id, name: row.name, weight: row.weight, created_at: row.created_at }
 }
 
-fn processes(kind: String, expected: i32, servants: &[ServantRow], now: DateTime<Utc>) -> Processes {
-    let of_kind = servants.iter().filter(|row| row.kind == kind);
-    let alive = of_kind.filter(|row| liveness(row.seen_at, now) != Liveness::Lost).count();
+fn processes(kind: String, expected: i32, servants: &[Servant]) -> Processes {
+    let of_kind = servants.iter().filter(|servant| servant.kind == kind);
+    let alive = of_kind.filter(|servant| servant.liveness != Liveness::Lost.as_str()).count();
     Processes { kind, expected, alive }
+}
+
+/// What both the API and the pages say of how many jobs there are, by kind and state.
+pub(crate) async fn counts(_: &Allowed<action::ReadStats>, app: &App) -> Result<Vec<JobCount>, ApiError> {
+    let counts = app.store.job_counts().await?;
+    Ok(counts.into_iter().map(|c| JobCount { kind: c.kind, state: c.state, jobs: c.jobs }).collect())
+}
+
+/// What both say of how many processes of each kind there should be.
+pub(crate) async fn expected(_: &Allowed<action::ReadStats>, app: &App) -> Result<BTreeMap<String, i32>, ApiError> {
+    Ok(app.store.expected_processes().await?)
+}
+
+/// What both say of builds, the latest first.
+pub(crate) async fn builds(_: &Allowed<action::ReadStats>, app: &App) -> Result<Vec<Build>, ApiError> {
+    let build = |BuildRow { version, kinds, first_at }| Build { version, kinds, first_at };
+    Ok(app.store.builds().await?.into_iter().map(build).collect())
+}
+
+/// What both say of the jobs that failed last.
+pub(crate) async fn failures(_: &Allowed<action::ReadStats>, app: &App) -> Result<Vec<Failure>, ApiError> {
+    let failure = |row: RecentFailure| Failure {
+        id: row.id,
+        kind: row.kind,
+        account_id: row.account_id,
+        attempt: row.attempt,
+        finished_at: row.finished_at,
+        class: row.class,
+        error: row.error.map(sight::words),
+    };
+    Ok(app.store.recent_failures(FAILURES_MAX).await?.into_iter().map(failure).collect())
 }
 
 /// The whole at a glance.
 #[utoipa::path(get, path = "/api/v1/stats", tag = "stats", responses((status = 200, body = Stats),
               (status = 403, body = ErrorEnvelope)))]
-pub(crate) async fn stats(_: Allowed<action::ReadStats>, State(app): State<App>) -> Result<Json<Stats>, ApiError> {
-    let now = app.store.now();
-    let counts = app.store.job_counts().await?;
-    let servants = app.store.all_servants().await?;
-    let failures = app.store.recent_failures(FAILURES_MAX).await?;
-    let expected = app.store.expected_processes().await?;
-    let builds = app.store.builds().await?;
-    let servants_alive = servants.iter().filter(|row| liveness(row.seen_at, now) == Liveness::Alive).count();
+pub(crate) async fn stats(
+    allowed: Allowed<action::ReadStats>,
+    State(app): State<App>,
+) -> Result<Json<Stats>, ApiError> {
+    let servants = fleet_of(&app).await?;
+    let servants_alive = servants.iter().filter(|servant| servant.liveness == Liveness::Alive.as_str()).count();
+    let expected = expected(&allowed, &app).await?;
     Ok(Json(Stats {
-        now,
-        counts: counts.into_iter().map(|c| JobCount { kind: c.kind, state: c.state, jobs: c.jobs }).collect(),
-        processes: expected.into_iter().map(|(kind, expected)| processes(kind, expected, &servants, now)).collect(),
-        builds: builds
-            .into_iter()
-            .map(|BuildRow { version, kinds, first_at }| Build { version, kinds, first_at })
-            .collect(),
+        now: app.store.now(),
+        counts: counts(&allowed, &app).await?,
+        processes: expected.into_iter().map(|(kind, expected)| processes(kind, expected, &servants)).collect(),
+        builds: builds(&allowed, &app).await?,
         servants_alive,
         servants_silent: servants.len() - servants_alive,
-        recent_failures: failures
-            .into_iter()
-            .map(|row| Failure {
-                id: row.id,
-                kind: row.kind,
-                account_id: row.account_id,
-                attempt: row.attempt,
-                finished_at: row.finished_at,
-                class: row.class,
-                error: row.error.map(sight::words),
-            })
-            .collect(),
+        recent_failures: failures(&allowed, &app).await?,
     }))
 }

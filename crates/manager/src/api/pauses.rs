@@ -20,15 +20,34 @@ use store::{PauseRow, PausesAfter};
     responses((status = 200, body = PauseList), (status = 400, body = ErrorEnvelope),
               (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn list(
-    _: Allowed<action::ReadLimits>,
+    allowed: Allowed<action::ReadLimits>,
     State(app): State<App>,
     Query(query): Query<PauseQuery>,
 ) -> Result<Json<PauseList>, ApiError> {
     let limit = limit_of(query.limit)?;
     let after = query.after.as_deref().map(after_of).transpose()?;
-    let rows = app.store.list_pauses(after.as_ref(), limit).await?;
+    let rows = in_force(&allowed, &app, after.as_ref(), limit).await?;
     let next_after = next_of(&rows, limit, cursor_of);
     Ok(Json(PauseList { pauses: rows.iter().map(pause_of).collect(), next_after }))
+}
+
+/// What both the API and the pages say of what is paused, the latest first.
+pub(crate) async fn in_force(
+    _: &Allowed<action::ReadLimits>,
+    app: &App,
+    after: Option<&PausesAfter>,
+    limit: i64,
+) -> Result<Vec<PauseRow>, ApiError> {
+    Ok(app.store.list_pauses(after, limit).await?)
+}
+
+/// The pause of one thing, if it is paused by itself.
+pub(crate) async fn pause_in_force(
+    _: &Allowed<action::ReadLimits>,
+    app: &App,
+    target: &PauseTarget,
+) -> Result<Option<PauseRow>, ApiError> {
+    Ok(app.store.find_pause(target).await?)
 }
 
 /// Holds back the jobs of a kind, an account, a connection or a group; those that run go on.

@@ -1,5 +1,6 @@
 //! Schedules over HTTP: list, show, make, change, pause, run, back-fill, preview, delete.
 
+use super::jobs::summary_of;
 use crate::{
     App,
     allowed::Allowed,
@@ -17,12 +18,14 @@ use chrono::DateTime;
 use domain::{AccountId, ConnectionId, Kind, Plan, Policy, RetryPolicy, ScheduleId, Sensitive, action};
 use manager_api::{
     BackfillReply, BackfillRequest, ByWhom, CreateSchedule, DeleteQuery, DeleteReply, ErrorEnvelope, PageQuery,
-    PauseSchedule, PreviewQuery, PreviewedFire, RunReply, Schedule, SchedulePage, SchedulePreview, ScheduleSettings,
-    UpdateSchedule,
+    PauseSchedule, PreviewQuery, PreviewedFire, RunReply, Schedule, ScheduleDetail, SchedulePage, SchedulePreview,
+    ScheduleSettings, UpdateSchedule,
 };
 use serde_json::Value;
 use store::{Created, Deleted, Edited, NewSchedule, RanNow, ScheduleEdit, ScheduleRow, StoreError};
 
+/// Jobs shown with a schedule.
+const JOBS_MAX: i64 = 10;
 /// Due times of one back-fill.
 const BACKFILL_MAX: usize = 10_000;
 /// Fires of a preview, unless said and at the most.
@@ -50,16 +53,20 @@ pub(crate) async fn list(
     Ok(Json(SchedulePage { schedules: rows.into_iter().map(schedule_of).collect(), next_before }))
 }
 
-/// Shows one schedule.
+/// Shows one schedule, and the jobs that it made last.
 #[utoipa::path(get, path = "/api/v1/schedules/{id}", tag = "schedules", params(("id" = i64, Path, description = "The schedule")),
-    responses((status = 200, body = Schedule), (status = 404, body = ErrorEnvelope),
+    responses((status = 200, body = ScheduleDetail), (status = 404, body = ErrorEnvelope),
               (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn show(
     _: Allowed<action::ReadSchedules>,
+    _: Allowed<action::ReadJobs>,
     State(app): State<App>,
     Path(id): Path<i64>,
-) -> Result<Json<Schedule>, ApiError> {
-    Ok(Json(schedule_of(find(&app, id).await?)))
+) -> Result<Json<ScheduleDetail>, ApiError> {
+    let schedule = schedule_of(find(&app, id).await?);
+    let jobs = app.store.jobs_of_schedule(ScheduleId(id), JOBS_MAX).await?;
+    let shown = jobs.iter().filter(|job| sight::shows(&app, job.account_id));
+    Ok(Json(ScheduleDetail { schedule, jobs: shown.map(summary_of).collect() }))
 }
 
 /// Makes a schedule.

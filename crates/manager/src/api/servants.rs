@@ -34,6 +34,16 @@ pub(crate) async fn list(
     Ok(Json(ServantList { servants: rows.into_iter().map(|row| servant_of(row, now)).collect(), next_after }))
 }
 
+/// All servants heard of lately; what both the API and the pages count and show.
+pub(crate) async fn fleet(_: &Allowed<action::ReadServants>, app: &App) -> Result<Vec<Servant>, ApiError> {
+    fleet_of(app).await
+}
+
+pub(super) async fn fleet_of(app: &App) -> Result<Vec<Servant>, ApiError> {
+    let now = app.store.now();
+    Ok(app.store.all_servants().await?.into_iter().map(|row| servant_of(row, now)).collect())
+}
+
 /// Shows one servant, whenever it was heard of.
 #[utoipa::path(get, path = "/api/v1/servants/{id}", tag = "servants",
     params(("id" = i64, Path, description = "The servant")),

@@ -7,6 +7,7 @@ use domain::{Principal, Role};
 use manager_api::AssumptionDetail;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use store::AuditFilter;
 
 const OURS: &str = "OurPerson";
 const THEIRS: &str = "TheirPerson";
@@ -106,9 +107,25 @@ async fn a_crawl_of_every_route_changes_no_row_and_calls_nobody() {
     }
     assert!(shown >= 30, "{shown} of {asked} were shown");
     let mut after = testkit::table_digests(world.database.url()).await.unwrap();
-    let noted = (before.remove("assumption_events").unwrap(), after.remove("assumption_events").unwrap());
-    assert_eq!(before, after, "no row changes");
-    assert_ne!(noted.0, noted.1, "but what was looked at is written down");
+    // What was looked at is written down twice: in the look's own list, and in the audit.
+    for noted in ["assumption_events", "audit"] {
+        assert_ne!(before.remove(noted).unwrap(), after.remove(noted).unwrap(), "{noted}");
+    }
+    assert_eq!(before, after, "no other row changes");
+    let (mut audited, mut next) = (0, Some(i64::MAX));
+    while let Some(before) = next {
+        let filter = AuditFilter { account: Some(ours.account), before: Some(before), ..AuditFilter::default() };
+        let page = world.store.search_audit(&filter, 200).await.unwrap();
+        assert!(page.rows.iter().all(|row| (row.subject.as_str(), row.actor.as_str()) == ("assumption", "a support")));
+        (audited, next) = (audited + page.rows.len(), page.next_before);
+    }
+    let (mut events, mut next) = (0, Some(i64::MAX));
+    while let Some(before) = next {
+        let page = world.store.assumption_events(look.assumption.id, Some(before), 200).await.unwrap();
+        (events, next) = (events + page.len(), page.last().map(|event| event.id));
+    }
+    assert_eq!(audited + 1, events, "the beginning is noted by itself");
+    assert!(audited > shown, "what was refused is noted, too: {audited}");
     assert_eq!(world.calls(), 0, "nobody is called");
 
     // As oneself, the same request does call.
@@ -171,6 +188,19 @@ async fn every_page_is_written_down_and_the_end_is_the_end() {
         format!("refused POST /jobs/{}/retry", ours.failed),
     ];
     assert_eq!(told, expected);
+    let filter = AuditFilter { subject: Some("assumption".to_owned()), ..AuditFilter::default() };
+    let audited = world.store.list_audit(&filter, 10).await.unwrap();
+    let told: Vec<String> = audited
+        .iter()
+        .rev()
+        .map(|row| format!("{} {}", row.outcome, row.after.as_ref().unwrap()["request"].as_str().unwrap()))
+        .collect();
+    let expected = [
+        format!("done GET /accounts/{}", ours.account),
+        "denied GET /servants".to_owned(),
+        format!("denied POST /jobs/{}/retry", ours.failed),
+    ];
+    assert_eq!(told, expected, "in the audit, too");
 
     let ended = send(&routes, Method::POST, &format!("/assumptions/{id}/end"), token, None).await;
     assert_eq!(ended.status, StatusCode::SEE_OTHER, "{}", ended.text);

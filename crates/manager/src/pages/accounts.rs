@@ -8,7 +8,7 @@ use crate::{
     App,
     allowed::{Allowed, Asker},
     api::{
-        accounts as api, audit, authorise, budgets, connections, groups, others, schedules::schedule_of, summary_of,
+        accounts as api, audit, authorise, budgets, connections, groups, jobs, others, pauses, schedules::schedule_of,
     },
     caller::Caller,
     chart::{Bar, day},
@@ -21,19 +21,18 @@ use askama::Template;
 use axum::{
     Extension, Form, Json, Router,
     extract::{Path, Query, State},
-    http::{HeaderMap, HeaderValue, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Redirect, Response},
     routing::{get, post},
 };
 use chrono::{DateTime, SecondsFormat, Utc};
-use domain::{AccountId, ConnectionId, PauseTarget, action};
+use domain::{AccountId, PauseTarget, action};
 use manager_api::{
-    Account, AuthoriseRequest, Connection, ConnectionEvent, GroupQuery, MinuteQuery, PageQuery, Stream, StreamQuery,
-    WeightRequest,
+    Account, AuthoriseRequest, Connection, ConnectionEvent, GroupQuery, Job, JobQuery, MinuteQuery, PageQuery, Stream,
+    StreamQuery, WeightRequest,
 };
 use serde::Deserialize;
 use std::cmp::Reverse;
-use store::JobFilter;
 
 /// Connections whose quota and events are shown, the newest.
 const CONNECTIONS_MAX: usize = 5;
@@ -183,26 +182,28 @@ async fn one(
         if at < CONNECTIONS_MAX {
             let connection = view.row.id;
             happened.extend(events_of(&asker, &app, &view.row, now).await?);
-            if app.store.find_budget(ConnectionId(connection)).await?.is_some() {
-                let query = MinuteQuery { before: None, limit: Some(1) };
-                let Json(budget) =
-                    budgets::show(asker.allow(&app).await?, State(app.clone()), Path(connection), Query(query)).await?;
-                let quarters = app.store.budget_day(ConnectionId(connection)).await?;
-                let quarters: Vec<_> = quarters.iter().map(|m| (m.minute, m.used, m.maximum)).collect();
-                view.bars = day(&quarters, now);
-                view.budget = Some(BudgetView::new(budget.budget, now));
+            let query = Query(MinuteQuery { before: None, limit: Some(1) });
+            let budget = budgets::show(asker.allow(&app).await?, State(app.clone()), Path(connection), query).await;
+            match budget {
+                Ok(Json(budget)) => {
+                    let quarters: Vec<_> = budget.day.iter().map(|m| (m.minute, m.used, m.maximum)).collect();
+                    view.bars = day(&quarters, now);
+                    view.budget = Some(BudgetView::new(budget.budget, now));
+                }
+                // No vendor has spoken of one.
+                Err(error) if error.status == StatusCode::NOT_FOUND => {}
+                Err(error) => return Err(error),
             }
         }
         views.push(view);
     }
-    let _: Allowed<action::ReadLimits> = asker.allow(&app).await?;
     let _: Allowed<action::ReadSchedules> = asker.allow(&app).await?;
     let schedules = app.store.schedules_of(account, SCHEDULES_MAX).await?;
     let connected: Vec<i64> = views.iter().take(CONNECTIONS_MAX).map(|view| view.row.id).collect();
     let planned: Vec<i64> = schedules.iter().take(CONNECTIONS_MAX).map(|row| row.id).collect();
     happened.extend(changes_of(&asker, &app, account, (&connected, &planned), now).await?);
     happened.sort_by_key(|(at, _)| Reverse(*at));
-    let paused = app.store.find_pause(&PauseTarget::Account(account)).await?;
+    let paused = pauses::pause_in_force(&asker.allow(&app).await?, &app, &PauseTarget::Account(account)).await?;
     render(&AccountPage {
         created: when(detail.account.created_at, now),
         pause: paused.map(|row| PauseView::new(&row, now)),
@@ -247,17 +248,17 @@ async fn jobs_of(
     account: AccountId,
     now: DateTime<Utc>,
 ) -> Result<Vec<(DateTime<Utc>, Happening)>, ApiError> {
-    let _: Allowed<action::ReadJobs> = asker.allow(app).await?;
-    let filter = JobFilter { account: Some(account), ..JobFilter::default() };
-    let rows = app.store.list_jobs(&filter, JOBS_MAX).await?;
-    let happening = |row: &store::JobRow| {
+    let (account, limit) = (Some(account.to_string()), Some(JOBS_MAX.to_string()));
+    let query = Query(JobQuery { account, limit, ..JobQuery::default() });
+    let Json(page) = jobs::list(asker.allow(app).await?, State(app.clone()), query).await?;
+    let happening = |row: &Job| {
         let at = row.finished_at.or(row.claimed_at).unwrap_or(row.created_at);
-        let job = JobView::new(&summary_of(row), now);
+        let job = JobView::new(row, now);
         let text = job.bar.map(|bar| format!("{} {}", bar.count, bar.message)).unwrap_or_default();
         let (what, url) = (format!("{} {}", job.kind, job.id), Some(format!("/jobs/{}", job.id)));
         (at, Happening { at: when(at, now), what, state: job.state, url, text })
     };
-    Ok(rows.iter().map(happening).collect())
+    Ok(page.jobs.iter().map(happening).collect())
 }
 
 /// What happened to a connection.

@@ -7,7 +7,6 @@ use crate::{
     allowed::Asker,
     api::{anomalies, breakers, connections, schedules::schedule_of},
     error::ApiError,
-    sight,
     view::{When, encode, when},
 };
 use axum::{
@@ -67,8 +66,9 @@ pub(super) async fn read(
             ConnectionQuery { state: Some(state.to_owned()), limit: Some(TROUBLES_MAX), ..ConnectionQuery::default() };
         let Json(page) = connections::list(asker.allow(app).await?, State(app.clone()), Query(query)).await?;
         for row in page.connections {
-            let latest = app.store.connection_events(ConnectionId(row.id), 1).await?;
-            rows.push(of_connection(row, latest.into_iter().next().map(|event| sight::words(event.by)), now));
+            let allowed = asker.allow(app).await?;
+            let latest = connections::events_of(&allowed, app, ConnectionId(row.id), 1).await?;
+            rows.push(of_connection(row, latest.into_iter().next().map(|event| event.by), now));
         }
     }
     let circuits = app.store.troubled_breakers(BREAKERS_MAX).await?;

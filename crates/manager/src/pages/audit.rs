@@ -22,6 +22,7 @@ use chrono::{DateTime, Utc};
 use domain::action;
 use futures::stream;
 use manager_api::{AuditEntry, AuditExportQuery, AuditQuery, AuditVerified, AuditVerifyQuery};
+use std::io;
 
 /// Rows of an export that are read at a time.
 const EXPORT_ROWS: i64 = 200;
@@ -85,21 +86,22 @@ async fn list(asker: Asker, State(app): State<App>, Query(query): Query<AuditQue
 
 /// All sealed rows as JSON, one a line, read page by page as the browser takes them.
 async fn export(
-    _: Allowed<action::ReadAudit>,
+    allowed: Allowed<action::ReadAudit>,
     State(app): State<App>,
     Query(query): Query<AuditExportQuery>,
 ) -> Response {
-    let range = (query.since, query.until);
-    let pages = stream::try_unfold((app, query.after.or(Some(0))), move |(app, after)| async move {
-        let Some(after) = after else { return Ok::<_, store::StoreError>(None) };
-        let page = app.store.export_audit(after, range, EXPORT_ROWS).await?;
+    let (from, range) = ((allowed, app, query.after.or(Some(0))), (query.since, query.until));
+    let pages = stream::try_unfold(from, move |(allowed, app, after)| async move {
+        let Some(after) = after else { return Ok::<_, io::Error>(None) };
+        let page = api::exported(&allowed, &app, after, range, EXPORT_ROWS).await;
+        let page = page.map_err(|error| io::Error::other(error.message))?;
         let lines: String = page
-            .rows
-            .into_iter()
-            .filter_map(|row| serde_json::to_string(&api::entry_of(row)).ok())
+            .entries
+            .iter()
+            .filter_map(|entry| serde_json::to_string(entry).ok())
             .flat_map(|line| [line, "\n".to_owned()])
             .collect();
-        Ok(Some((lines, (app, page.next_after))))
+        Ok(Some((lines, (allowed, app, page.next_after))))
     });
     let kind = (header::CONTENT_TYPE, "application/x-ndjson");
     ([kind, (header::CONTENT_DISPOSITION, "attachment; filename=audit.jsonl")], Body::from_stream(pages))

@@ -3,8 +3,8 @@
 use super::render;
 use crate::{
     App,
-    allowed::{Allowed, Asker},
-    api::{errors as api, summary_of},
+    allowed::Asker,
+    api::{errors as api, jobs},
     chart::{Bar, spark},
     error::ApiError,
     view::{JobView, Link, When, encode, grouped, url_of, when},
@@ -17,9 +17,8 @@ use axum::{
     routing::get,
 };
 use chrono::{DateTime, Utc};
-use domain::{ErrorClass, Fingerprint, action};
-use manager_api::{ErrorGroup, ErrorQuery};
-use store::JobFilter;
+use domain::ErrorClass;
+use manager_api::{ErrorGroup, ErrorQuery, JobQuery};
 
 /// Jobs shown of one group.
 const JOBS_MAX: i64 = 20;
@@ -134,14 +133,13 @@ async fn list(asker: Asker, State(app): State<App>, Query(query): Query<ErrorQue
 async fn one(asker: Asker, State(app): State<App>, Path(fingerprint): Path<String>) -> Result<Response, ApiError> {
     let now = app.store.now();
     let Json(row) = api::show(asker.allow(&app).await?, State(app.clone()), Path(fingerprint)).await?;
-    let error: Fingerprint = row.fingerprint.parse().map_err(|error: String| ApiError::bad_request(error))?;
-    let _: Allowed<action::ReadJobs> = asker.allow(&app).await?;
-    let filter = JobFilter { error: Some(error), ..JobFilter::default() };
-    let jobs = app.store.list_jobs(&filter, JOBS_MAX).await?;
-    let q = encode(&format!("error:{}", row.fingerprint));
+    let q = format!("error:{}", row.fingerprint);
+    let asked = Query(JobQuery { q: Some(q.clone()), limit: Some(JOBS_MAX.to_string()), ..JobQuery::default() });
+    let Json(found) = jobs::list(asker.allow(&app).await?, State(app), asked).await?;
+    let q = encode(&q);
     render(&ErrorGroupPage {
         runbook: row.class.parse().map_or("", runbook),
-        jobs: jobs.iter().map(|job| JobView::new(&summary_of(job), now)).collect(),
+        jobs: found.jobs.iter().map(|job| JobView::new(job, now)).collect(),
         jobs_url: format!("/jobs?q={q}"),
         retry_url: format!("/operations/new?act=retry&q={q}"),
         view: ErrorView::new(row, now),

@@ -4,7 +4,7 @@ use super::{WhyForm, back, field, json_field, pretty, render};
 use crate::{
     App,
     allowed::{Allowed, Asker},
-    api::{cancel_job, detail_of, jobs as api, retry_job, summary_of, why_of},
+    api::{cancel_job, detail_of, jobs as api, others, retry_job, servants::fleet, why_of},
     error::ApiError,
     filter,
     gate::RequestId,
@@ -19,11 +19,15 @@ use axum::{
     response::{IntoResponse as _, Redirect, Response},
     routing::{get, post},
 };
+use chrono::{DateTime, Utc};
 use domain::{BulkAct, JobId, JobState, Search, action};
-use manager_api::{EnqueueRequest, JobDetail, JobQuery, Why};
+use manager_api::{EnqueueRequest, JobCount, JobDetail, JobPage as FoundJobs, JobQuery, Why};
 use serde::Deserialize;
-use std::collections::BTreeSet;
-use store::JobCount;
+use std::collections::{BTreeMap, BTreeSet};
+use store::JobFilter;
+
+/// Jobs that are counted where no counter says.
+const TALLY_MAX: i64 = 100;
 
 pub(super) fn routes() -> Router<App> {
     Router::new()
@@ -84,25 +88,21 @@ pub(crate) fn search_url(search: &Search) -> String {
     jobs_url(&JobQuery { q: Some(q).filter(|q| !q.is_empty()), ..JobQuery::default() })
 }
 
-async fn jobs(
-    _: Allowed<action::ReadJobs>,
-    State(app): State<App>,
-    Query(query): Query<JobQuery>,
-) -> Result<Response, ApiError> {
+async fn jobs(asker: Asker, State(app): State<App>, Query(query): Query<JobQuery>) -> Result<Response, ApiError> {
+    let now = app.store.now();
+    let read_jobs: Allowed<action::ReadJobs> = asker.allow(&app).await?;
     // A number is a job.
     if let Some(id) = query.q.as_deref().and_then(|q| q.trim().parse::<i64>().ok()) {
         return Ok(Redirect::to(&format!("/jobs/{id}")).into_response());
     }
-    let now = app.store.now();
-    if let Some(errors) = free_text(&app, &query).await? {
-        return Ok(Redirect::to(&errors).into_response());
+    let counts = others::counts(&asker.allow(&app).await?, &app).await?;
+    if let Some(elsewhere) = free_text(&counts, &query) {
+        return Ok(Redirect::to(&elsewhere).into_response());
     }
     let mut search = filter::search_of(&query)?;
-    let (mut filter, limit) = filter::of_query(&query, now)?;
-    filter.account = sight::narrow(&app, filter.account)?;
-    search.account = filter.account;
-    let found = app.store.search_jobs(&filter, limit).await?;
-    let counts = app.store.job_counts().await?;
+    search.account = sight::narrow(&app, search.account)?;
+    let Json(found) = api::list(read_jobs, State(app.clone()), Query(query.clone())).await?;
+    let tally = tally(&asker, &app, (&search, &query), &found, now).await?;
     let q = search.to_string();
     let next = found.next_before.map(|id| {
         let q = Some(q.clone()).filter(|q| !q.is_empty());
@@ -111,8 +111,8 @@ async fn jobs(
     let bulk = [("Retry all of these", BulkAct::Retry), ("Cancel all of these", BulkAct::Cancel)];
     let bulk = bulk.into_iter().filter(|(_, act)| !q.is_empty() && act.within(search.clone()).is_ok());
     render(&JobsPage {
-        jobs: found.jobs.iter().map(|row| JobView::new(&summary_of(row), now)).collect(),
-        tabs: tabs(&search, &counts),
+        jobs: found.jobs.iter().map(|job| JobView::new(job, now)).collect(),
+        tabs: tabs(&search, &counts, tally.as_ref()),
         suggestions: suggestions(&search, &counts),
         bulk: bulk
             .map(|(text, act)| (text, format!("/operations/new?act={}&q={}", act.as_str(), encode(&q))))
@@ -122,28 +122,85 @@ async fn jobs(
     })
 }
 
-/// Words that are none of the search and name no kind of which there is a job are looked for in errors: the address of
-/// those. None: it is a search of jobs.
-async fn free_text(app: &App, query: &JobQuery) -> Result<Option<String>, ApiError> {
+/// Words that are none of the search and name no kind of which there is a job are looked for in everything else: the
+/// address of that. None: it is a search of jobs.
+fn free_text(counts: &[JobCount], query: &JobQuery) -> Option<String> {
     let text = query.q.as_deref().map_or("", str::trim);
-    if text.is_empty() || text.contains(':') || !sight::has_page("/errors") {
-        return Ok(None);
+    if text.is_empty() || text.contains(':') || !sight::has_page("/find") {
+        return None;
     }
-    let is_kind = app.store.job_counts().await?.iter().any(|row| row.kind == text);
-    Ok((!is_kind).then(|| url_of("/errors", &[("text", Some(text.to_owned()))])))
+    let is_kind = counts.iter().any(|row| row.kind == text);
+    (!is_kind).then(|| url_of("/find", &[("text", Some(text.to_owned()))]))
 }
 
-/// Counts are of the kind that is searched, or of all; of anything narrower there is no counter here.
-fn tabs(search: &Search, counts: &[JobCount]) -> Vec<Tab> {
-    let rest = Search { states: Vec::new(), kind: None, ..search.clone() };
-    let is_counted = rest == Search::default();
+/// How many jobs that a search finds are in each state, as far as somebody looked.
+struct Tally {
+    states: BTreeMap<JobState, i64>,
+    /// Nobody looked further: there may be more in each state.
+    is_partial: bool,
+}
+
+impl Tally {
+    fn of(page: &FoundJobs) -> Self {
+        let mut states = BTreeMap::new();
+        for job in &page.jobs {
+            *states.entry(job.state).or_default() += 1;
+        }
+        Self { states, is_partial: page.next_before.is_some() }
+    }
+
+    /// None: nobody knows.
+    fn count(&self, wanted: &[JobState]) -> Option<String> {
+        let jobs: i64 =
+            self.states.iter().filter(|(state, _)| wanted.is_empty() || wanted.contains(state)).map(|(_, n)| n).sum();
+        match (self.is_partial, jobs) {
+            (false, jobs) => Some(grouped(jobs)),
+            (true, 0) => None,
+            (true, jobs) => Some(format!("{}+", grouped(jobs))),
+        }
+    }
+}
+
+fn is_counted(search: &Search) -> bool {
+    Search { states: Vec::new(), kind: None, ..search.clone() } == Search::default()
+}
+
+/// Of a search that no counter is of: from what is shown if that is all there is, else from the latest hundred of it. None:
+/// there are counters, or it would be too much to read.
+async fn tally(
+    asker: &Asker,
+    app: &App,
+    (search, query): (&Search, &JobQuery),
+    shown: &FoundJobs,
+    now: DateTime<Utc>,
+) -> Result<Option<Tally>, ApiError> {
+    if is_counted(search) {
+        return Ok(None);
+    }
+    if search.states.is_empty() && query.before.is_none() && shown.next_before.is_none() {
+        return Ok(Some(Tally::of(shown)));
+    }
+    let rest = Search { states: Vec::new(), ..search.clone() };
+    if !JobFilter::of(&rest, now).is_indexed() {
+        return Ok(None);
+    }
+    let limit = Some(TALLY_MAX.to_string());
+    let query = JobQuery { q: Some(rest.to_string()), limit, ..JobQuery::default() };
+    let Json(page) = api::list(asker.allow(app).await?, State(app.clone()), Query(query)).await?;
+    Ok(Some(Tally::of(&page)))
+}
+
+/// Counts are of the kind that is searched, or of all; of anything narrower there is no counter, and only a tally.
+fn tabs(search: &Search, counts: &[JobCount], tally: Option<&Tally>) -> Vec<Tab> {
+    let is_counted = is_counted(search);
     let tab = |text: &str, states: Vec<JobState>| {
         let of_kind = |row: &&JobCount| search.kind.as_ref().is_none_or(|kind| kind.as_str() == row.kind);
         let in_states = |row: &&JobCount| states.is_empty() || states.contains(&row.state);
         let jobs: i64 = counts.iter().filter(of_kind).filter(in_states).map(|row| row.jobs).sum();
+        let count = if is_counted { Some(grouped(jobs)) } else { tally.and_then(|tally| tally.count(&states)) };
         let is_current = search.states == states;
         let url = search_url(&Search { states, ..search.clone() });
-        Tab { link: Link { text: text.to_owned(), url, is_current }, count: is_counted.then(|| grouped(jobs)) }
+        Tab { link: Link { text: text.to_owned(), url, is_current }, count }
     };
     let pending = JobState::ALL.into_iter().filter(|state| state.is_pending()).collect();
     let mut tabs = vec![tab("all", Vec::new()), tab("pending", pending)];
@@ -168,9 +225,10 @@ fn suggestions(search: &Search, counts: &[JobCount]) -> Vec<String> {
     words.into_iter().map(|word| format!("{text} {word}").trim().to_owned()).collect()
 }
 
-async fn new(_: Allowed<action::EnqueueJob>, State(app): State<App>) -> Result<Response, ApiError> {
-    let counts = app.store.job_counts().await?;
-    let servants = app.store.all_servants().await?;
+async fn new(asker: Asker, State(app): State<App>) -> Result<Response, ApiError> {
+    let _: Allowed<action::EnqueueJob> = asker.allow(&app).await?;
+    let counts = others::counts(&asker.allow(&app).await?, &app).await?;
+    let servants = fleet(&asker.allow(&app).await?, &app).await?;
     let kinds = counts.into_iter().map(|row| row.kind).chain(servants.into_iter().map(|row| row.kind));
     render(&NewJobPage { kinds: kinds.collect::<BTreeSet<_>>().into_iter().collect() })
 }

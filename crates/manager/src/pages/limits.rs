@@ -4,7 +4,7 @@ use super::{ROWS, WhyForm, back, field, name, render};
 use crate::{
     App,
     allowed::Asker,
-    api::{breakers, budgets, limits, pauses},
+    api::{breakers, budgets, connections, limits, others, pauses},
     error::ApiError,
     view::{BarView, When, encode, grouped, when},
 };
@@ -19,12 +19,11 @@ use axum::{
 use chrono::{DateTime, Utc};
 use domain::{ConnectionId, JobState};
 use manager_api::{
-    Bounds, Breaker, BreakerQuery, Budget, BudgetQuery, ByWhom, Limit, LimitQuery, LimitRequest, Pause, PauseQuery,
-    PauseRequest, ShareRequest,
+    Bounds, Breaker, BreakerQuery, Budget, BudgetQuery, ByWhom, JobCount, Limit, LimitQuery, LimitRequest, Pause,
+    PauseQuery, PauseRequest, ShareRequest,
 };
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use store::JobCount;
 
 const PAGE: &str = "/limits";
 
@@ -160,11 +159,12 @@ fn holders_of(limit: &Limit, owners: &BTreeMap<String, i64>) -> Option<String> {
 }
 
 /// Whose connections are limited, by their ids as limits name them.
-async fn owners_of(app: &App, limits: &[Limit]) -> Result<BTreeMap<String, i64>, ApiError> {
+async fn owners_of(asker: &Asker, app: &App, limits: &[Limit]) -> Result<BTreeMap<String, i64>, ApiError> {
+    let allowed = asker.allow(app).await?;
     let mut owners = BTreeMap::new();
     for key in limits.iter().filter(|limit| limit.scope == "connection").map(|limit| &limit.key) {
         let Ok(id) = key.parse() else { continue };
-        if let Some(row) = app.store.find_connection(ConnectionId(id)).await? {
+        if let Some(row) = connections::found(&allowed, app, ConnectionId(id)).await? {
             owners.insert(key.clone(), row.account_id);
         }
     }
@@ -181,8 +181,8 @@ async fn show(asker: Asker, State(app): State<App>, Query(page): Query<PageOf>) 
     let Json(quotas) = budgets::list(asker.allow(&app).await?, State(app.clone()), Query(query)).await?;
     let query = BreakerQuery { after: page.breakers_after, limit: Some(ROWS) };
     let Json(circuits) = breakers::list(asker.allow(&app).await?, State(app.clone()), Query(query)).await?;
-    let counts = app.store.job_counts().await?;
-    let owners = owners_of(&app, &listed.limits).await?;
+    let counts = others::counts(&asker.allow(&app).await?, &app).await?;
+    let owners = owners_of(&asker, &app, &listed.limits).await?;
     let limit_row = |row: Limit| {
         let used = row.bounds.concurrency.filter(|_| row.in_force).and_then(|most| {
             let jobs = in_flight(&counts, &row)?;

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     App,
     allowed::{Allowed, Asker},
-    api::{queues, servant_of},
+    api::{others, pauses, queues, servants::fleet},
     caller::Caller,
     chart::{Chart, Timeline},
     error::ApiError,
@@ -25,7 +25,7 @@ use axum::{
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{GroupState, JobState, Kind, about, action};
-use manager_api::{Servant, Throughput, ThroughputQuery};
+use manager_api::{JobCount, Throughput, ThroughputQuery};
 use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
 use store::{GroupProgress, GroupRow};
@@ -37,8 +37,6 @@ const ONBOARDINGS_MAX: i64 = 3;
 const ONBOARDED_HOURS_MAX: i64 = 24;
 /// Unfinished members of one onboarding whose progress is read.
 const MEMBERS_MAX: i64 = 60;
-/// Failures shown.
-const FAILURES_MAX: i64 = 10;
 /// Builds told of, the latest.
 const DEPLOYS_MAX: usize = 5;
 
@@ -165,6 +163,8 @@ async fn overview(
 ) -> Result<Response, ApiError> {
     let _: Allowed<action::ReadJobs> = asker.allow(&app).await?;
     let _: Allowed<action::ReadServants> = asker.allow(&app).await?;
+    let _: Allowed<action::ReadStats> = asker.allow(&app).await?;
+    let _: Allowed<action::ReadQueues> = asker.allow(&app).await?;
     let _: Allowed<action::ReadGroups> = asker.allow(&app).await?;
     let _: Allowed<action::ReadSchedules> = asker.allow(&app).await?;
     let _: Allowed<action::ReadLimits> = asker.allow(&app).await?;
@@ -195,9 +195,10 @@ async fn overview(
 
 async fn read(asker: &Asker, app: &App, shown: &str) -> Result<Overview, ApiError> {
     let now = app.store.now();
-    let servants: Vec<Servant> = app.store.all_servants().await?.into_iter().map(|row| servant_of(row, now)).collect();
-    let pauses = app.store.list_pauses(None, store::PAGE_ROWS_MAX).await?;
-    let counts = app.store.job_counts().await?;
+    let stats = asker.allow(app).await?;
+    let servants = fleet(&asker.allow(app).await?, app).await?;
+    let pauses = pauses::in_force(&asker.allow(app).await?, app, None, store::PAGE_ROWS_MAX).await?;
+    let counts = others::counts(&stats, app).await?;
     let over = |span: &str| Query(ThroughputQuery { span: Some(span.to_owned()), kind: None });
     let Json(throughput) = queues::throughput(asker.allow(app).await?, State(app.clone()), over(shown)).await?;
     let failed_of = |over: &Throughput| over.points.iter().map(|point| point.failed).sum::<i64>();
@@ -207,13 +208,14 @@ async fn read(asker: &Asker, app: &App, shown: &str) -> Result<Overview, ApiErro
         let Json(hour) = queues::throughput(asker.allow(app).await?, State(app.clone()), over(SPANS[0])).await?;
         failed_of(&hour)
     };
-    let kinds = by_kind(&servants, &pending_of(&counts), &app.store.expected_processes().await?);
-    let builds = app.store.builds().await?;
+    let kinds = by_kind(&servants, &pending_of(&counts), &others::expected(&stats, app).await?);
+    let builds = others::builds(&stats, app).await?;
     let marks: Vec<_> =
         builds.iter().map(|build| (build.first_at, format!("{}: {}", build.version, build.kinds.join(", ")))).collect();
     let timeline = Timeline::new(&throughput);
-    let oldest = app.store.queue_states().await?.into_iter().filter_map(|row| row.oldest_ready_at).min();
-    let failures = app.store.recent_failures(FAILURES_MAX).await?;
+    let Json(waiting) = queues::list(asker.allow(app).await?, State(app.clone())).await?;
+    let oldest = waiting.queues.iter().filter_map(|row| row.oldest_ready_at).min();
+    let failures = others::failures(&stats, app).await?;
     Ok(Overview {
         pauses: pauses.iter().map(|row| PauseView::new(row, now)).collect(),
         tiles: tiles(&counts, oldest.map(|at| (now - at).num_seconds().max(0)), failed_lately, &kinds),
@@ -249,12 +251,7 @@ async fn onboardings(app: &App, now: DateTime<Utc>) -> Result<Vec<Onboarding>, A
     Ok(views)
 }
 
-fn tiles(
-    counts: &[store::JobCount],
-    oldest_secs: Option<i64>,
-    failed_lately: i64,
-    kinds: &[KindOfServants],
-) -> Vec<Tile> {
+fn tiles(counts: &[JobCount], oldest_secs: Option<i64>, failed_lately: i64, kinds: &[KindOfServants]) -> Vec<Tile> {
     let sum = |meant: &dyn Fn(JobState) -> bool| -> i64 {
         counts.iter().filter(|row| meant(row.state)).map(|row| row.jobs).sum()
     };

@@ -4,7 +4,7 @@ use super::{back, render};
 use crate::{
     App,
     allowed::Asker,
-    api::queues as api,
+    api::{others, queues as api, servants::fleet},
     error::ApiError,
     view::{When, grouped, span, when},
 };
@@ -16,7 +16,7 @@ use axum::{
     response::{Redirect, Response},
     routing::{get, post},
 };
-use domain::{JobState, Liveness, liveness};
+use domain::{JobState, Liveness};
 use manager_api::{Queue, RedriveRequest, ThroughputQuery};
 use std::collections::BTreeMap;
 
@@ -60,7 +60,7 @@ async fn list(asker: Asker, State(app): State<App>) -> Result<Response, ApiError
     let now = app.store.now();
     let Json(list) = api::list(asker.allow(&app).await?, State(app.clone())).await?;
     let mut counts: BTreeMap<String, (i64, i64)> = BTreeMap::new();
-    for count in app.store.job_counts().await? {
+    for count in others::counts(&asker.allow(&app).await?, &app).await? {
         let of_kind = counts.entry(count.kind).or_default();
         if count.state.is_pending() {
             of_kind.0 += count.jobs;
@@ -71,8 +71,8 @@ async fn list(asker: Asker, State(app): State<App>) -> Result<Response, ApiError
     let query = ThroughputQuery { span: Some("24h".to_owned()), kind: None };
     let Json(day) = api::throughput(asker.allow(&app).await?, State(app.clone()), Query(query)).await?;
     let jobs: i64 = day.points.iter().map(|point| point.succeeded + point.failed + point.cancelled).sum();
-    let servants = app.store.all_servants().await?;
-    let alive = servants.iter().filter(|row| liveness(row.seen_at, now) != Liveness::Lost).count();
+    let servants = fleet(&asker.allow(&app).await?, &app).await?;
+    let alive = servants.iter().filter(|servant| servant.liveness != Liveness::Lost.as_str()).count();
     let has_sqs = list.queues.iter().any(|row| row.visible.is_some());
     let view = |row: Queue| {
         let (pending, running) = counts.get(&row.kind).copied().unwrap_or_default();

@@ -3,11 +3,10 @@
 use super::{ROWS, WhyForm, back, field, json_field, pretty, render};
 use crate::{
     App,
-    allowed::{Allowed, Asker},
-    api::{schedules as api, summary_of},
+    allowed::Asker,
+    api::schedules as api,
     error::ApiError,
     gate::RequestId,
-    sight,
     view::{JobView, When, moment, when},
 };
 use askama::Template;
@@ -19,18 +18,15 @@ use axum::{
     routing::{get, post},
 };
 use chrono::{DateTime, Utc};
-use domain::{ScheduleId, action};
 use manager_api::{
     BackfillRequest, CreateSchedule, DeleteQuery, PageQuery, PauseSchedule, PreviewQuery, PreviewedFire, Schedule,
-    ScheduleSettings, UpdateSchedule,
+    ScheduleDetail, ScheduleSettings, UpdateSchedule,
 };
 use serde::Deserialize;
 use serde_json::Value;
 
 /// Fires shown of one schedule.
 const FIRES: usize = 12;
-/// Jobs shown of one schedule.
-const JOBS_MAX: i64 = 10;
 
 pub(super) fn routes() -> Router<App> {
     Router::new()
@@ -118,23 +114,22 @@ async fn list(asker: Asker, State(app): State<App>, Query(mut page): Query<PageQ
 
 async fn one(asker: Asker, State(app): State<App>, Path(id): Path<i64>) -> Result<Response, ApiError> {
     let now = app.store.now();
-    let Json(row) = api::show(asker.allow(&app).await?, State(app.clone()), Path(id)).await?;
+    let (schedules, jobs) = (asker.allow(&app).await?, asker.allow(&app).await?);
+    let Json(detail) = api::show(schedules, jobs, State(app.clone()), Path(id)).await?;
+    let ScheduleDetail { schedule: row, jobs } = detail;
     let query = PreviewQuery { count: Some(FIRES) };
-    let preview = api::preview(asker.allow(&app).await?, State(app.clone()), Path(id), Query(query)).await;
+    let preview = api::preview(asker.allow(&app).await?, State(app), Path(id), Query(query)).await;
     let (preview, unclear) = match preview {
         Ok(Json(preview)) => (Some(preview), None),
         Err(error) if error.status == StatusCode::CONFLICT => (None, Some(error.message)),
         Err(error) => return Err(error),
     };
     let (zone, fires) = preview.map(|preview| (preview.zone, preview.fires)).unwrap_or_default();
-    let _: Allowed<action::ReadJobs> = asker.allow(&app).await?;
-    let mut jobs = app.store.jobs_of_schedule(ScheduleId(id), JOBS_MAX).await?;
-    jobs.retain(|job| sight::shows(&app, job.account_id));
     render(&SchedulePage {
         zone,
         unclear,
         fires: fires.into_iter().map(|fire| FireView { at: moment(fire.at), fire }).collect(),
-        jobs: jobs.iter().map(|job| JobView::new(&summary_of(job), now)).collect(),
+        jobs: jobs.iter().map(|job| JobView::new(job, now)).collect(),
         rule: pretty(&row.rule),
         payload: pretty(&row.payload),
         overlaps: ["skip", "buffer_one", "cancel_older", "allow"],
@@ -195,9 +190,10 @@ async fn edit(
     Path(id): Path<i64>,
     Form(form): Form<SettingsForm>,
 ) -> Result<Redirect, ApiError> {
-    let Json(before) = api::show(asker.allow(&app).await?, State(app.clone()), Path(id)).await?;
+    let (schedules, jobs) = (asker.allow(&app).await?, asker.allow(&app).await?);
+    let Json(before) = api::show(schedules, jobs, State(app.clone()), Path(id)).await?;
     // The same rule again would move the next fire.
-    let rule = json_field("rule", &form.rule)?.filter(|rule| *rule != before.rule);
+    let rule = json_field("rule", &form.rule)?.filter(|rule| *rule != before.schedule.rule);
     let request = UpdateSchedule { rule, settings: form.settings()? };
     let Json(_) = api::update(asker.allow(&app).await?, State(app), Path(id), Json(request)).await?;
     Ok(Redirect::to(&format!("/schedules/{id}")))

@@ -3,10 +3,10 @@
 use super::{ROWS, back, render};
 use crate::{
     App,
-    allowed::{Allowed, Asker},
+    allowed::Asker,
     api::{
-        servant_of,
-        servants::{order, show},
+        others, pauses,
+        servants::{fleet, order, show},
     },
     error::ApiError,
     view::{CurrentView, Link, ServantView, current_views, encode, grouped, when},
@@ -19,8 +19,8 @@ use axum::{
     response::{Redirect, Response},
     routing::{get, post},
 };
-use domain::{Kind, PauseTarget, action};
-use manager_api::{OrderRequest, Servant};
+use domain::{Kind, PauseTarget};
+use manager_api::{JobCount, OrderRequest, Servant};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -110,7 +110,7 @@ pub(crate) fn by_kind(
 }
 
 /// Pending jobs of each kind, by the counters.
-pub(crate) fn pending_of(counts: &[store::JobCount]) -> BTreeMap<String, i64> {
+pub(crate) fn pending_of(counts: &[JobCount]) -> BTreeMap<String, i64> {
     let mut pending = BTreeMap::new();
     for count in counts.iter().filter(|count| count.state.is_pending()) {
         *pending.entry(count.kind.clone()).or_default() += count.jobs;
@@ -148,16 +148,12 @@ struct ListQuery {
     after: Option<i64>,
 }
 
-async fn list(
-    _: Allowed<action::ReadServants>,
-    State(app): State<App>,
-    Query(query): Query<ListQuery>,
-) -> Result<Response, ApiError> {
-    let now = app.store.now();
+async fn list(asker: Asker, State(app): State<App>, Query(query): Query<ListQuery>) -> Result<Response, ApiError> {
     let kind = query.kind.as_deref().filter(|kind| !kind.is_empty());
-    let all: Vec<Servant> = app.store.all_servants().await?.into_iter().map(|row| servant_of(row, now)).collect();
-    let pending = pending_of(&app.store.job_counts().await?);
-    let kinds = by_kind(&all, &pending, &app.store.expected_processes().await?);
+    let all = fleet(&asker.allow(&app).await?, &app).await?;
+    let stats = asker.allow(&app).await?;
+    let pending = pending_of(&others::counts(&stats, &app).await?);
+    let kinds = by_kind(&all, &pending, &others::expected(&stats, &app).await?);
     let url_of = |kind: &str| format!("/servants?kind={}", encode(kind));
     let mut filters = vec![Link { text: "all".to_owned(), url: "/servants".to_owned(), is_current: kind.is_none() }];
     filters.extend(kinds.iter().map(|row| Link {
@@ -181,7 +177,7 @@ async fn list(
     let chosen = match kind.and_then(|kind| Kind::new(kind).ok()) {
         Some(kind) => {
             let target = PauseTarget::Kind(kind.clone());
-            let is_paused = app.store.find_pause(&target).await?.is_some();
+            let is_paused = pauses::pause_in_force(&asker.allow(&app).await?, &app, &target).await?.is_some();
             Some((kind.to_string(), is_paused))
         }
         None => None,

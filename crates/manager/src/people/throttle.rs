@@ -101,7 +101,7 @@ impl Dear {
         match path {
             "/login" | "/login/code" | "/me/password" if is_post => Some(Self::SignIn),
             super::provider::CALLBACK => Some(Self::SignIn),
-            "/jobs" | "/errors" | "/operations/new" | "/operations/preview" if !is_post => Some(Self::Search),
+            "/jobs" | "/find" | "/errors" | "/operations/new" | "/operations/preview" if !is_post => Some(Self::Search),
             "/operations" | "/groups" if is_post => Some(Self::Bulk),
             path if is_post && path.starts_with("/groups/") && path.ends_with("/jobs") => Some(Self::Bulk),
             path if path.ends_with("/export") => Some(Self::Export),
@@ -234,6 +234,7 @@ mod tests {
             (Method::GET, "/me/password", None),
             (Method::GET, "/jobs", Some(Dear::Search)),
             (Method::POST, "/api/v1/jobs", None),
+            (Method::GET, "/find", Some(Dear::Search)),
             (Method::GET, "/api/v1/errors", Some(Dear::Search)),
             (Method::GET, "/api/v1/operations/preview", Some(Dear::Search)),
             (Method::POST, "/operations", Some(Dear::Bulk)),

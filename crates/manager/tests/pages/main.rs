@@ -7,6 +7,7 @@ mod bulk;
 #[path = "../common/mod.rs"]
 mod common;
 mod errors;
+mod find;
 mod fleet;
 mod inbox;
 mod jobs;

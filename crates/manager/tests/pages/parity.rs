@@ -10,6 +10,38 @@ fn table() -> Vec<[&'static str; 3]> {
     lines.map(|line| line.split(" | ").collect::<Vec<_>>().try_into().expect("three columns")).collect()
 }
 
+/// What pages read of the ledger by themselves: cuts of what the API lists (accounts' schedules, paused schedules, breakers
+/// that are not simply closed, the audit of many things, groups that one kind made), each by an index of its own.
+const READ_BY_PAGES: [(&str, &str); 6] = [
+    ("accounts.rs", "audit_of_things"),
+    ("accounts.rs", "schedules_of"),
+    ("attention.rs", "paused_schedules"),
+    ("attention.rs", "troubled_breakers"),
+    ("overview.rs", "group_progress_of"),
+    ("overview.rs", "groups_made_by"),
+];
+
+/// The ledger's clock, which is no data.
+const CLOCK: &str = "now";
+
+#[test]
+fn pages_read_and_act_through_the_functions_of_the_api() {
+    let mut found = BTreeSet::new();
+    for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/pages")).unwrap() {
+        let file = file.unwrap();
+        let (name, text) = (file.file_name().into_string().unwrap(), std::fs::read_to_string(file.path()).unwrap());
+        for rest in text.split(".store").skip(1) {
+            let call = rest.trim_start().strip_prefix('.').unwrap_or_else(|| panic!("{name} hands the ledger on"));
+            let function: String = call.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            if function != CLOCK {
+                found.insert((name.clone(), function));
+            }
+        }
+    }
+    let known = READ_BY_PAGES.map(|(file, function)| (file.to_owned(), function.to_owned()));
+    assert_eq!(found, BTreeSet::from(known), "what pages read by themselves (left) and may (right)");
+}
+
 #[tokio::test]
 async fn every_operation_has_a_page() {
     let world = World::new().await;

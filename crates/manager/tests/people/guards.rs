@@ -53,7 +53,14 @@ async fn routes(world: &World, token: &SecretString) -> BTreeSet<(String, String
 
 fn assert_headers(answer: &Response, what: &str) {
     let text = |name: &str| answer.headers().get(name).map(|value| value.to_str().unwrap()).unwrap_or_default();
-    for part in ["default-src 'none'", "object-src 'none'", "base-uri 'none'", "frame-ancestors 'none'"] {
+    for part in [
+        "default-src 'none'",
+        "object-src 'none'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types own-page",
+    ] {
         assert!(text("content-security-policy").contains(part), "{what}: {part}");
     }
     assert!(!text("content-security-policy").contains("unsafe"), "{what}");

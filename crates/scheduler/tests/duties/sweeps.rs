@@ -2,9 +2,9 @@
 
 use crate::world::{World, kind};
 use domain::JobState;
-use scheduler::duties::{fold_counters, prune, rescue, statistics};
+use scheduler::duties::{fold_counters, lapse_looks, prune, rescue, statistics};
 use std::time::Duration;
-use store::{Inserted, NewJob, Unique};
+use store::{AuditFilter, Inserted, NewAssumption, NewJob, Unique};
 
 const LEASES: &str = "SELECT count(*) FROM leases";
 const DELTAS: &str = "SELECT count(*) FROM job_count_deltas";
@@ -55,6 +55,31 @@ async fn a_rescue_that_had_all_it_may_look_at_is_followed_by_another() {
     assert_eq!(world.number(LEASES).await, 2);
     assert!(!rescue::perform(&world.office, &world.lead).await.unwrap());
     assert_eq!(world.number(LEASES).await, 1, "the one that is good");
+}
+
+#[tokio::test]
+async fn looks_that_nobody_ended_lapse_though_nobody_looks_again() {
+    let world = World::new().await;
+    let store = &world.office.store;
+    let account = store.create_account("Acme").await.unwrap();
+    for token in 0..101_u8 {
+        let new = NewAssumption { account, reason: "late", ticket: "T-1", token_digest: &[token; 32] };
+        store.begin_assumption(&testkit::granted(), &new).await.unwrap();
+    }
+    world.advance_secs(30 * 60 - 1);
+    assert!(!lapse_looks::perform(&world.office).await.unwrap());
+    let lapsed = "SELECT count(*) FROM audit WHERE outcome = 'lapsed'";
+    assert_eq!(world.number(lapsed).await, 0);
+    world.advance_secs(1);
+    assert!(lapse_looks::perform(&world.office).await.unwrap(), "there may be more");
+    for _ in 0..2 {
+        assert!(!lapse_looks::perform(&world.office).await.unwrap());
+        assert_eq!(world.number(lapsed).await, 101, "each once");
+    }
+    assert_eq!(world.number("SELECT count(*) FROM assumptions WHERE ended_at IS NULL").await, 0);
+    let filter = AuditFilter { account: Some(account), ..AuditFilter::default() };
+    let row = store.list_audit(&filter, 1).await.unwrap().remove(0);
+    assert_eq!((row.action.as_str(), row.outcome.as_str()), ("end_assumption", "lapsed"));
 }
 
 #[tokio::test]

@@ -41,7 +41,7 @@ pub struct AuditRow {
     pub ip: Option<String>,
     /// What the program said of itself.
     pub agent: String,
-    /// done, denied or failed.
+    /// done, denied, failed or lapsed.
     pub outcome: String,
     /// Of all of the above.
     pub row_hash: Vec<u8>,

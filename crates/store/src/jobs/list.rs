@@ -61,6 +61,12 @@ impl JobFilter {
         }
     }
 
+    /// Whether an index has all that is asked for: then a page is as many rows as are wanted, of each state.
+    #[must_use]
+    pub fn is_indexed(&self) -> bool {
+        !self.has_no_index()
+    }
+
     /// What is asked for together is in no index. The system's own jobs are in no account's, which spares those that have no
     /// account the writing.
     fn has_no_index(&self) -> bool {

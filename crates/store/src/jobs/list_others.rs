@@ -44,6 +44,24 @@ impl Store {
         .await?)
     }
 
+    /// Unfinished jobs of these kinds with that unique key, newest first: one of a kind at the most.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn jobs_of_key(&self, kinds: &[String], key: &str, limit: i64) -> Result<Vec<JobRow>, StoreError> {
+        let limit = limit.clamp(1, PAGE_ROWS_MAX);
+        let rows = live_jobs!(
+            "live_of_key",
+            "jobs WHERE kind = ANY($1) AND unique_key = $2 AND unique_key IS NOT NULL ORDER BY id DESC LIMIT $3",
+            kinds,
+            key,
+            limit,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        super::list::page_of(rows, limit)
+    }
+
     /// The latest jobs of a schedule, newest first.
     ///
     /// # Errors

@@ -7,8 +7,8 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use domain::{
-    AccountId, Candidate, Flow, InFlight, JobId, Kind, NoRoomFacts, Refusal, Release, Releasing, Rooms, Scope, URGENT,
-    What,
+    AccountId, Candidate, Flow, InFlight, JobId, JobState, Kind, NoRoomFacts, Refusal, Release, Releasing, Rooms,
+    Scope, URGENT, What,
 };
 
 /// Jobs before this one that are looked at.
@@ -24,17 +24,14 @@ const PERMITTED_MAX: i64 = 10_000;
 impl Store {
     /// Ready jobs that go before this one in its flow, and whether there may be more.
     pub(super) async fn ahead_of(&self, job: &JobRow, ready_at: DateTime<Utc>) -> Result<(i64, bool), StoreError> {
-        let row = sqlx::query!(
-            r#"-- ahead_of
-            WITH before AS (
-                SELECT state FROM jobs
-                WHERE kind = $1 AND account_id = $2 AND coalesce(connection_id, 0) = $3 AND ready_at IS NOT NULL
-                  AND ((date_part('epoch', ready_at - '2000-01-01 00:00:00+00'::timestamptz) + 60 * priority), id)
-                      < (date_part('epoch', $4::timestamptz - '2000-01-01 00:00:00+00'::timestamptz) + 60 * $5::smallint, $6::bigint)
-                ORDER BY (date_part('epoch', ready_at - '2000-01-01 00:00:00+00'::timestamptz) + 60 * priority) DESC, id DESC
-                LIMIT $7
-            )
-            SELECT count(*) FILTER (WHERE state = 1) AS "ahead!", count(*) AS "looked_at!" FROM before"#,
+        let states = sqlx::query_scalar!(
+            "-- ahead_of
+            SELECT state FROM jobs
+            WHERE kind = $1 AND account_id = $2 AND coalesce(connection_id, 0) = $3 AND ready_at IS NOT NULL
+              AND ((date_part('epoch', ready_at - '2000-01-01 00:00:00+00'::timestamptz) + 60 * priority), id)
+                  < (date_part('epoch', $4::timestamptz - '2000-01-01 00:00:00+00'::timestamptz) + 60 * $5::smallint, $6::bigint)
+            ORDER BY (date_part('epoch', ready_at - '2000-01-01 00:00:00+00'::timestamptz) + 60 * priority) DESC, id DESC
+            LIMIT $7",
             job.kind.as_str(),
             job.account_id.0,
             job.connection_id.map_or(0, |id| id.0),
@@ -43,9 +40,11 @@ impl Store {
             job.id.0,
             AHEAD_MAX,
         )
-        .fetch_one(&self.pool)
+        .fetch_all(&self.pool)
         .await?;
-        Ok((row.ahead, row.looked_at >= AHEAD_MAX))
+        let rows = |states: usize| i64::try_from(states).unwrap_or(i64::MAX);
+        let ready = states.iter().filter(|state| **state == JobState::Ready.code()).count();
+        Ok((rows(ready), rows(states.len()) >= AHEAD_MAX))
     }
 
     /// The share of a job's account in what is dispatched of its kind, in percent, by the accounts that wait now.
@@ -143,7 +142,7 @@ impl Store {
     async fn holders(&self, scope: &Scope) -> Result<Vec<JobId>, StoreError> {
         let ids = sqlx::query_scalar!(
             r#"-- holders
-            SELECT DISTINCT jobs.id AS "id!"
+            SELECT jobs.id AS "id!"
             FROM (SELECT unnest(job_ids) AS id
                   FROM (SELECT job_ids FROM permits ORDER BY id DESC LIMIT $4) AS permit LIMIT $4) AS member
             JOIN jobs ON jobs.id = member.id AND jobs.state IN (2, 3)
@@ -154,12 +153,16 @@ impl Store {
             ORDER BY 1 LIMIT $3"#,
             scope.scope(),
             scope.key(),
-            HOLDERS_MAX,
+            2 * HOLDERS_MAX,
             PERMITTED_MAX,
         )
         .fetch_all(&self.pool)
         .await?;
-        Ok(ids.into_iter().map(JobId).collect())
+        // One that is just given back or taken may be in two permits.
+        let mut holders: Vec<JobId> = ids.into_iter().map(JobId).collect();
+        holders.dedup();
+        holders.truncate(usize::try_from(HOLDERS_MAX).unwrap_or(usize::MAX));
+        Ok(holders)
     }
 }
 

@@ -1,0 +1,63 @@
+//! What a bare text leads to, and how many jobs a search finds in each state where no counter says.
+
+use crate::world::{KIND, World};
+use domain::Kind;
+use serde_json::json;
+use store::{Inserted, NewJob, Unique};
+
+#[tokio::test]
+async fn a_bare_text_is_looked_for_as_whatever_it_may_be() {
+    let world = World::new().await;
+    let mut accounts = Vec::new();
+    for name in ["Acme Ltd", "acme_two", "acmeXtwo", "100% Pure", "The Acme"] {
+        accounts.push(world.store.create_account(name).await.unwrap().0);
+    }
+    let unique = Some(Unique { key: "nightly of 7".to_owned(), for_secs: None });
+    let keyed = NewJob { unique, ..NewJob::new(Kind::new(KIND).unwrap(), json!({})) };
+    let [Inserted::New(job)] = world.store.insert_jobs(&[keyed]).await.unwrap()[..] else { panic!("no job") };
+    world.fold().await;
+
+    // One thing is gone to at once: a job by its key, a kind by a part of its name, an account.
+    world.holds("/jobs?q=nightly%20of%207", &[&format!("/jobs/{job}/cancel")]).await;
+    world
+        .holds("/jobs?q=force_syn", &[&format!(r#"value="kind:{KIND}""#), &format!(r#"<a href="/jobs/{job}">"#)])
+        .await;
+    let account = |at: usize| format!(r#"<a href="/accounts/{}">"#, accounts[at]);
+    world.holds("/jobs?q=ACME%20l", &[&format!("/accounts/{}/weight", accounts[0])]).await;
+    // What stands for any letters elsewhere is a letter here.
+    world.holds("/find?text=acme_", &[&format!("/accounts/{}/weight", accounts[1])]).await;
+    world.holds("/find?text=100%25", &[&format!("/accounts/{}/weight", accounts[3])]).await;
+    // Several are listed.
+    let page = "/jobs?q=acme";
+    world.holds(page, &["Acme Ltd", "acme_two", "acmeXtwo", &account(0), &account(1), &account(2)]).await;
+    world.lacks(page, &["The Acme", "100% Pure"]).await;
+    // A number that is looked for everywhere is an account, too; in the search of jobs it is a job.
+    let text = format!("/find?text={}", accounts[4]);
+    world.holds(&text, &["The Acme"]).await;
+    // What is nothing of this may be an older error.
+    world.holds("/jobs?q=nothing%20like%20it", &["<h1>Errors</h1>", "None."]).await;
+    world.page("/find?text=%20", 400).await;
+}
+
+#[tokio::test]
+async fn tabs_say_how_many_there_are_or_that_there_are_more() {
+    let world = World::new().await;
+    let few = world.store.create_account("few").await.unwrap();
+    let many = world.store.create_account("many").await.unwrap();
+    let job = |account| NewJob { account, ..NewJob::new(Kind::new(KIND).unwrap(), json!({})) };
+    world.store.insert_jobs(&vec![job(few); 2]).await.unwrap();
+    world.store.insert_jobs(&vec![job(many); 130]).await.unwrap();
+    world.fold().await;
+    for search in ["account%3A", "state%3Afailed%20account%3A"] {
+        let page = format!("/jobs?q={search}{few}");
+        world.holds(&page, &["all <b>2</b>", "ready <b>2</b>", "failed <b>0</b>"]).await;
+        let page = format!("/jobs?q={search}{many}");
+        world.holds(&page, &["all <b>100+</b>", "ready <b>100+</b>", ">failed</a>"]).await;
+    }
+    // A counter knows all of them; of what no index has together nothing is said but what is seen whole.
+    world.holds("/jobs", &["all <b>132</b>", "ready <b>132</b>"]).await;
+    let page = format!("/jobs?q=kind%3A{KIND}%20account%3A{many}");
+    world.holds(&page, &[">all</a>", ">ready</a>"]).await;
+    let page = format!("/jobs?q=kind%3A{KIND}%20account%3A{few}");
+    world.holds(&page, &["all <b>2</b>"]).await;
+}
