@@ -97,6 +97,9 @@ async fn refusal(arguments: &[&str], environment: &[(&str, &str)]) -> String {
     said.split_once("\ncargo up: ").unwrap_or_else(|| panic!("no cause is told: {said}")).1.to_owned()
 }
 
+/// Arguments and environment of a start that cannot work, and what is said of it.
+type Refused<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a [&'a str]);
+
 #[tokio::test]
 async fn what_cannot_work_is_told_with_the_way_out() {
     let database = testkit::database().await;
@@ -104,7 +107,7 @@ async fn what_cannot_work_is_told_with_the_way_out() {
     let taken = taken.local_addr().unwrap().port().to_string();
     let free: &[&str] = &["--port", "0"];
     let own = ("DATABASE_URL", database.url());
-    let cases: [(&[&str], &[(&str, &str)], &[&str]); 8] = [
+    let cases: [Refused<'_>; 8] = [
         (&["--port", &taken], &[own], &[&taken, "choose another: cargo up -- --port"]),
         (&["--port", "0", "--org-data", "/nowhere"], &[own], &["/nowhere", "name an existing folder"]),
         (&["--port", "0", "--sqs-endpoint", "here"], &[own], &["'here' is no address", "http://127.0.0.1:4566"]),

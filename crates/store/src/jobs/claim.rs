@@ -4,7 +4,7 @@
 
 use super::{
     claimed::{AttemptKey, ClaimedJob, Delivered, attempt_number},
-    in_flight::Permit,
+    in_flight::{LimitsStamp, Permit},
 };
 use crate::{Store, StoreError, Tx};
 use chrono::{DateTime, Utc};
@@ -50,9 +50,9 @@ pub(super) struct Granted<'a> {
     pub(super) visits: &'a [Visit],
     /// Of which of them limits count the jobs.
     pub(super) counted: Vec<bool>,
-    /// The last permit and the limits ([`Outset`](super::in_flight::Outset)) by which they have room; none: that is
-    /// seen to by who holds the lock of [`Store::begin_dispatch`].
-    pub(super) as_known: Option<(i64, (i64, Option<DateTime<Utc>>))>,
+    /// The last permit and the limits by which they have room; none: that is seen to by who holds the lock of
+    /// [`Store::begin_dispatch`].
+    pub(super) as_known: Option<(i64, LimitsStamp)>,
 }
 
 impl Store {

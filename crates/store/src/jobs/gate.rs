@@ -3,10 +3,9 @@
 
 use super::{
     dispatch::{Upcoming, WaitingFlow},
-    in_flight::{Outset, Tally, adopt_in_flight},
+    in_flight::{LimitsStamp, Outset, Tally, adopt_in_flight},
 };
 use crate::{BreakerRow, Concerned, Store, StoreError, Tx};
-use chrono::{DateTime, Utc};
 use domain::{
     BreakerSettings, Candidate, Catalogue, ConnectionId, Flow, InFlight, JobId, Kind, KindDefinition, Limits, Place,
     Room, Rooms, RoomsFacts, Taken, Visit,
@@ -49,7 +48,7 @@ pub(super) struct Gate<'a> {
 #[derive(Debug)]
 pub(super) struct KnownLimits {
     /// [`Outset::limits`] of that time.
-    pub(super) stamp: (i64, Option<DateTime<Utc>>),
+    pub(super) stamp: LimitsStamp,
     /// Whose limits they are.
     concerned: Concerned,
     limits: Limits,

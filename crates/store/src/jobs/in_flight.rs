@@ -269,13 +269,16 @@ impl Store {
     }
 }
 
+/// Limits in all, and when the latest was set: another answer when any has changed.
+pub(super) type LimitsStamp = (i64, Option<DateTime<Utc>>);
+
 /// What one who lets jobs through looks at first, within the lock.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Outset {
-    /// Limits in all, and when the latest was set: another answer when any has changed.
-    pub(super) limits: (i64, Option<DateTime<Utc>>),
+    /// The limits there are.
+    pub(super) limits: LimitsStamp,
     /// For which limits everything in flight was put on a permit.
-    adopted: (i64, Option<DateTime<Utc>>),
+    adopted: LimitsStamp,
     adopted_at: Option<DateTime<Utc>>,
     must_repeat: bool,
     /// Urgent jobs of the kind are ready.
