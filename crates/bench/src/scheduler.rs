@@ -42,8 +42,9 @@ pub(crate) struct Options {
     /// Jobs of the account with the long backlog.
     #[arg(long, default_value_t = 1_000_000)]
     backlog: usize,
-    /// How long the quiet accounts are listened to, with the backlog and without, in seconds.
-    #[arg(long, default_value_t = 20)]
+    /// How long the quiet accounts are listened to, with the backlog and without, in seconds: so long that one moment in
+    /// which the disk stands still is less than one in a hundred.
+    #[arg(long, default_value_t = 60)]
     quiet_secs: u32,
     /// Slots that all accounts share there; jobs of the backlog take 50 to 150 ms.
     #[arg(long, default_value_t = 400)]

@@ -54,3 +54,40 @@ fn an_account_has_its_share_once_however_many_connections_it_has() {
         assert_eq!(of(1), of(2), "{limit}");
     }
 }
+
+#[test]
+fn what_is_known_is_tried_once_for_what_has_come_and_then_there_is_a_look() {
+    let flow = Flow { account: AccountId(1), connection: None };
+    let mut round = Round::default();
+    let at = |ms| DateTime::UNIX_EPOCH + TimeDelta::milliseconds(ms);
+    round.looked([(flow, 1)], None, at(0), at(1));
+    round.woken();
+    round.woken();
+    assert!(!round.must_look(at(15)), "what is known comes first");
+    let visits = round.visits(1, usize::MAX, |_| i64::MAX);
+    let taken = Taken { flow, place: Place { turn: 1.0, id: JobId(1) }, is_urgent: false };
+    // What was taken need not be what has come: its flow has a backlog.
+    assert_eq!(round.note(&visits, &[taken], 1), Next::TakeMore);
+    round.woken();
+    assert!(round.must_look(at(15)), "and not again for what comes next");
+    round.looked([(flow, 1)], None, at(15), at(16));
+    assert!(!round.must_look(at(17)));
+}
+
+#[test]
+fn a_flow_in_which_something_came_is_known_for_a_while_however_many_looks_there_are() {
+    let flow = Flow { account: AccountId(1), connection: None };
+    let mut round = Round::default();
+    let at = |ms| DateTime::UNIX_EPOCH + TimeDelta::milliseconds(ms);
+    round.looked([(flow, 1)], None, at(0), at(0));
+    let visits = round.visits(2, usize::MAX, |_| i64::MAX);
+    round.note(&visits, &[Taken { flow, place: Place { turn: 1.0, id: JobId(1) }, is_urgent: false }], 2);
+    let mut known_until = 0;
+    for ms in (5..4_000).step_by(5) {
+        round.looked([], None, at(ms), at(ms));
+        if !round.visits(2, usize::MAX, |_| i64::MAX).is_empty() {
+            known_until = ms;
+        }
+    }
+    assert_eq!(known_until, 2_000);
+}

@@ -50,6 +50,11 @@ pub(crate) async fn pause_in_force(
     Ok(app.store.find_pause(target).await?)
 }
 
+/// What holds back a kind's jobs all together: `everything`, and kinds by name.
+pub(crate) async fn of_kinds(_: &Allowed<action::ReadLimits>, app: &App) -> Result<Vec<PauseRow>, ApiError> {
+    Ok(app.store.pauses_of_kinds().await?)
+}
+
 /// Holds back the jobs of a kind, an account, a connection or a group; those that run go on.
 #[utoipa::path(put, path = "/api/v1/pauses/{scope}/{key}", tag = "pauses", request_body = PauseRequest,
     params(("scope" = String, Path, description = "kind, account, connection or group"),

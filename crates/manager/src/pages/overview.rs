@@ -231,7 +231,7 @@ async fn read(asker: &Asker, app: &App, shown: &str) -> Result<Overview, ApiErro
                 first: when(build.first_at, now),
             })
             .collect(),
-        counts: count_rows(&counts, &app.store.pauses_of_kinds().await?),
+        counts: count_rows(&counts, &pauses::of_kinds(&asker.allow(app).await?, app).await?),
         kinds,
         attention: attention::read(asker, app, &pauses, now).await?,
         failures: failures.into_iter().map(|failure| FailureView::new(failure, now)).collect(),
