@@ -12,6 +12,8 @@ use testkit::Process;
 
 /// A folder of somebody's real data to be tried as well.
 const FOLDER_VARIABLE: &str = "SERVANT_ORG_DATA";
+/// A server to queue at instead of the simulated one.
+const SERVER_VARIABLE: &str = "SERVANT_SQS_ENDPOINT_URL";
 
 #[derive(Deserialize)]
 struct Mapping {
@@ -144,7 +146,11 @@ async fn from_tables(folder: &Path, sql: &mut PgConnection) -> BTreeMap<String, 
 async fn onboard_and_compare(folder: &Path, queue: &str) {
     let database = testkit::database().await;
     let directory = folder.to_str().unwrap();
-    let arguments = ["--org-data", directory, "--exit-when-synced", "--queue", queue, "--port", "0"];
+    let mut arguments = vec!["--org-data", directory, "--exit-when-synced", "--queue", queue, "--port", "0"];
+    let server = std::env::var(SERVER_VARIABLE).ok().filter(|_| queue == "sqs");
+    if let Some(server) = &server {
+        arguments.extend(["--sqs-endpoint", server]);
+    }
     let mut up = Process::start("devstack", &arguments, &[("DATABASE_URL", database.url())]).await;
     let status = up.exit(LIMIT).await;
     let output = up.output();
