@@ -1,8 +1,6 @@
 //! What any request costs the ledger at the most, and that it costs nothing any more once nobody waits for it. On a ledger
 //! that is as skewed as a large one: what is rare lies behind what is not.
 
-#![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
-
 use daemon::{Health, Stopper};
 use domain::Clock;
 use sqlx::{Connection as _, PgConnection};

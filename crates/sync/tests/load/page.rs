@@ -1,7 +1,5 @@
 //! Owns the proof that a page of CSV becomes the rows that it says, damaged records apart, in pieces as in one.
 
-#![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
-
 use domain::{AnomalyKind, Clock, ConnectionId};
 use salesforce::{Describe, Field};
 use serde_json::{Value, json};

@@ -1,8 +1,6 @@
 //! Owns the proof that every failure of HTTP and the network looks on the wire as its name says, and that the same seed
 //! fails the same way. Does not own what a client of ours makes of them.
 
-#![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
-
 use std::{error::Error, time::Duration};
 
 use fakes::salesforce::{Call, FakeSalesforce, Fault, Options, Order, WIRE_FAULTS};

@@ -1,9 +1,6 @@
 //! Schedules over a real socket on a real database: what can be done with them, and what is refused with which words.
 
-#![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
-
-mod common;
-
+use crate::common;
 use chrono::{DateTime, Utc};
 use domain::{Clock, Kind, ManualClock};
 use manager_api::{

@@ -1,10 +1,7 @@
 //! Every operation of the API's description, asked for by every role over a real socket: let through or refused as the
 //! table in `domain` says, and a refusal is in the audit. An operation that is in no line here fails.
 
-#![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
-
-mod common;
-
+use crate::common;
 use domain::{AccountId, Action, Principal, PrincipalKind, Role};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::Value;

@@ -1,9 +1,6 @@
 //! Limits and customers' quotas over HTTP: set, listed, removed, refused.
 
-#![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
-
-mod common;
-
+use crate::common;
 use chrono::TimeDelta;
 use domain::{AccountId, BudgetSettings, ConnectionId, Scope, VendorBudget};
 use manager_api::{

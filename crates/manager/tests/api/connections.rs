@@ -1,9 +1,6 @@
 //! Connections and circuit breakers over a real socket on a real database: pages, overrides, refusals.
 
-#![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
-
-mod common;
-
+use crate::common;
 use domain::AccountId;
 use manager_api::{BreakerQuery, ClientError, ConnectionQuery, ManagerClient, ObjectsRequest, OverrideRequest};
 use store::Store;

@@ -2,8 +2,6 @@
 //! rotation, signed assertions, revocation, TLS, the allowance of a day and long calls at once.
 //! Does not own the data calls.
 
-#![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
-
 use std::collections::HashMap;
 
 use aws_lc_rs::{

@@ -1,9 +1,6 @@
 //! Groups over the API: made, joined, sealed, cancelled, listed, and each refusal.
 
-#![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
-
-mod common;
-
+use crate::common;
 use domain::{FinishWhen, GroupState, JobState};
 use manager_api::{
     AddJobs, BreakerQuery, ByWhom, CancelGroup, ClientError, CreateGroup, EnqueueRequest, FinishingJob, GroupQuery,

@@ -1,8 +1,6 @@
 //! Owns the proof that the simulated Salesforce reads a folder as its organisation.toml says.
 //! Does not own the protocol, which the client's tests go through.
 
-#![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
-
 use std::{fs, path::PathBuf};
 
 use fakes::salesforce::{Content, FakeSalesforce, Options, id_for};

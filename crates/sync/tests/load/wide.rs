@@ -1,8 +1,6 @@
 //! Owns the proof that an object of five hundred fields is stored whole by its bulk pages: every value in a typed column
 //! as long as a row of PostgreSQL can hold them, and not one of them lost where it cannot.
 
-#![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
-
 use domain::{Clock, ConnectionId};
 use salesforce::{Describe, Field};
 use serde_json::{Value, json};

@@ -1,12 +1,8 @@
 //! Owns the proof that a pass stores what the vendor has: over real HTTP from the simulated Salesforce into a real
 //! PostgreSQL, with everything going wrong on the way that can. Does not own the job around it (the servant's tests).
 
-#![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
-
-mod customer;
-
+use crate::customer::{Customer, VENDOR};
 use chrono::TimeDelta;
-use customer::{Customer, VENDOR};
 use domain::{AccountId, ConnectionId};
 use fakes::salesforce::{Call, Content, FakeSalesforce, Fault, Mutation, Options as FakeOptions, Order};
 use salesforce::Client;

@@ -1,9 +1,6 @@
 //! The manager over a real socket on a real database: API, pages, refusals, heartbeats.
 
-#![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
-
-mod common;
-
+use crate::common;
 use domain::{AccountId, Cause, ConnectionId, JobState, Kind, PauseTarget};
 use manager_api::{
     Act, AuditQuery, ByWhom, ClientError, EnqueueRequest, Heartbeat, JobQuery, ManagerClient, Order, OverrideRequest,

@@ -1,7 +1,5 @@
 //! Connecting Salesforce through a browser, against the simulated one: the whole way, and everybody who cuts in on it.
 
-#![expect(clippy::unwrap_used, reason = "what a test's helper cannot get fails the test, on that line")]
-
 use daemon::{Health, Stopper};
 use domain::{AccountId, Clock, ConnectionId, ManualClock};
 use fakes::salesforce::FakeSalesforce;
