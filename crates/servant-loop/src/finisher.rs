@@ -40,8 +40,8 @@ pub(crate) enum AttemptEnd {
 pub(crate) struct Ends {
     /// Rung after each batch.
     pub(crate) bell: Arc<Notify>,
-    /// Takes each attempt that has ended.
-    pub(crate) keys: Option<mpsc::UnboundedSender<AttemptKey>>,
+    /// Takes the attempts of each batch that have ended.
+    pub(crate) keys: Option<mpsc::UnboundedSender<Vec<AttemptKey>>>,
     /// Counts what is left of each claim.
     pub(crate) claims: Claims,
 }
@@ -49,6 +49,7 @@ pub(crate) struct Ends {
 impl Ends {
     /// `applied`: the ends of the batch that changed the ledger.
     fn tell(&self, batch: &[Ended], succeeded: Option<&HashSet<JobId>>, settled: Option<&Settled>) {
+        let mut keys = Vec::with_capacity(if self.keys.is_some() { batch.len() } else { 0 });
         for Ended { key, lease, end, .. } in batch {
             let has_ended = match end {
                 AttemptEnd::Succeeded => succeeded.is_some_and(|ids| ids.contains(&key.id)),
@@ -61,10 +62,13 @@ impl Ends {
                 continue;
             }
             self.claims.ended(*lease);
-            if let Some(keys) = &self.keys {
-                // When nobody takes jobs any more, nobody counts them.
-                let _ = keys.send(*key);
+            if self.keys.is_some() {
+                keys.push(*key);
             }
+        }
+        if let Some(sender) = &self.keys {
+            // When nobody takes jobs any more, nobody counts them.
+            let _ = sender.send(keys);
         }
     }
 }

@@ -37,7 +37,7 @@ impl<S: Servant> Intake<S> {
     pub(crate) async fn take_from_table(
         self: Arc<Self>,
         wake: Arc<Notify>,
-        mut ended: mpsc::UnboundedReceiver<AttemptKey>,
+        mut ended: mpsc::UnboundedReceiver<Vec<AttemptKey>>,
     ) {
         let mut retry_ms = RETRY_MS.0;
         let mut short_wait_ms = SHORT_WAIT_MS.0;
@@ -57,7 +57,7 @@ impl<S: Servant> Intake<S> {
                 continue;
             }
             let wanted = slots.len();
-            turns.tally.ended(std::iter::from_fn(|| ended.try_recv().ok()));
+            turns.tally.ended(std::iter::from_fn(|| ended.try_recv().ok()).flatten());
             match self.take_turns(&mut turns, must_look, i64::try_from(wanted).unwrap_or(i64::MAX)).await {
                 Ok(ClaimedInTurn { jobs, next, is_short, permit }) => {
                     retry_ms = RETRY_MS.0;

@@ -192,44 +192,27 @@ impl Rooms {
     /// # Errors
     /// The first limit or budget that has none.
     pub fn admit(&mut self, candidate: &Candidate<'_>) -> Result<(), Refusal> {
+        self.admit_up_to(candidate, 1).1.map_or(Ok(()), Err)
+    }
+
+    /// The same for up to `wanted` jobs like this one: how many have room, and why the next one has none.
+    pub fn admit_up_to(&mut self, candidate: &Candidate<'_>, wanted: u64) -> (u64, Option<Refusal>) {
         self.meet(candidate);
-        let (now, is_urgent) = (self.now, candidate.priority <= URGENT);
+        let now = self.now;
         let Candidate { kind, account, connection, vendor, .. } = *candidate;
-        let mut of_kind = self.kinds.get_mut(kind);
-        let mut of_account = self.accounts.get_mut(&account);
-        let mut of_connection = connection.and_then(|id| self.connections.get_mut(&id));
-        let mut of_vendor = vendor.and_then(|name| self.vendors.get_mut(name));
-        let rooms = [&mut of_kind, &mut of_account, &mut of_connection, &mut of_vendor];
-        let mut taken = [None, None, None, None];
-        for (at, (room, taken)) in rooms.iter().zip(&mut taken).enumerate() {
-            let Some(room) = room.as_deref() else { continue };
-            let subject = || match at {
-                0 => Some(Subject::Kind(kind.clone())),
-                1 => Some(Subject::Account(account)),
-                2 => connection.map(Subject::Connection),
-                _ => vendor.map(|name| Subject::Vendor(name.to_owned())),
-            };
-            match room.ask(is_urgent, now) {
-                Ok(gauges) => *taken = Some(gauges),
-                Err(full) => {
-                    return Err(full.refusal(room, subject().unwrap_or(Subject::Account(account))));
-                }
+        let mut rooms = [
+            self.kinds.get_mut(kind),
+            self.accounts.get_mut(&account),
+            connection.and_then(|id| self.connections.get_mut(&id)),
+            vendor.and_then(|name| self.vendors.get_mut(name)),
+        ];
+        let mut budget = connection.and_then(|id| Some((id, self.budgets.get_mut(&id)?)));
+        for admitted in 0..wanted {
+            if let Err(refusal) = admit_one(&mut rooms, &mut budget, candidate, now) {
+                return (admitted, Some(refusal));
             }
         }
-        if let Some(id) = connection
-            && let Some((spending, has_changed)) = self.budgets.get_mut(&id)
-        {
-            let pace = budget_room(spending, id, u64::from(candidate.calls), is_urgent, now)?;
-            *has_changed |= pace.is_some();
-            spending.pace = pace.or(spending.pace);
-            spending.reserved += u64::from(candidate.calls);
-        }
-        for (room, taken) in rooms.into_iter().zip(taken) {
-            if let (Some(room), Some(taken)) = (room, taken) {
-                room.take(taken);
-            }
-        }
-        Ok(())
+        (wanted, None)
     }
 
     /// How many jobs like this one have room now; nothing is taken.
@@ -297,6 +280,43 @@ impl Rooms {
         }
         states
     }
+}
+
+/// Takes room for a job in all of them, or in none: `rooms` of its kind, account, connection and vendor.
+fn admit_one(
+    rooms: &mut [Option<&mut Room>; 4],
+    budget: &mut Option<(ConnectionId, &mut (Spending, bool))>,
+    candidate: &Candidate<'_>,
+    now: DateTime<Utc>,
+) -> Result<(), Refusal> {
+    let Candidate { kind, account, connection, vendor, priority, calls } = *candidate;
+    let (is_urgent, calls) = (priority <= URGENT, u64::from(calls));
+    let mut taken = [None, None, None, None];
+    for (at, (room, taken)) in rooms.iter().zip(&mut taken).enumerate() {
+        let Some(room) = room.as_deref() else { continue };
+        let subject = || match at {
+            0 => Some(Subject::Kind(kind.clone())),
+            1 => Some(Subject::Account(account)),
+            2 => connection.map(Subject::Connection),
+            _ => vendor.map(|name| Subject::Vendor(name.to_owned())),
+        };
+        match room.ask(is_urgent, now) {
+            Ok(gauges) => *taken = Some(gauges),
+            Err(full) => return Err(full.refusal(room, subject().unwrap_or(Subject::Account(account)))),
+        }
+    }
+    if let Some((id, (spending, has_changed))) = budget {
+        let pace = budget_room(spending, *id, calls, is_urgent, now)?;
+        *has_changed |= pace.is_some();
+        spending.pace = pace.or(spending.pace);
+        spending.reserved += calls;
+    }
+    for (room, taken) in rooms.iter_mut().zip(taken) {
+        if let (Some(room), Some(taken)) = (room, taken) {
+            room.take(taken);
+        }
+    }
+    Ok(())
 }
 
 fn count<K: Eq + Hash>(rooms: &mut HashMap<K, Room>, key: K, jobs: u64) {

@@ -7,8 +7,8 @@ use super::{
 };
 use crate::{BreakerRow, Concerned, Store, StoreError, Tx};
 use domain::{
-    BreakerSettings, Candidate, Catalogue, ConnectionId, Flow, InFlight, JobId, Kind, KindDefinition, Limits, Place,
-    Room, Rooms, RoomsFacts, Taken, Visit,
+    BreakerSettings, Candidate, Catalogue, ConnectionId, Flow, InFlight, Kind, KindDefinition, Limits, Room, Rooms,
+    RoomsFacts, Visit,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -198,12 +198,19 @@ impl<'a> Gate<'a> {
     }
 
     fn places(&mut self, flow: Flow, priority: i16) -> i64 {
-        let (vendor, service) = self.flows.get(&flow).cloned().unwrap_or_default();
-        let of_service = service.and_then(|name| self.breakers.get(&name)?.room).map_or(u64::MAX, u64::from);
-        let candidate = candidate(self.kind, self.definition, flow, vendor.as_deref(), priority);
+        let at_most = self.beside_limits(flow, priority);
+        let vendor = self.flows.get(&flow).and_then(|(vendor, _)| vendor.as_deref());
+        let candidate = candidate(self.kind, self.definition, flow, vendor, priority);
+        i64::try_from(self.rooms.places(&candidate).min(at_most)).unwrap_or(i64::MAX)
+    }
+
+    /// Jobs of a flow for which its service's breaker and its connection's release have room.
+    fn beside_limits(&self, flow: Flow, priority: i16) -> u64 {
+        let service = self.flows.get(&flow).and_then(|(_, service)| self.breakers.get(service.as_deref()?));
+        let of_service = service.and_then(|service| service.room).map_or(u64::MAX, u64::from);
         let released = flow.connection.and_then(|id| self.released.get(&id)).filter(|_| priority != domain::URGENT);
         let of_release = released.map_or(u64::MAX, |(room, in_flight)| u64::from(*room).saturating_sub(*in_flight));
-        i64::try_from(self.rooms.places(&candidate).min(of_service).min(of_release)).unwrap_or(i64::MAX)
+        of_service.min(of_release)
     }
 
     /// Cuts the visits down to what has room for all of them together, `limit` jobs at the most; nothing is taken yet.
@@ -215,9 +222,7 @@ impl<'a> Gate<'a> {
         let (mut left, mut is_cut) = (limit, false);
         for visit in &mut *visits {
             let wanted = visit.quantum.min(left);
-            let place = Place { turn: 0.0, id: JobId(0) };
-            let job = Upcoming { taken: Taken { flow: visit.flow, place, is_urgent: false }, priority: ORDINARY };
-            visit.quantum = (0..wanted).take_while(|_| self.admit(&job)).fold(0, |granted, _| granted + 1);
+            visit.quantum = self.admit_up_to(visit.flow, ORDINARY, wanted);
             is_cut |= visit.quantum < wanted;
             left -= visit.quantum;
         }
@@ -233,29 +238,31 @@ impl<'a> Gate<'a> {
 
     /// Takes room for a job; false when there is none.
     pub(super) fn admit(&mut self, job: &Upcoming) -> bool {
-        let flow = job.taken.flow;
-        let (vendor, service) = self.flows.get(&flow).cloned().unwrap_or_default();
-        let mut service = service.and_then(|name| self.breakers.get_mut(&name));
-        let candidate = candidate(self.kind, self.definition, flow, vendor.as_deref(), job.priority);
-        let mut released = flow.connection.and_then(|id| self.released.get_mut(&id));
-        let is_held = |(room, in_flight): &(u32, u64)| u64::from(*room) <= *in_flight;
-        let must_wait = job.priority != domain::URGENT && released.as_deref().is_some_and(is_held)
-            || service.as_ref().is_some_and(|service| service.room == Some(0));
-        if must_wait || self.rooms.admit(&candidate).is_err() {
-            self.has_refused = true;
-            return false;
+        self.admit_up_to(job.taken.flow, job.priority, 1) == 1
+    }
+
+    /// Takes room for up to `wanted` jobs of a flow; answers with how many have it.
+    fn admit_up_to(&mut self, flow: Flow, priority: i16, wanted: i64) -> i64 {
+        let wanted = wanted.unsigned_abs();
+        let at_most = self.beside_limits(flow, priority);
+        let (vendor, service) = self.flows.get(&flow).map_or((None, None), |(v, s)| (v.as_deref(), s.as_deref()));
+        let candidate = candidate(self.kind, self.definition, flow, vendor, priority);
+        let (admitted, _) = self.rooms.admit_up_to(&candidate, wanted.min(at_most));
+        self.has_refused |= admitted < wanted;
+        if admitted == 0 {
+            return 0;
         }
-        if let Some((_, in_flight)) = &mut released {
-            *in_flight += 1;
+        if let Some((_, in_flight)) = flow.connection.and_then(|id| self.released.get_mut(&id)) {
+            *in_flight += admitted;
         }
-        if let Some(service) = &mut service {
-            service.room = service.room.map(|room| room - 1);
+        if let Some(service) = service.and_then(|name| self.breakers.get_mut(name)) {
+            service.room = service.room.map(|room| room.saturating_sub(u32::try_from(admitted).unwrap_or(u32::MAX)));
             service.has_taken = true;
         }
         if let Some(connection) = flow.connection {
-            *self.reserved.entry(connection).or_default() += u64::from(self.definition.calls_estimate);
+            *self.reserved.entry(connection).or_default() += admitted * u64::from(self.definition.calls_estimate);
         }
-        true
+        i64::try_from(admitted).unwrap_or(i64::MAX)
     }
 
     /// Whether urgent jobs of the kind are ready.

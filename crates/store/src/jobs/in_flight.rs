@@ -65,7 +65,7 @@ pub struct Tally {
     attempts: HashMap<AttemptKey, Flow>,
     /// The last permit that is in it; none: nothing was counted yet.
     to_permit: Option<i64>,
-    jobs: BTreeMap<(String, Flow), i64>,
+    jobs: BTreeMap<String, HashMap<Flow, i64>>,
     /// Vendors and services of the connections in it.
     connections: BTreeMap<i64, OfConnection>,
 }
@@ -81,9 +81,9 @@ impl Tally {
     /// matter: an attempt that is not in it any more is passed over.
     pub fn ended(&mut self, keys: impl IntoIterator<Item = AttemptKey>) {
         let Some((_, kind)) = &self.own else { return };
-        let kind = kind.as_str().to_owned();
+        let mut of_kind = self.jobs.get_mut(kind.as_str());
         for flow in keys.into_iter().filter_map(|key| self.attempts.remove(&key)) {
-            if let Some(jobs) = self.jobs.get_mut(&(kind.clone(), flow)) {
+            if let Some(jobs) = of_kind.as_mut().and_then(|flows| flows.get_mut(&flow)) {
                 *jobs -= 1;
             }
         }
@@ -96,9 +96,10 @@ impl Tally {
         let is_known = |job: &ClaimedJob| job.connection.is_none_or(|id| self.connections.contains_key(&id.0));
         // Of others the next look takes in the permit.
         let Some((_, kind)) = self.own.as_ref().filter(|_| counted.clone().all(is_known)) else { return };
+        let flows = self.jobs.entry(kind.as_str().to_owned()).or_default();
         for job in counted {
             self.attempts.insert(job.key, flow(job));
-            *self.jobs.entry((kind.as_str().to_owned(), flow(job))).or_default() += 1;
+            *flows.entry(flow(job)).or_default() += 1;
         }
         self.to_permit = Some(permit.0);
     }
@@ -110,12 +111,13 @@ impl Tally {
 
     /// Whether another count may say less: attempts are in it of whose end nobody tells.
     pub(super) fn may_be_less(&self) -> bool {
-        let all: i64 = self.jobs.values().sum();
+        let all: i64 = self.jobs.values().flat_map(HashMap::values).sum();
         usize::try_from(all).is_ok_and(|all| all > self.attempts.len())
     }
 
     pub(crate) fn rows(&self) -> impl Iterator<Item = InFlightOf> {
-        self.jobs.iter().filter(|(_, jobs)| **jobs > 0).map(|((kind, flow), jobs)| {
+        let flows = self.jobs.iter().flat_map(|(kind, flows)| flows.iter().map(move |(flow, jobs)| (kind, flow, jobs)));
+        flows.filter(|(_, _, jobs)| **jobs > 0).map(|(kind, flow, jobs)| {
             let (vendor, service) = self.connections.get(&flow.connection_key()).cloned().unwrap_or_default();
             InFlightOf { kind: kind.clone(), flow: *flow, vendor, service, jobs: *jobs }
         })
@@ -143,11 +145,12 @@ impl Tally {
             else {
                 return self.count(tx, outset.last_permit).await;
             };
+            let of_kind = self.jobs.entry(kind).or_default();
             for ((account, connection), jobs) in accounts.into_iter().zip(connections).zip(jobs) {
                 if connection != 0 && !self.connections.contains_key(&connection) {
                     return self.count(tx, outset.last_permit).await;
                 }
-                *self.jobs.entry((kind.clone(), flow_of(account, connection))).or_default() += i64::from(jobs);
+                *of_kind.entry(flow_of(account, connection)).or_default() += i64::from(jobs);
             }
         }
         self.to_permit = Some(outset.last_permit);
@@ -217,7 +220,7 @@ impl Tally {
             for (id, token) in row.own.into_iter().flatten().zip(row.own_tokens.into_iter().flatten()) {
                 self.attempts.insert(AttemptKey { id: JobId(id), token: AttemptToken(token) }, flow);
             }
-            self.jobs.insert((kind, flow), jobs);
+            self.jobs.entry(kind).or_default().insert(flow, jobs);
         }
         Ok(with_live)
     }
