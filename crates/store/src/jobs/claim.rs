@@ -96,6 +96,8 @@ impl Store {
     ///
     /// The lock is taken before the sequence is read, which is outside of every snapshot: a number that still is the
     /// latest says that nobody has let anything through since, whatever the statement's snapshot shows.
+    ///
+    /// When every visit brought all that it was to, the permit says what was asked for: nothing is counted.
     async fn claim_turns(
         &self,
         conn: &mut PgConnection,
@@ -180,9 +182,12 @@ impl Store {
                           payload::text AS payload, deadline_at, due_at, checkpoint, group_id,
                           date_part('epoch', ready_at - '2000-01-01 00:00:00+00'::timestamptz) + 60 * priority AS turn,
                           id = ANY (ARRAY(SELECT id FROM urgent)) AS is_urgent
+            ), whole AS MATERIALIZED (
+                SELECT $15 AND $11 = 0 AND true = ALL ($14::boolean[])
+                       AND cardinality((SELECT job_ids FROM lease)) = (SELECT sum(quantum) FROM unnest($8::bigint[]) AS t (quantum)) AS was_brought
             ), of_flow AS (
                 SELECT account_id, coalesce(connection_id, 0) AS connection, count(*)::int AS jobs
-                FROM claimed WHERE $15 AND NOT is_urgent GROUP BY account_id, coalesce(connection_id, 0)
+                FROM claimed WHERE $15 AND NOT is_urgent AND NOT (SELECT was_brought FROM whole) GROUP BY account_id, coalesce(connection_id, 0)
                 HAVING (account_id, coalesce(connection_id, 0)) IN (SELECT account_id, connection FROM visit WHERE is_counted)
             ), permitted AS (
                 INSERT INTO permits (job_ids, kind, accounts, connections, jobs)
@@ -191,6 +196,8 @@ impl Store {
                                   AND of_flow.connection = coalesce(claimed.connection_id, 0) WHERE NOT is_urgent) END,
                        $1, array_agg(account_id), array_agg(connection), array_agg(jobs)
                 FROM of_flow HAVING count(*) > 0
+                UNION ALL
+                SELECT (SELECT job_ids FROM lease), $1, $7, $13, $8::int[] FROM whole WHERE was_brought
                 RETURNING id
             ), counted AS (
                 INSERT INTO job_count_deltas (kind, state, delta, group_id)
