@@ -6,6 +6,7 @@
 pub mod bulk;
 mod by_id;
 mod csv;
+pub mod cursor;
 mod damage;
 mod deletions;
 pub mod drift;
@@ -15,6 +16,7 @@ pub mod fuzz;
 mod lateness;
 mod layout;
 mod page;
+mod parts;
 mod pass;
 pub mod probe;
 mod reconcile;

@@ -7,6 +7,7 @@ use crate::{
     PageWriter, Source, SyncError,
     by_id::{self, Fetched},
     csv::{CsvPage, Piece},
+    cursor::{self, Reading},
     drift,
     layout::Layout,
     pass::VENDOR,
@@ -179,6 +180,10 @@ impl<'a> Snapshot<'a> {
                     SyncError::Vendor(SalesforceError::CursorExpired | SalesforceError::QueryTimeout { .. })
                 ) {
                     self.source.store.drop_snapshot(&self.row).await?;
+                    let mut tx = self.source.store.begin().await?;
+                    let of = (self.object.as_str(), Reading::Comparison);
+                    cursor::note_lost(self.source, &mut tx, of, &error, self.row.rows_seen).await?;
+                    tx.commit().await?;
                 }
                 return Err(error);
             }
@@ -364,8 +369,11 @@ async fn bulk_job(
     layout: &Layout,
     rest_rows_max: u64,
 ) -> Result<Option<BulkJob>, SyncError> {
-    if source.client.query_all(&soql::count(object)).await?.total_size <= rest_rows_max {
-        return Ok(None);
+    match source.client.query_all(&soql::count(object)).await {
+        Ok(page) if page.total_size <= rest_rows_max => return Ok(None),
+        // Too many to be counted in time are too many for this.
+        Ok(_) | Err(SalesforceError::QueryTimeout { .. }) => {}
+        Err(error) => return Err(error.into()),
     }
     match source.client.create_query(&soql::all(object, layout.names()), BulkOperation::QueryAll).await {
         Ok(status) => Ok(Some(status.job)),

@@ -143,7 +143,7 @@ async fn read_all_again(world: &World) -> u64 {
         tx.commit().await.unwrap();
         changed += written.changed;
         let is_last = written.is_last;
-        pass.committed(written);
+        pass.committed(written).await.unwrap();
         if is_last {
             return changed;
         }
@@ -267,6 +267,35 @@ async fn a_damaged_record_in_the_recycle_bin_counts_on_neither_side() {
     world.mutate(Mutation { undelete: both, ..Mutation::default() });
     world.sync().await;
     agree_on(1).await;
+}
+
+#[tokio::test]
+async fn a_record_without_a_readable_id_leaves_quarantine_once_all_records_came_with_theirs() {
+    let world = World::new().await;
+    let before: BTreeSet<String> = world.ids().into_iter().collect();
+    world.upsert(&json!({ "Name": "newcomer" }));
+    let newcomer = world.ids().into_iter().find(|id| !before.contains(id)).unwrap();
+    let id_is = |text: &str| Mutation {
+        damage: vec![Damage { id: newcomer.clone(), field: "Id".to_owned(), text: text.to_owned() }],
+        ..Mutation::default()
+    };
+    let kept = async || world.store.list_quarantined(world.connection, None, 100).await.unwrap();
+    world.mutate(id_is("no id"));
+    assert_eq!(world.sync().await, 0, "it cannot be stored");
+    assert_eq!(kept().await.len(), 1);
+    let outcome = world.compare().await.outcome;
+    assert!(!outcome.differ, "{outcome:?}");
+    assert_eq!(kept().await.len(), 1, "it came without its id again");
+    world.assert_anomaly(AnomalyKind::RecordsDamaged, "", AnomalyState::Open).await;
+    world.mutate(id_is(&newcomer));
+    assert_eq!(world.sync().await, 1);
+    assert_eq!(kept().await.len(), 1, "nothing says that it is the same");
+    eventually(Duration::from_secs(20), "a comparison that meets all records", async || {
+        let outcome = world.compare().await.outcome;
+        (kept().await.is_empty() && !outcome.differ).then_some(())
+    })
+    .await;
+    world.assert_anomaly(AnomalyKind::RecordsDamaged, "", AnomalyState::Resolved).await;
 }
 
 #[tokio::test]
