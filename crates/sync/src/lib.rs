@@ -5,6 +5,7 @@
 
 pub mod bulk;
 mod by_id;
+mod by_key;
 mod csv;
 pub mod cursor;
 mod damage;
@@ -24,6 +25,7 @@ mod snapshot;
 mod soql;
 mod split;
 mod spool;
+mod thin;
 mod value;
 pub mod watch;
 

@@ -81,6 +81,12 @@ pub(crate) fn all<'n>(object: &str, names: impl Iterator<Item = &'n str>) -> Str
     format!("SELECT {} FROM {object}", names.join(","))
 }
 
+/// Some fields of the next records of `object` in the order of their ids, behind an id or, where it is empty, from the first.
+pub(crate) fn after<'n>(object: &str, names: impl Iterator<Item = &'n str>, id: &str, rows_max: usize) -> String {
+    let behind = if id.is_empty() || !is_quotable(id) { String::new() } else { format!(" WHERE Id > '{id}'") };
+    format!("{}{behind} ORDER BY Id LIMIT {rows_max}", all(object, names))
+}
+
 /// Some fields of those of `object`'s records that have these ids.
 pub(crate) fn of_ids<'n>(object: &str, names: impl Iterator<Item = &'n str>, ids: &[String]) -> String {
     let ids: Vec<String> = ids.iter().filter(|id| is_quotable(id)).map(|id| format!("'{id}'")).collect();

@@ -98,6 +98,39 @@ async fn the_fuse_counts_by_number_too() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_given_in_time_is_compared_in_the_order_of_its_ids() {
+    let content = Content::Generated { records: 15_000, seed: 11 };
+    let mut world = World::with(FakeOptions { content, bulk_delay_ms: 0, ..FakeOptions::default() }).await;
+    let ids = world.ids();
+    assert!(ids.len() > 2_000, "more than one page");
+    world.mutate(Mutation { hard_delete: ids[..3].to_vec(), ..Mutation::default() });
+    let queries = || world.fake.stats().calls.get(&Call::Query).copied().unwrap_or(0);
+    let job = world.job().await;
+    let mut snapshot = world.begin(job).await;
+    world.fake.order(Order { on: Some(Call::Query), ..Order::new(Fault::QueryTimeout, 1) });
+    let (before, mut compared) = (queries(), nothing());
+    assert!(world.page(&mut snapshot, &mut compared).await);
+    // Whoever comes after a kill goes on from there.
+    drop(snapshot);
+    let mut snapshot = world.begin(job).await;
+    assert_eq!(snapshot.rows_expected(), Some(2_000));
+    world.end(&mut snapshot, &mut compared, None).await;
+    drop(snapshot);
+    assert_eq!(compared.deleted, 3);
+    assert!(!compared.outcome.differ, "{compared:?}");
+    // What was late, two pages, and what was absent once more.
+    assert_eq!(queries() - before, 4, "no page came twice");
+    world.assert_equal().await;
+    // A bulk job that comes to nothing is no other.
+    world.settings.rest_rows_max = 0;
+    world.mutate(Mutation { hard_delete: ids[3..5].to_vec(), ..Mutation::default() });
+    world.fake.fault(Fault::BulkJobFailed, 1);
+    assert_eq!(world.compare().await.deleted, 2);
+    assert!(world.fake.pending_faults().is_empty());
+    world.assert_equal().await;
+}
+
+#[tokio::test]
 async fn formulas_follow_without_a_stamp() {
     let world = World::new().await;
     let ids = world.ids();
