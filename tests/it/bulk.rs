@@ -133,6 +133,7 @@ async fn what_goes_wrong_with_jobs_of_salesforce_costs_no_record() {
     assert_eq!(group.counts.of(JobState::Failed), 0);
     assert!(world.fake.pending_faults().is_empty(), "{:?}", world.fake.pending_faults());
     nothing_is_left(&world).await;
+    assert!(anomalies(&world).await.contains(&AnomalyKind::CursorLost), "what was collected was gone");
 }
 
 #[tokio::test]
@@ -152,6 +153,31 @@ async fn what_salesforce_cannot_collect_in_time_is_read_in_parts() {
     assert!((1..=2).contains(&parts), "{parts} more parts than windows");
     assert!(calls[&Call::BulkResults] <= pages(&world) + parts, "no record came twice");
     assert_eq!(world.number("SELECT count(*) FROM record_changes WHERE op = 1").await, records(&world), "each once");
+}
+
+#[tokio::test]
+async fn a_second_of_changes_that_cannot_be_collected_in_time_is_read_by_ids() {
+    let options = Options { timely_records_max: Some(60), without_bulk: vec!["Lead".to_owned()], ..Options::default() };
+    let world = World::in_bulk(options).await;
+    let _servants = (world.servant().await, world.bulk_servant().await);
+    let group = world.onboard().await.unwrap();
+    assert_eq!((group.state, group.counts.of(JobState::Failed)), (GroupState::Finished, 0));
+    nothing_is_left(&world).await;
+    let made = world.fake.stats().calls[&Call::BulkCreate];
+    for object in ["Contact", "Lead"] {
+        let order = DataOrder { records: 120, ..DataOrder::new(DataFault::EqualModstamps, object, 7) };
+        assert_eq!(world.fake.data_fault(&order).unwrap().ids.len(), 120);
+    }
+    world.a_second_passes().await;
+    world.tick().await;
+    eventually(LIMIT, "the windows to be read", async || {
+        (world.number("SELECT count(*) FROM windows").await == 0).then_some(())
+    })
+    .await;
+    nothing_is_left(&world).await;
+    // What was too much was asked for once, and each part of it.
+    assert!(world.fake.stats().calls[&Call::BulkCreate] - made >= 3, "contacts came in parts");
+    assert_eq!(world.number("SELECT count(*) FROM record_changes WHERE op = 2").await, 240, "each once");
 }
 
 #[tokio::test]

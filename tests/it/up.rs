@@ -12,11 +12,8 @@ use testkit::{Process, eventually};
 
 async fn up(home: &Path, database_url: &str) -> (Process, ManagerClient) {
     let home = home.to_str().unwrap();
-    let arguments = ["--home", home, "--queue", "postgres", "--port", "0", "--records", "400", "--json"];
-    // Few of so few records, so that the damaged one is seen before it changes again.
-    let gentle = ["--mutations-per-s", "2"];
-    let mut up =
-        Process::start("devstack", &[&arguments[..], &gentle].concat(), &[("DATABASE_URL", database_url)]).await;
+    let arguments = ["--home", home, "--queue", "postgres", "--port", "0", "--json"];
+    let mut up = Process::start("devstack", &arguments, &[("DATABASE_URL", database_url)]).await;
     let line = up.line_with(LIMIT, "\"logs\":").await;
     let line: Value = serde_json::from_str(&line).unwrap();
     assert!(line["sign_in"].as_str().unwrap().contains("/login/code?code="), "{line}");
@@ -33,6 +30,19 @@ async fn connection(store: &Store) -> ConnectionRow {
     let mut rows = store.list_connections(None, None, 10).await.unwrap();
     assert_eq!(rows.len(), 1, "{rows:?}");
     rows.remove(0)
+}
+
+/// What became of the account's records, change by change.
+async fn ops(store: &Store, account: domain::AccountId) -> Vec<ChangeOp> {
+    let (mut ops, mut from) = (Vec::new(), ChangeCursor::default());
+    loop {
+        let (changes, next) = store.read_changes(account, from, 10_000).await.unwrap();
+        if changes.is_empty() {
+            return ops;
+        }
+        ops.extend(changes.iter().map(|change| change.op));
+        from = next;
+    }
 }
 
 #[tokio::test]
@@ -63,10 +73,13 @@ async fn the_demo_customer_consents_and_is_followed_and_has_an_anomaly() {
     assert!(secrets.credential.is_some() && secrets.session.is_some());
     let file = std::fs::read_to_string(home.path().join(".servant/secrets.toml")).unwrap();
     assert!(!file.contains("refresh_token"), "what the customer granted lies in a file");
-    let (changes, _) =
-        store.read_changes(domain::AccountId(connected.account_id), ChangeCursor::default(), 10_000).await.unwrap();
-    let ops: Vec<ChangeOp> = changes.iter().map(|change| change.op).collect();
+    let ops = ops(&store, domain::AccountId(connected.account_id)).await;
     assert!(ops.contains(&ChangeOp::Update), "no record changed since it was read first");
+    let sql = PgPool::connect(database.url()).await.unwrap();
+    let pages = "SELECT count(DISTINCT payload ->> 'window') FROM finished_jobs WHERE payload ->> 'step' = 'page'";
+    assert_eq!(sqlx::query_scalar::<_, i64>(pages).fetch_one(&sql).await.unwrap(), 5, "the large objects, in bulk");
+    let records = "SELECT count(DISTINCT record_id) FROM record_changes";
+    assert!(sqlx::query_scalar::<_, i64>(records).fetch_one(&sql).await.unwrap() >= 20_000);
     assert!(first.terminate(LIMIT).await.success());
 
     // The simulation has forgotten what it granted; the customer consents again, and is the same.
@@ -82,7 +95,6 @@ async fn the_demo_customer_consents_and_is_followed_and_has_an_anomaly() {
     .await;
     assert!(!anomalies(&ui).await.is_empty(), "what was found before is still there");
     let accounts = "SELECT count(*) FROM accounts WHERE name = 'Demo customer'";
-    let sql = PgPool::connect(database.url()).await.unwrap();
     assert_eq!(sqlx::query_scalar::<_, i64>(accounts).fetch_one(&sql).await.unwrap(), 1);
     assert!(second.terminate(LIMIT).await.success());
 }

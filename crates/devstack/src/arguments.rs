@@ -18,7 +18,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "URL", env = "SERVANT_SQS_ENDPOINT_URL")]
     pub(crate) sqs_endpoint: Option<String>,
     /// Records of the simulated Salesforce organisation.
-    #[arg(long, value_name = "N", default_value_t = 50_000, conflicts_with = "org_data")]
+    #[arg(long, value_name = "N", default_value_t = 20_000, conflicts_with = "org_data")]
     pub(crate) records: u64,
     /// A folder of CSV files with an organisation.toml, to be onboarded instead of generated records.
     #[arg(long, value_name = "DIR")]

@@ -22,6 +22,9 @@ const CLIENT_SECRET: &str = "demo-client-secret";
 const SYNC_EVERY_SECS: u32 = 60;
 /// From the damage to the sync that finds it, in seconds: a change younger than `settle_secs` is left to the next one.
 const FOUND_AFTER_SECS: i64 = 10;
+/// With how many records an object is read in bulk where records are invented: few, so that a small demo is onboarded as a
+/// large customer is.
+const BULK_RECORDS_MIN: u64 = 2_500;
 /// Before everything else.
 const URGENT: i16 = 0;
 
@@ -41,11 +44,12 @@ pub(crate) fn connect_settings(login_url: &str) -> [(String, String); 3] {
 
 /// Enters and connects the customer, and answers with its first sync; none: an earlier run's goes on, connected anew,
 /// since the simulation forgets what it granted. `is_of_this_run`: that one does not do, and nothing is repeated later.
+/// `is_invented`: its records are the demo's own.
 pub(crate) async fn onboard(
     store: &Store,
     login_url: &str,
     manager: (&str, &SecretString),
-    is_of_this_run: bool,
+    (is_of_this_run, is_invented): (bool, bool),
 ) -> anyhow::Result<Option<JobId>> {
     if !is_of_this_run && let Some(known) = known(store).await? {
         browser::connect(manager, AccountId(known.account_id), ConnectionId(known.id)).await?;
@@ -55,7 +59,10 @@ pub(crate) async fn onboard(
     let account = store.create_account_by(NAME, &authorize(&by, "")?).await?;
     // A real customer chooses some objects, the demo shows them all.
     let objects: Vec<String> = reqwest::get(format!("{login_url}/_objects")).await?.error_for_status()?.json().await?;
-    let settings = json!({ "login_url": login_url, "client_id": CLIENT_ID, "objects": objects });
+    let mut settings = json!({ "login_url": login_url, "client_id": CLIENT_ID, "objects": objects });
+    if is_invented {
+        settings["bulk_records_min"] = json!(BULK_RECORDS_MIN);
+    }
     let connection =
         store.create_connection_by(account, (VENDOR, &settings, Some(SECRET_REF)), &authorize(&by, "")?).await?;
     browser::connect(manager, account, connection).await?;

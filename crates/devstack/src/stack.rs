@@ -165,7 +165,8 @@ impl Stack<'_> {
         let ui = self.start_manager(&environment, salesforce.as_deref()).await?;
         let first = match &salesforce {
             Some(login_url) => {
-                customer::onboard(&store, login_url, (&*ui, access.token()), self.arguments.exit_when_synced)
+                let of = (self.arguments.exit_when_synced, self.arguments.org_data.is_none());
+                customer::onboard(&store, login_url, (&*ui, access.token()), of)
                     .await
                     .context("the demo customer cannot be connected")?
             }

@@ -12,6 +12,8 @@ pub enum AnomalyKind {
     FieldLost,
     /// A field has another type.
     FieldRetyped,
+    /// A field has a type that we do not know; it is read as text.
+    FieldTypeUnknown,
     /// The object is gone, or is no longer shown to us.
     ObjectLost,
     /// Records that cannot be stored are in quarantine.
@@ -20,10 +22,14 @@ pub enum AnomalyKind {
     CountsDiffer,
     /// Far more or fewer changes than is usual at this time.
     VolumeUnusual,
+    /// Far more deletes than is usual at this time.
+    DeletesUnusual,
     /// A field is empty far more often than is usual.
     NullsUnusual,
     /// Changes show later than the windows reach back.
     ChangesLate,
+    /// The vendor has forgotten where reading was, and it begins again.
+    CursorLost,
     /// So many records seem gone that they are kept until a person says so.
     DeletesHeld,
     /// The vendor's clock and ours are apart.
@@ -34,16 +40,19 @@ pub enum AnomalyKind {
 
 impl AnomalyKind {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::FieldAdded,
         Self::FieldLost,
         Self::FieldRetyped,
+        Self::FieldTypeUnknown,
         Self::ObjectLost,
         Self::RecordsDamaged,
         Self::CountsDiffer,
         Self::VolumeUnusual,
+        Self::DeletesUnusual,
         Self::NullsUnusual,
         Self::ChangesLate,
+        Self::CursorLost,
         Self::DeletesHeld,
         Self::ClocksApart,
         Self::QuotaShort,
@@ -56,12 +65,15 @@ impl AnomalyKind {
             Self::FieldAdded => "field_added",
             Self::FieldLost => "field_lost",
             Self::FieldRetyped => "field_retyped",
+            Self::FieldTypeUnknown => "field_type_unknown",
             Self::ObjectLost => "object_lost",
             Self::RecordsDamaged => "records_damaged",
             Self::CountsDiffer => "counts_differ",
             Self::VolumeUnusual => "volume_unusual",
+            Self::DeletesUnusual => "deletes_unusual",
             Self::NullsUnusual => "nulls_unusual",
             Self::ChangesLate => "changes_late",
+            Self::CursorLost => "cursor_lost",
             Self::DeletesHeld => "deletes_held",
             Self::ClocksApart => "clocks_apart",
             Self::QuotaShort => "quota_short",

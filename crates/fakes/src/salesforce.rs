@@ -109,6 +109,8 @@ pub struct Options {
     pub bulk_page_records: usize,
     /// How long a bulk job takes.
     pub bulk_delay_ms: u64,
+    /// A query that has to give more records than so many runs for too long, in bulk too; none does of itself.
+    pub timely_records_max: Option<usize>,
     /// Bulk jobs until they are refused.
     pub daily_bulk_jobs: u64,
     /// Objects that the Bulk API does not know.
@@ -157,6 +159,7 @@ impl Default for Options {
             daily_limit: 100_000,
             bulk_page_records: 50_000,
             bulk_delay_ms: 20,
+            timely_records_max: None,
             daily_bulk_jobs: 10_000,
             without_bulk: Vec::new(),
             mutations_per_s: 0,

@@ -160,6 +160,15 @@ pub fn ids(inserted: Vec<Inserted>) -> Vec<JobId> {
     inserted.into_iter().filter_map(id).collect()
 }
 
+/// What this job was made for is done by others, or no longer wanted: it has nothing to do, and never had.
+///
+/// # Errors
+/// [`JobError`]; return it.
+pub async fn somebody_elses(job: &JobContext) -> Result<Done, JobError> {
+    job.progress(0, Some(0), "somebody else's");
+    job.begin().await?.finish().await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

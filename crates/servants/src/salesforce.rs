@@ -46,6 +46,8 @@ pub struct Settings {
     instance_host: Option<String>,
     /// The objects to sync; without it, [`OBJECTS`].
     objects: Option<Vec<String>>,
+    /// A window with so many records is read in bulk; without it, as `salesforce_sync` is configured.
+    bulk_records_min: Option<u64>,
 }
 
 impl Settings {
@@ -53,6 +55,12 @@ impl Settings {
     #[must_use]
     pub fn objects(&self) -> Vec<String> {
         self.objects.clone().unwrap_or_else(|| OBJECTS.iter().map(|object| (*object).to_owned()).collect())
+    }
+
+    /// With how many records a window is read in bulk, which is `configured` where the connection does not say.
+    #[must_use]
+    pub fn bulk_records_min(&self, configured: u64) -> u64 {
+        self.bulk_records_min.unwrap_or(configured)
     }
 }
 

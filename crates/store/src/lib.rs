@@ -57,6 +57,7 @@ mod tokens;
 mod users;
 mod window_end;
 mod window_pages;
+mod window_parts;
 mod windows;
 
 pub use account_keys::MasterUse;
@@ -107,6 +108,7 @@ pub use tokens::{KnownToken, NewApiToken, TokenRow};
 pub use users::{LocalUser, NewUser, UserChange, UserRow, Vouched};
 pub use window_end::WindowClosed;
 pub use window_pages::*;
+pub use window_parts::{IdRange, PartEnd};
 pub use windows::{Again, BulkWindow, ExternalJob, LeftWindow};
 
 use chrono::{DateTime, TimeDelta, Utc};

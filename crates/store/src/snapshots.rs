@@ -248,6 +248,28 @@ impl Store {
         Ok(Outcome::Applied)
     }
 
+    /// Begins a reading again at `place`, without the vendor's job, which came to nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn restart_snapshot(&self, snapshot: &SnapshotRow, place: &str) -> Result<SnapshotRow, StoreError> {
+        sqlx::query!(
+            "-- restart_snapshot
+            UPDATE snapshots SET vendor_job = NULL, api_version = NULL, next_page = $4, rows_expected = NULL, rows_seen = 0
+            WHERE stream_id = $1 AND id = $2 AND pages = $3",
+            snapshot.stream,
+            snapshot.id,
+            snapshot.pages,
+            place,
+        )
+        .execute(&self.pool)
+        .await?;
+        self.forget_snapshot_ids(snapshot.stream, snapshot.id).await?;
+        // One that is somebody else's stays as it was: its next mark is refused.
+        let next_page = Some(place.to_owned());
+        Ok(SnapshotRow { vendor_job: None, rows_expected: None, rows_seen: 0, next_page, ..snapshot.clone() })
+    }
+
     /// Gives a reading up: its cursor or job is gone, or what came does not add up. The next one begins anew.
     ///
     /// # Errors

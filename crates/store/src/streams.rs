@@ -2,7 +2,7 @@
 //! Owns the page mark of windows that are read by REST, and what a stream learns when a window ends. Does not own windows
 //! that are read in bulk (`windows`), the records (`records`), nor which windows to read (`sync`).
 
-use crate::{Outcome, PAGE_ROWS_MAX, Store, StoreError, Tx};
+use crate::{IdRange, Outcome, PAGE_ROWS_MAX, Store, StoreError, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{ConnectionId, JobId};
 use sqlx::PgConnection;
@@ -16,6 +16,8 @@ pub struct Window {
     pub lo: Option<DateTime<Utc>>,
     /// Until before this time.
     pub hi: DateTime<Utc>,
+    /// Of these ids only, where it is a part of a window.
+    pub ids: IdRange,
     /// What the vendor says it holds, once the first page is here.
     pub rows_expected: Option<i64>,
     /// Rows of committed pages.
@@ -194,10 +196,9 @@ impl Store {
         )
         .execute(&mut *tx)
         .await?;
-        let window = sqlx::query_as!(
-            Window,
+        let window = sqlx::query!(
             "-- open_window
-            SELECT windows.id, lo, hi, rows_expected, rows_seen, pages, next_page, fence
+            SELECT windows.id, lo, hi, ids_from, ids_until, rows_expected, rows_seen, pages, next_page, fence
             FROM windows JOIN streams ON streams.id = windows.stream_id
             WHERE streams.connection_id = $1 AND streams.object = $2 AND kind = 'rest'",
             connection.0,
@@ -206,7 +207,17 @@ impl Store {
         .fetch_optional(&mut *tx)
         .await?;
         tx.commit().await?;
-        Ok(window)
+        Ok(window.map(|row| Window {
+            id: row.id,
+            lo: row.lo,
+            hi: row.hi,
+            ids: IdRange { from: row.ids_from, until: row.ids_until },
+            rows_expected: row.rows_expected,
+            rows_seen: row.rows_seen,
+            pages: row.pages,
+            next_page: row.next_page,
+            fence: row.fence,
+        }))
     }
 
     /// Notes that one page more of `window` is committed, in the transaction that commits it. Stale when the window

@@ -1,8 +1,9 @@
 //! The end of a window: its row goes, and its stream moves on, or the next part of it is opened.
-//! Owns what is learnt of lateness then. Does not own windows before that (`streams`, `windows`).
+//! Owns what is learnt of lateness then. Does not own windows before that (`streams`, `windows`), nor how they are divided
+//! (`window_parts`).
 
-use crate::{LeftWindow, Store, StoreError, Tx};
-use chrono::{DateTime, TimeDelta, Utc};
+use crate::{LeftWindow, Store, StoreError, Tx, window_parts::NextPart};
+use chrono::TimeDelta;
 use domain::ReachBack;
 
 /// What a window's end says of its stream.
@@ -40,9 +41,9 @@ impl Store {
             r#"-- close_window: the window
             WITH closed AS (
                 DELETE FROM windows WHERE id = $1 AND fence = $2
-                RETURNING stream_id, lo, hi, oldest_change, goal, goal_rows
+                RETURNING stream_id, kind, lo, hi, oldest_change, goal, goal_rows, ids_until
             )
-            SELECT streams.id, object, lo, hi, oldest_change, goal, goal_rows, watermark
+            SELECT streams.id, object, kind, lo, hi, oldest_change, goal, goal_rows, ids_until, watermark
             FROM closed JOIN streams ON streams.id = closed.stream_id FOR UPDATE OF streams"#,
             window,
             fence,
@@ -51,8 +52,12 @@ impl Store {
         .await?;
         let Some(closed) = closed else { return Ok(None) };
         let is_part = closed.goal.is_some();
-        if let Some(goal) = closed.goal.filter(|goal| *goal > closed.hi) {
-            let rest = self.open_rest(tx, closed.id, (closed.hi, goal)).await?;
+        if let Some(goal) = closed.goal.filter(|goal| *goal > closed.hi || closed.ids_until.is_some()) {
+            // The other ids of the same time come first, then what is left of the time.
+            let (lo, hi) = if closed.ids_until.is_some() { (closed.lo, closed.hi) } else { (Some(closed.hi), goal) };
+            let ids_from = closed.ids_until.as_deref();
+            let part = NextPart { stream: closed.id, kind: &closed.kind, lo, hi, goal, ids_from };
+            let rest = self.open_next_part(tx, &part).await?;
             let rest = LeftWindow { id: rest, fence: 0, object: closed.object.clone(), rows_left: closed.goal_rows };
             let (lateness, reached_back, overlap) = (None, None, TimeDelta::zero());
             let object = closed.object;
@@ -80,25 +85,5 @@ impl Store {
         let overlap = overlap.or(base).unwrap_or_default();
         let object = closed.object;
         Ok(Some(WindowClosed { object, lateness, reached_back: current, overlap, is_part, rest: None }))
-    }
-
-    /// The last part so far of a window that is read in parts, from where the one before it ends.
-    async fn open_rest(
-        &self,
-        tx: &mut Tx,
-        stream: i64,
-        (lo, goal): (DateTime<Utc>, DateTime<Utc>),
-    ) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar!(
-            "-- open_rest
-            INSERT INTO windows (stream_id, lo, hi, goal, opened_at, kind) VALUES ($1, $2, $3, $3, $4, 'bulk')
-            RETURNING id",
-            stream,
-            lo,
-            goal,
-            self.clock.now(),
-        )
-        .fetch_one(&mut *tx.inner)
-        .await?)
     }
 }

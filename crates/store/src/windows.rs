@@ -1,8 +1,8 @@
 //! Windows that are read in bulk: the vendor's job, and the window's beginnings, of which only the last may write.
-//! Owns when one begins again, and which nobody works on. Does not own its pages (`window_pages`), what the vendor is asked
-//! (`sync`), nor the jobs that do it (`servants`).
+//! Owns when one begins again, and which nobody works on. Does not own its pages (`window_pages`) and parts (`window_parts`),
+//! what the vendor is asked (`sync`), nor the jobs that do it (`servants`).
 
-use crate::{Inserted, Outcome, Store, StoreError, Tx};
+use crate::{IdRange, Inserted, Outcome, Store, StoreError, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{AccountId, ConnectionId, JobId};
 use serde_json::Value;
@@ -23,6 +23,8 @@ pub struct BulkWindow {
     pub lo: Option<DateTime<Utc>>,
     /// Until before this time.
     pub hi: DateTime<Utc>,
+    /// Of these ids only, where it is a part of a window.
+    pub ids: IdRange,
     /// Its beginning: every later one makes this one's work void.
     pub fence: i32,
     /// The vendor's job, once it is made.
@@ -126,8 +128,8 @@ impl Store {
     pub async fn find_bulk_window(&self, id: i64, fence: i32) -> Result<Option<BulkWindow>, StoreError> {
         let row = sqlx::query!(
             "-- find_bulk_window
-            SELECT windows.id, account_id, connection_id, object, lo, hi, external_job_id, api_version, fields,
-                   rows_expected, rows_seen, pages_expected, pages, failures
+            SELECT windows.id, account_id, connection_id, object, lo, hi, ids_from, ids_until, external_job_id,
+                   api_version, fields, rows_expected, rows_seen, pages_expected, pages, failures
             FROM windows JOIN streams ON streams.id = stream_id
             WHERE windows.id = $1 AND fence = $2 AND kind = 'bulk'",
             id,
@@ -142,6 +144,7 @@ impl Store {
             object: row.object,
             lo: row.lo,
             hi: row.hi,
+            ids: IdRange { from: row.ids_from, until: row.ids_until },
             fence,
             external: row
                 .external_job_id
@@ -227,40 +230,6 @@ impl Store {
         Ok(Some(if row.is_given_up { Again::GivenUp } else { Again::Begun { fence: row.fence } }))
     }
 
-    /// Has a window be read in parts: it ends at `hi` instead, and begins again with another job of the vendor's; where it
-    /// ended, the last part will, in which `rows_after` records are believed to be. Answers with the new beginning; none
-    /// when somebody else has begun it.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn narrow_window_in(
-        &self,
-        tx: &mut Tx,
-        window: &BulkWindow,
-        hi: DateTime<Utc>,
-        rows_after: i64,
-    ) -> Result<Option<i32>, StoreError> {
-        let fence = sqlx::query_scalar!(
-            "-- narrow_window
-            UPDATE windows
-            SET hi = $3, goal = coalesce(goal, hi), goal_rows = goal_rows + $4, fence = fence + 1, external_job_id = NULL,
-                api_version = NULL, fields = NULL, rows_expected = NULL, rows_seen = 0, pages = 0, pages_expected = NULL,
-                next_page = NULL
-            WHERE id = $1 AND fence = $2 AND kind = 'bulk' AND $3 < hi
-            RETURNING fence",
-            window.id,
-            window.fence,
-            hi,
-            rows_after,
-        )
-        .fetch_optional(&mut *tx.inner)
-        .await?;
-        if fence.is_some() {
-            forget_pages(&mut tx.inner, window.id).await?;
-        }
-        Ok(fence)
-    }
-
     /// Has a window be read by REST, and every later one of its object, since the vendor's bulk interface does not have
     /// it. Stale when somebody else has begun it.
     ///
@@ -271,9 +240,9 @@ impl Store {
             "-- read_by_rest
             WITH changed AS (
                 UPDATE windows
-                SET kind = 'rest', hi = coalesce(goal, hi), goal = NULL, goal_rows = 0, fence = fence + 1,
-                    external_job_id = NULL, api_version = NULL, fields = NULL, rows_expected = NULL, rows_seen = 0,
-                    pages = 0, pages_expected = NULL, next_page = NULL
+                SET kind = 'rest', hi = coalesce(goal, hi), goal = NULL, goal_rows = 0, ids_from = NULL,
+                    ids_until = NULL, fence = fence + 1, external_job_id = NULL, api_version = NULL, fields = NULL,
+                    rows_expected = NULL, rows_seen = 0, pages = 0, pages_expected = NULL, next_page = NULL
                 WHERE id = $1 AND fence = $2 AND kind = 'bulk' RETURNING stream_id
             )
             UPDATE streams SET is_rest_only = true FROM changed WHERE streams.id = changed.stream_id",
@@ -328,7 +297,7 @@ pub(crate) const fn outcome(rows: u64) -> Outcome {
     if rows == 1 { Outcome::Applied } else { Outcome::Stale }
 }
 
-async fn forget_pages(conn: &mut PgConnection, window: i64) -> Result<(), StoreError> {
+pub(crate) async fn forget_pages(conn: &mut PgConnection, window: i64) -> Result<(), StoreError> {
     sqlx::query!("-- forget_pages\nDELETE FROM pages WHERE window_id = $1", window).execute(conn).await?;
     Ok(())
 }

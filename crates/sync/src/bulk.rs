@@ -3,19 +3,16 @@
 //! becomes of the object meanwhile. Does not own the jobs that do this, nor the window's rows (`store`).
 
 use crate::{
-    PageWriter, Source, SyncError, drift, lateness, layout::Layout, pass::VENDOR, soql, spool::Spool, value, watch,
+    PageWriter, Source, SyncError, drift, lateness, layout::Layout, parts, pass::VENDOR, soql, spool::Spool, watch,
 };
-use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 use domain::{AnomalyKind, Severity};
 use salesforce::{
     BulkJob, BulkOperation, BulkState, Client, Describe, FIRST_PAGE, Field, ResultPages, SalesforceError,
 };
 use serde_json::{Value, json};
 use std::fs::File;
-use store::{BulkWindow, ExternalJob, Sighting, Store, Tx, WindowClosed};
+use store::{BulkWindow, ExternalJob, PartEnd, Sighting, Store, Tx, WindowClosed};
 
-/// A part of a window is no shorter than this: stamps are whole seconds.
-const PART_MIN: TimeDelta = TimeDelta::seconds(1);
 /// Pages that are listed at the most: far more than a job's terabyte of results makes.
 const PAGES_MAX: usize = 20_000;
 
@@ -62,7 +59,7 @@ pub struct ReceivedPage {
 pub async fn ask(source: Source<'_>, window: &BulkWindow) -> Result<ExternalJob, SyncError> {
     let describe = drift::describe(source, &window.object).await?;
     let layout = Layout::of(&describe);
-    let soql = soql::bulk(&window.object, &layout, window.lo, window.hi)?;
+    let soql = soql::bulk(&window.object, &layout, window.into())?;
     let made = source.client.create_query(&soql, BulkOperation::QueryAll).await?;
     let asked = describe.fields.iter().filter(|field| layout.places.contains_key(&field.name));
     let fields = asked.map(|field| (field.name.as_str(), field.field_type.as_str())).collect::<Vec<_>>();
@@ -130,42 +127,17 @@ pub async fn still_has(client: &Client, job: &BulkJob, window: &BulkWindow, loca
     Ok(!listed.are_all || listed.locators.iter().any(|known| known == locator))
 }
 
-/// Where a window is divided that Salesforce cannot collect in time: in the middle of the time that its records' stamps are
-/// of. None where that is too short, or cannot be found out.
+/// Where a window is divided that Salesforce cannot collect in time. None where it cannot be.
 ///
 /// # Errors
 /// [`SyncError`].
-pub async fn middle(
+pub async fn end_of_first_part(
     client: &Client,
     window: &BulkWindow,
     external: &ExternalJob,
-) -> Result<Option<DateTime<Utc>>, SyncError> {
+) -> Result<Option<PartEnd>, SyncError> {
     let layout = Layout::of(&asked(window, &external.fields)?);
-    let Some(version) = layout.version_field() else { return Ok(None) };
-    let lo = match window.lo {
-        Some(lo) => lo,
-        None => match first_stamp(client, &window.object, version).await? {
-            Some(first) => first,
-            None => return Ok(None),
-        },
-    };
-    Ok(halfway(lo, window.hi))
-}
-
-fn halfway(lo: DateTime<Utc>, hi: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let middle = (lo + (hi - lo) / 2).duration_trunc(PART_MIN).ok()?;
-    (middle - lo >= PART_MIN && hi - middle >= PART_MIN).then_some(middle)
-}
-
-/// The oldest stamp of an object, by its index.
-async fn first_stamp(client: &Client, object: &str, version: &str) -> Result<Option<DateTime<Utc>>, SyncError> {
-    let page = match client.query_all(&soql::oldest(object, version)).await {
-        // Then nothing is known that helps.
-        Err(SalesforceError::QueryTimeout { .. }) => return Ok(None),
-        page => page?,
-    };
-    let record: Option<Value> = page.records.first().and_then(|record| serde_json::from_str(record.get()).ok());
-    Ok(record.and_then(|record| value::instant(record.get(version)?.as_str()?)))
+    parts::end_of_first(client, &window.object, &layout, window.into()).await
 }
 
 /// Receives a page whole.
@@ -254,19 +226,4 @@ pub async fn note_difference(
     };
     store.note_anomaly(tx, &sighting).await?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_window_is_divided_down_to_seconds() {
-        let at = |secs| DateTime::from_timestamp(secs, 0).unwrap();
-        assert_eq!(halfway(at(10), at(20)), Some(at(15)));
-        assert_eq!(halfway(at(10), at(13)), Some(at(11)));
-        assert_eq!(halfway(at(10), at(12)), Some(at(11)));
-        assert_eq!(halfway(at(10), at(11)), None, "stamps are whole seconds");
-        assert_eq!(halfway(at(11), at(10)), None);
-    }
 }

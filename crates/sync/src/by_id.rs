@@ -123,7 +123,8 @@ pub(crate) async fn shown(source: Source<'_>, object: &str, ids: &[String]) -> R
     Ok(shown)
 }
 
-async fn query(client: &Client, soql: &str) -> Result<Vec<Box<RawValue>>, SyncError> {
+/// All that a query by REST finds.
+pub(crate) async fn query(client: &Client, soql: &str) -> Result<Vec<Box<RawValue>>, SyncError> {
     let mut page = client.query_all(soql).await?;
     let mut records = std::mem::take(&mut page.records);
     while let Some(next) = page.next_records_url {

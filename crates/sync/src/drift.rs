@@ -122,7 +122,9 @@ pub async fn lost(source: Source<'_>, object: &str, error: &SyncError) -> Result
 
 /// Another hash, as another build of this program may have it, costs a comparison that finds nothing.
 fn hash_of(fields: &[&Field]) -> i64 {
-    let mut fields: Vec<_> = fields.iter().map(|f| (&f.name, &f.field_type, f.calculated)).collect();
+    // What is known of a type belongs to it: once a build knows more, what was said of the fields is looked at again.
+    let is_known = |field: &Field| Reading::is_known(&field.field_type);
+    let mut fields: Vec<_> = fields.iter().map(|f| (&f.name, &f.field_type, f.calculated, is_known(f))).collect();
     fields.sort();
     let mut hasher = DefaultHasher::new();
     fields.hash(&mut hasher);
@@ -149,6 +151,7 @@ async fn take_in(
     for drift in &drifts {
         tell(source, &mut tx, object, drift, fields).await?;
     }
+    tell_unknown(source, &mut tx, object, fields).await?;
     if drifts.iter().any(|drift| drift.change != Change::Lost) {
         store.insert_jobs_in(&mut tx, reconcile_job(source, object).as_slice()).await?;
     }
@@ -265,6 +268,36 @@ async fn tell(
     };
     let seen = Sighting { connection, object, kind, subject: field, severity, summary: &summary, evidence: &evidence };
     store.note_anomaly(tx, &seen).await?;
+    Ok(())
+}
+
+/// Says which fields are of types that nobody here knows, and ends what was said of those that are so no more.
+async fn tell_unknown(source: Source<'_>, tx: &mut Tx, object: &str, fields: &[&Field]) -> Result<(), SyncError> {
+    const KIND: AnomalyKind = AnomalyKind::FieldTypeUnknown;
+    let Source { store, connection, .. } = source;
+    let is_unknown = |field: &&&Field| !Reading::is_known(&field.field_type);
+    let unknown: BTreeMap<&str, &str> =
+        fields.iter().filter(is_unknown).map(|field| (field.name.as_str(), field.field_type.as_str())).collect();
+    for (field, field_type) in &unknown {
+        let summary =
+            format!("{object}'s field {field} is of a type that is not known, {field_type}; it is read as text");
+        let seen = Sighting {
+            connection,
+            object,
+            kind: KIND,
+            subject: field,
+            severity: Severity::Warning,
+            summary: &summary,
+            evidence: &json!({ "field": field, "type": field_type, "read_as": "text" }),
+        };
+        store.note_anomaly(tx, &seen).await?;
+    }
+    for open in store.open_anomalies(tx, connection, object).await? {
+        if open.object == object && open.kind == KIND && !unknown.contains_key(open.subject.as_str()) {
+            let of = (object, KIND, open.subject.as_str());
+            store.settle_anomaly(tx, connection, of, "the field is of no unknown type any more").await?;
+        }
+    }
     Ok(())
 }
 

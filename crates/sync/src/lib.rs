@@ -5,7 +5,9 @@
 
 pub mod bulk;
 mod by_id;
+mod by_key;
 mod csv;
+pub mod cursor;
 mod damage;
 mod deletions;
 pub mod drift;
@@ -15,6 +17,7 @@ pub mod fuzz;
 mod lateness;
 mod layout;
 mod page;
+mod parts;
 mod pass;
 pub mod probe;
 mod reconcile;
@@ -22,6 +25,7 @@ mod snapshot;
 mod soql;
 mod split;
 mod spool;
+mod thin;
 mod value;
 pub mod watch;
 

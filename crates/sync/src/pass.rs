@@ -1,7 +1,13 @@
 //! One pass over one object: describe, open the window, fetch its pages, write each, close the window.
 //! Owns the order of these steps. The job owns the transaction that a page is written in.
 
-use crate::{SyncError, damage, drift, lateness, layout::Layout, soql, watch};
+use crate::{
+    SyncError,
+    cursor::{self, Reading},
+    damage, drift, lateness,
+    layout::Layout,
+    parts, soql, watch,
+};
 use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use domain::{AccountId, ConnectionId};
 use salesforce::{Client, Page, SalesforceError};
@@ -43,8 +49,9 @@ pub struct Pass<'a> {
     object: String,
     layout: Layout,
     table: RecordTable,
-    soql: String,
     window: Window,
+    /// Rows of the parts of the window that are over, as far as this attempt has read them.
+    rows_before: u64,
 }
 
 /// A page as it came, not yet stored.
@@ -55,12 +62,14 @@ pub struct FetchedPage(Page);
 #[derive(Debug)]
 #[must_use = "the pass must learn of the commit"]
 pub struct Written {
-    window: Window,
+    /// As it is then; none: a part of it is over, and another is open.
+    window: Option<Window>,
+    rows_seen: u64,
     /// Rows that changed.
     pub changed: u64,
     /// Records that could not be stored.
     pub quarantined: usize,
-    /// The window is closed.
+    /// The window is closed, its last part included.
     pub is_last: bool,
 }
 
@@ -68,7 +77,7 @@ impl Written {
     /// Rows of the window that are committed with it.
     #[must_use]
     pub const fn rows_seen(&self) -> u64 {
-        self.window.rows_seen.unsigned_abs()
+        self.rows_seen
     }
 }
 
@@ -93,8 +102,9 @@ impl<'a> Pass<'a> {
         layout.bind(&table);
         let window = source.store.open_window(source.connection, object, source.window_end(), source.overlap).await?;
         let window = window.ok_or_else(|| SyncError::Overtaken { object: object.to_owned() })?;
-        let soql = soql::window(object, &layout, &window)?;
-        Ok(Self { source, object: object.to_owned(), layout, table, soql, window })
+        // What no address can hold is known before anything is read.
+        soql::window(object, &layout, (&window).into())?;
+        Ok(Self { source, object: object.to_owned(), layout, table, window, rows_before: 0 })
     }
 
     /// Whether no page of the window is committed yet.
@@ -111,14 +121,19 @@ impl<'a> Pass<'a> {
     pub async fn next_page(&mut self) -> Result<FetchedPage, SyncError> {
         if let Some(next) = &self.window.next_page {
             match self.source.client.query_next(next).await {
-                Err(SalesforceError::CursorExpired) => {
+                Err(gone @ SalesforceError::CursorExpired) => {
                     tracing::info!(object = self.object, "the cursor is gone; the window is read again");
+                    let mut tx = self.source.store.begin().await?;
+                    let of = (self.object.as_str(), Reading::Window);
+                    cursor::note_lost(self.source, &mut tx, of, &gone.into(), self.window.rows_seen).await?;
+                    tx.commit().await?;
                     self.window = self.source.store.restart_window(&self.window).await?;
                 }
                 page => return Ok(FetchedPage(page?)),
             }
         }
-        Ok(FetchedPage(self.source.client.query_all(&self.soql).await?))
+        let soql = soql::window(&self.object, &self.layout, (&self.window).into())?;
+        Ok(FetchedPage(self.source.client.query_all(&soql).await?))
     }
 
     /// Writes a page, its mark and, after the last page, the stream's watermark. Nothing counts until `tx` is committed;
@@ -156,26 +171,68 @@ impl<'a> Pass<'a> {
             next_page: mark.next_page,
             ..self.window.clone()
         };
-        let is_last = window.next_page.is_none();
-        if is_last && window.rows_seen != rows_expected {
+        let is_read = window.next_page.is_none();
+        if is_read && window.rows_seen != rows_expected {
             return Err(SyncError::Count {
                 object: self.object.clone(),
                 expected: rows_expected,
                 seen: window.rows_seen,
             });
         }
-        if is_last {
-            let base = Some(self.source.overlap);
-            let closed = store.close_window(tx, window.id, window.fence, base).await?.ok_or_else(overtaken)?;
-            lateness::note(store, tx, connection, &closed).await?;
-            watch::window_closed(self.source, tx, &self.object, window.hi).await?;
+        let rows_seen = self.rows_before + window.rows_seen.unsigned_abs();
+        let written =
+            Written { window: Some(window), rows_seen, changed, quarantined: damaged.len(), is_last: is_read };
+        if !is_read {
+            return Ok(written);
         }
-        Ok(Written { window, changed, quarantined: damaged.len(), is_last })
+        let base = Some(self.source.overlap);
+        let closed = store.close_window(tx, self.window.id, self.window.fence, base).await?.ok_or_else(overtaken)?;
+        if !closed.is_part {
+            lateness::note(store, tx, connection, &closed).await?;
+        }
+        if closed.rest.is_some() {
+            return Ok(Written { window: None, is_last: false, ..written });
+        }
+        watch::window_closed(self.source, tx, &self.object, self.window.hi).await?;
+        Ok(written)
     }
 
     /// Takes note that a written page is committed.
-    pub fn committed(&mut self, written: Written) {
-        self.window = written.window;
+    ///
+    /// # Errors
+    /// [`SyncError`]; `Overtaken` when the part that is next is somebody else's.
+    pub async fn committed(&mut self, written: Written) -> Result<(), SyncError> {
+        match written.window {
+            Some(window) => self.window = window,
+            None => {
+                self.window = self.open().await?;
+                self.rows_before = written.rows_seen;
+            }
+        }
+        Ok(())
+    }
+
+    /// The window that is open, which must be this connection's to read by REST.
+    async fn open(&self) -> Result<Window, SyncError> {
+        let Source { store, connection, overlap, .. } = self.source;
+        let window = store.open_window(connection, &self.object, self.source.window_end(), overlap).await?;
+        window.ok_or_else(|| SyncError::Overtaken { object: self.object.clone() })
+    }
+
+    /// Has the window be read in parts, since the vendor cannot answer for it in time. False where it cannot be divided.
+    ///
+    /// # Errors
+    /// [`SyncError`].
+    pub async fn divide(&mut self) -> Result<bool, SyncError> {
+        let Source { store, client, .. } = self.source;
+        let end = parts::end_of_first(client, &self.object, &self.layout, (&self.window).into()).await?;
+        let Some(end) = end else { return Ok(false) };
+        let mut tx = store.begin().await?;
+        store.narrow_window_in(&mut tx, (self.window.id, self.window.fence), &end, 0).await?;
+        tx.commit().await?;
+        self.window = self.open().await?;
+        tracing::info!(object = self.object, ?end, "a window is read in parts");
+        Ok(true)
     }
 
     /// Begins the window again from its first page.

@@ -8,11 +8,11 @@
 use crate::{
     Snapshot, Source, SyncError,
     by_id::{self, Fetched},
-    soql,
+    cursor, soql,
 };
 use chrono::{DateTime, Utc};
 use domain::{AnomalyKind, Severity, counts_differ};
-use salesforce::Question;
+use salesforce::{Question, SalesforceError};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use store::{OpenAnomaly, PageOrigin, Sighting, Tx};
@@ -149,12 +149,15 @@ impl Snapshot<'_> {
         }
     }
 
-    /// Ends their quarantine.
+    /// Ends their quarantine, and that of whatever had no readable id, if every record has come with one now. Answers with
+    /// how many there were.
     ///
     /// # Errors
     /// [`SyncError`].
     pub async fn end_quarantine(&self, tx: &mut Tx, gone: &[String]) -> Result<u64, SyncError> {
-        Ok(self.source.store.resolve_gone(tx, self.source.connection, &self.object, gone).await?)
+        let Source { store, connection, .. } = self.source;
+        let ended = store.resolve_gone(tx, connection, &self.object, gone).await?;
+        Ok(ended + store.resolve_unnamed(tx, (connection, &self.object), &self.row).await?)
     }
 
     /// Counts both sides. They differ only if what moved meanwhile does not explain it.
@@ -167,7 +170,11 @@ impl Snapshot<'_> {
         }
         let mut outcome = Outcome { held, counts: None, differ: false };
         for _ in 0..COUNTS_MAX {
-            let ((ours, quarantined, theirs), moving) = self.count_both().await?;
+            let ((ours, quarantined, theirs), moving) = match self.count_both().await {
+                // Too many to be counted in time: then nothing is said of their number.
+                Err(SyncError::Vendor(SalesforceError::QueryTimeout { .. })) => break,
+                counted => counted?,
+            };
             outcome.counts = Some((ours, quarantined, theirs));
             outcome.differ = counts_differ(ours + quarantined, theirs, moving);
             if !outcome.differ {
@@ -233,6 +240,7 @@ impl Snapshot<'_> {
             self.settle(tx, &open, AnomalyKind::RecordsDamaged, "", reason).await?;
         }
         self.settle(tx, &open, AnomalyKind::ObjectLost, "", "the object is shown again").await?;
+        cursor::settle(self.source, tx, (&self.object, cursor::Reading::Comparison), &open).await?;
         self.say_what_was_missed(tx, &open).await
     }
 

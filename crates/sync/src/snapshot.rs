@@ -6,15 +6,18 @@
 use crate::{
     PageWriter, Source, SyncError,
     by_id::{self, Fetched},
+    by_key,
     csv::{CsvPage, Piece},
+    cursor::{self, Reading},
     drift,
     layout::Layout,
     pass::VENDOR,
     soql,
+    thin::{moving, thin},
 };
 use chrono::{DateTime, TimeDelta, Timelike as _, Utc};
 use domain::{DeleteFuse, JobId};
-use salesforce::{BulkJob, BulkOperation, BulkState, Describe, FIRST_PAGE, SalesforceError};
+use salesforce::{BulkJob, BulkOperation, BulkState, FIRST_PAGE, SalesforceError};
 use store::{
     Behind, NewSnapshot, Outcome, PageOrigin, Quarantined, RecordBatch, RecordTable, SnapshotFound, SnapshotRow,
     StreamSchema, Tx,
@@ -163,12 +166,13 @@ impl<'a> Snapshot<'a> {
         if self.row.is_read {
             return Ok(Step::Read);
         }
-        let page = match &self.row.vendor_job {
-            None => self.rest_page().await,
-            Some((id, api_version)) => {
-                let job = BulkJob { id: id.clone(), api_version: api_version.clone() };
-                self.bulk_page(&job).await
+        let page = match self.fetch().await {
+            Err(SyncError::Vendor(SalesforceError::QueryTimeout { message })) if !self.is_by_key() => {
+                tracing::info!(object = self.object, message, "the object is read in the order of its ids");
+                self.row = self.source.store.restart_snapshot(&self.row, &by_key::first()).await?;
+                self.fetch().await
             }
+            page => page,
         };
         let mut page = match page {
             Ok(Some(page)) => page,
@@ -179,6 +183,10 @@ impl<'a> Snapshot<'a> {
                     SyncError::Vendor(SalesforceError::CursorExpired | SalesforceError::QueryTimeout { .. })
                 ) {
                     self.source.store.drop_snapshot(&self.row).await?;
+                    let mut tx = self.source.store.begin().await?;
+                    let of = (self.object.as_str(), Reading::Comparison);
+                    cursor::note_lost(self.source, &mut tx, of, &error, self.row.rows_seen).await?;
+                    tx.commit().await?;
                 }
                 return Err(error);
             }
@@ -206,24 +214,44 @@ impl<'a> Snapshot<'a> {
         !self.row.fields.is_empty() && self.narrow.is_wide()
     }
 
-    async fn rest_page(&self) -> Result<Option<SnapshotPage>, SyncError> {
+    /// Whether each page is a query of its own.
+    fn is_by_key(&self) -> bool {
+        self.row.next_page.as_deref().is_some_and(|place| by_key::place(place).is_some())
+    }
+
+    async fn fetch(&self) -> Result<Option<SnapshotPage>, SyncError> {
+        match &self.row.vendor_job {
+            None => self.rest_page().await.map(Some),
+            Some((id, api_version)) => {
+                let job = BulkJob { id: id.clone(), api_version: api_version.clone() };
+                self.bulk_page(&job).await
+            }
+        }
+    }
+
+    async fn rest_page(&self) -> Result<SnapshotPage, SyncError> {
         let client = self.source.client;
-        let page = match &self.row.next_page {
-            Some(next) => client.query_next(next).await?,
-            None => client.query_all(&soql::all(&self.object, self.layout.names())).await?,
+        let next_page = self.row.next_page.as_deref();
+        let signed = |rows: u64| i64::try_from(rows).unwrap_or(i64::MAX);
+        let (records, next, rows_expected) = if let Some(after) = next_page.and_then(by_key::place) {
+            let (records, next) = by_key::page(self.source, &self.object, self.layout.names(), after).await?;
+            // Nobody says how many will come: the counts of both sides are held against each other in the end.
+            let seen = self.row.rows_seen.saturating_add(signed(count(records.len())));
+            (records, next, seen)
+        } else {
+            let page = match next_page {
+                Some(next) => client.query_next(next).await?,
+                None => client.query_all(&soql::all(&self.object, self.layout.names())).await?,
+            };
+            let expected = self.row.rows_expected.unwrap_or_else(|| signed(page.total_size));
+            (page.records, page.next_records_url, expected)
         };
         let mut piece = Piece { batch: RecordBatch::new(&self.narrow), damaged: Vec::new() };
-        for record in &page.records {
+        for record in &records {
             piece.damaged.extend(self.layout.read(record, &mut piece.batch).err());
         }
-        Ok(Some(SnapshotPage {
-            pieces: vec![piece],
-            fetched: Vec::new(),
-            rows: count(page.records.len()),
-            rows_expected: self.row.rows_expected.unwrap_or_else(|| i64::try_from(page.total_size).unwrap_or(i64::MAX)),
-            next: page.next_records_url,
-            missed: Missed::default(),
-        }))
+        let (rows, pieces, fetched) = (count(records.len()), vec![piece], Vec::new());
+        Ok(SnapshotPage { pieces, fetched, rows, rows_expected, next, missed: Missed::default() })
     }
 
     async fn bulk_page(&self, job: &BulkJob) -> Result<Option<SnapshotPage>, SyncError> {
@@ -233,7 +261,9 @@ impl<'a> Snapshot<'a> {
             None => {
                 let status = client.bulk_job(job).await?;
                 if let Some(failure) = status.failure() {
-                    self.source.store.drop_snapshot(&self.row).await?;
+                    if !matches!(failure, SalesforceError::QueryTimeout { .. }) {
+                        self.source.store.drop_snapshot(&self.row).await?;
+                    }
                     return Err(failure.into());
                 }
                 if status.state != BulkState::JobComplete {
@@ -326,37 +356,6 @@ impl Missed {
     }
 }
 
-/// The fields that are worth reading of every record: those that move without a stamp, and those that records lack. One
-/// without a column of its own lies among the extra fields, where it is as old as its record's last change.
-async fn moving(
-    source: Source<'_>,
-    whole: &PageWriter,
-    schema: &StreamSchema,
-    describe: &Describe,
-) -> Result<Vec<String>, SyncError> {
-    let known = source.store.known_fields(schema.stream).await?;
-    let unfilled = |name: &str| known.iter().any(|field| field.name == name && field.unfilled_since.is_some());
-    let has_column = |name: &str| {
-        let name = name.to_ascii_lowercase();
-        whole.table().columns().iter().any(|column| column.name == name)
-    };
-    let fields = describe.fields.iter().filter(|field| field.calculated || unfilled(&field.name));
-    Ok(fields.map(|field| field.name.clone()).filter(|name| has_column(name)).collect())
-}
-
-/// The layout and the table of a reading of some fields: those beside what tells a record and its version.
-fn thin(describe: &Describe, whole: &PageWriter, fields: &[String]) -> (Layout, RecordTable) {
-    let marks = whole.layout().mark_names();
-    let is_read = |field: &&salesforce::Field| marks.contains(&field.name.as_str()) || fields.contains(&field.name);
-    let fields: Vec<_> = describe.fields.iter().filter(is_read).cloned().collect();
-    let names: Vec<String> = fields.iter().map(|field| field.name.to_ascii_lowercase()).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let narrow = whole.table().narrowed(&names);
-    let mut layout = Layout::of(&Describe { name: describe.name.clone(), fields });
-    layout.bind(&narrow);
-    (layout, narrow)
-}
-
 /// The vendor's job for an object that is too large to be read by REST, unless it has to be.
 async fn bulk_job(
     source: Source<'_>,
@@ -364,8 +363,11 @@ async fn bulk_job(
     layout: &Layout,
     rest_rows_max: u64,
 ) -> Result<Option<BulkJob>, SyncError> {
-    if source.client.query_all(&soql::count(object)).await?.total_size <= rest_rows_max {
-        return Ok(None);
+    match source.client.query_all(&soql::count(object)).await {
+        Ok(page) if page.total_size <= rest_rows_max => return Ok(None),
+        // Too many to be counted in time are too many for this.
+        Ok(_) | Err(SalesforceError::QueryTimeout { .. }) => {}
+        Err(error) => return Err(error.into()),
     }
     match source.client.create_query(&soql::all(object, layout.names()), BulkOperation::QueryAll).await {
         Ok(status) => Ok(Some(status.job)),

@@ -1,8 +1,7 @@
 //! The queries that read a window of an object, and how long each of the vendor's interfaces lets them be.
 
-use crate::{SyncError, layout::Layout};
+use crate::{SyncError, layout::Layout, parts::Span};
 use chrono::{DateTime, SecondsFormat, Utc};
-use store::Window;
 
 /// Longest query by REST, in bytes. Salesforce takes 16,384 for the address with its headers, and the address is
 /// percent-encoded: commas and spaces become three bytes, which `encoded_bytes` counts.
@@ -10,9 +9,9 @@ const QUERY_BYTES_MAX: usize = 14_000;
 /// Longest query in bulk, in bytes: it stands in a body, and SOQL itself ends there.
 const BULK_BYTES_MAX: usize = 100_000;
 
-/// Everything of `object` in `window`, the oldest change first, so that a window that is read again meets the same order.
-pub(crate) fn window(object: &str, layout: &Layout, window: &Window) -> Result<String, SyncError> {
-    let mut soql = select(object, layout, window.lo, window.hi);
+/// Everything of `object` in a window, the oldest change first, so that a window that is read again meets the same order.
+pub(crate) fn window(object: &str, layout: &Layout, span: Span<'_>) -> Result<String, SyncError> {
+    let mut soql = select(object, layout, span);
     match layout.version_field() {
         Some(version) => soql.push_str(&format!(" ORDER BY {version}, Id")),
         None => soql.push_str(" ORDER BY Id"),
@@ -21,13 +20,8 @@ pub(crate) fn window(object: &str, layout: &Layout, window: &Window) -> Result<S
 }
 
 /// The same in bulk, in whatever order: an order, or a limit, would keep Salesforce from dividing the work.
-pub(crate) fn bulk(
-    object: &str,
-    layout: &Layout,
-    lo: Option<DateTime<Utc>>,
-    hi: DateTime<Utc>,
-) -> Result<String, SyncError> {
-    checked(object, select(object, layout, lo, hi), str::len, BULK_BYTES_MAX)
+pub(crate) fn bulk(object: &str, layout: &Layout, span: Span<'_>) -> Result<String, SyncError> {
+    checked(object, select(object, layout, span), str::len, BULK_BYTES_MAX)
 }
 
 /// How many records `object` holds, its recycle bin included when asked by `queryAll`.
@@ -35,14 +29,26 @@ pub(crate) fn count(object: &str) -> String {
     format!("SELECT COUNT() FROM {object}")
 }
 
-fn select(object: &str, layout: &Layout, lo: Option<DateTime<Utc>>, hi: DateTime<Utc>) -> String {
-    let names: Vec<&str> = layout.names().collect();
-    let mut soql = format!("SELECT {} FROM {object}", names.join(","));
-    if let Some(version) = layout.version_field() {
-        let from = lo.map(|lo| format!("{version} >= {} AND ", literal(lo))).unwrap_or_default();
-        soql.push_str(&format!(" WHERE {from}{version} < {}", literal(hi)));
+fn select(object: &str, layout: &Layout, span: Span<'_>) -> String {
+    all(object, layout.names()) + &within(layout.version_field(), span)
+}
+
+/// The condition that a window, or a part of one, is.
+fn within(version: Option<&str>, span: Span<'_>) -> String {
+    let mut conditions = Vec::new();
+    if let Some(version) = version {
+        conditions.extend(span.lo.map(|lo| format!("{version} >= {}", literal(lo))));
+        conditions.push(format!("{version} < {}", literal(span.hi)));
     }
-    soql
+    let id = |sign: &str, id: &String| is_quotable(id).then(|| format!("Id {sign} '{id}'"));
+    conditions.extend(span.ids.from.as_ref().and_then(|from| id(">=", from)));
+    conditions.extend(span.ids.until.as_ref().and_then(|until| id("<", until)));
+    if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) }
+}
+
+/// Only letters and digits make an id, so that none can end its quotes.
+fn is_quotable(id: &str) -> bool {
+    id.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 fn checked(
@@ -63,9 +69,10 @@ pub(crate) fn count_since(object: &str, version: &str, from: DateTime<Utc>) -> S
     format!("SELECT COUNT() FROM {object} WHERE {version} >= {}", literal(from))
 }
 
-/// The record of `object` that changed first, and has not since.
-pub(crate) fn oldest(object: &str, version: &str) -> String {
-    format!("SELECT {version} FROM {object} ORDER BY {version} LIMIT 1")
+/// The record that is the first, or the last, of those in a window by a field that is indexed.
+pub(crate) fn edge(object: &str, field: &str, version: Option<&str>, span: Span<'_>, is_last: bool) -> String {
+    let order = if is_last { " DESC" } else { "" };
+    format!("SELECT {field} FROM {object}{} ORDER BY {field}{order} LIMIT 1", within(version, span))
 }
 
 /// Some fields of every record of `object`, in whatever order comes quickest.
@@ -74,11 +81,15 @@ pub(crate) fn all<'n>(object: &str, names: impl Iterator<Item = &'n str>) -> Str
     format!("SELECT {} FROM {object}", names.join(","))
 }
 
+/// Some fields of the next records of `object` in the order of their ids, behind an id or, where it is empty, from the first.
+pub(crate) fn after<'n>(object: &str, names: impl Iterator<Item = &'n str>, id: &str, rows_max: usize) -> String {
+    let behind = if id.is_empty() || !is_quotable(id) { String::new() } else { format!(" WHERE Id > '{id}'") };
+    format!("{}{behind} ORDER BY Id LIMIT {rows_max}", all(object, names))
+}
+
 /// Some fields of those of `object`'s records that have these ids.
 pub(crate) fn of_ids<'n>(object: &str, names: impl Iterator<Item = &'n str>, ids: &[String]) -> String {
-    // Only letters and digits make an id, so that none can end its quotes.
-    let is_id = |id: &&String| id.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    let ids: Vec<String> = ids.iter().filter(is_id).map(|id| format!("'{id}'")).collect();
+    let ids: Vec<String> = ids.iter().filter(|id| is_quotable(id)).map(|id| format!("'{id}'")).collect();
     format!("{} WHERE Id IN ({})", all(object, names), ids.join(","))
 }
 

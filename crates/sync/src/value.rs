@@ -8,6 +8,22 @@ use store::ColumnType;
 /// Longest number, in characters, and greatest exponent: PostgreSQL's numeric takes far more, but nothing real has it.
 const NUMBER_CHARS_MAX: usize = 1_000;
 const EXPONENT_MAX: u32 = 400;
+/// The vendor's types of fields whose values are text.
+const TEXT_TYPES: [&str; 13] = [
+    "string",
+    "textarea",
+    "phone",
+    "url",
+    "email",
+    "picklist",
+    "multipicklist",
+    "combobox",
+    "encryptedstring",
+    "anyType",
+    "datacategorygroupreference",
+    "complexvalue",
+    "json",
+];
 /// Longest part of a value that goes into a reason, in characters.
 const SHOWN_CHARS_MAX: usize = 60;
 
@@ -47,6 +63,11 @@ impl Reading {
             "time" => Self::Time,
             _ => Self::Text,
         })
+    }
+
+    /// Whether a type is one of those that this program has been told of.
+    pub(crate) fn is_known(field_type: &str) -> bool {
+        Self::of(field_type) != Some(Self::Text) || TEXT_TYPES.contains(&field_type)
     }
 
     pub(crate) const fn column_type(self) -> ColumnType {

@@ -2,7 +2,7 @@
 //! over; lateness is told in `lateness`. Owns how the tallies of pages are folded into what is usual, and the words of the anomalies. The judgements are
 //! `domain`'s, the numbers `store`'s.
 
-use crate::{Source, SyncError};
+use crate::{Source, SyncError, cursor};
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 use domain::{
     AnomalyKind, ConnectionId, NULLS_SAMPLE_ROWS, Nulls, Severity, Volume, clocks_apart, hour_of_week, judge_deletes,
@@ -17,8 +17,6 @@ const HOUR_SETTLES_MINUTES: i64 = 20;
 /// Hours that are judged after a pause; of those before nothing is said.
 const HOURS_JUDGED_MAX: i64 = 7 * 24;
 const HOUR_SECS: i64 = 3_600;
-/// The anomaly of an hour's deletes, beside that of all changes.
-const DELETES: &str = "deletes";
 
 /// Which stream is looked at.
 struct Look<'a> {
@@ -38,6 +36,7 @@ pub async fn window_closed(source: Source<'_>, tx: &mut Tx, object: &str, hi: Da
     let look = Look::new(store, tx, connection, object).await?;
     look.fold(tx, hi).await?;
     look.settle(tx, AnomalyKind::ObjectLost, "", "the object is shown again").await?;
+    cursor::settle(source, tx, (object, cursor::Reading::Window), &look.open).await?;
     if let Some(theirs) = client.server_time()
         && clocks_apart(theirs, store.now()).is_none()
         && look.is_open("", AnomalyKind::ClocksApart, "")
@@ -158,9 +157,11 @@ impl<'a> Look<'a> {
         }
         statistics.hours.retain(|hour, _| *hour >= statistics.judged_until.timestamp().div_euclid(HOUR_SECS));
         self.store.keep_hour_histories(tx, stream, &histories).await?;
-        for (subject, what, found) in [("", "changes", changes), (DELETES, "deletes", deletes)] {
+        let found =
+            [(AnomalyKind::VolumeUnusual, "changes", changes), (AnomalyKind::DeletesUnusual, "deletes", deletes)];
+        for (kind, what, found) in found {
             let Some((hour, count, verdict)) = found else {
-                self.settle(tx, AnomalyKind::VolumeUnusual, subject, "the hour that followed was as usual").await?;
+                self.settle(tx, kind, "", "the hour that followed was as usual").await?;
                 continue;
             };
             let summary = match verdict {
@@ -168,7 +169,7 @@ impl<'a> Look<'a> {
                 _ => format!("{} had {count} {what} in an hour, which is unusual", self.object),
             };
             let evidence = volume_evidence(hour, count, verdict);
-            self.note(tx, (AnomalyKind::VolumeUnusual, subject), &summary, &evidence).await?;
+            self.note(tx, (kind, ""), &summary, &evidence).await?;
         }
         Ok(true)
     }

@@ -238,6 +238,7 @@ fn create(service: &Service, ask: &Ask<'_>, version: &str) -> Result<Arc<Job>, R
             Some(Fault::BulkJobFailed) => Fate::Fails,
             Some(Fault::BulkJobAborted) => Fate::IsAborted,
             Some(Fault::BulkJobStuck) => Fate::NeverEnds,
+            _ if service.is_too_much(found.records.len()) => Fate::Fails,
             _ => Fate::Completes,
         },
         names: found.places.iter().map(|place| object.fields[*place].name.clone()).collect(),

@@ -361,9 +361,7 @@ impl Fault {
             ),
             Self::LimitDaily => Refusal::daily_limit(),
             Self::CursorExpired => Refusal::no_cursor(),
-            Self::QueryTimeout => {
-                Refusal::new(StatusCode::BAD_REQUEST, "QUERY_TIMEOUT", "Your query request was running for too long.")
-            }
+            Self::QueryTimeout => Refusal::query_timeout(),
             Self::InsufficientAccess => {
                 Refusal::new(StatusCode::FORBIDDEN, "INSUFFICIENT_ACCESS", "insufficient access rights on object id")
             }

@@ -39,6 +39,8 @@ pub(super) enum FieldType {
     Datetime,
     /// A compound of the fields that share its prefix.
     Address,
+    /// Text of a kind that no client has heard of: Salesforce adds types with its releases.
+    Hologram,
 }
 
 impl FieldType {
@@ -63,6 +65,7 @@ impl FieldType {
             Self::Date => "date",
             Self::Datetime => "datetime",
             Self::Address => "address",
+            Self::Hologram => "hologram",
         }
     }
 
@@ -73,7 +76,7 @@ impl FieldType {
             Self::MultiPicklist => 4_099,
             Self::Phone => 40,
             Self::Email => 80,
-            Self::String | Self::Picklist | Self::Url => 255,
+            Self::String | Self::Picklist | Self::Url | Self::Hologram => 255,
             _ => 0,
         }
     }
@@ -155,6 +158,7 @@ impl FieldType {
             T::Percent,
             T::Date,
             T::Datetime,
+            T::Hologram,
         ];
         all.into_iter().find(|field_type| field_type.name() == name)
     }

@@ -291,7 +291,7 @@ pub(super) fn invent(field_type: T, dice: u64, index: u64) -> Value {
         T::MultiPicklist => Value::text(&format!("{};{}", word(8), word(12))),
         T::TextArea => Value::text(NOTES[usize::try_from(dice % NOTES.len() as u64).unwrap_or(0)]),
         T::Id | T::Address | T::Reference => Value::Null,
-        T::String => Value::text(&format!("{} {} {index}", word(4), word(16))),
+        T::String | T::Hologram => Value::text(&format!("{} {} {index}", word(4), word(16))),
     }
 }
 

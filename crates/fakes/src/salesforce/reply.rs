@@ -77,6 +77,12 @@ impl Refusal {
         Self::new(StatusCode::FORBIDDEN, "REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.")
     }
 
+    /// A query takes longer than Salesforce lets one run.
+    #[must_use]
+    pub(super) fn query_timeout() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "QUERY_TIMEOUT", "Your query request was running for too long.")
+    }
+
     /// The results of a bulk job are for the version only that made the job.
     #[must_use]
     pub(super) fn other_version() -> Self {

@@ -138,6 +138,9 @@ impl Service {
             let counted = json!({ "totalSize": found.records.len(), "done": true, "records": [] });
             return Ok(counted.to_string().into_bytes());
         }
+        if self.is_too_much(found.records.len()) {
+            return Err(Refusal::query_timeout());
+        }
         let page_size = page_size.unwrap_or(usize::MAX).min(self.options.page_size).max(PAGE_SIZE_MIN);
         let cursor =
             Arc::new(Cursor { object: object.name.clone(), places: found.places, records: found.records, page_size });
@@ -188,6 +191,11 @@ impl Service {
         page.extend_from_slice(b"]}");
         self.sent(end - offset);
         page
+    }
+
+    /// Whether so many records take a query too long.
+    pub(super) fn is_too_much(&self, records: usize) -> bool {
+        self.options.timely_records_max.is_some_and(|max| records > max)
     }
 
     /// Counts a page of records.

@@ -77,3 +77,21 @@ async fn decimals_keep_their_digits() {
     let path = format!("/services/data/v66.0/jobs/query/{}/results", job["id"].as_str().unwrap());
     assert_eq!(world.get(&path).await.body, "\"AnnualRevenue\"\n\"12345678901234.25\"\n");
 }
+
+#[tokio::test]
+async fn what_finds_too_much_runs_for_too_long_by_rest_and_in_bulk() {
+    let world = World::generated(100, |options| {
+        options.bulk_delay_ms = 0;
+        options.timely_records_max = Some(10);
+    })
+    .await;
+    let contacts = "SELECT Id FROM Contact";
+    assert_eq!(world.query("SELECT COUNT() FROM Contact").await["totalSize"], 25, "counting is quick");
+    assert_eq!(world.query(&format!("{contacts} ORDER BY Id LIMIT 10")).await["totalSize"], 10);
+    let refused = world.get("/services/data/v66.0/query?q=SELECT+Id+FROM+Contact").await;
+    assert_eq!((refused.status.as_u16(), &refused.json()[0]["errorCode"]), (400, &json!("QUERY_TIMEOUT")));
+    let job = world.bulk(contacts).await.json();
+    let told = world.get(&format!("/services/data/v66.0/jobs/query/{}", job["id"].as_str().unwrap())).await.json();
+    assert_eq!(told["state"], "Failed");
+    assert!(told["errorMessage"].as_str().unwrap().contains("QUERY_TIMEOUT"), "{told}");
+}

@@ -10,14 +10,15 @@ use serde::Deserialize;
 use serde_json::json;
 use servant_loop::{Done, JobContext, JobError, JobTx, Servant, Setup};
 use servants::{
-    bulk::{self as jobs, Step, ids},
+    bulk::{self as jobs, Step, ids, somebody_elses},
     salesforce::{Customer, Customers, job_error, note_usage},
 };
 use std::{path::PathBuf, process::ExitCode, time::Duration};
-use store::{Again, BulkWindow, ExternalJob, Outcome, PageDone, PageOrigin, PageOutcome, Store};
+use store::{Again, BulkWindow, ExternalJob, Outcome, PageDone, PageOrigin, PageOutcome, PartEnd, Store};
 use sync::{
     Source, SyncError,
     bulk::{self, Collected},
+    cursor::{self, Reading},
 };
 
 fn main() -> ExitCode {
@@ -367,25 +368,29 @@ impl Work<'_> {
         tracing::warn!(object = self.window.object, error = reason, "a window cannot be read in bulk");
         self.job.progress(0, Some(0), &reason);
         if let (SyncError::Vendor(SalesforceError::QueryTimeout { .. }), Some(external)) = (&error, external) {
-            let middle = self.noted(bulk::middle(&self.customer.client, self.window, external).await);
-            if let Some(middle) = middle.map_err(|error| self.fail(error))? {
-                return self.narrow(middle, external).await;
+            let end = self.noted(bulk::end_of_first_part(&self.customer.client, self.window, external).await);
+            if let Some(end) = end.map_err(|error| self.fail(error))? {
+                return self.narrow(&end, external).await;
             }
         }
-        let tx = self.job.begin().await?;
+        let mut tx = self.job.begin().await?;
+        let of = (self.window.object.as_str(), Reading::Window);
+        let noted = cursor::note_lost(self.source(), tx.tx(), of, &error, self.window.rows_seen).await;
+        noted.map_err(|error| self.fail(error))?;
         self.begin_again(tx, &reason, begins_max, external).await
     }
 
     /// Half of the window by itself, and what is left when that is read: so much can be collected, or half of it again.
-    async fn narrow(&self, middle: DateTime<Utc>, external: &ExternalJob) -> Result<Done, JobError> {
+    async fn narrow(&self, end: &PartEnd, external: &ExternalJob) -> Result<Done, JobError> {
         let mut tx = self.job.begin().await?;
         let later = self.rows / 2;
         let rows_after = i64::try_from(later).unwrap_or(i64::MAX);
-        let Some(fence) = self.store.narrow_window_in(tx.tx(), self.window, middle, rows_after).await? else {
+        let of = (self.window.id, self.window.fence);
+        let Some(fence) = self.store.narrow_window_in(tx.tx(), of, end, rows_after).await? else {
             drop(tx);
             return somebody_elses(self.job).await;
         };
-        tracing::info!(object = self.window.object, until = %middle, "a window is read in parts");
+        tracing::info!(object = self.window.object, ?end, "a window is read in parts");
         jobs::collect(self.store, &mut tx, self.job, (self.window.id, fence), self.rows - later).await?;
         self.forget_later(&mut tx, Some(external)).await?;
         tx.finish().await
@@ -433,10 +438,4 @@ impl Work<'_> {
         self.job.progress(0, Some(0), "by rest");
         tx.finish().await
     }
-}
-
-/// What this job was made for is done by others, or no longer wanted: it has nothing to do, and never had.
-async fn somebody_elses(job: &JobContext) -> Result<Done, JobError> {
-    job.progress(0, Some(0), "somebody else's");
-    job.begin().await?.finish().await
 }

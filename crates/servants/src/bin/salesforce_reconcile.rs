@@ -231,11 +231,9 @@ async fn reconcile(
         delete(&snapshot, &mut checkpoint, job).await?;
     }
     let gone = snapshot.gone_from_quarantine().await.map_err(fail)?;
-    if !gone.is_empty() {
-        let mut tx = job.begin().await?;
-        snapshot.end_quarantine(tx.tx(), &gone).await.map_err(fail)?;
-        tx.commit_page(&to_json(&checkpoint)).await?;
-    }
+    let mut tx = job.begin().await?;
+    snapshot.end_quarantine(tx.tx(), &gone).await.map_err(fail)?;
+    tx.commit_page(&to_json(&checkpoint)).await?;
     let outcome = snapshot.outcome(held).await;
     note_usage(source.client, job, &outcome);
     let outcome = outcome.map_err(fail)?;

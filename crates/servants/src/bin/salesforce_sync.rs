@@ -6,6 +6,7 @@
 use anyhow::anyhow;
 use chrono::{TimeDelta, Timelike};
 use domain::{ConnectionId, ReachBack};
+use salesforce::SalesforceError;
 use serde::{Deserialize, Serialize};
 use servant_loop::{Done, JobContext, JobError, Servant, Setup};
 use servants::{
@@ -49,7 +50,7 @@ struct Config {
     settle_secs: u32,
     /// How far a window reaches back into the one before it at least, in seconds.
     overlap_secs: u32,
-    /// A window with so many records is read in bulk.
+    /// A window with so many records is read in bulk, unless the connection says otherwise.
     bulk_records_min: u64,
     /// How old what is known of deletions may be, in seconds, where asking for it costs a call.
     deletions_secs: u32,
@@ -104,7 +105,8 @@ impl Servant for SalesforceSync {
         let checkpoint = job.checkpoint().and_then(|saved| serde_json::from_value(saved.clone()).ok());
         let mut run = Run {
             source,
-            config: &self.config,
+            bulk_records_min: customer.settings.bulk_records_min(self.config.bulk_records_min),
+            deletions_age_max: TimeDelta::seconds(self.config.deletions_secs.into()),
             job,
             checkpoint: checkpoint.unwrap_or_default(),
             deletions: Deletions::default(),
@@ -121,7 +123,10 @@ impl Servant for SalesforceSync {
 /// One go over a connection.
 struct Run<'a> {
     source: Source<'a>,
-    config: &'a Config,
+    /// A window with so many records is read in bulk.
+    bulk_records_min: u64,
+    /// How old what is known of deletions may be where asking for it costs a call.
+    deletions_age_max: TimeDelta,
     job: &'a JobContext,
     checkpoint: Checkpoint,
     /// What was told of deletions, to be carried out once the windows are read.
@@ -188,7 +193,7 @@ impl Run<'_> {
             let may_be_bulk = !plan.as_ref().is_some_and(|plan| plan.is_rest_only);
             found.is_first |= plan.is_none() && size.is_ok();
             match size {
-                Ok(rows) if rows >= self.config.bulk_records_min && may_be_bulk => found.large.push((object, rows)),
+                Ok(rows) if rows >= self.bulk_records_min && may_be_bulk => found.large.push((object, rows)),
                 // What is wrong with an object that cannot be counted will be said when its turn comes.
                 size => {
                     found.first_rows = Some(found.first_rows.unwrap_or(0) + size.unwrap_or(0));
@@ -217,7 +222,7 @@ impl Run<'_> {
                     object: plan.object.clone(),
                     changed_from: watermark - overlap(plan),
                     deleted_from: deletions - overlap(plan),
-                    deletions_are_due: now - deletions >= TimeDelta::seconds(self.config.deletions_secs.into()),
+                    deletions_are_due: now - deletions >= self.deletions_age_max,
                 }
             })
             .collect();
@@ -248,7 +253,7 @@ impl Run<'_> {
         }
         for plan in settled {
             let Some(rows) = to_read.remove(&plan.object) else { continue };
-            if rows >= self.config.bulk_records_min && !plan.is_rest_only {
+            if rows >= self.bulk_records_min && !plan.is_rest_only {
                 found.large.push((plan.object, rows));
             } else {
                 found.little.push((plan.object, !plan.is_rest_only));
@@ -330,9 +335,21 @@ impl Run<'_> {
             let page = match page {
                 Ok(page) => page,
                 Err(error) if error.is_of_one_object() && pass.is_untouched() => return Ok(Err(error)),
+                Err(error) if self.is_too_much(&error) => {
+                    if may_be_bulk {
+                        pass.restart().await.map_err(|error| self.fail(error))?;
+                        return self.leave_to_bulk(object, 0).await;
+                    }
+                    let divided = pass.divide().await;
+                    note_usage(self.source.client, self.job, &divided);
+                    if divided.map_err(|error| self.fail(error))? {
+                        continue;
+                    }
+                    return Err(self.fail(error));
+                }
                 Err(error) => return Err(self.fail(error)),
             };
-            if may_be_bulk && pass.is_untouched() && page.window_rows() >= self.config.bulk_records_min {
+            if may_be_bulk && pass.is_untouched() && page.window_rows() >= self.bulk_records_min {
                 return self.leave_to_bulk(object, page.window_rows()).await;
             }
             let written = match self.write(&pass, &page, object).await {
@@ -345,7 +362,7 @@ impl Run<'_> {
                 Err(Stop::Job(error)) => return Err(error),
             };
             let is_last = written.is_last;
-            pass.committed(written);
+            pass.committed(written).await.map_err(|error| self.fail(error))?;
             let rows = self.checkpoint.rows();
             let total = self.checkpoint.total.unwrap_or_else(|| page.window_rows()).max(rows);
             self.job.progress(rows, Some(total), object);
@@ -353,6 +370,12 @@ impl Run<'_> {
                 return Ok(Ok(()));
             }
         }
+    }
+
+    /// Whether Salesforce cannot answer in time for so much at once: it may have been slow by chance, so that it is asked for
+    /// the same once more first.
+    fn is_too_much(&self, error: &SyncError) -> bool {
+        matches!(error, SyncError::Vendor(SalesforceError::QueryTimeout { .. })) && self.job.attempt() > 1
     }
 
     /// A window that turned out to be too much for this job, or too wide for an address.

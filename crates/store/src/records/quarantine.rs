@@ -3,7 +3,7 @@
 //! `crate::quarantine`.
 
 use super::PageOrigin;
-use crate::{PAGE_ROWS_MAX, Store, StoreError, Tx};
+use crate::{PAGE_ROWS_MAX, SnapshotRow, Store, StoreError, Tx};
 use chrono::{DateTime, Utc};
 use domain::ConnectionId;
 use sqlx::PgConnection;
@@ -116,6 +116,39 @@ impl Store {
     ) -> Result<u64, StoreError> {
         let seen: Vec<Version<'_>> = ids.iter().map(|id| (id.as_str(), None)).collect();
         resolve(&mut tx.inner, (connection, object), &seen, None, "the vendor shows it no more", self.clock.now()).await
+    }
+
+    /// Ends the quarantine of what has no readable id, once a whole reading has met every record with one: each of them is
+    /// stored, or in quarantine by its id. What was seen since the reading began stays.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn resolve_unnamed(
+        &self,
+        tx: &mut Tx,
+        (connection, object): (ConnectionId, &str),
+        snapshot: &SnapshotRow,
+    ) -> Result<u64, StoreError> {
+        let resolved = sqlx::query!(
+            "-- resolve_unnamed
+            UPDATE quarantined_records
+            SET state = 'resolved', state_by = 'servant', state_since = $3,
+                state_reason = 'every record was read, each with its id'
+            WHERE connection_id = $1 AND object = $2 AND state <> 'resolved' AND last_seen_at < $4
+                AND (record_id IS NULL OR record_id !~ '^[0-9A-Za-z]{18}$')
+                AND (SELECT count(*) FROM snapshot_ids s WHERE s.stream_id = $5 AND s.snapshot_id = $6
+                        AND s.record_id ~ '^[0-9A-Za-z]{18}$') >= $7",
+            connection.0,
+            object,
+            self.clock.now(),
+            snapshot.opened_at,
+            snapshot.stream,
+            snapshot.id,
+            snapshot.rows_seen,
+        )
+        .execute(&mut *tx.inner)
+        .await?;
+        Ok(resolved.rows_affected())
     }
 
     /// What is in quarantine for a connection, oldest first; `after` is the last row of the page before.

@@ -5,7 +5,9 @@ use crate::world::{World, kind};
 use chrono::TimeDelta;
 use domain::{ConnectionId, JobId};
 use serde_json::json;
-use store::{Again, BulkWindow, ExternalJob, Inserted, NewJob, Outcome, PageDone, PageMark, PageOutcome, Quiet};
+use store::{
+    Again, BulkWindow, ExternalJob, IdRange, Inserted, NewJob, Outcome, PageDone, PageMark, PageOutcome, PartEnd, Quiet,
+};
 
 const OBJECT: &str = "Account";
 
@@ -151,9 +153,9 @@ async fn a_window_in_parts_moves_the_watermark_with_the_last() {
     let (store, connection) = (&world.store, world.connection("salesforce").await);
     let whole = opened(&world, connection).await;
     let narrow = async |window: &BulkWindow, minutes, rows_after| {
-        let hi = whole.hi - TimeDelta::minutes(minutes);
+        let end = PartEnd::Stamp(whole.hi - TimeDelta::minutes(minutes));
         let mut tx = store.begin().await.unwrap();
-        let fence = store.narrow_window_in(&mut tx, window, hi, rows_after).await.unwrap();
+        let fence = store.narrow_window_in(&mut tx, (window.id, window.fence), &end, rows_after).await.unwrap();
         tx.commit().await.unwrap();
         store.find_bulk_window(window.id, fence?).await.unwrap()
     };
@@ -182,6 +184,51 @@ async fn a_window_in_parts_moves_the_watermark_with_the_last() {
     assert_eq!((rest.lo, rest.hi), (Some(last.hi), whole.hi));
     let closed = close(&rest).await.expect("the last part ends");
     assert_eq!((closed.rest, closed.is_part, closed.reached_back), (None, true, None));
+    assert_eq!((plan().await.watermark, plan().await.window), (Some(whole.hi), None));
+}
+
+#[tokio::test]
+async fn what_cannot_be_divided_by_time_is_by_ids_before_it_goes_on_in_time() {
+    let world = World::new().await;
+    let (store, connection) = (&world.store, world.connection("salesforce").await);
+    let whole = opened(&world, connection).await;
+    let narrow = async |window: &BulkWindow, end: PartEnd| {
+        let mut tx = store.begin().await.unwrap();
+        let fence = store.narrow_window_in(&mut tx, (window.id, window.fence), &end, 0).await.unwrap();
+        tx.commit().await.unwrap();
+        store.find_bulk_window(window.id, fence?).await.unwrap()
+    };
+    let next = async |window: &BulkWindow| {
+        let mut tx = store.begin().await.unwrap();
+        let closed = store.close_window(&mut tx, window.id, window.fence, None).await.unwrap().unwrap();
+        tx.commit().await.unwrap();
+        let rest = closed.rest?;
+        store.find_bulk_window(rest.id, rest.fence).await.unwrap()
+    };
+    let id = |id: &str| PartEnd::Id(id.to_owned());
+    let ids = |from: Option<&str>, until: Option<&str>| IdRange {
+        from: from.map(str::to_owned),
+        until: until.map(str::to_owned),
+    };
+    let hi = whole.hi - TimeDelta::minutes(30);
+    let half = narrow(&whole, PartEnd::Stamp(hi)).await.expect("half an hour less");
+    let low = narrow(&half, id("00Qm")).await.expect("half of its ids");
+    assert_eq!((low.hi, &low.ids), (hi, &ids(None, Some("00Qm"))));
+    assert_eq!(narrow(&low, id("00Qz")).await, None, "these are not its own");
+    assert_eq!(narrow(&low, PartEnd::Stamp(hi - TimeDelta::minutes(1))).await, None, "it was divided by time already");
+    let lowest = narrow(&low, id("00QC")).await.expect("a quarter; upper case comes before lower");
+    let rest = next(&lowest).await.expect("the other ids");
+    assert_eq!((rest.lo, rest.hi, &rest.ids), (None, hi, &ids(Some("00QC"), None)));
+    assert_eq!(narrow(&rest, id("00QC")).await, None, "nothing would be left of it");
+    let middle = narrow(&rest, id("00Qm")).await.expect("some of those");
+    assert_eq!(middle.ids, ids(Some("00QC"), Some("00Qm")));
+    let last = next(&middle).await.expect("the last ids");
+    assert_eq!((last.hi, &last.ids), (hi, &ids(Some("00Qm"), None)));
+    let later = next(&last).await.expect("the rest of the time");
+    assert_eq!((later.lo, later.hi, &later.ids), (Some(hi), whole.hi, &IdRange::default()));
+    let plan = async || store.stream_plans(connection, &[OBJECT.to_owned()]).await.unwrap().remove(0);
+    assert_eq!(plan().await.watermark, None, "not all of it is here");
+    assert_eq!(next(&later).await, None);
     assert_eq!((plan().await.watermark, plan().await.window), (Some(whole.hi), None));
 }
 

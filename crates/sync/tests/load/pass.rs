@@ -3,11 +3,13 @@
 
 use crate::customer::{Customer, VENDOR};
 use chrono::TimeDelta;
-use domain::{AccountId, ConnectionId};
-use fakes::salesforce::{Call, Content, FakeSalesforce, Fault, Mutation, Options as FakeOptions, Order};
-use salesforce::Client;
+use domain::{AccountId, AnomalyKind, AnomalyState, ConnectionId};
+use fakes::salesforce::{
+    Call, Content, DataFault, DataOrder, FakeSalesforce, Fault, Mutation, Options as FakeOptions, Order,
+};
+use salesforce::{Client, SalesforceError};
 use serde_json::json;
-use store::Store;
+use store::{AnomalyFilter, Store};
 use sync::{Pass, Source, SyncError, probe};
 use testkit::{TestDatabase, assert_records_equal, stored_records};
 
@@ -27,7 +29,10 @@ impl World {
     }
 
     async fn with(content: Content) -> Self {
-        let options = FakeOptions { content, page_size: 20, ..FakeOptions::default() };
+        Self::of(FakeOptions { content, page_size: 20, ..FakeOptions::default() }).await
+    }
+
+    async fn of(options: FakeOptions) -> Self {
         let Customer { database, store, fake, client, account, connection } = Customer::of(options).await;
         Self { database, store, fake, client, account, connection }
     }
@@ -63,7 +68,7 @@ impl World {
             changed += written.changed;
             quarantined += written.quarantined;
             let is_last = written.is_last;
-            pass.committed(written);
+            pass.committed(written).await?;
             if is_last {
                 break;
             }
@@ -73,6 +78,35 @@ impl World {
 
     async fn sync(&self, object: &str) -> (u64, usize) {
         self.read(object, usize::MAX).await.unwrap()
+    }
+
+    /// Reads all of a window, divided as often as the vendor cannot answer for it; says how often that was.
+    async fn sync_in_parts(&self, object: &str) -> usize {
+        let mut pass = Pass::begin(self.source(), object).await.unwrap();
+        let mut divided = 0;
+        loop {
+            let page = match pass.next_page().await {
+                Err(SyncError::Vendor(SalesforceError::QueryTimeout { .. })) => {
+                    assert!(pass.divide().await.unwrap(), "it can be divided");
+                    divided += 1;
+                    continue;
+                }
+                page => page.unwrap(),
+            };
+            let mut tx = self.store.begin().await.unwrap();
+            let written = pass.write(&mut tx, &page).await.unwrap();
+            tx.commit().await.unwrap();
+            let is_last = written.is_last;
+            pass.committed(written).await.unwrap();
+            if is_last {
+                return divided;
+            }
+        }
+    }
+
+    async fn watermark(&self, object: &str) -> Option<chrono::DateTime<chrono::Utc>> {
+        let plans = self.store.stream_plans(self.connection, &[object.to_owned()]).await.unwrap();
+        plans.first().and_then(|plan| plan.watermark)
     }
 
     async fn assert_equal(&self, object: &str) {
@@ -134,9 +168,34 @@ async fn a_cursor_that_is_gone_begins_the_window_again() {
     let world = World::new(600).await;
     world.read("Contact", 2).await.unwrap();
     world.fake.fault(Fault::CursorExpired, 1);
-    world.sync("Contact").await;
+    world.read("Contact", 1).await.unwrap();
     assert!(world.fake.pending_faults().is_empty());
+    let told = async || {
+        let all = world.store.list_anomalies(&AnomalyFilter::default(), 10).await.unwrap();
+        let [told] = &all[..] else { panic!("one thing is told: {all:?}") };
+        assert_eq!((told.kind, told.sightings, &told.evidence["rows_read"]), (AnomalyKind::CursorLost, 1, &json!(40)));
+        told.state
+    };
+    assert_eq!(told().await, AnomalyState::Open);
+    world.sync("Contact").await;
+    assert_eq!(told().await, AnomalyState::Resolved);
     world.assert_equal("Contact").await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_answered_in_time_is_read_in_parts_by_stamps_and_then_by_ids() {
+    let content = Content::Generated { records: 1_000, seed: 11 };
+    let timely_records_max = Some(40);
+    let world = World::of(FakeOptions { content, page_size: 20, timely_records_max, ..FakeOptions::default() }).await;
+    assert!(world.sync_in_parts("Lead").await >= 180 / 40);
+    world.assert_equal("Lead").await;
+    let watermark = world.watermark("Lead").await.expect("the window is over");
+    // Of one second, so that no time can be halved.
+    let order = DataOrder { records: 120, ..DataOrder::new(DataFault::EqualModstamps, "Lead", 7) };
+    assert_eq!(world.fake.data_fault(&order).unwrap().ids.len(), 120);
+    assert!(world.sync_in_parts("Lead").await >= 120 / 40);
+    world.assert_equal("Lead").await;
+    assert!(world.watermark("Lead").await > Some(watermark));
 }
 
 #[tokio::test]
@@ -267,7 +326,7 @@ async fn two_passes_cannot_commit_the_same_page() {
     let mut tx = world.store.begin().await.unwrap();
     let written = first.write(&mut tx, &page).await.unwrap();
     tx.commit().await.unwrap();
-    first.committed(written);
+    first.committed(written).await.unwrap();
     let mut tx = world.store.begin().await.unwrap();
     assert!(matches!(second.write(&mut tx, &same).await, Err(SyncError::Overtaken { .. })));
 }

@@ -107,6 +107,24 @@ async fn values_of_another_kind_go_into_a_version_of_the_column() {
 }
 
 #[tokio::test]
+async fn a_field_of_a_type_that_nobody_knows_is_text_and_told() {
+    let world = World::new().await;
+    world.mutate(add("Aura__c", "hologram"));
+    world.sync().await;
+    let row = world.assert_anomaly(AnomalyKind::FieldTypeUnknown, "Aura__c", AnomalyState::Open).await;
+    assert_eq!((row.severity, row.sightings), (Severity::Warning, 1));
+    assert_eq!(row.evidence, json!({ "field": "Aura__c", "type": "hologram", "read_as": "text" }));
+    world.sync().await;
+    assert_eq!(world.anomaly(AnomalyKind::FieldTypeUnknown, "Aura__c").await.unwrap().sightings, 1, "told once");
+    world.compare().await;
+    assert!(world.stored().await.values().any(|row| row["aura__c"].is_string()), "its values are kept");
+    world.assert_equal().await;
+    world.mutate(retype("Aura__c", "string"));
+    world.sync().await;
+    world.assert_anomaly(AnomalyKind::FieldTypeUnknown, "Aura__c", AnomalyState::Resolved).await;
+}
+
+#[tokio::test]
 async fn an_object_that_is_gone_needs_attention_and_recovers() {
     let world = World::new().await;
     world.mutate(Mutation { remove_object: true, ..Mutation::default() });

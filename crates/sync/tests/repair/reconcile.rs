@@ -98,6 +98,39 @@ async fn the_fuse_counts_by_number_too() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_given_in_time_is_compared_in_the_order_of_its_ids() {
+    let content = Content::Generated { records: 15_000, seed: 11 };
+    let mut world = World::with(FakeOptions { content, bulk_delay_ms: 0, ..FakeOptions::default() }).await;
+    let ids = world.ids();
+    assert!(ids.len() > 2_000, "more than one page");
+    world.mutate(Mutation { hard_delete: ids[..3].to_vec(), ..Mutation::default() });
+    let queries = || world.fake.stats().calls.get(&Call::Query).copied().unwrap_or(0);
+    let job = world.job().await;
+    let mut snapshot = world.begin(job).await;
+    world.fake.order(Order { on: Some(Call::Query), ..Order::new(Fault::QueryTimeout, 1) });
+    let (before, mut compared) = (queries(), nothing());
+    assert!(world.page(&mut snapshot, &mut compared).await);
+    // Whoever comes after a kill goes on from there.
+    drop(snapshot);
+    let mut snapshot = world.begin(job).await;
+    assert_eq!(snapshot.rows_expected(), Some(2_000));
+    world.end(&mut snapshot, &mut compared, None).await;
+    drop(snapshot);
+    assert_eq!(compared.deleted, 3);
+    assert!(!compared.outcome.differ, "{compared:?}");
+    // What was late, two pages, and what was absent once more.
+    assert_eq!(queries() - before, 4, "no page came twice");
+    world.assert_equal().await;
+    // A bulk job that comes to nothing is no other.
+    world.settings.rest_rows_max = 0;
+    world.mutate(Mutation { hard_delete: ids[3..5].to_vec(), ..Mutation::default() });
+    world.fake.fault(Fault::BulkJobFailed, 1);
+    assert_eq!(world.compare().await.deleted, 2);
+    assert!(world.fake.pending_faults().is_empty());
+    world.assert_equal().await;
+}
+
+#[tokio::test]
 async fn formulas_follow_without_a_stamp() {
     let world = World::new().await;
     let ids = world.ids();
@@ -143,7 +176,7 @@ async fn read_all_again(world: &World) -> u64 {
         tx.commit().await.unwrap();
         changed += written.changed;
         let is_last = written.is_last;
-        pass.committed(written);
+        pass.committed(written).await.unwrap();
         if is_last {
             return changed;
         }
@@ -267,6 +300,35 @@ async fn a_damaged_record_in_the_recycle_bin_counts_on_neither_side() {
     world.mutate(Mutation { undelete: both, ..Mutation::default() });
     world.sync().await;
     agree_on(1).await;
+}
+
+#[tokio::test]
+async fn a_record_without_a_readable_id_leaves_quarantine_once_all_records_came_with_theirs() {
+    let world = World::new().await;
+    let before: BTreeSet<String> = world.ids().into_iter().collect();
+    world.upsert(&json!({ "Name": "newcomer" }));
+    let newcomer = world.ids().into_iter().find(|id| !before.contains(id)).unwrap();
+    let id_is = |text: &str| Mutation {
+        damage: vec![Damage { id: newcomer.clone(), field: "Id".to_owned(), text: text.to_owned() }],
+        ..Mutation::default()
+    };
+    let kept = async || world.store.list_quarantined(world.connection, None, 100).await.unwrap();
+    world.mutate(id_is("no id"));
+    assert_eq!(world.sync().await, 0, "it cannot be stored");
+    assert_eq!(kept().await.len(), 1);
+    let outcome = world.compare().await.outcome;
+    assert!(!outcome.differ, "{outcome:?}");
+    assert_eq!(kept().await.len(), 1, "it came without its id again");
+    world.assert_anomaly(AnomalyKind::RecordsDamaged, "", AnomalyState::Open).await;
+    world.mutate(id_is(&newcomer));
+    assert_eq!(world.sync().await, 1);
+    assert_eq!(kept().await.len(), 1, "nothing says that it is the same");
+    eventually(Duration::from_secs(20), "a comparison that meets all records", async || {
+        let outcome = world.compare().await.outcome;
+        (kept().await.is_empty() && !outcome.differ).then_some(())
+    })
+    .await;
+    world.assert_anomaly(AnomalyKind::RecordsDamaged, "", AnomalyState::Resolved).await;
 }
 
 #[tokio::test]

@@ -66,14 +66,14 @@ async fn an_hour_out_of_the_ordinary_is_noticed_and_the_next_one_is_not() {
     assert_eq!(world.sync().await, 100);
     let row = world.assert_anomaly(AnomalyKind::VolumeUnusual, "", AnomalyState::Open).await;
     assert_eq!((&row.evidence["count"], &row.evidence["median"]), (&json!(100), &json!(3.0)));
-    let row = world.assert_anomaly(AnomalyKind::VolumeUnusual, "deletes", AnomalyState::Open).await;
-    assert_eq!(row.evidence["count"], json!(40));
+    let row = world.assert_anomaly(AnomalyKind::DeletesUnusual, "", AnomalyState::Open).await;
+    assert_eq!((&row.evidence["count"], &row.evidence["median"]), (&json!(40), &json!(0.0)));
     let hour = Hour::of(&world, &[0, 0, 0, 0], &[0, 0, 0, 0]).await;
     hour.is_over().await;
     // A quiet connection is looked at too.
     assert_eq!(watch::look_at_all(&world.store, world.connection).await.unwrap(), 1);
     world.assert_anomaly(AnomalyKind::VolumeUnusual, "", AnomalyState::Resolved).await;
-    world.assert_anomaly(AnomalyKind::VolumeUnusual, "deletes", AnomalyState::Resolved).await;
+    world.assert_anomaly(AnomalyKind::DeletesUnusual, "", AnomalyState::Resolved).await;
 }
 
 #[tokio::test]

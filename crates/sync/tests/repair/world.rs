@@ -79,7 +79,7 @@ impl World {
             tx.commit().await.unwrap();
             changed += written.changed;
             let is_last = written.is_last;
-            pass.committed(written);
+            pass.committed(written).await?;
             if is_last {
                 return Ok(changed);
             }
