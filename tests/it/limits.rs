@@ -1,10 +1,33 @@
 //! Limits and quotas as an operator has them: `servantctl limits` and `budgets`, and what a scheduler does with its file.
 
-use crate::{fleet::LIMIT, operator::Desk};
-use domain::{AccountId, VendorBudget};
+use crate::{
+    fleet::{Backend, Fleet, LIMIT},
+    operator::Desk,
+};
+use domain::{AccountId, JobState, Kind, Limit, Scope, VendorBudget};
 use serde_json::{Value, json};
-use store::{Store, UsageReport};
+use sqlx::{Connection as _, PgConnection};
+use store::{NewJob, Store, UsageReport};
 use testkit::{Process, TestDatabase, eventually};
+
+/// How many jobs of the kind, and of each account, may be in flight.
+const OF_KIND_MAX: i64 = 5;
+const OF_ACCOUNT_MAX: i64 = 2;
+
+/// Notes, in each transaction that changes what is in flight, how much that is at the instant of its commit: such commits
+/// go one by one, each looks when no other is under way, and none is left out. So this is every number there ever was.
+const EVERY_INSTANT: &str = "
+CREATE TABLE instants (of_kind bigint NOT NULL, of_account bigint NOT NULL);
+CREATE FUNCTION note_instant() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('instants', 0));
+    INSERT INTO instants SELECT coalesce(sum(n), 0), coalesce(max(n), 0) FROM (
+        SELECT count(*) AS n FROM jobs WHERE state IN (2, 3) GROUP BY account_id) AS of_account;
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER note_change AFTER UPDATE ON jobs DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW WHEN ((OLD.state IN (2, 3)) <> (NEW.state IN (2, 3))) EXECUTE FUNCTION note_instant();
+CREATE CONSTRAINT TRIGGER note_end AFTER DELETE ON jobs DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW WHEN (OLD.state IN (2, 3)) EXECUTE FUNCTION note_instant();";
 
 #[tokio::test]
 async fn limits_are_set_listed_and_removed_by_hand() {
@@ -111,4 +134,65 @@ async fn a_mistake_in_the_file_is_told() {
         reply.refused(64, &words);
     }
     assert_ne!(Value::Null, desk.run("limits list --json").await.json());
+}
+
+async fn no_limit_is_passed(backend: Backend) {
+    let fleet = Fleet::on(backend).await;
+    let mut sql = PgConnection::connect(&fleet.deployment.database_url).await.unwrap();
+    sqlx::raw_sql(EVERY_INSTANT).execute(&mut sql).await.unwrap();
+    let kind = Kind::new("noop").unwrap();
+    for (scope, jobs) in [(Scope::Kind(kind.clone()), OF_KIND_MAX), (Scope::EachAccount, OF_ACCOUNT_MAX)] {
+        let limit = Limit { concurrency: u32::try_from(jobs).ok(), ..Limit::default() };
+        fleet.store.set_limit(&testkit::granted(), &scope, &limit).await.unwrap();
+    }
+    let job = |at: i64| NewJob {
+        account: AccountId(1 + at % 4),
+        attempts_max: 50,
+        ..NewJob::new(kind.clone(), json!({"sleep_ms": 5 + at % 40}))
+    };
+    let jobs = 240;
+    fleet.store.insert_jobs(&(0..jobs).map(job).collect::<Vec<_>>()).await.unwrap();
+    let short = [("SERVANT_WORK__LEASE_SECS", "2"), ("SERVANT_WORK__CONCURRENCY", "8")];
+    let soon = [
+        ("SERVANT_LEADER__LEASE_SECS", "2"),
+        ("SERVANT_LEADER__RENEW_MS", "500"),
+        ("SERVANT_DUTIES__UNCLAIMED_SECS", "2"),
+    ];
+    let mut scheduler = fleet.deployment.start("scheduler", &soon).await;
+    let mut servants = [fleet.deployment.start("noop", &short).await, fleet.deployment.start("noop", &short).await];
+    for (round, done) in [30, 70, 110, 150].into_iter().enumerate() {
+        fleet.until(JobState::Succeeded, done).await;
+        let doomed = &mut servants[round % 2];
+        if round < 2 {
+            doomed.kill()
+        } else {
+            doomed.stop()
+        };
+        scheduler.kill();
+        scheduler = fleet.deployment.start("scheduler", &soon).await;
+        if round < 2 {
+            *doomed = fleet.deployment.start("noop", &short).await;
+        } else {
+            // It wakes up when its lease has run out.
+            fleet.until(JobState::Succeeded, done + 20).await;
+            servants[round % 2].cont();
+        }
+    }
+    fleet.until(JobState::Succeeded, jobs).await;
+    assert_eq!(fleet.store.count_drift().await.unwrap(), vec![]);
+    let (instants, of_kind, of_account): (i64, i64, i64) =
+        sqlx::query_as("SELECT count(*), max(of_kind), max(of_account) FROM instants")
+            .fetch_one(&mut sql)
+            .await
+            .unwrap();
+    println!("{backend:?}: {instants} instants");
+    assert!(instants >= 2 * jobs, "only {instants} changes were seen");
+    assert_eq!((of_kind, of_account), (OF_KIND_MAX, OF_ACCOUNT_MAX), "{backend:?}: the limits, and never one more");
+}
+
+/// At no instant of a run in which servants and the leader are killed, and servants wake up late, is there one job more in
+/// flight than a limit allows; and all that it allows is used.
+#[tokio::test]
+async fn no_limit_is_passed_at_any_instant_whoever_dies() {
+    tokio::join!(no_limit_is_passed(Backend::Postgres), no_limit_is_passed(Backend::Sqs));
 }

@@ -72,6 +72,14 @@ impl Default for ProcessConfig {
     }
 }
 
+/// Where a configuration comes from, for messages.
+pub(crate) fn place_of(file: Option<&Path>) -> String {
+    match file {
+        Some(file) => format!("configuration file {}", file.display()),
+        None => "configuration (no file was given)".to_owned(),
+    }
+}
+
 /// Reads the file (none = an empty one), applies the overrides, and splits off `[process]`.
 ///
 /// `variables` is the environment, an argument so that tests own theirs.
@@ -82,10 +90,7 @@ pub(crate) fn load<C: DeserializeOwned>(
     file: Option<&Path>,
     variables: impl Iterator<Item = (String, String)>,
 ) -> Result<(ProcessConfig, C), ConfigError> {
-    let place = match file {
-        Some(file) => format!("configuration file {}", file.display()),
-        None => "configuration (no file was given)".to_owned(),
-    };
+    let place = place_of(file);
     let mut table = match file {
         Some(file) => std::fs::read_to_string(file)
             .map_err(|error| {

@@ -45,6 +45,16 @@ pub struct Context<C> {
     pub version: &'static str,
     /// Where the program says whether it is ready.
     pub health: Health,
+    /// Where the configuration comes from.
+    place: String,
+}
+
+impl<C> Context<C> {
+    /// What the program refuses its configuration with, though each key by itself could be read; `problem` names the key.
+    #[must_use]
+    pub fn refuse(&self, problem: impl Into<String>) -> ConfigError {
+        ConfigError::new(&self.place, problem, "correct that key in the file or in the environment")
+    }
 }
 
 /// Runs a program, from reading its configuration to its exit code; `main` is this one call.
@@ -106,7 +116,8 @@ fn prepare<C: DeserializeOwned>(
     telemetry::install(&process, &identity)?;
     let stopper = Stopper::new();
     let health = Health::new(stopper.clone());
-    Ok(Context { config, process, stopper, instance, name, version, health })
+    let place = config::place_of(file.as_deref());
+    Ok(Context { config, process, stopper, instance, name, version, health, place })
 }
 
 fn live<C, F>(context: Context<C>, start: F) -> anyhow::Result<()>
@@ -263,6 +274,12 @@ mod tests {
         assert_eq!(exit_code(&Err(wrong().into())), 64);
         assert_eq!(exit_code(&Err(anyhow::Error::from(wrong()).context("at start"))), 64);
         assert_eq!(exit_code(&Err(anyhow::anyhow!("boom").context(wrong()))), 64);
+    }
+
+    #[test]
+    fn what_a_program_refuses_names_the_place() {
+        let refusal = context().refuse("work.poll_ms is 0").to_string();
+        assert!(refusal.starts_with("configuration (no file was given): work.poll_ms is 0; "), "{refusal}");
     }
 
     #[test]

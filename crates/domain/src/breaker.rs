@@ -57,6 +57,43 @@ impl BreakerState {
             Self::NotUnderstood => "not_understood",
         }
     }
+
+    /// [`Breaker::room`] where no operator holds it.
+    #[must_use]
+    pub fn room(self, settings: &BreakerSettings, in_flight: u32, now: DateTime<Utc>) -> Room {
+        match self.by_then(settings, now) {
+            Self::Closed => Room::Unlimited,
+            // Whatever is still in flight from before the opening: a probe must not wait for it.
+            Self::Open { next_probe_at } if now >= next_probe_at => Room::AtMost(1),
+            Self::Open { next_probe_at } => Room::Blocked { until: Some(next_probe_at) },
+            Self::HalfOpen { probe_at } => {
+                // A probe may end without an outcome (refused, rate-limited, interrupted). The least wait lets an
+                // outcome that has just been written be folded first.
+                let again_at = probe_at + if in_flight == 0 { settings.open_min() } else { settings.probe() };
+                if now >= again_at { Room::AtMost(1) } else { Room::Blocked { until: Some(again_at) } }
+            }
+            Self::Recovering { room, grown_at } => match room.checked_sub(in_flight) {
+                _ if room >= ROOM_MAX => Room::Unlimited,
+                None | Some(0) => Room::Blocked { until: Some(grown_at + settings.ramp()) },
+                Some(more) => Room::AtMost(more),
+            },
+            // It may be a service that is down, or one that is well: neither a crowd nor nobody.
+            Self::NotUnderstood if in_flight == 0 => Room::AtMost(1),
+            Self::NotUnderstood => Room::Blocked { until: None },
+        }
+    }
+
+    /// The state as time has made it by `now`: a recovery's room has grown.
+    #[must_use]
+    pub fn by_then(self, settings: &BreakerSettings, now: DateTime<Utc>) -> Self {
+        match self {
+            Self::Recovering { room, grown_at } => {
+                let (room, grown_at) = grown(room, grown_at, settings, now);
+                Self::Recovering { room, grown_at }
+            }
+            state => state,
+        }
+    }
 }
 
 /// What an operator holds a breaker at, whatever the outcomes say.
@@ -172,32 +209,9 @@ impl Breaker {
     #[must_use]
     pub fn room(&self, settings: &BreakerSettings, in_flight: u32, now: DateTime<Utc>) -> Room {
         match self.forced {
-            Some(Forced::Open) => return Room::Blocked { until: None },
-            Some(Forced::Closed) => return Room::Unlimited,
-            None => {}
-        }
-        match self.state {
-            BreakerState::Closed => Room::Unlimited,
-            // Whatever is still in flight from before the opening: a probe must not wait for it.
-            BreakerState::Open { next_probe_at } if now >= next_probe_at => Room::AtMost(1),
-            BreakerState::Open { next_probe_at } => Room::Blocked { until: Some(next_probe_at) },
-            BreakerState::HalfOpen { probe_at } => {
-                // A probe may end without an outcome (refused, rate-limited, interrupted). The least wait lets an
-                // outcome that has just been written be folded first.
-                let again_at = probe_at + if in_flight == 0 { settings.open_min() } else { settings.probe() };
-                if now >= again_at { Room::AtMost(1) } else { Room::Blocked { until: Some(again_at) } }
-            }
-            BreakerState::Recovering { room, grown_at } => {
-                let (room, grown_at) = grown(room, grown_at, settings, now);
-                match room.checked_sub(in_flight) {
-                    _ if room >= ROOM_MAX => Room::Unlimited,
-                    None | Some(0) => Room::Blocked { until: Some(grown_at + settings.ramp()) },
-                    Some(more) => Room::AtMost(more),
-                }
-            }
-            // It may be a service that is down, or one that is well: neither a crowd nor nobody.
-            BreakerState::NotUnderstood if in_flight == 0 => Room::AtMost(1),
-            BreakerState::NotUnderstood => Room::Blocked { until: None },
+            Some(Forced::Open) => Room::Blocked { until: None },
+            Some(Forced::Closed) => Room::Unlimited,
+            None => self.state.room(settings, in_flight, now),
         }
     }
 
@@ -254,13 +268,10 @@ impl Breaker {
     /// Lets time pass: a recovery's room grows, old outcomes are forgotten.
     pub fn advance(&mut self, settings: &BreakerSettings, now: DateTime<Utc>) {
         self.window.roll(settings, now);
-        if let BreakerState::Recovering { room, grown_at } = self.state {
-            let (room, grown_at) = grown(room, grown_at, settings, now);
-            self.state = BreakerState::Recovering { room, grown_at };
-            if room >= ROOM_MAX {
-                self.openings = 0;
-                self.enter(BreakerState::Closed, now, "it has recovered".to_owned());
-            }
+        self.state = self.state.by_then(settings, now);
+        if matches!(self.state, BreakerState::Recovering { room, .. } if room >= ROOM_MAX) {
+            self.openings = 0;
+            self.enter(BreakerState::Closed, now, "it has recovered".to_owned());
         }
     }
 

@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
-    AccountId, BreakerState, Cause, CircuitFacts, ConnectionFacts, ConnectionId, Dispatching, Forced, ForcedFacts,
-    HeldFacts, JobId, JobState, Kind, LastFailure, NoRoomFacts, PauseFacts, PauseTarget, Refusal, Releasing, Scope,
-    ServantFacts, ServantId, Subject, What, WhyFacts, why,
+    AccountId, BreakerSettings, BreakerState, Cause, CircuitFacts, ConnectionFacts, ConnectionId, Dispatching, Forced,
+    ForcedFacts, HeldFacts, JobId, JobState, Kind, LastFailure, NoRoomFacts, PauseFacts, PauseTarget, Refusal,
+    Releasing, Scope, ServantFacts, ServantId, Subject, What, WhyFacts, why,
 };
 
 fn at(secs: i64) -> DateTime<Utc> {
@@ -47,6 +47,7 @@ fn beset() -> WhyFacts {
                     reason: "they asked us to".to_owned(),
                     since: at(-45),
                 }),
+                has_room: false,
             }),
         }),
         last_failure: Some(LastFailure {
@@ -230,6 +231,30 @@ fn causes_bind_in_order_and_clearing_one_shows_the_next() {
     ];
     let heard: Vec<(&str, &str)> = heard.iter().map(|(says, clears)| (says.as_str(), clears.as_str())).collect();
     assert_eq!(heard, expected);
+}
+
+#[test]
+fn a_service_that_recovers_binds_only_while_it_has_no_room() {
+    let settings = BreakerSettings::default();
+    let mut facts = beset();
+    facts.pauses.clear();
+    facts.connection.as_mut().expect("it").state = "active".to_owned();
+    facts.state = JobState::Ready;
+    facts.led_until = Some(at(3));
+    facts.servants = ServantFacts { last_seen_at: Some(at(-1)), alive: 1, taking: 1, slots: 20, busy: 2 };
+    let circuit = circuit(&mut facts);
+    circuit.forced = None;
+    circuit.state = BreakerState::Recovering { room: 2, grown_at: at(0) };
+    circuit.look(&settings, 2, at(0));
+    let says = "na1.example.com recovers since 2030-05-06T11:59:10Z: 2 jobs go at a time";
+    assert_eq!(why(&facts).says(), says);
+    // Time doubles the room, whoever has looked at the row since.
+    let later = at(i64::from(settings.ramp_secs));
+    let circuit = facts.connection.as_mut().and_then(|connection| connection.circuit.as_mut()).expect("it");
+    circuit.look(&settings, 4, later);
+    assert!(matches!(circuit.state, BreakerState::Recovering { room: 4, .. }) && !circuit.has_room, "{circuit:?}");
+    circuit.look(&settings, 3, later);
+    assert!(matches!(why(&facts), Cause::Releasing(_)), "the next in line is what it waits for");
 }
 
 #[test]

@@ -31,7 +31,8 @@ impl Sqs {
     async fn poll(&self, kind: &str, max: usize, wait_secs: u32) -> Result<Received, QueueError> {
         let mut received = Received::default();
         // Zero is refused by the service; wanting nothing is not an error here.
-        let Ok(max @ 1..) = i32::try_from(max.min(BATCH_ENTRIES_MAX)) else { return Ok(received) };
+        let asked = max.min(BATCH_ENTRIES_MAX);
+        let Ok(max @ 1..) = i32::try_from(asked) else { return Ok(received) };
         let (name, url) = self.place(kind).await?;
         let messages = match self.receive_at(&name, &url, max, wait_secs).await {
             Err(QueueError::Missing { .. }) => {
@@ -40,7 +41,8 @@ impl Sqs {
             }
             other => other?,
         };
-        for message in messages {
+        // Whoever asked has room for no more; what else a server sends comes back when its visibility ends.
+        for message in messages.into_iter().take(asked) {
             let Some(receipt) = message.receipt_handle else { continue };
             let body = message.body.unwrap_or_default();
             let counts = message.attributes.unwrap_or_default();

@@ -43,28 +43,29 @@ pub(crate) enum Duty {
 }
 
 impl Duty {
-    /// The duties that this deployment has: without a broker, servants take jobs from the outbox themselves.
-    pub(crate) fn of(office: &Office) -> Vec<Self> {
-        let mut duties = vec![
-            Self::Tick,
-            Self::Promote,
-            Self::Dispatch,
-            Self::SweepUnclaimed,
-            Self::Rescue,
-            Self::FoldCounters,
-            Self::Breakers,
-            Self::Groups,
-            Self::Operations,
-            Self::Queues,
-            Self::LapseLooks,
-            Self::SealAudit,
-            Self::Statistics,
-            Self::Prune,
-        ];
-        if office.has_queue() {
-            duties.push(Self::Relay);
-        }
-        duties
+    /// All of them.
+    pub(crate) const ALL: [Self; 15] = [
+        Self::Tick,
+        Self::Promote,
+        Self::Dispatch,
+        Self::Relay,
+        Self::SweepUnclaimed,
+        Self::Rescue,
+        Self::FoldCounters,
+        Self::Breakers,
+        Self::Groups,
+        Self::Operations,
+        Self::Queues,
+        Self::LapseLooks,
+        Self::SealAudit,
+        Self::Statistics,
+        Self::Prune,
+    ];
+
+    /// The duties that this deployment has: without a queue there is nothing to send.
+    pub(crate) fn of(office: &Office) -> impl Iterator<Item = Self> {
+        let has_queue = office.has_queue();
+        Self::ALL.into_iter().filter(move |duty| has_queue || *duty != Self::Relay)
     }
 
     pub(crate) const fn name(self) -> &'static str {
@@ -121,7 +122,7 @@ impl Duty {
             Self::Groups => groups::perform(office, leadership).await,
             Self::Operations => operations::perform(office, leadership).await,
             Self::Queues => queues::perform(office, leadership).await,
-            Self::LapseLooks => lapse_looks::perform(office).await,
+            Self::LapseLooks => lapse_looks::perform(office, leadership).await,
             Self::SealAudit => seal_audit::perform(office, leadership).await,
             Self::Statistics => statistics::perform(office, leadership).await,
             Self::Prune => prune::perform(office, leadership).await,

@@ -58,10 +58,7 @@ pub async fn run(context: Context<SchedulerConfig>) -> anyhow::Result<()> {
     let catalogue = Catalogue::new(tables).map_err(|error| {
         daemon::ConfigError::new(config.jobs_file.display().to_string(), error.to_string(), "correct that key")
     })?;
-    config
-        .breaker
-        .check()
-        .map_err(|problem| daemon::ConfigError::new("[breaker]".to_owned(), problem.to_owned(), "correct that key"))?;
+    config.check().map_err(|problem| context.refuse(problem))?;
     let url = daemon::database_url()?;
     let store =
         Store::connect(url.expose_secret(), config.database.pool_max, Clock::system()).await.context("the ledger")?;

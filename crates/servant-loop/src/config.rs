@@ -56,16 +56,41 @@ pub struct Manager {
     pub url: String,
 }
 
+impl LoopConfig {
+    /// Refuses what cannot work: a wait of nothing is a loop that never rests.
+    ///
+    /// # Errors
+    /// The key and what is wrong with it.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let Work { claim_max, finish_max, poll_ms, lease_secs, .. } = self.work;
+        let numbers = [
+            ("database.pool_max", u64::from(self.database.pool_max)),
+            ("work.claim_max", u64::from(claim_max)),
+            ("work.finish_max", u64::from(finish_max)),
+            ("work.poll_ms", poll_ms),
+            ("work.lease_secs", u64::from(lease_secs)),
+        ];
+        match numbers.into_iter().find(|(_, number)| *number == 0) {
+            Some((key, _)) => Err(format!("{key} is 0, not at least 1")),
+            None => Ok(()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_shipped_file_is_complete() {
+    fn the_shipped_file_is_complete_and_what_cannot_work_is_named() {
         let mut table: toml::Table = include_str!("../../../config/servant.toml").parse().unwrap();
         table.remove("process").expect("[process] is shown");
-        let config: LoopConfig = table.try_into().unwrap();
-        assert!(config.work.lease_secs >= 2);
+        let mut config: LoopConfig = table.try_into().unwrap();
+        assert_eq!(config.check(), Ok(()));
+        config.work.lease_secs = 0;
+        assert_eq!(config.check(), Err("work.lease_secs is 0, not at least 1".to_owned()));
+        config.work.poll_ms = 0;
+        assert_eq!(config.check(), Err("work.poll_ms is 0, not at least 1".to_owned()));
         let sqs = queue::SqsConfig::default();
         assert_eq!(format!("{:?}", config.queue.sqs), format!("{sqs:?}"), "what is shown is what counts without it");
     }

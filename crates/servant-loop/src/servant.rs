@@ -65,6 +65,7 @@ pub fn main<S: Servant>() -> ExitCode {
 
 async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
     let config = &context.config;
+    config.check().map_err(|problem| context.refuse(problem))?;
     let kind = Kind::new(S::KIND)?;
     let (catalogue, definition) = definition_of(config, &kind)?;
     let own =

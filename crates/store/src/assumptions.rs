@@ -3,7 +3,7 @@
 //! during one is `assumed`'s and the manager's.
 
 use crate::{
-    PAGE_ROWS_MAX, Store, StoreError,
+    Leadership, PAGE_ROWS_MAX, Store, StoreError, Tx,
     audit::{Deed, Outcome, note_each, note_outcome},
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -299,8 +299,21 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn expire_assumptions(&self) -> Result<u64, StoreError> {
+        let tx = self.begin().await?;
+        self.expire_in(tx).await
+    }
+
+    /// The same by the leader, of its own accord.
+    ///
+    /// # Errors
+    /// [`StoreError::NotLeading`] when another leads by now.
+    pub async fn lapse_assumptions(&self, leadership: &Leadership) -> Result<u64, StoreError> {
+        let tx = self.begin_led(leadership).await?.ok_or(StoreError::NotLeading)?;
+        self.expire_in(tx).await
+    }
+
+    async fn expire_in(&self, mut tx: Tx) -> Result<u64, StoreError> {
         let now = self.clock.now();
-        let mut tx = self.begin().await?;
         let lapsed = sqlx::query!(
             "-- expire_assumptions
             UPDATE assumptions SET ended_at = ends_at

@@ -313,7 +313,7 @@ impl Store {
         .await?)
     }
 
-    /// Forgets events from before that time.
+    /// Forgets events from before that time, `limit` at the most. Answers with how many.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -321,18 +321,21 @@ impl Store {
         &self,
         leadership: &Leadership,
         before: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
-        sqlx::query!(
+        limit: i64,
+    ) -> Result<u64, StoreError> {
+        let gone = sqlx::query!(
             "-- forget_connection_events
-            DELETE FROM connection_events
-            WHERE at < $3 AND EXISTS (SELECT FROM leader WHERE term = $1 AND holder = $2)",
+            WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE)
+            DELETE FROM connection_events WHERE id IN (
+                SELECT id FROM connection_events WHERE at < $3 AND EXISTS (SELECT FROM led) ORDER BY at LIMIT $4)",
             leadership.term.0,
             leadership.holder,
             before,
+            limit,
         )
         .execute(&self.pool)
         .await?;
-        Ok(())
+        Ok(gone.rows_affected())
     }
 
     /// What a connection has to do with the waiting of its jobs; none when there is no such connection.
@@ -356,6 +359,7 @@ impl Store {
                 reason: by.reason,
                 since: by.at,
             }),
+            has_room: false,
         });
         let (state, reason, since) = (row.state, row.state_reason, row.state_since);
         Ok(Some(ConnectionFacts { connection: id, state, by, reason, since, circuit, releasing: None }))

@@ -317,24 +317,39 @@ impl Store {
     }
 
     /// Forgets hours past their days, and groups that nothing was seen of since `cutoff` and of which no failed job is
-    /// left.
+    /// left, `limit` of each at the most. Answers with how many of that of which there are more.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn forget_errors(&self, leadership: &Leadership, cutoff: DateTime<Utc>) -> Result<u64, StoreError> {
-        let gone = sqlx::query!(
-            "-- forget_errors
+    pub async fn forget_errors(
+        &self,
+        leadership: &Leadership,
+        cutoff: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<u64, StoreError> {
+        let gone = sqlx::query_scalar!(
+            r#"-- forget_errors
             WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE),
-            hours AS (DELETE FROM error_hours WHERE hour < $4 AND EXISTS (SELECT FROM led))
-            DELETE FROM error_groups WHERE last_seen_at < $3 AND failed <= 0 AND EXISTS (SELECT FROM led)",
+            hours AS (
+                DELETE FROM error_hours WHERE (fingerprint, hour) IN (
+                    SELECT fingerprint, hour FROM error_hours WHERE hour < $4 AND EXISTS (SELECT FROM led) LIMIT $5)
+                RETURNING 1
+            ), groups AS (
+                DELETE FROM error_groups WHERE fingerprint IN (
+                    SELECT fingerprint FROM error_groups
+                    WHERE last_seen_at < $3 AND failed <= 0 AND EXISTS (SELECT FROM led) ORDER BY last_seen_at LIMIT $5)
+                RETURNING 1
+            )
+            SELECT greatest((SELECT count(*) FROM hours), (SELECT count(*) FROM groups)) AS "gone!""#,
             leadership.term.0,
             leadership.holder,
             cutoff,
             self.clock.now() - TimeDelta::days(HOURS_KEPT_DAYS),
+            limit,
         )
-        .execute(&self.pool)
+        .fetch_one(&self.pool)
         .await?;
-        Ok(gone.rows_affected())
+        Ok(gone.unsigned_abs())
     }
 }
 

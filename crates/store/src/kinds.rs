@@ -32,11 +32,12 @@ impl Store {
         }
         Ok(sqlx::query!(
             "-- declare_kinds
+            WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE)
             INSERT INTO kinds AS k (kind, vendor, calls_estimate, attempts_max, processes)
             SELECT t.kind, t.vendor, t.calls_estimate, t.attempts_max, t.processes
             FROM unnest($3::text[], $4::text[], $5::bigint[], $6::integer[], $7::integer[])
                  AS t (kind, vendor, calls_estimate, attempts_max, processes)
-            WHERE EXISTS (SELECT FROM leader WHERE term = $1 AND holder = $2)
+            WHERE EXISTS (SELECT FROM led)
             ON CONFLICT (kind) DO UPDATE SET vendor = excluded.vendor, calls_estimate = excluded.calls_estimate,
                 attempts_max = excluded.attempts_max, processes = excluded.processes
             WHERE (k.vendor, k.calls_estimate, k.attempts_max, k.processes) IS DISTINCT FROM

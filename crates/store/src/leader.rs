@@ -1,6 +1,6 @@
 //! Which scheduler leads: a lease with a term that rises at each change of leader.
-//! Every write of a leader checks its term, under a share lock wherever an old leader's last statement and a new leader's
-//! first must not overlap: all but to forget what was sent and keys that have expired, which is right whoever does it.
+//! Every write of a leader checks its term under a share lock on the lead, which a new leader has to take over first: so an
+//! old leader's last statement and a new leader's first never overlap.
 
 use crate::{Store, StoreError};
 use chrono::TimeDelta;

@@ -38,6 +38,7 @@ mod pauses;
 mod quarantine;
 mod records;
 mod schedules;
+mod schedules_cancel;
 mod schedules_declare;
 mod schedules_edit;
 mod schedules_read;

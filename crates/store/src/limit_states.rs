@@ -66,27 +66,35 @@ impl Store {
         save_limit_states(&mut tx.inner, self.clock.now(), states).await
     }
 
-    /// Forgets what nothing has used for long, and the budgets' history past its days. How long what only another version
-    /// remembers is good is that one's to say.
+    /// Forgets what nothing has used for long, and the budgets' history past its days, `limit` rows of each at the most.
+    /// Answers with how many in all. How long what only another version remembers is good is that one's to say.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn prune_limits(&self, leadership: &Leadership) -> Result<u64, StoreError> {
+    pub async fn prune_limits(&self, leadership: &Leadership, limit: i64) -> Result<u64, StoreError> {
         let before = self.clock.now() - TimeDelta::days(KEPT_DAYS);
         let pruned = sqlx::query_scalar!(
             r#"-- prune_limits
             WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE),
             states AS (
-                DELETE FROM limit_states
-                WHERE at < $3 AND EXISTS (SELECT FROM led) AND scope IN ('kind', 'account', 'connection', 'vendor')
-                  AND gauge IN ('second', 'minute', 'day', 'pace')
+                DELETE FROM limit_states WHERE (scope, key, gauge) IN (
+                    SELECT scope, key, gauge FROM limit_states
+                    WHERE at < $3 AND EXISTS (SELECT FROM led) AND scope IN ('kind', 'account', 'connection', 'vendor')
+                      AND gauge IN ('second', 'minute', 'day', 'pace') LIMIT $4)
+                  AND at < $3
                 RETURNING 1
             ),
-            minutes AS (DELETE FROM vendor_budget_minutes WHERE minute < $3 AND EXISTS (SELECT FROM led) RETURNING 1)
+            minutes AS (
+                DELETE FROM vendor_budget_minutes WHERE (connection_id, minute) IN (
+                    SELECT connection_id, minute FROM vendor_budget_minutes
+                    WHERE minute < $3 AND EXISTS (SELECT FROM led) ORDER BY minute LIMIT $4)
+                RETURNING 1
+            )
             SELECT (SELECT count(*) FROM states) + (SELECT count(*) FROM minutes) AS "pruned!""#,
             leadership.term.0,
             leadership.holder,
             before,
+            limit,
         )
         .fetch_one(&self.pool)
         .await?;

@@ -315,11 +315,12 @@ impl Store {
     ) -> Result<u64, StoreError> {
         let gone = sqlx::query!(
             "-- forget_operation_items
+            WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE)
             DELETE FROM operation_items USING (
                 SELECT item.operation_id, item.job_id FROM operations CROSS JOIN LATERAL (
                     SELECT operation_id, job_id FROM operation_items WHERE operation_id = operations.id LIMIT $4
                 ) AS item
-                WHERE ended_at < $3 AND EXISTS (SELECT FROM leader WHERE term = $1 AND holder = $2)
+                WHERE ended_at < $3 AND EXISTS (SELECT FROM led)
                 LIMIT $4
             ) AS old
             WHERE operation_items.operation_id = old.operation_id AND operation_items.job_id = old.job_id",
@@ -333,19 +334,29 @@ impl Store {
         Ok(gone.rows_affected())
     }
 
-    /// Forgets operations that ended before `cutoff`, once nothing is left of what became of their jobs.
+    /// Forgets operations that ended before `cutoff`, once nothing is left of what became of their jobs, `limit` at the
+    /// most. Answers with how many.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn forget_operations(&self, leadership: &Leadership, cutoff: DateTime<Utc>) -> Result<u64, StoreError> {
+    pub async fn forget_operations(
+        &self,
+        leadership: &Leadership,
+        cutoff: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<u64, StoreError> {
         let gone = sqlx::query!(
             "-- forget_operations
-            DELETE FROM operations
-            WHERE ended_at < $3 AND EXISTS (SELECT FROM leader WHERE term = $1 AND holder = $2)
-              AND NOT EXISTS (SELECT FROM operation_items WHERE operation_id = operations.id)",
+            WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE)
+            DELETE FROM operations WHERE id IN (
+                SELECT id FROM operations
+                WHERE ended_at < $3 AND EXISTS (SELECT FROM led)
+                  AND NOT EXISTS (SELECT FROM operation_items WHERE operation_id = operations.id)
+                LIMIT $4)",
             leadership.term.0,
             leadership.holder,
             cutoff,
+            limit,
         )
         .execute(&self.pool)
         .await?;

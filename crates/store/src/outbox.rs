@@ -82,8 +82,8 @@ impl Store {
     pub async fn forget_sent(&self, leadership: &Leadership, kind: &Kind, entries: &[i64]) -> Result<(), StoreError> {
         sqlx::query!(
             "-- forget_sent
-            DELETE FROM outbox
-            WHERE kind = $3 AND id = ANY($4) AND EXISTS (SELECT FROM leader WHERE term = $1 AND holder = $2)",
+            WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE)
+            DELETE FROM outbox WHERE kind = $3 AND id = ANY($4) AND EXISTS (SELECT FROM led)",
             leadership.term.0,
             leadership.holder,
             kind.as_str(),

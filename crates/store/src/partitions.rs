@@ -9,8 +9,8 @@ const TABLES: [&str; 3] = ["finished_jobs", "attempts", "record_changes"];
 const DAYS_AHEAD: u64 = 3;
 /// Days of rows in the default partition that one go gives a partition to; a clock far off makes few of them.
 const DAYS_MENDED_MAX: u32 = 40;
-/// Longest wait for the lock that a new partition needs; whoever works goes first, and the next go tries again.
-const LOCK_WAIT: &str = "2s";
+/// Longest wait for the lock that a partition needs which is made or dropped; whoever works goes first.
+const LOCK_WAIT: &str = "1s";
 
 /// The time that a table is partitioned by.
 fn column_of(table: &str) -> &'static str {
@@ -30,7 +30,8 @@ pub struct Retention {
 
 impl Store {
     /// Makes the partitions of today, of the next days and of whatever lies in the default partition, and drops those
-    /// past retention. Answers with the names of the dropped ones.
+    /// past retention. What a backup or somebody's long look is in the way of is left for a later go: it is in no hurry,
+    /// and whoever waits for a lock has everybody wait. Answers with the names of the dropped ones.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -45,15 +46,22 @@ impl Store {
         for table in TABLES {
             let ahead = (0..=DAYS_AHEAD).map(|ahead| today + Days::new(ahead));
             for day in ahead.chain(self.days_in_default(table).await?) {
-                self.make_partition(leadership, table, day).await?;
+                match self.make_partition(leadership, table, day).await {
+                    Ok(()) | Err(StoreError::Conflict(_)) => {}
+                    Err(error) => return Err(error),
+                }
             }
             for (name, day) in self.day_partitions(table).await? {
-                if day < oldest_kept && self.drop_partition(leadership, &name).await? {
-                    dropped.push(name);
+                if day >= oldest_kept {
+                    continue;
+                }
+                match self.drop_partition(leadership, &name).await {
+                    Ok(()) => dropped.push(name),
+                    Err(StoreError::Conflict(_)) => {}
+                    Err(error) => return Err(error),
                 }
             }
         }
-        self.drop_expired_keys(leadership).await?;
         Ok(dropped)
     }
 
@@ -65,14 +73,11 @@ impl Store {
         let column = column_of(table);
         let (from, until) = (format!("{day} 00:00:00+00"), format!("{} 00:00:00+00", day + Days::new(1)));
         let mut tx = self.pool.begin().await?;
-        if !leads(&mut tx, leadership).await? {
-            return Err(StoreError::NotLeading);
-        }
         // Identifiers cannot be parameters; these are made of a constant and a date. Rows of that day that came before
         // their partition lie in the default one and move over: PostgreSQL makes no partition beside them.
         for statement in [
             format!("SET LOCAL lock_timeout = '{LOCK_WAIT}'"),
-            format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"),
+            format!("LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE"),
             format!("CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)"),
             format!(
                 "WITH moved AS (DELETE FROM {table}_default WHERE {column} >= '{from}' AND {column} < '{until}' RETURNING *)
@@ -81,6 +86,10 @@ impl Store {
             format!("ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{from}') TO ('{until}')"),
         ] {
             sqlx::query(sqlx::AssertSqlSafe(format!("/* make_partition */ {statement}"))).execute(&mut *tx).await?;
+        }
+        // Last, since the lead cannot be renewed while it is looked at, and rows that move take their time.
+        if !leads(&mut tx, leadership).await? {
+            return Err(StoreError::NotLeading);
         }
         Ok(tx.commit().await?)
     }
@@ -95,10 +104,12 @@ impl Store {
         Ok(sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).fetch_all(&self.pool).await?)
     }
 
-    async fn drop_partition(&self, leadership: &Leadership, name: &str) -> Result<bool, StoreError> {
+    async fn drop_partition(&self, leadership: &Leadership, name: &str) -> Result<(), StoreError> {
         let mut tx = self.pool.begin().await?;
-        if !leads(&mut tx, leadership).await? {
-            return Err(StoreError::NotLeading);
+        // Nothing leaves it while it is counted: a job of it that somebody has run again is counted out by that.
+        for statement in [format!("SET LOCAL lock_timeout = '{LOCK_WAIT}'"), format!("LOCK TABLE {name} IN SHARE MODE")]
+        {
+            sqlx::query(sqlx::AssertSqlSafe(format!("/* drop_partition */ {statement}"))).execute(&mut *tx).await?;
         }
         // The counters follow what is dropped, in the same transaction.
         if name.starts_with("finished_jobs_") {
@@ -121,9 +132,12 @@ impl Store {
             );
             sqlx::query(sqlx::AssertSqlSafe(errors)).execute(&mut *tx).await?;
         }
+        // Only now, since the lead cannot be renewed while it is looked at, and a day's jobs take long to count.
+        if !leads(&mut tx, leadership).await? {
+            return Err(StoreError::NotLeading);
+        }
         sqlx::query(sqlx::AssertSqlSafe(format!("DROP TABLE {name}"))).execute(&mut *tx).await?;
-        tx.commit().await?;
-        Ok(true)
+        Ok(tx.commit().await?)
     }
 
     async fn day_partitions(&self, table: &str) -> Result<Vec<(String, NaiveDate)>, StoreError> {
@@ -145,18 +159,26 @@ impl Store {
             .collect())
     }
 
-    async fn drop_expired_keys(&self, leadership: &Leadership) -> Result<(), StoreError> {
-        sqlx::query!(
+    /// Drops keys whose period is over, `limit` at the most: none of them keeps a job out any more. Answers with how many.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn drop_expired_keys(&self, leadership: &Leadership, limit: i64) -> Result<u64, StoreError> {
+        let now = self.clock.now();
+        let gone = sqlx::query!(
             "-- drop_expired_keys
-            DELETE FROM unique_keys
-            WHERE until < $3 AND EXISTS (SELECT FROM leader WHERE term = $1 AND holder = $2)",
+            WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE)
+            DELETE FROM unique_keys WHERE until < $3 AND (kind, unique_key) IN (
+                SELECT kind, unique_key FROM unique_keys WHERE until < $3 AND EXISTS (SELECT FROM led)
+                ORDER BY until LIMIT $4)",
             leadership.term.0,
             leadership.holder,
-            self.clock.now(),
+            now,
+            limit,
         )
         .execute(&self.pool)
         .await?;
-        Ok(())
+        Ok(gone.rows_affected())
     }
 }
 

@@ -272,10 +272,10 @@ impl Store {
     ) -> Result<u64, StoreError> {
         let gone = sqlx::query!(
             "-- forget_quarantined
+            WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE)
             DELETE FROM quarantined_records WHERE id IN (
                 SELECT id FROM quarantined_records
-                WHERE state <> 'open' AND last_seen_at < $3 AND state_since < $3
-                    AND EXISTS (SELECT FROM leader WHERE term = $1 AND holder = $2)
+                WHERE state <> 'open' AND last_seen_at < $3 AND state_since < $3 AND EXISTS (SELECT FROM led)
                 ORDER BY last_seen_at LIMIT $4)",
             leadership.term.0,
             leadership.holder,

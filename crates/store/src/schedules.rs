@@ -6,6 +6,7 @@ use crate::{
     Leadership, Store, StoreError,
     audit::{Deed, Subject, note_each},
     jobs::cancel,
+    schedules_cancel::lock_older,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{Granted, JobId, Kind, ScheduleId, action};
@@ -328,26 +329,6 @@ async fn make_jobs(
         fired.jobs.extend(made.ids.into_iter().map(JobId));
     }
     Ok(fired)
-}
-
-/// The unfinished jobs that fires of these schedules cancel, and whether each one's row could be locked at once: the
-/// lead is locked meanwhile, so nobody is waited for here.
-async fn lock_older(conn: &mut PgConnection, schedules: &[i64]) -> Result<Vec<(JobId, bool)>, StoreError> {
-    let older = sqlx::query!(
-        r#"-- lock_older
-        WITH older AS (
-            SELECT j.id FROM schedules s JOIN jobs j ON j.schedule_id = s.id
-            WHERE s.id = ANY($1) AND s.overlap = 'cancel_older' AND NOT j.cancel_requested
-              AND (j.unique_key IS NULL OR j.unique_key NOT LIKE 'backfill:%')
-        ), free AS (
-            SELECT id FROM jobs WHERE id IN (SELECT id FROM older) ORDER BY id FOR UPDATE SKIP LOCKED
-        )
-        SELECT older.id AS "id!", free.id IS NOT NULL AS "free!" FROM older LEFT JOIN free ON free.id = older.id"#,
-        schedules,
-    )
-    .fetch_all(conn)
-    .await?;
-    Ok(older.into_iter().map(|row| (JobId(row.id), row.free)).collect())
 }
 
 /// Locks schedules whose buffered fire may go, the longest waiting first.

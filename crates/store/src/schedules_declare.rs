@@ -160,9 +160,9 @@ impl Store {
         let ids: Vec<i64> = last.iter().map(|w| w.connection.map_or(w.account.0, |connection| connection.0)).collect();
         sqlx::query!(
             "-- keep_walks
+            WITH led AS (SELECT 1 FROM leader WHERE term = $4 AND holder = $5 FOR SHARE)
             INSERT INTO schedule_declarations (name, accounts_until, walked_id)
-            SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::bigint[])
-            WHERE EXISTS (SELECT FROM leader WHERE term = $4 AND holder = $5)
+            SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::bigint[]) WHERE EXISTS (SELECT FROM led)
             ON CONFLICT (name) DO UPDATE SET accounts_until = excluded.accounts_until, walked_id = excluded.walked_id",
             &names,
             &at,
@@ -184,9 +184,9 @@ impl Store {
         let now = self.clock.now();
         sqlx::query!(
             "-- take_walks_back
+            WITH led AS (SELECT 1 FROM leader WHERE term = $5 AND holder = $6 FOR SHARE)
             UPDATE schedule_declarations SET accounts_until = $2, walked_id = 0, went_back_at = $3
-            WHERE name = ANY($1) AND accounts_until > $2 AND went_back_at <= $4
-              AND EXISTS (SELECT FROM leader WHERE term = $5 AND holder = $6)",
+            WHERE name = ANY($1) AND accounts_until > $2 AND went_back_at <= $4 AND EXISTS (SELECT FROM led)",
             names,
             now - TimeDelta::minutes(LATE_MINUTES_MAX),
             now,

@@ -1,6 +1,6 @@
 //! What the planner is told of how many jobs there are. Numbers for people are in `counters` and `throughput`.
 
-use crate::{Store, StoreError};
+use crate::{Leadership, Store, StoreError, partitions::leads};
 
 /// Jobs below which any plan is a good one.
 const JOBS_MIN: f64 = 500.0;
@@ -33,11 +33,15 @@ impl Store {
     /// others the database only warns, and its own vacuum does it within a minute or so.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn renew_job_statistics(&self) -> Result<(), StoreError> {
+    /// [`StoreError::NotLeading`] when another leads by now.
+    pub async fn renew_job_statistics(&self, leadership: &Leadership) -> Result<(), StoreError> {
         let mut tx = self.pool.begin().await?;
         sqlx::query(SAMPLE).execute(&mut *tx).await?;
         sqlx::query("ANALYZE jobs").execute(&mut *tx).await?;
+        // Last: a vacuum may keep the look at the table waiting, and the lead cannot be renewed while it is locked.
+        if !leads(&mut tx, leadership).await? {
+            return Err(StoreError::NotLeading);
+        }
         tx.commit().await?;
         Ok(())
     }

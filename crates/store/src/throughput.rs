@@ -99,25 +99,34 @@ impl Store {
         .await?)
     }
 
-    /// Forgets points that are older than any chart shows.
+    /// Forgets points that are older than any chart shows, of each step `limit` at the most. Answers with how many of the
+    /// step that has most of them.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn forget_throughput(&self, leadership: &Leadership) -> Result<(), StoreError> {
+    pub async fn forget_throughput(&self, leadership: &Leadership, limit: i64) -> Result<u64, StoreError> {
+        let mut most = 0;
         for (step_secs, hours) in KEPT {
-            sqlx::query!(
+            let gone = sqlx::query!(
                 "-- forget_throughput
-                DELETE FROM job_stats WHERE step_secs = $3 AND at < $4
-                    AND EXISTS (SELECT FROM leader WHERE term = $1 AND holder = $2)",
+                WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE),
+                old AS (
+                    SELECT kind, at FROM job_stats WHERE step_secs = $3 AND at < $4 AND EXISTS (SELECT FROM led)
+                    ORDER BY at LIMIT $5
+                )
+                DELETE FROM job_stats USING old
+                WHERE job_stats.step_secs = $3 AND job_stats.kind = old.kind AND job_stats.at = old.at",
                 leadership.term.0,
                 leadership.holder,
                 step_secs,
                 self.clock.now() - TimeDelta::hours(hours),
+                limit,
             )
             .execute(&self.pool)
             .await?;
+            most = gone.rows_affected().max(most);
         }
-        Ok(())
+        Ok(most)
     }
 
     /// Since when the oldest job of a kind that is due waits, by the oldest of each flow.
@@ -167,11 +176,12 @@ impl Store {
         let column = |at: usize| oldest.iter().map(|(kind, _)| depth(kind, at)).collect::<Vec<Option<i64>>>();
         sqlx::query!(
             "-- note_queues
+            WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE)
             INSERT INTO queue_states (kind, seen_at, oldest_ready_at, visible, in_flight, delayed, dead)
             SELECT t.kind, $3, t.oldest, t.visible, t.in_flight, t.delayed, t.dead
             FROM unnest($4::text[], $5::timestamptz[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[])
                 AS t (kind, oldest, visible, in_flight, delayed, dead)
-            WHERE EXISTS (SELECT FROM leader WHERE term = $1 AND holder = $2)
+            WHERE EXISTS (SELECT FROM led)
             ON CONFLICT (kind) DO UPDATE SET seen_at = excluded.seen_at, oldest_ready_at = excluded.oldest_ready_at,
                 visible = excluded.visible, in_flight = excluded.in_flight, delayed = excluded.delayed,
                 dead = excluded.dead",
@@ -252,8 +262,9 @@ impl Store {
     pub async fn note_redrive(&self, leadership: &Leadership, kind: &str, outcome: &str) -> Result<(), StoreError> {
         sqlx::query!(
             "-- note_redrive
+            WITH led AS (SELECT 1 FROM leader WHERE term = $1 AND holder = $2 FOR SHARE)
             UPDATE queue_states SET redrive_by = NULL, redrive_ordered_at = NULL, redrive_outcome = $4, redriven_at = $5
-            WHERE kind = $3 AND EXISTS (SELECT FROM leader WHERE term = $1 AND holder = $2)",
+            WHERE kind = $3 AND EXISTS (SELECT FROM led)",
             leadership.term.0,
             leadership.holder,
             kind,

@@ -2,7 +2,7 @@
 //! from them, and their words.
 
 use super::{Cause, since, time};
-use crate::{BreakerState, ConnectionId, Forced, JobState};
+use crate::{BreakerSettings, BreakerState, ConnectionId, Forced, JobState, Room};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,8 @@ pub struct CircuitFacts {
     pub reason: String,
     /// What an operator holds it at.
     pub forced: Option<ForcedFacts>,
+    /// While it lets some jobs through at a time: there is room for one more now.
+    pub has_room: bool,
 }
 
 /// An operator's override of a breaker.
@@ -134,6 +136,20 @@ pub struct ConnectionAtRest {
     pub since: DateTime<Utc>,
 }
 
+impl CircuitFacts {
+    /// Whether it lets some jobs of the service through at a time, so that it matters how many are in flight.
+    #[must_use]
+    pub const fn counts(&self) -> bool {
+        self.forced.is_none() && matches!(self.state, BreakerState::Recovering { .. } | BreakerState::NotUnderstood)
+    }
+
+    /// Takes in how many of the service's jobs are in flight now.
+    pub fn look(&mut self, settings: &BreakerSettings, in_flight: u32, now: DateTime<Utc>) {
+        self.has_room = !matches!(self.state.room(settings, in_flight, now), Room::Blocked { .. });
+        self.state = self.state.by_then(settings, now);
+    }
+}
+
 impl ConnectionFacts {
     /// What only a person ends.
     pub(super) fn rests(&self) -> Option<Cause> {
@@ -185,11 +201,11 @@ impl ConnectionFacts {
             BreakerState::Open { next_probe_at } => open(Some(next_probe_at), None),
             // One that is on the queue already may be the probe, or was there before the circuit opened.
             BreakerState::HalfOpen { probe_at } if job == JobState::Ready => open(None, Some(probe_at)),
-            BreakerState::Recovering { room, .. } if job == JobState::Ready => {
+            BreakerState::Recovering { room, .. } if job == JobState::Ready && !circuit.has_room => {
                 let (service, since) = (circuit.service.clone(), circuit.since);
                 Some(Cause::CircuitRecovering(CircuitRecovering { service, since, room }))
             }
-            BreakerState::NotUnderstood if job == JobState::Ready => {
+            BreakerState::NotUnderstood if job == JobState::Ready && !circuit.has_room => {
                 let (service, reason) = (circuit.service.clone(), circuit.reason.clone());
                 Some(Cause::CircuitUnclear(CircuitUnclear { service, reason }))
             }

@@ -2,6 +2,7 @@
 //! not anybody looks again.
 
 use crate::Office;
+use store::Leadership;
 
 /// Looks that the ledger ends in one go.
 const LOOKS_MAX: u64 = 100;
@@ -10,8 +11,8 @@ const LOOKS_MAX: u64 = 100;
 ///
 /// # Errors
 /// The ledger's.
-pub async fn perform(office: &Office) -> anyhow::Result<bool> {
-    let lapsed = office.store.expire_assumptions().await?;
+pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result<bool> {
+    let lapsed = office.store.lapse_assumptions(leadership).await?;
     if lapsed > 0 {
         tracing::info!(looks = lapsed, "looks at accounts have lapsed");
     }

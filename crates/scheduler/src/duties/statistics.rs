@@ -8,10 +8,10 @@ use store::Leadership;
 ///
 /// # Errors
 /// The ledger's.
-pub async fn perform(office: &Office, _: &Leadership) -> anyhow::Result<bool> {
+pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result<bool> {
     if let Some(jobs) = office.store.jobs_beyond_statistics().await? {
         tracing::debug!(jobs, "the database's statistics of jobs are renewed");
-        office.store.renew_job_statistics().await?;
+        office.store.renew_job_statistics(leadership).await?;
     }
     Ok(false)
 }

@@ -9,8 +9,6 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use std::time::Duration;
 use store::{DueSchedule, Fire, Fired, Leadership, StoreError};
 
-/// Longest wait for rows of jobs that are to be told to stop, while their servants hold them.
-const CANCEL_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Shortest rest between two ticks that are not full.
 const REST_MIN: Duration = Duration::from_millis(50);
 /// Pieces of `batch_max` schedules that one tick reads, and that it writes at a time. Not more of them: the lead cannot
@@ -42,7 +40,7 @@ pub async fn perform(office: &Office, leadership: &Leadership) -> anyhow::Result
     let declared_all = declare::perform(office, leadership).await?;
     let limit = i64::from(office.config.duties.batch_max);
     let released = office.store.release_buffered(leadership, limit).await?;
-    follow_up(office, &released).await?;
+    follow_up(office, leadership, &released).await?;
     let piece = usize::try_from(limit)?.max(1);
     let due = office.store.due_schedules(limit * PIECES_MAX).await?;
     let is_full = i64::try_from(due.len())? == limit * PIECES_MAX;
@@ -91,7 +89,7 @@ async fn fire(office: &Office, leadership: &Leadership, due: &[DueSchedule]) -> 
     }
     for batch in batches(&fires) {
         let fired = office.store.fire_schedules(leadership, batch).await?;
-        follow_up(office, &fired).await?;
+        follow_up(office, leadership, &fired).await?;
     }
     Ok(())
 }
@@ -112,17 +110,14 @@ fn batches(mut fires: &[Fire]) -> Vec<&[Fire]> {
     batches
 }
 
-/// What needs no transaction: wakes whoever waits for the new jobs, and asks the older ones again whose rows were held.
-async fn follow_up(office: &Office, fired: &Fired) -> Result<(), StoreError> {
+/// What does not have to be in the fires' transaction: wakes whoever waits for the new jobs, and asks the older ones again
+/// whose rows were held.
+async fn follow_up(office: &Office, leadership: &Leadership, fired: &Fired) -> Result<(), StoreError> {
     for kind in &fired.kinds {
         office.store.wake(kind).await;
     }
-    if !fired.uncancelled.is_empty() {
-        let asking = office.store.cancel_jobs(&fired.uncancelled);
-        match tokio::time::timeout(CANCEL_WAIT_MAX, asking).await {
-            Ok(asked) => drop(asked?),
-            Err(_) => tracing::warn!(jobs = fired.uncancelled.len(), "older jobs could not be told to stop in time"),
-        }
+    if !fired.uncancelled.is_empty() && !office.store.cancel_older(leadership, &fired.uncancelled).await? {
+        tracing::warn!(jobs = fired.uncancelled.len(), "older jobs could not be told to stop in time");
     }
     Ok(())
 }

@@ -116,6 +116,22 @@ async fn an_open_circuit_is_named_with_who_holds_it() {
 }
 
 #[tokio::test]
+async fn a_recovery_is_named_while_it_has_no_room_and_no_longer() {
+    let world = world().await;
+    let connection = world.connection_of(AccountId::SYSTEM, "acme").await;
+    let store = &world.office.store;
+    store.force_breaker(&testkit::granted::<action::OpenBreaker>(), "acme").await.unwrap();
+    store.force_breaker(&testkit::granted::<action::ClearBreaker>(), "acme").await.unwrap();
+    let jobs = world.insert(&vec![on(connection, AccountId::SYSTEM); 2]).await;
+    assert_eq!(world.queued().await, 1);
+    let said = cause(&world, jobs[1]).await;
+    assert!(matches!(&said, Cause::CircuitRecovering(recovers) if recovers.room == 1), "{said:?}");
+    world.finish_queued(1).await;
+    let said = cause(&world, jobs[1]).await;
+    assert!(matches!(said, Cause::Window { .. }), "{said:?}");
+}
+
+#[tokio::test]
 async fn a_turn_is_named_with_the_jobs_before_it_and_the_accounts_share() {
     let world = world().await;
     let (light, heavy) = (world.account("light", 1).await, world.account("heavy", 3).await);

@@ -67,13 +67,13 @@ async fn looks_that_nobody_ended_lapse_though_nobody_looks_again() {
         store.begin_assumption(&testkit::granted(), &new).await.unwrap();
     }
     world.advance_secs(30 * 60 - 1);
-    assert!(!lapse_looks::perform(&world.office).await.unwrap());
+    assert!(!lapse_looks::perform(&world.office, &world.lead).await.unwrap());
     let lapsed = "SELECT count(*) FROM audit WHERE outcome = 'lapsed'";
     assert_eq!(world.number(lapsed).await, 0);
     world.advance_secs(1);
-    assert!(lapse_looks::perform(&world.office).await.unwrap(), "there may be more");
+    assert!(lapse_looks::perform(&world.office, &world.lead).await.unwrap(), "there may be more");
     for _ in 0..2 {
-        assert!(!lapse_looks::perform(&world.office).await.unwrap());
+        assert!(!lapse_looks::perform(&world.office, &world.lead).await.unwrap());
         assert_eq!(world.number(lapsed).await, 101, "each once");
     }
     assert_eq!(world.number("SELECT count(*) FROM assumptions WHERE ended_at IS NULL").await, 0);

@@ -69,9 +69,16 @@ impl Store {
             if facts.ahead > 0 {
                 facts.share_pct = self.share_pct(job).await?;
             }
-            facts.no_room = self.no_room(job).await?;
+            let circuit = facts.connection.as_ref().and_then(|connection| connection.circuit.as_ref());
+            let service = circuit.filter(|circuit| circuit.counts()).map(|circuit| circuit.service.clone());
+            let room = self.room_for(job, service.as_deref()).await?;
+            facts.no_room = room.none;
             if let Some(connection) = &mut facts.connection {
-                connection.releasing = self.releasing(job).await?;
+                let settings = self.breaker_settings().await?;
+                connection.releasing = self.releasing(job, room.in_flight_of_connection, settings.release_secs).await?;
+                if let Some(circuit) = connection.circuit.as_mut().filter(|circuit| circuit.counts()) {
+                    circuit.look(&settings, u32::try_from(room.in_flight_of_service).unwrap_or(u32::MAX), now);
+                }
             }
         }
         facts.queued_of_kind = self.in_hand_of(&job.kind, Some(DELTAS_READ_MAX)).await?.queued;

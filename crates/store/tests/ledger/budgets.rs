@@ -54,7 +54,7 @@ async fn minutes_are_kept_for_a_week_and_a_day() {
     assert_eq!(all, [(4, 90), (4, 0), (3, 0), (2, 0), (1, 20), (0, 60)]);
     world.clock.advance(TimeDelta::days(8) - TimeDelta::seconds(200));
     let lead = world.store.lead("boot-2", 10).await.unwrap().unwrap();
-    assert_eq!(world.store.prune_limits(&lead).await.unwrap(), 3, "those of more than eight days ago");
+    assert_eq!(world.store.prune_limits(&lead, 100).await.unwrap(), 3, "those of more than eight days ago");
     assert_eq!(world.store.budget_minutes(id, None, 10).await.unwrap().len(), 3);
 }
 

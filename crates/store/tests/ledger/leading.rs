@@ -1,9 +1,9 @@
-//! What the leading scheduler does: terms, sending again, folding counters, partitions.
+//! What the leading scheduler does: terms and that nothing outlives them, sending again, folding counters, partitions.
 
 use crate::world::{LEASE_SECS, World, kind};
 use chrono::TimeDelta;
 use domain::{JobState, RetryPolicy};
-use store::{Delivered, Fate, Retention};
+use store::{Delivered, Fate, NewJob, Retention, StoreError, Unique};
 
 #[tokio::test]
 async fn a_leader_of_the_past_changes_nothing() {
@@ -15,6 +15,7 @@ async fn a_leader_of_the_past_changes_nothing() {
     let (ready, _) = world.job_in(JobState::Ready, &kind("b"), 3).await;
     let (queued, _) = world.job_in(JobState::Queued, &kind("c"), 3).await;
     let (running, _) = world.job_in(JobState::Running, &kind("d"), 3).await;
+    reserve_key(&world).await;
     world.clock.advance(TimeDelta::seconds(600 + LEASE_SECS));
     let new = world.store.lead("boot-2", 10).await.unwrap().unwrap();
     assert!(new.term > old.term);
@@ -28,6 +29,12 @@ async fn a_leader_of_the_past_changes_nothing() {
     world.store.forget_sent(&old, &unsent[0].kind, &[unsent[0].entry]).await.unwrap();
     assert_eq!(world.store.unsent(10).await.unwrap().len(), 1);
     assert!(world.store.keep_partitions(&old, Retention { days: 7 }).await.is_err());
+    assert!(matches!(world.store.renew_job_statistics(&old).await, Err(StoreError::NotLeading)));
+    assert!(matches!(world.store.lapse_assumptions(&old).await, Err(StoreError::NotLeading)));
+    assert!(matches!(world.store.cancel_older(&old, &[ready, running]).await, Err(StoreError::NotLeading)));
+    assert_eq!(world.store.drop_expired_keys(&old, 10).await.unwrap(), 0);
+    world.store.note_queues(&old, &[(kind("a"), None)], &[]).await.unwrap();
+    assert_eq!(world.store.queue_states().await.unwrap(), []);
     world.store.resign(&old).await.unwrap();
     assert_eq!(world.store.lead("boot-2", 10).await.unwrap(), Some(new.clone()));
     for (id, state) in [
@@ -38,9 +45,79 @@ async fn a_leader_of_the_past_changes_nothing() {
     ] {
         assert_eq!(world.state(id).await, state);
     }
+    assert_eq!(world.store.drop_expired_keys(&new, 10).await.unwrap(), 1);
     assert_eq!(world.store.promote(&new, 10).await.unwrap(), ["a"]);
     assert_eq!(world.store.rescue(&new, 10, |_| RetryPolicy::default()).await.unwrap().jobs.len(), 1);
     world.assert_counted("two leaders").await;
+}
+
+/// Takes a key for a minute.
+async fn reserve_key(world: &World) {
+    let mut new = NewJob::new(kind("kept"), serde_json::json!({}));
+    new.due_at = Some(world.after_secs(100_000));
+    new.unique = Some(Unique { key: "k".to_owned(), for_secs: Some(60) });
+    world.insert(&[new]).await;
+}
+
+/// What an old leader has begun is over before a new one leads, whatever it is: the one waits for the other.
+#[tokio::test]
+async fn a_new_leader_waits_for_the_old_ones_last_statement() {
+    let world = World::new().await;
+    world.job_in(JobState::Queued, &kind("noop"), 3).await;
+    reserve_key(&world).await;
+    world.clock.advance(TimeDelta::seconds(61));
+    let unsent = world.store.unsent(1).await.unwrap().remove(0);
+    let old = world.store.lead("boot-1", 10).await.unwrap().unwrap();
+    world.clock.advance(TimeDelta::seconds(11));
+    for (row, what) in [("outbox", "forget_sent"), ("unique_keys", "drop_expired_keys")] {
+        let mut held = world.sql.begin().await.unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(format!("SELECT FROM {row} FOR UPDATE"))).execute(&mut *held).await.unwrap();
+        let last = async {
+            match row {
+                "outbox" => world.store.forget_sent(&old, &unsent.kind, &[unsent.entry]).await.map(|()| 1),
+                _ => world.store.drop_expired_keys(&old, 10).await,
+            }
+        };
+        let next = async {
+            world.until_waiting(what).await;
+            world.store.lead("boot-2", 10).await
+        };
+        let release = async {
+            world.until_waiting("lead").await;
+            held.rollback().await
+        };
+        let (last, next, released) = tokio::join!(last, next, release);
+        released.unwrap();
+        assert_eq!(last.unwrap(), 1, "{what} was begun in time");
+        let next = next.unwrap().expect("the lead had run out");
+        assert!(next.term > old.term);
+        world.store.resign(&next).await.unwrap();
+        // The old one's term, for the other statement.
+        sqlx::query("UPDATE leader SET term = $1, holder = $2, until = '-infinity'")
+            .bind(old.term.0)
+            .bind(&old.holder)
+            .execute(&world.sql)
+            .await
+            .unwrap();
+    }
+}
+
+/// No statement asks for the lead without locking it.
+#[test]
+fn every_statement_that_asks_who_leads_keeps_it_so() {
+    let statements = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.sqlx")).unwrap();
+    let mut asking = 0;
+    for statement in statements {
+        let text = std::fs::read_to_string(statement.unwrap().path()).unwrap();
+        let checked: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let query = checked["query"].as_str().unwrap();
+        for (at, _) in query.match_indices("FROM leader WHERE term") {
+            asking += 1;
+            let question = query[at..].split(')').next().unwrap_or_default();
+            assert!(question.ends_with("FOR SHARE"), "{query}");
+        }
+    }
+    assert!(asking >= 20, "{asking} statements ask");
 }
 
 #[tokio::test]
@@ -92,7 +169,14 @@ async fn dropped_partitions_leave_the_counters_right() {
     assert_eq!(world.count("SELECT count(*) FROM ONLY finished_jobs_default").await, 0);
     world.store.fold_counters(&world.lead, 1000).await.unwrap();
     world.clock.advance(TimeDelta::days(1));
+    // What somebody looks at stays for a later go, and keeps nobody waiting for long.
+    let mut look = world.sql.begin().await.unwrap();
+    sqlx::query("SELECT count(*) FROM finished_jobs_20300506").execute(&mut *look).await.unwrap();
     let mut dropped = world.store.keep_partitions(&world.lead, retention).await.unwrap();
+    assert!(dropped.iter().all(|name| name != "finished_jobs_20300506"), "{dropped:?}");
+    world.assert_counted("a drop in vain").await;
+    look.rollback().await.unwrap();
+    dropped.extend(world.store.keep_partitions(&world.lead, retention).await.unwrap());
     dropped.sort();
     assert_eq!(dropped, ["attempts_20300506", "finished_jobs_20300506", "record_changes_20300506"]);
     assert_eq!(world.count("SELECT count(*) FROM finished_jobs").await, 4);

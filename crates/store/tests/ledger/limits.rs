@@ -141,9 +141,9 @@ async fn what_a_dispatch_remembers_the_next_one_reads() {
     assert_eq!(sorted(read.states), sorted(states));
     assert!(facts(&world, &Concerned::default()).await.states.is_empty());
 
-    assert_eq!(world.store.prune_limits(&world.lead).await.unwrap(), 0);
+    assert_eq!(world.store.prune_limits(&world.lead, 100).await.unwrap(), 0);
     world.clock.advance(TimeDelta::days(9));
-    assert_eq!(world.store.prune_limits(&world.lead).await.unwrap(), 13);
+    assert_eq!(world.store.prune_limits(&world.lead, 100).await.unwrap(), 13);
 }
 
 /// Pass after pass from what the ledger says and remembers: as many as a minute gives, to the job.

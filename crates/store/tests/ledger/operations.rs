@@ -103,8 +103,8 @@ async fn one_that_is_stopped_does_no_more_and_is_forgotten_in_time() {
     let kept = items(&world, id).await.len();
     assert!(kept > 1);
     assert_eq!(world.store.forget_operation_items(lead, now, 1).await.unwrap(), 1);
-    assert_eq!(world.store.forget_operations(lead, now).await.unwrap(), 0, "something of it is left");
+    assert_eq!(world.store.forget_operations(lead, now, 100).await.unwrap(), 0, "something of it is left");
     assert_eq!(world.store.forget_operation_items(lead, now, 1_000).await.unwrap(), kept as u64 - 1);
-    assert_eq!(world.store.forget_operations(lead, now).await.unwrap(), 1);
+    assert_eq!(world.store.forget_operations(lead, now, 100).await.unwrap(), 1);
     assert!(items(&world, id).await.is_empty());
 }

@@ -115,7 +115,14 @@ async fn cancel_older_waits_for_nobody() {
     sqlx::query("SELECT id FROM jobs FOR UPDATE").execute(&mut *held).await.unwrap();
     world.advance_secs(60);
     let fired = world.tick().await;
-    assert_eq!((fired.jobs.len(), fired.uncancelled), (1, vec![first]), "the caller asks again");
+    assert_eq!((fired.jobs.len(), &fired.uncancelled), (1, &vec![first]), "the caller asks again");
+    let asked = async || world.store.cancel_older(&world.lead, &fired.uncancelled).await.unwrap();
+    assert!(!asked().await, "and gives up after a second");
+    assert_eq!(world.state(first).await, JobState::Ready);
+    held.rollback().await.unwrap();
+    assert!(asked().await);
+    assert_eq!(world.state(first).await, JobState::Cancelled);
+    world.assert_counted("cancelling later").await;
 }
 
 #[tokio::test]

@@ -86,7 +86,7 @@ async fn what_is_retried_or_dropped_is_no_failed_job_of_its_group() {
     world.store.keep_partitions(&lead, retention).await.unwrap();
     fold(&world, &lead).await;
     assert_eq!(groups(&world.store).await[0].failed, 0);
-    assert_eq!(world.store.forget_errors(&lead, world.clock.now()).await.unwrap(), 1);
+    assert_eq!(world.store.forget_errors(&lead, world.clock.now(), 100).await.unwrap(), 1);
     assert!(groups(&world.store).await.is_empty());
 }
 
@@ -173,7 +173,7 @@ async fn jobs_that_end_are_counted_by_minute_quarter_and_hour() {
     world.assert_counted("all of it").await;
     world.clock.advance(TimeDelta::hours(7));
     let lead = world.store.lead("boot-1", 10).await.unwrap().unwrap();
-    world.store.forget_throughput(&lead).await.unwrap();
+    world.store.forget_throughput(&lead, 100).await.unwrap();
     assert!(world.store.throughput(None, 60, since).await.unwrap().is_empty());
     assert_eq!(world.store.throughput(None, 900, since).await.unwrap().len(), 1, "longer steps are kept for longer");
 }

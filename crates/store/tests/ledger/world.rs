@@ -189,6 +189,19 @@ impl World {
         self.database.store_with(Clock::Manual(self.clock.clone())).await
     }
 
+    /// Waits until a statement of this name waits for a lock.
+    pub(crate) async fn until_waiting(&self, statement: &str) {
+        let waiting = format!(
+            "SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '-- {statement}\n%'"
+        );
+        let count = async || -> i64 {
+            sqlx::query_scalar(sqlx::AssertSqlSafe(waiting.clone())).fetch_one(&self.sql).await.unwrap()
+        };
+        let waits = async || (count().await > 0).then_some(());
+        testkit::eventually(Duration::from_secs(10), statement, waits).await;
+    }
+
     /// Blocks of indexes that have been read so far, by sessions that have ended as in [`Self::rows_read`].
     pub(crate) async fn index_blocks_read(&self) -> i64 {
         self.count("SELECT sum(idx_blks_read + idx_blks_hit)::bigint FROM pg_statio_user_indexes").await

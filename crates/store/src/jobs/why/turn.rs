@@ -7,8 +7,8 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use domain::{
-    AccountId, Candidate, Flow, InFlight, JobId, JobState, Kind, NoRoomFacts, Refusal, Release, Releasing, Rooms,
-    Scope, URGENT, What,
+    AccountId, Candidate, Flow, InFlight, JobId, JobState, Kind, Limit, Limits, NoRoomFacts, Refusal, Release,
+    Releasing, Rooms, Scope, Subject, URGENT, What,
 };
 
 /// Jobs before this one that are looked at.
@@ -16,10 +16,26 @@ pub(super) const AHEAD_MAX: i64 = 300;
 /// Flows of its kind that are looked at for its share.
 const FLOWS_MAX: i64 = 100;
 /// Jobs that hold a limit's room, as many as are named and one more.
-const HOLDERS_MAX: i64 = 6;
-/// Jobs on permits that are looked at, the latest first: of more than that in flight, an account's or a connection's limit
-/// may seem to have room.
-const PERMITTED_MAX: i64 = 10_000;
+const HOLDERS_MAX: i32 = 6;
+
+/// Whether there is room for a job.
+pub(super) struct RoomFor {
+    /// What has none.
+    pub(super) none: Option<NoRoomFacts>,
+    /// Jobs in flight of its connection; 0 where it has none.
+    pub(super) in_flight_of_connection: i64,
+    /// Jobs in flight of the service that was asked for.
+    pub(super) in_flight_of_service: i64,
+}
+
+/// Which of what is in flight matters to a job: that whose number a limit, a quota or a release bounds.
+struct Counted<'a> {
+    kind: Option<&'a str>,
+    account: Option<i64>,
+    connection: Option<i64>,
+    /// Everything, since a vendor's limit, or a service that recovers, covers connections of any account.
+    is_all: bool,
+}
 
 impl Store {
     /// Ready jobs that go before this one in its flow, and whether there may be more.
@@ -64,9 +80,9 @@ impl Store {
         Ok(weight.unwrap_or(1))
     }
 
-    /// The limit or budget that has no room for a ready job now. A job of a kind that no catalogue was seen to have is
-    /// taken to make one call, to its connection's vendor.
-    pub(super) async fn no_room(&self, job: &JobRow) -> Result<Option<NoRoomFacts>, StoreError> {
+    /// Whether a ready job has room now, and what is in flight of `service`. A job of a kind that no catalogue was seen to
+    /// have is taken to make one call, to its connection's vendor.
+    pub(super) async fn room_for(&self, job: &JobRow, service: Option<&str>) -> Result<RoomFor, StoreError> {
         let mut tx = self.begin().await?;
         let kinds = kinds_known(&mut tx.inner).await?;
         let calls_of = |kind: &str| kinds.get(kind).map_or(1, |facts| facts.calls_estimate);
@@ -78,17 +94,20 @@ impl Store {
             vendors: vendor_of(job.kind.as_str()).into_iter().collect(),
         };
         let mut facts = self.rooms_facts_in(&mut tx, &concerned).await?;
-        for counted in in_flight(&mut tx).await? {
-            let Ok(kind) = Kind::new(counted.kind) else { continue };
-            let jobs = counted.jobs.unsigned_abs();
-            let calls = jobs * u64::from(calls_of(kind.as_str()));
-            let vendor = counted.vendor.or_else(|| vendor_of(kind.as_str()));
-            let Flow { account, connection } = counted.flow;
-            facts.in_flight.push(InFlight { kind, account, connection, vendor, jobs, calls });
-        }
-        drop(tx);
         let of_connection = facts.vendors.first().map(|(_, vendor)| vendor.clone());
         let vendor = of_connection.or_else(|| vendor_of(job.kind.as_str()));
+        let mut wanted = Counted::of(job, vendor.as_deref(), &facts.limits);
+        wanted.is_all |= service.is_some();
+        let counted = in_flight(&mut tx, &wanted).await?;
+        drop(tx);
+        let vendor_in_flight = |flight: &InFlightOf| flight.vendor.clone().or_else(|| vendor_of(&flight.kind));
+        for (flight, _) in &counted {
+            let Ok(kind) = Kind::new(flight.kind.clone()) else { continue };
+            let jobs = flight.jobs.unsigned_abs();
+            let calls = jobs * u64::from(calls_of(kind.as_str()));
+            let Flow { account, connection } = flight.flow;
+            facts.in_flight.push(InFlight { kind, account, connection, vendor: vendor_in_flight(flight), jobs, calls });
+        }
         let candidate = Candidate {
             kind: &job.kind,
             account: job.account_id,
@@ -97,16 +116,37 @@ impl Store {
             priority: job.priority,
             calls: calls_of(job.kind.as_str()),
         };
-        let Err(refusal) = Rooms::new(facts).admit(&candidate) else { return Ok(None) };
-        let held_by = match &refusal {
-            Refusal::Limit { what: What::Concurrency, subject, .. } => self.holders(&subject.own_scope()).await?,
-            _ => Vec::new(),
+        let none = Rooms::new(facts).admit(&candidate).err().map(|refusal| {
+            let held_by = match &refusal {
+                Refusal::Limit { what: What::Concurrency, subject, .. } => first_of(&counted, |flight| match subject {
+                    Subject::Kind(kind) => flight.kind == kind.as_str(),
+                    Subject::Account(account) => flight.flow.account == *account,
+                    Subject::Connection(connection) => flight.flow.connection == Some(*connection),
+                    Subject::Vendor(vendor) => vendor_in_flight(flight).as_ref() == Some(vendor),
+                }),
+                _ => Vec::new(),
+            };
+            NoRoomFacts { refusal, held_by }
+        });
+        let in_flight = |is_of: &dyn Fn(&InFlightOf) -> bool| -> i64 {
+            counted.iter().filter(|(flight, _)| is_of(flight)).map(|(flight, _)| flight.jobs).sum()
         };
-        Ok(Some(NoRoomFacts { refusal, held_by }))
+        Ok(RoomFor {
+            none,
+            in_flight_of_connection: in_flight(&|flight| {
+                flight.flow.connection.is_some() && flight.flow.connection == job.connection_id
+            }),
+            in_flight_of_service: in_flight(&|flight| service.is_some() && flight.service.as_deref() == service),
+        })
     }
 
-    /// How a job's connection is let go, where that has no room for the job now.
-    pub(super) async fn releasing(&self, job: &JobRow) -> Result<Option<Releasing>, StoreError> {
+    /// How a job's connection, of which so many are in flight, is let go, where that has no room for the job now.
+    pub(super) async fn releasing(
+        &self,
+        job: &JobRow,
+        in_flight: i64,
+        over_secs: u32,
+    ) -> Result<Option<Releasing>, StoreError> {
         let Some(connection) = job.connection_id.filter(|_| job.priority != URGENT) else { return Ok(None) };
         let row = sqlx::query!(
             r#"-- releasing
@@ -123,72 +163,75 @@ impl Store {
         )
         .fetch_optional(&self.pool)
         .await?;
-        let over_secs = self.breaker_settings().await?.release_secs;
         let release = row.and_then(|row| Release::latest(row.own_at, row.shared_at));
         let room = release.and_then(|release| Some((release.at, release.room(connection, over_secs, self.now())?)));
         let Some((since, room)) = room else { return Ok(None) };
-        let mut tx = self.begin().await?;
-        let in_flight: i64 = in_flight(&mut tx)
-            .await?
-            .iter()
-            .filter(|counted| counted.flow.connection == Some(connection))
-            .map(|counted| counted.jobs)
-            .sum();
         let is_full = in_flight >= i64::from(room.jobs);
         Ok(is_full.then_some(Releasing { connection: connection.0, since, room: room.jobs, until: room.until }))
     }
+}
 
-    /// The first jobs that are in flight under a limit.
-    async fn holders(&self, scope: &Scope) -> Result<Vec<JobId>, StoreError> {
-        let ids = sqlx::query_scalar!(
-            r#"-- holders
-            SELECT jobs.id AS "id!"
-            FROM (SELECT unnest(job_ids) AS id
-                  FROM (SELECT job_ids FROM permits ORDER BY id DESC LIMIT $4) AS permit LIMIT $4) AS member
-            JOIN jobs ON jobs.id = member.id AND jobs.state IN (2, 3)
-            LEFT JOIN connections ON connections.id = jobs.connection_id
-            LEFT JOIN kinds ON kinds.kind = jobs.kind
-            WHERE CASE $1::text WHEN 'kind' THEN jobs.kind = $2::text WHEN 'account' THEN jobs.account_id::text = $2
-                       WHEN 'connection' THEN jobs.connection_id::text = $2 ELSE coalesce(connections.vendor, kinds.vendor) = $2 END
-            ORDER BY 1 LIMIT $3"#,
-            scope.scope(),
-            scope.key(),
-            2 * HOLDERS_MAX,
-            PERMITTED_MAX,
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        // One that is just given back or taken may be in two permits.
-        let mut holders: Vec<JobId> = ids.into_iter().map(JobId).collect();
-        holders.dedup();
-        holders.truncate(usize::try_from(HOLDERS_MAX).unwrap_or(usize::MAX));
-        Ok(holders)
+impl<'a> Counted<'a> {
+    fn of(job: &'a JobRow, vendor: Option<&str>, limits: &Limits) -> Self {
+        let has = |limit: Option<(Scope, Limit)>| limit.is_some_and(|(_, limit)| limit.concurrency.is_some());
+        Self {
+            kind: has(limits.of_kind(&job.kind)).then_some(job.kind.as_str()),
+            account: has(limits.of_account(job.account_id)).then_some(job.account_id.0),
+            // Its vendor may speak of a quota, and it may be let go little by little, whether or not it has a limit.
+            connection: job.connection_id.map(|id| id.0),
+            is_all: vendor.is_some_and(|vendor| has(limits.of_vendor(vendor))),
+        }
     }
 }
 
-/// What is in flight of that which limits count, as far as it is looked at.
-async fn in_flight(tx: &mut Tx) -> Result<Vec<InFlightOf>, StoreError> {
+/// What is in flight of that which limits count, by kind and flow, each with its first jobs: all of the kind, the account
+/// and the connection that are asked for, and of others what happens to have been let through together with those.
+///
+/// Each permit says of which flows it is, so that others' are not looked into; of the rest each job is read once, by its
+/// id, however many the planner thinks there are (`LIMIT 1` leaves it no other way). That is no more than the fleet has in
+/// hand, whatever waits.
+async fn in_flight(tx: &mut Tx, counted: &Counted<'_>) -> Result<Vec<(InFlightOf, Vec<JobId>)>, StoreError> {
+    let Counted { kind, account, connection, is_all } = *counted;
+    if kind.is_none() && account.is_none() && connection.is_none() && !is_all {
+        return Ok(Vec::new());
+    }
     let rows = sqlx::query!(
         r#"-- in_flight
+        WITH member AS (
+            SELECT DISTINCT unnest(job_ids) AS id FROM permits
+            WHERE $1 OR kind IS NULL OR kind = $2::text OR $3::bigint = ANY (accounts) OR $4::bigint = ANY (connections)
+        ), counted AS (
+            SELECT jobs.kind, jobs.account_id, coalesce(jobs.connection_id, 0) AS connection, count(*) AS jobs,
+                   (array_agg(jobs.id ORDER BY jobs.id))[1:$5] AS first
+            FROM member CROSS JOIN LATERAL (
+                SELECT * FROM jobs WHERE jobs.id = member.id AND jobs.state IN (2, 3) LIMIT 1) AS jobs
+            GROUP BY 1, 2, 3
+        )
         SELECT counted.kind AS "kind!", counted.account_id AS "account_id!", counted.connection AS "connection!",
-               counted.jobs AS "jobs!", connections.vendor AS "vendor?",
+               counted.jobs AS "jobs!", counted.first AS "first!", connections.vendor AS "vendor?",
                coalesce(connections.service, connections.vendor) AS service
-        FROM (SELECT jobs.kind, jobs.account_id, coalesce(jobs.connection_id, 0) AS connection, count(DISTINCT jobs.id) AS jobs
-              FROM (SELECT unnest(job_ids) AS id
-                    FROM (SELECT job_ids FROM permits ORDER BY id DESC LIMIT $1) AS permit LIMIT $1) AS member
-              JOIN jobs ON jobs.id = member.id AND jobs.state IN (2, 3)
-              GROUP BY 1, 2, 3) AS counted
-        LEFT JOIN connections ON connections.id = counted.connection AND counted.connection <> 0"#,
-        PERMITTED_MAX,
+        FROM counted LEFT JOIN connections ON connections.id = counted.connection AND counted.connection <> 0"#,
+        is_all,
+        kind,
+        account,
+        connection,
+        HOLDERS_MAX,
     )
     .fetch_all(&mut *tx.inner)
     .await?;
-    let counted = rows.into_iter().map(|row| InFlightOf {
-        kind: row.kind,
-        flow: flow_of(row.account_id, row.connection),
-        vendor: row.vendor,
-        service: row.service,
-        jobs: row.jobs,
+    let counted = rows.into_iter().map(|row| {
+        let flow = flow_of(row.account_id, row.connection);
+        let flight = InFlightOf { kind: row.kind, flow, vendor: row.vendor, service: row.service, jobs: row.jobs };
+        (flight, row.first.into_iter().map(JobId).collect())
     });
     Ok(counted.collect())
+}
+
+/// The first jobs of all that `is_under` the limit.
+fn first_of(counted: &[(InFlightOf, Vec<JobId>)], is_under: impl Fn(&InFlightOf) -> bool) -> Vec<JobId> {
+    let mut first: Vec<JobId> =
+        counted.iter().filter(|(flight, _)| is_under(flight)).flat_map(|(_, first)| first).copied().collect();
+    first.sort_unstable();
+    first.truncate(usize::try_from(HOLDERS_MAX).unwrap_or(usize::MAX));
+    first
 }
