@@ -29,11 +29,27 @@ async fn a_bare_text_is_looked_for_as_whatever_it_may_be() {
     world.holds("/find?text=100%25", &[&format!("/accounts/{}/weight", accounts[3])]).await;
     // Several are listed.
     let page = "/jobs?q=acme";
-    world.holds(page, &["Acme Ltd", "acme_two", "acmeXtwo", &account(0), &account(1), &account(2)]).await;
-    world.lacks(page, &["The Acme", "100% Pure"]).await;
+    let all = ["Acme Ltd", "acme_two", "acmeXtwo", "The Acme", &account(0), &account(1), &account(2), &account(4)];
+    world.holds(page, &all).await;
+    world.lacks(page, &["100% Pure"]).await;
+    world.holds("/accounts?id=100%25%20pure", &[&format!("/accounts/{}/weight", accounts[3])]).await;
+    world.holds(&format!("/accounts?id=%20{}", accounts[0]), &[&format!("/accounts/{}/weight", accounts[0])]).await;
+    // A name is found by any of its words, from there on, and by nothing in the middle of one.
+    world.holds("/find?text=pur", &[&format!("/accounts/{}/weight", accounts[3])]).await;
+    world.holds("/find?text=TWO", &[&format!("/accounts/{}/weight", accounts[1])]).await;
+    world.holds("/find?text=cme", &["<h1>Errors</h1>", "None."]).await;
+    // A customer that is called otherwise is found by the new name alone, whoever wrote it.
+    let sql = sqlx::PgPool::connect(world.database.url()).await.unwrap();
+    sqlx::query("UPDATE accounts SET name = 'Big Fish' WHERE name = '100% Pure'").execute(&sql).await.unwrap();
+    world.holds("/find?text=fish", &[&format!("/accounts/{}/weight", accounts[3])]).await;
+    world.holds("/find?text=pure", &["<h1>Errors</h1>", "None."]).await;
     // A number that is looked for everywhere is an account, too; in the search of jobs it is a job.
     let text = format!("/find?text={}", accounts[4]);
     world.holds(&text, &["The Acme"]).await;
+    // Beside other words a bare one is a kind; where there is none of that name, the page says so.
+    let elsewhere = "No kind is called sandbox: <a href=\"/find?text=sandbox\">";
+    world.holds("/jobs?q=state%3Afailed%20sandbox", &["No job matches.", elsewhere]).await;
+    world.lacks(&format!("/jobs?q=state%3Afailed%20{KIND}"), &["No kind is called"]).await;
     // What is nothing of this may be an older error.
     world.holds("/jobs?q=nothing%20like%20it", &["<h1>Errors</h1>", "None."]).await;
     world.page("/find?text=%20", 400).await;
