@@ -56,7 +56,9 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
                 vec![account.id.to_string(), account.name.clone(), account.weight.to_string(), created]
             };
             let rows = page.accounts.iter().map(row).collect();
-            output::table(json, &page, &["ID", "NAME", "WEIGHT", "SINCE"], rows)
+            output::table(json, &page, &["ID", "NAME", "WEIGHT", "SINCE"], rows)?;
+            output::more(json, page.next_before, "--before");
+            Ok(())
         }
         Verb::Show { id } => {
             let detail = client.account(*id).await.map_err(Refusal::from)?;
@@ -85,7 +87,9 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
                 ]
             });
             let head = ["CONNECTION", "OBJECT", "HEALTH", "READ UNTIL", "BEHIND S", "ROWS", "OF"];
-            output::table(json, &page, &head, rows.collect())
+            output::table(json, &page, &head, rows.collect())?;
+            output::more(json, page.next_after, "--after");
+            Ok(())
         }
         Verb::Changes { id, limit } => {
             let list = client.changes(*id, &ChangeQuery { limit: *limit }).await.map_err(Refusal::from)?;

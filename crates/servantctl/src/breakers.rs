@@ -51,7 +51,9 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
             let query = BreakerQuery { troubled: troubled.then_some(true), after: after.clone(), limit: *limit };
             let page = client.breakers(&query).await.map_err(Refusal::from)?;
             let head = ["SERVICE", "STATE", "SINCE", "SUCCEEDED", "FAILED", "NEXT PROBE", "HELD", "BY", "REASON"];
-            return output::table(json, &page, &head, page.breakers.iter().map(row_of).collect());
+            output::table(json, &page, &head, page.breakers.iter().map(row_of).collect())?;
+            output::more(json, page.next_after, "--after");
+            return Ok(());
         }
         Verb::Show { service } => {
             let detail = client.breaker(service).await.map_err(Refusal::from)?;

@@ -105,9 +105,7 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
             let page = client.groups(&query).await.map_err(Refusal::from)?;
             let rows = page.groups.iter().map(row);
             output::table(json, &page, &HEAD, rows.collect())?;
-            if let Some(next) = page.next_before.filter(|_| !json) {
-                eprintln!("servantctl: there may be more: --before {next}");
-            }
+            output::more(json, page.next_before, "--before");
             Ok(())
         }
         Verb::Onboardings { limit } => {

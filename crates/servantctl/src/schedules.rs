@@ -281,9 +281,7 @@ async fn list(client: &ManagerClient, query: &ScheduleQuery, json: bool) -> anyh
         vec![s.id.to_string(), s.name.clone(), s.kind.clone(), account, rule(&s.rule), s.overlap.clone(), next]
     });
     output::table(json, &page, &["ID", "NAME", "KIND", "ACCOUNT", "RULE", "OVERLAP", "NEXT"], rows.collect())?;
-    if let Some(next) = page.next_before.filter(|_| !json) {
-        eprintln!("servantctl: there may be more: --before {next}");
-    }
+    output::more(json, page.next_before, "--before");
     Ok(())
 }
 

@@ -17,6 +17,22 @@ async fn a_bare_text_is_looked_for_as_whatever_it_may_be() {
     let [Inserted::New(job)] = world.store.insert_jobs(&[keyed]).await.unwrap()[..] else { panic!("no job") };
     world.fold().await;
 
+    // One that has ended is found by its key still, beside the next that has it.
+    let until = world.clock.now() + chrono::TimeDelta::seconds(60);
+    let of_key = |key: &str| {
+        let unique = Some(Unique { key: key.to_owned(), for_secs: None });
+        NewJob { unique, ..NewJob::new(Kind::new(KIND).unwrap(), json!({})) }
+    };
+    let [Inserted::New(ended)] = world.store.insert_jobs(&[of_key("weekly")]).await.unwrap()[..] else { panic!() };
+    let claimed = testkit::claim_ready(&world.store, world.servant, &Kind::new(KIND).unwrap(), 9, until).await.unwrap();
+    let key = claimed.iter().find(|job| job.key.id == ended).unwrap().key;
+    assert_eq!(world.store.succeed(&[key]).await.unwrap().len(), 1);
+    world.fold().await;
+    world.holds("/find?text=weekly", &[r#"<span class="state succeeded">"#, &format!("/jobs/{ended}/again")]).await;
+    let [Inserted::New(next)] = world.store.insert_jobs(&[of_key("weekly")]).await.unwrap()[..] else { panic!() };
+    let both = [ended, next].map(|id| format!(r#"<a href="/jobs/{id}">"#));
+    world.holds("/find?text=weekly", &[&both[0], &both[1]]).await;
+
     // One thing is gone to at once: a job by its key, a kind by a part of its name, an account.
     world.holds("/jobs?q=nightly%20of%207", &[&format!("/jobs/{job}/cancel")]).await;
     world
