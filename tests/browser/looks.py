@@ -38,6 +38,8 @@ def addresses(world):
         "connections-none": "/connections?state=disabled",
         "errors-text": "/errors?text=sleep",
         "find": "/find?text=s",
+        "holders": "/holders?scope=kind&key=noop",
+        "schedules-paused": "/schedules?paused=true",
         "servants-noop": "/servants?kind=noop",
         "servant": f"/servants/{latest('/servants', 'servants')['id']}",
         "schedule": f"/schedules/{world.schedule}",

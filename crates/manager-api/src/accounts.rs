@@ -1,6 +1,6 @@
 //! One customer's whole on the wire, and the calls for it.
 
-use crate::{Account, Anomaly, ClientError, Connection, EnqueueReply, ManagerClient};
+use crate::{Account, Anomaly, AuditEntry, ClientError, Connection, EnqueueReply, ManagerClient};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -63,6 +63,24 @@ pub struct StreamPage {
     pub next_after: Option<String>,
 }
 
+/// How many of a customer's changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ChangeQuery {
+    /// Of each thing, 20 at the most; 5 unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<i64>,
+}
+
+/// What people changed of what decides how a customer's jobs go.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ChangeList {
+    /// The latest first: of its share, its pauses and limits, and those, the quotas and the schedules of its newest
+    /// connections and schedules, 5 of each.
+    pub changes: Vec<AuditEntry>,
+}
+
 impl ManagerClient {
     /// Shows one customer.
     ///
@@ -78,6 +96,14 @@ impl ManagerClient {
     /// [`ClientError`].
     pub async fn streams(&self, account: i64, query: &StreamQuery) -> Result<StreamPage, ClientError> {
         self.get(&format!("/api/v1/accounts/{account}/streams"), query).await
+    }
+
+    /// Lists what people changed of what decides how a customer's jobs go.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn changes(&self, account: i64, query: &ChangeQuery) -> Result<ChangeList, ClientError> {
+        self.get(&format!("/api/v1/accounts/{account}/changes"), query).await
     }
 
     /// Syncs a connection now.

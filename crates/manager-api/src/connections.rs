@@ -180,11 +180,14 @@ pub struct Breaker {
     pub forced_at: Option<DateTime<Utc>>,
 }
 
-/// Which page of the breakers.
+/// Which breakers to list, and which page of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct BreakerQuery {
+    /// True: only those that are not simply closed, and those that an operator holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub troubled: Option<bool>,
     /// Services whose names come after this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,

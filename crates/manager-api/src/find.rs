@@ -9,8 +9,8 @@ use utoipa::{IntoParams, ToSchema};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct FindQuery {
-    /// A job's whole id, a kind, an account's id or the beginning of its name, the unique key of an unfinished job, or words
-    /// in the title of an error; whatever the case of names and words.
+    /// A job's whole id, a kind, an account's id or its name from the beginning of any word on, a job's unique key, or
+    /// words in the title of an error; whatever the case of names and words.
     #[param(max_length = 500)]
     pub text: String,
 }
@@ -18,11 +18,11 @@ pub struct FindQuery {
 /// What was found, some of each sort.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Found {
-    /// The job with that id, and unfinished jobs with that unique key.
+    /// The job with that id, and the latest jobs with that unique key.
     pub jobs: Vec<Job>,
     /// Kinds that there are jobs of, with the text in their names.
     pub kinds: Vec<String>,
-    /// The account with that id, and those whose names begin so.
+    /// The account with that id, those whose names begin so, and those with a word that does.
     pub accounts: Vec<Account>,
     /// Groups of errors that say so, those seen last first.
     pub errors: Vec<ErrorGroup>,

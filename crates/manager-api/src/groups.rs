@@ -185,6 +185,23 @@ pub struct GroupQuery {
     pub limit: Option<i64>,
 }
 
+/// How many onboardings to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct OnboardingQuery {
+    /// Of those that go on, and of those that ended: 10 at the most; 3 unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<i64>,
+}
+
+/// What customers' connections have read, or read, for the first time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OnboardingList {
+    /// Their groups with progress: those that go on, newest first, then those that ended within a day, the latest first.
+    pub onboardings: Vec<GroupDetail>,
+}
+
 /// Who cancels a group, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -211,6 +228,14 @@ impl ManagerClient {
     /// [`ClientError`].
     pub async fn group(&self, id: i64) -> Result<GroupDetail, ClientError> {
         self.get(&format!("/api/v1/groups/{id}"), &()).await
+    }
+
+    /// Lists onboardings.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn onboardings(&self, query: &OnboardingQuery) -> Result<OnboardingList, ClientError> {
+        self.get("/api/v1/onboardings", query).await
     }
 
     /// Makes a group.

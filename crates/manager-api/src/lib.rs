@@ -25,7 +25,7 @@ mod schedules;
 mod servants;
 mod strict;
 
-pub use accounts::{AccountDetail, Stream, StreamPage, StreamQuery};
+pub use accounts::{AccountDetail, ChangeList, ChangeQuery, Stream, StreamPage, StreamQuery};
 pub use anomalies::{Anomaly, AnomalyPage, AnomalyQuery, AssignRequest};
 pub use assumptions::{
     AssumeReply, AssumeRequest, Assumption, AssumptionDetail, AssumptionEvent, AssumptionPage, AssumptionQuery,
@@ -43,14 +43,14 @@ pub use errors::{ErrorGroup, ErrorPage, ErrorQuery};
 pub use find::{FindQuery, Found};
 pub use groups::{
     AddJobs, AddedJob, CancelGroup, CreateGroup, FinishingJob, Group, GroupDetail, GroupPage, GroupProgress,
-    GroupQuery, GroupReply, MemberCounts,
+    GroupQuery, GroupReply, MemberCounts, OnboardingList, OnboardingQuery,
 };
 pub use jobs::{
     Attempt, CancelReply, EnqueueReply, EnqueueRequest, Job, JobDetail, JobPage, JobQuery, RetryReply, TimelineStep,
 };
 pub use limits::{
-    Bounds, Budget, BudgetDetail, BudgetMinute, BudgetPage, BudgetQuery, Limit, LimitPage, LimitQuery, LimitRemoved,
-    LimitRequest, MinuteQuery, ShareReply, ShareRequest,
+    Bounds, Budget, BudgetDetail, BudgetMinute, BudgetPage, BudgetQuery, Holder, HolderList, HolderQuery, Limit,
+    LimitPage, LimitQuery, LimitRemoved, LimitRequest, MinuteQuery, ShareReply, ShareRequest,
 };
 pub use operations::{
     CancelOperation, CreateOperation, ItemPage, ItemQuery, Operation, OperationItem, OperationPage, OperationPreview,
@@ -67,6 +67,7 @@ pub use quarantine::{QuarantineDetail, QuarantinePage, QuarantineQuery, Quaranti
 pub use queues::{Percentiles, Queue, QueueList, RedriveRequest, Throughput, ThroughputPoint, ThroughputQuery};
 pub use schedules::{
     BackfillReply, BackfillRequest, CreateSchedule, DeleteQuery, DeleteReply, PauseSchedule, PreviewQuery,
-    PreviewedFire, RunReply, Schedule, ScheduleDetail, SchedulePage, SchedulePreview, ScheduleSettings, UpdateSchedule,
+    PreviewedFire, RunReply, Schedule, ScheduleDetail, SchedulePage, SchedulePreview, ScheduleQuery, ScheduleSettings,
+    UpdateSchedule,
 };
 pub use servants::{CurrentJob, Heartbeat, HeartbeatReply, Order, OrderRequest, Servant, ServantList, ServantQuery};

@@ -72,6 +72,40 @@ pub struct LimitPage {
     pub next_after: Option<String>,
 }
 
+/// Under which limit the jobs are that are asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct HolderQuery {
+    /// kind, account, connection, vendor, each_account or each_connection.
+    pub scope: String,
+    /// The name or the id; empty for each account, and for each connection of any vendor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// Jobs that are queued or running and count under a limit, of one kind, account and connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Holder {
+    /// Their kind.
+    pub kind: String,
+    /// Whose they are.
+    pub account_id: i64,
+    /// The connection they work on.
+    pub connection_id: Option<i64>,
+    /// How many.
+    pub jobs: i64,
+}
+
+/// Who holds a limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HolderList {
+    /// Those with the most jobs first.
+    pub holders: Vec<Holder>,
+    /// More are queued or running than are looked at, which are the newest 200: there may be more.
+    pub is_partial: bool,
+}
+
 /// A limit to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -221,6 +255,14 @@ impl ManagerClient {
     /// [`ClientError`].
     pub async fn limits(&self, query: &LimitQuery) -> Result<LimitPage, ClientError> {
         self.get("/api/v1/limits", query).await
+    }
+
+    /// Lists who holds a limit.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn holders(&self, query: &HolderQuery) -> Result<HolderList, ClientError> {
+        self.get("/api/v1/holders", query).await
     }
 
     /// Sets an operator's limit.

@@ -1,6 +1,6 @@
 //! Schedules on the wire, and the client's calls for them.
 
-use crate::{ByWhom, ClientError, Job, ManagerClient, PageQuery};
+use crate::{ByWhom, ClientError, Job, ManagerClient};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -79,6 +79,25 @@ pub struct ScheduleDetail {
     /// The jobs that it made last, the latest first.
     #[serde(default)]
     pub jobs: Vec<Job>,
+}
+
+/// Which schedules to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ScheduleQuery {
+    /// An account; the system's own are in no account's list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<i64>,
+    /// True: only those that somebody paused, the latest paused first; of one account newest first, and a page may be short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
+    /// Behind this one: `next_before` of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<i64>,
+    /// Rows, 200 at the most; 50 unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<i64>,
 }
 
 /// A page of schedules, newest first.
@@ -259,15 +278,15 @@ impl ManagerClient {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn schedules(&self, page: &PageQuery) -> Result<SchedulePage, ClientError> {
-        self.get("/api/v1/schedules", page).await
+    pub async fn schedules(&self, query: &ScheduleQuery) -> Result<SchedulePage, ClientError> {
+        self.get("/api/v1/schedules", query).await
     }
 
-    /// Shows one schedule.
+    /// Shows one schedule, and the jobs that it made last.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn schedule(&self, id: i64) -> Result<Schedule, ClientError> {
+    pub async fn schedule(&self, id: i64) -> Result<ScheduleDetail, ClientError> {
         self.get(&format!("/api/v1/schedules/{id}"), &()).await
     }
 

@@ -82,6 +82,15 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   keys[event.key]();
 });
+// A second click does nothing again. What is sent may be sent anew once it was answered, or after a while.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.method !== "post") return;
+  if (form.dataset.sent) return event.preventDefault();
+  form.dataset.sent = "yes";
+  setTimeout(() => form.removeAttribute("data-sent"), 5000);
+});
+addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach((form) => form.removeAttribute("data-sent")));
 function countdown() {
   const box = document.querySelector("[data-ends]");
   if (!box) return;

@@ -15,6 +15,7 @@ pub(crate) mod find;
 pub(crate) mod groups;
 pub(crate) mod jobs;
 pub(crate) mod limits;
+pub(crate) mod onboardings;
 pub(crate) mod operations;
 pub(crate) mod others;
 pub(crate) mod pauses;
@@ -64,6 +65,7 @@ pub(crate) use jobs::{cancel_job, detail_of, retry_job, why_of};
         queues::list,
         queues::redrive,
         queues::throughput,
+        onboardings::list,
         groups::list,
         groups::show,
         groups::create,
@@ -91,6 +93,7 @@ pub(crate) use jobs::{cancel_job, detail_of, retry_job, why_of};
         pauses::resume,
         pauses::resume_everything,
         limits::list,
+        limits::holders,
         limits::set,
         limits::set_each,
         limits::remove,
@@ -133,6 +136,7 @@ pub(crate) use jobs::{cancel_job, detail_of, retry_job, why_of};
         others::accounts,
         accounts::show,
         accounts::streams,
+        accounts::changes,
         accounts::sync,
         others::set_weight,
         others::stats,
@@ -179,6 +183,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/queues", get(queues::list))
         .route("/api/v1/queues/{kind}/redrive", post(queues::redrive))
         .route("/api/v1/throughput", get(queues::throughput))
+        .route("/api/v1/onboardings", get(onboardings::list))
         .route("/api/v1/groups", get(groups::list).post(groups::create))
         .route("/api/v1/groups/{id}", get(groups::show))
         .route("/api/v1/groups/{id}/jobs", get(groups::members).post(groups::add))
@@ -199,6 +204,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/pauses/everything", put(pauses::pause_everything).delete(pauses::resume_everything))
         .route("/api/v1/pauses/{scope}/{key}", put(pauses::pause).delete(pauses::resume))
         .route("/api/v1/limits", get(limits::list))
+        .route("/api/v1/holders", get(limits::holders))
         .route("/api/v1/limits/{scope}", put(limits::set_each).delete(limits::remove_each))
         .route("/api/v1/limits/{scope}/{key}", put(limits::set).delete(limits::remove))
         .route("/api/v1/budgets", get(budgets::list))
@@ -234,6 +240,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/accounts", get(others::accounts))
         .route("/api/v1/accounts/{id}", get(accounts::show))
         .route("/api/v1/accounts/{id}/streams", get(accounts::streams))
+        .route("/api/v1/accounts/{id}/changes", get(accounts::changes))
         .route("/api/v1/accounts/{id}/weight", put(others::set_weight))
         .route("/api/v1/stats", get(others::stats))
         .route("/api/v1/me", get(users::me))

@@ -63,6 +63,7 @@ pub(crate) async fn pass(mut request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let wants_page = wants_page(&path, request.headers());
+    let from = (method == Method::POST).then(|| pages::own_referer(request.headers())).flatten();
     let span = tracing::info_span!("request", RequestId = %id);
 
     let response = if method == Method::TRACE {
@@ -78,7 +79,7 @@ pub(crate) async fn pass(mut request: Request, next: Next) -> Response {
     let status = response.status();
     let is_whole = response.extensions().get::<Whole>().is_some();
     let mut response = if !is_whole && (status.is_client_error() || status.is_server_error()) {
-        refuse(response, id, wants_page).await
+        refuse(response, id, (wants_page, from.as_deref())).await
     } else {
         response
     };
@@ -120,8 +121,9 @@ fn is_cross_site_write(method: &Method, headers: &HeaderMap) -> bool {
     }
 }
 
-/// Turns any refusal, ours or the framework's, into the envelope or the error page.
-async fn refuse(response: Response, id: Uuid, wants_page: bool) -> Response {
+/// Turns any refusal, ours or the framework's, into the envelope; or into the error page, with the page whose form was
+/// refused.
+async fn refuse(response: Response, id: Uuid, (wants_page, from): (bool, Option<&str>)) -> Response {
     let (parts, body) = response.into_parts();
     let error = match parts.extensions.get::<ApiError>() {
         Some(error) => error.clone(),
@@ -140,7 +142,7 @@ async fn refuse(response: Response, id: Uuid, wants_page: bool) -> Response {
     };
     let mut answer = if wants_page {
         let sight = Sight { personal: None, look: parts.extensions.get::<Look>().cloned() };
-        sight::within_now(sight, || pages::error_page(error.status, &envelope.error))
+        sight::within_now(sight, || pages::error_page(error.status, &envelope.error, from))
     } else {
         (error.status, Json(envelope)).into_response()
     };

@@ -12,6 +12,7 @@ mod connections;
 mod errors;
 mod find;
 mod groups;
+mod holders;
 mod jobs;
 mod limits;
 mod operations;
@@ -21,7 +22,7 @@ mod queues;
 mod schedules;
 mod servants;
 
-use crate::{App, error::ApiError};
+use crate::{App, error::ApiError, people, sight};
 use askama::Template;
 use axum::{
     Router,
@@ -29,7 +30,7 @@ use axum::{
     response::{Html, IntoResponse, Redirect, Response},
     routing::get,
 };
-use domain::{AccountId, ConnectionId};
+use domain::{AccountId, Action, ConnectionId};
 use manager_api::{ErrorBody, OverrideRequest};
 use serde::Deserialize;
 use std::{fmt::Display, str::FromStr};
@@ -45,28 +46,35 @@ pub(crate) struct NavPage {
     pub(crate) path: &'static str,
     /// With `g` before it.
     pub(crate) key: &'static str,
+    /// What it is there for.
+    pub(crate) shows: Action,
 }
 
 impl NavPage {
     pub(crate) fn is(&self, name: &str) -> bool {
         self.name == name
     }
+
+    /// Whether it is there for whoever the page is made for.
+    pub(crate) fn is_open(&self) -> bool {
+        sight::has_page(self.path) && people::may(self.shows)
+    }
 }
 
 /// The navigation.
 pub(crate) const NAV: [NavPage; 12] = [
-    NavPage { name: "Overview", path: "/", key: "o" },
-    NavPage { name: "Jobs", path: "/jobs", key: "j" },
-    NavPage { name: "Errors", path: "/errors", key: "e" },
-    NavPage { name: "Accounts", path: "/accounts", key: "a" },
-    NavPage { name: "Servants", path: "/servants", key: "s" },
-    NavPage { name: "Queues", path: "/queues", key: "q" },
-    NavPage { name: "Schedules", path: "/schedules", key: "c" },
-    NavPage { name: "Limits", path: "/limits", key: "l" },
-    NavPage { name: "Anomalies", path: "/anomalies", key: "n" },
-    NavPage { name: "Groups", path: "/groups", key: "g" },
-    NavPage { name: "Audit", path: "/audit", key: "d" },
-    NavPage { name: "Admin", path: "/admin", key: "m" },
+    NavPage { name: "Overview", path: "/", key: "o", shows: Action::ReadStats },
+    NavPage { name: "Jobs", path: "/jobs", key: "j", shows: Action::ReadJobs },
+    NavPage { name: "Errors", path: "/errors", key: "e", shows: Action::ReadErrors },
+    NavPage { name: "Accounts", path: "/accounts", key: "a", shows: Action::ReadAccounts },
+    NavPage { name: "Servants", path: "/servants", key: "s", shows: Action::ReadServants },
+    NavPage { name: "Queues", path: "/queues", key: "q", shows: Action::ReadQueues },
+    NavPage { name: "Schedules", path: "/schedules", key: "c", shows: Action::ReadSchedules },
+    NavPage { name: "Limits", path: "/limits", key: "l", shows: Action::ReadLimits },
+    NavPage { name: "Anomalies", path: "/anomalies", key: "n", shows: Action::ReadAnomalies },
+    NavPage { name: "Groups", path: "/groups", key: "g", shows: Action::ReadGroups },
+    NavPage { name: "Audit", path: "/audit", key: "d", shows: Action::ReadAudit },
+    NavPage { name: "Admin", path: "/admin", key: "m", shows: Action::ReadPeople },
 ];
 
 pub(crate) fn routes() -> Router<App> {
@@ -84,6 +92,7 @@ pub(crate) fn routes() -> Router<App> {
         .merge(servants::routes())
         .merge(schedules::routes())
         .merge(limits::routes())
+        .merge(holders::routes())
         .merge(anomalies::routes())
         .merge(quarantine::routes())
         .merge(groups::routes())
@@ -101,6 +110,7 @@ struct KeysPage;
 struct ErrorPage<'a> {
     status: StatusCode,
     error: &'a ErrorBody,
+    from: Option<&'a str>,
 }
 
 #[derive(Template)]
@@ -119,9 +129,9 @@ pub(crate) fn connected_page(account: AccountId, connection: ConnectionId) -> Re
     render(&ConnectedPage { account, connection })
 }
 
-/// A refusal as a page.
-pub(crate) fn error_page(status: StatusCode, error: &ErrorBody) -> Response {
-    let text = ErrorPage { status, error }.render().unwrap_or_else(|_| error.message.clone());
+/// A refusal as a page; `from` is the page whose form was refused.
+pub(crate) fn error_page(status: StatusCode, error: &ErrorBody, from: Option<&str>) -> Response {
+    let text = ErrorPage { status, error, from }.render().unwrap_or_else(|_| error.message.clone());
     (status, Html(text)).into_response()
 }
 
@@ -160,12 +170,14 @@ fn name(by: &str) -> Option<String> {
 
 /// Back to the page with the form, with its filter; else to `otherwise`. Only to an address of our own.
 fn back(headers: &HeaderMap, otherwise: &str) -> Redirect {
+    Redirect::to(own_referer(headers).as_deref().unwrap_or(otherwise))
+}
+
+/// The page that a browser comes from, if it is one of ours.
+pub(crate) fn own_referer(headers: &HeaderMap) -> Option<String> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let own = |referer: &str| {
-        let (host, path) = referer.split_once("://")?.1.split_once('/')?;
-        (Some(host) == text(header::HOST)).then(|| format!("/{}", path.trim_start_matches('/')))
-    };
-    Redirect::to(text(header::REFERER).and_then(own).as_deref().unwrap_or(otherwise))
+    let (host, path) = text(header::REFERER)?.split_once("://")?.1.split_once('/')?;
+    (Some(host) == text(header::HOST)).then(|| format!("/{}", path.trim_start_matches('/')))
 }
 
 /// A field of a form that may be left empty.

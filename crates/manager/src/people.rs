@@ -15,7 +15,7 @@ pub use access::{Access, AccessConfig, OidcConfig, SignOn};
 pub use throttle::{LimitConfig, LimitsConfig};
 
 pub(crate) use cookie::{cookie_of, set as set_cookie};
-pub(crate) use identify::{BeatingServant, identify, me};
+pub(crate) use identify::{BeatingServant, identify, may, me};
 pub(crate) use password::change_password;
 
 use crate::App;

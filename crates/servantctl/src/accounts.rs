@@ -1,8 +1,8 @@
 //! `accounts`.
 
-use crate::{connections::Why, output, paged::Paged, refusal::Refusal};
+use crate::{audit::words, connections::Why, output, paged::Paged, refusal::Refusal};
 use clap::Subcommand;
-use manager_api::{Account, ManagerClient, StreamQuery, WeightRequest};
+use manager_api::{Account, AuditEntry, ChangeQuery, ManagerClient, StreamQuery, WeightRequest};
 
 /// What to do with accounts.
 #[derive(Debug, Subcommand)]
@@ -28,6 +28,14 @@ pub(crate) enum Verb {
         #[arg(long)]
         limit: Option<i64>,
     },
+    /// Lists what people changed of what decides how its jobs go: its share, pauses, limits, quotas, schedules.
+    Changes {
+        /// The account.
+        id: i64,
+        /// Of each thing, 20 at the most.
+        #[arg(long)]
+        limit: Option<i64>,
+    },
     /// Sets an account's share of what is dispatched, beside others that wait for the same kind of work.
     Weight {
         /// The account.
@@ -48,7 +56,9 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
                 vec![account.id.to_string(), account.name.clone(), account.weight.to_string(), created]
             };
             let rows = page.accounts.iter().map(row).collect();
-            output::table(json, &page, &["ID", "NAME", "WEIGHT", "SINCE"], rows)
+            output::table(json, &page, &["ID", "NAME", "WEIGHT", "SINCE"], rows)?;
+            output::more(json, page.next_before, "--before");
+            Ok(())
         }
         Verb::Show { id } => {
             let detail = client.account(*id).await.map_err(Refusal::from)?;
@@ -77,7 +87,18 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
                 ]
             });
             let head = ["CONNECTION", "OBJECT", "HEALTH", "READ UNTIL", "BEHIND S", "ROWS", "OF"];
-            output::table(json, &page, &head, rows.collect())
+            output::table(json, &page, &head, rows.collect())?;
+            output::more(json, page.next_after, "--after");
+            Ok(())
+        }
+        Verb::Changes { id, limit } => {
+            let list = client.changes(*id, &ChangeQuery { limit: *limit }).await.map_err(Refusal::from)?;
+            let row = |entry: &AuditEntry| {
+                let (at, changed) = (output::time(Some(entry.at)), words(&entry.changes().join("; ")));
+                vec![at, entry.actor.clone(), entry.deed(), entry.thing(), changed, words(&entry.reason)]
+            };
+            let rows = list.changes.iter().map(row).collect();
+            output::table(json, &list, &["AT", "ACTOR", "DONE", "WITH", "CHANGED", "REASON"], rows)
         }
         Verb::Weight { id, weight, why } => {
             let told = why.request();

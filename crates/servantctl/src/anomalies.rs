@@ -64,7 +64,9 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
             let query = AnomalyQuery { state, severity, account, connection, before: page.before, limit: page.limit };
             let page = client.anomalies(&query).await.map_err(Refusal::from)?;
             let head = ["ID", "SEVERITY", "STATE", "KIND", "CONNECTION", "OBJECT", "SEEN", "LAST SEEN", "SUMMARY"];
-            return output::table(json, &page, &head, page.anomalies.iter().map(row_of).collect());
+            output::table(json, &page, &head, page.anomalies.iter().map(row_of).collect())?;
+            output::more(json, page.next_before, "--before");
+            return Ok(());
         }
         Verb::Show { id } => {
             let anomaly = client.anomaly(*id).await.map_err(Refusal::from)?;

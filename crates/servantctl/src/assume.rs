@@ -70,14 +70,18 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
                 vec![id, account, look.by.clone(), started, ended, look.ticket.clone(), look.reason.clone()]
             };
             let head = ["ID", "ACCOUNT", "BY", "SINCE", "ENDED", "TICKET", "REASON"];
-            output::table(json, &page, &head, page.assumptions.iter().map(row).collect())
+            output::table(json, &page, &head, page.assumptions.iter().map(row).collect())?;
+            output::more(json, page.next_before, "--before");
+            Ok(())
         }
         Verb::Show { id, page } => {
             let page = (*page).into();
             let detail = client.assumption(*id, &page).await.map_err(Refusal::from)?;
             let row =
                 |event: &AssumptionEvent| vec![output::time(Some(event.at)), event.what.clone(), event.at_what.clone()];
-            output::table(json, &detail, &["AT", "WHAT", "ADDRESS"], detail.events.iter().map(row).collect())
+            output::table(json, &detail, &["AT", "WHAT", "ADDRESS"], detail.events.iter().map(row).collect())?;
+            output::more(json, detail.next_before, "--before");
+            Ok(())
         }
     }
 }

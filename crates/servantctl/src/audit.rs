@@ -95,9 +95,7 @@ pub(crate) async fn list(client: &ManagerClient, list: &List, json: bool) -> any
     };
     let rows = page.entries.iter().map(row).collect();
     output::table(json, &page, &["SEQ", "AT", "ACTOR", "DONE", "WITH", "CHANGED", "OUTCOME", "REASON"], rows)?;
-    if let Some(next) = page.next_before.filter(|_| !json) {
-        eprintln!("servantctl: there may be more: --before {next}");
-    }
+    output::more(json, page.next_before, "--before");
     Ok(())
 }
 

@@ -13,6 +13,9 @@ use manager_api::{Breaker, BreakerQuery, ManagerClient};
 pub(crate) enum Verb {
     /// Lists them by their services' names.
     List {
+        /// Only those that are not simply closed, and those that somebody holds.
+        #[arg(long)]
+        troubled: bool,
         /// Services whose names come after this one.
         #[arg(long)]
         after: Option<String>,
@@ -44,11 +47,13 @@ pub(crate) struct Act {
 
 pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyhow::Result<()> {
     let (act, name, done) = match verb {
-        Verb::List { after, limit } => {
-            let query = BreakerQuery { after: after.clone(), limit: *limit };
+        Verb::List { troubled, after, limit } => {
+            let query = BreakerQuery { troubled: troubled.then_some(true), after: after.clone(), limit: *limit };
             let page = client.breakers(&query).await.map_err(Refusal::from)?;
             let head = ["SERVICE", "STATE", "SINCE", "SUCCEEDED", "FAILED", "NEXT PROBE", "HELD", "BY", "REASON"];
-            return output::table(json, &page, &head, page.breakers.iter().map(row_of).collect());
+            output::table(json, &page, &head, page.breakers.iter().map(row_of).collect())?;
+            output::more(json, page.next_after, "--after");
+            return Ok(());
         }
         Verb::Show { service } => {
             let detail = client.breaker(service).await.map_err(Refusal::from)?;

@@ -108,7 +108,9 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
             let query = ConnectionQuery { state: state.clone(), before: page.before, limit: page.limit };
             let page = client.connections(&query).await.map_err(Refusal::from)?;
             let head = ["ID", "ACCOUNT", "VENDOR", "SERVICE", "STATE", "SINCE", "REASON"];
-            return output::table(json, &page, &head, page.connections.iter().map(row_of).collect());
+            output::table(json, &page, &head, page.connections.iter().map(row_of).collect())?;
+            output::more(json, page.next_before, "--before");
+            return Ok(());
         }
         Verb::Show { id } => {
             let detail = client.connection(*id).await.map_err(Refusal::from)?;

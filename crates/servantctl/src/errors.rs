@@ -39,7 +39,9 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
             let query = ErrorQuery { kind, class, text: text.clone(), before, limit: *limit };
             let page = client.errors(&query).await.map_err(Refusal::from)?;
             let head = ["FINGERPRINT", "KIND", "CLASS", "ATTEMPTS", "FAILED", "LAST SEEN", "SPIKE", "TITLE"];
-            output::table(json, &page, &head, page.errors.iter().map(row_of).collect())
+            output::table(json, &page, &head, page.errors.iter().map(row_of).collect())?;
+            output::more(json, page.next_before.as_ref(), "--before");
+            Ok(())
         }
         Verb::Show { fingerprint } => {
             let group = client.error(fingerprint).await.map_err(Refusal::from)?;

@@ -7,7 +7,7 @@ use manager_api::{FindQuery, Found, ManagerClient};
 /// What to look for.
 #[derive(Debug, Args)]
 pub(crate) struct Find {
-    /// A job's id, a kind, an account's id or how its name begins, the unique key of an unfinished job, words of an error.
+    /// A job's id, a kind, an account's id or how a word of its name begins, a job's unique key, words of an error.
     text: String,
 }
 

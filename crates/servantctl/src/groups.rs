@@ -5,6 +5,7 @@ use clap::Subcommand;
 use domain::GroupState;
 use manager_api::{
     AddJobs, CancelGroup, CreateGroup, Group, GroupDetail, GroupQuery, GroupReply, JobQuery, ManagerClient,
+    OnboardingQuery,
 };
 use serde::de::DeserializeOwned;
 use std::io::Read as _;
@@ -37,6 +38,12 @@ pub(crate) enum Verb {
         account: Option<i64>,
         #[command(flatten)]
         page: Paged,
+    },
+    /// Lists what customers' connections read for the first time, and how far that is; for a day after it has ended.
+    Onboardings {
+        /// Of those that go on, and of those that ended: 10 at the most.
+        #[arg(long)]
+        limit: Option<i64>,
     },
     /// Shows a group: its members by state, its progress, what runs in the end.
     Show {
@@ -98,10 +105,20 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
             let page = client.groups(&query).await.map_err(Refusal::from)?;
             let rows = page.groups.iter().map(row);
             output::table(json, &page, &HEAD, rows.collect())?;
-            if let Some(next) = page.next_before.filter(|_| !json) {
-                eprintln!("servantctl: there may be more: --before {next}");
-            }
+            output::more(json, page.next_before, "--before");
             Ok(())
+        }
+        Verb::Onboardings { limit } => {
+            let list = client.onboardings(&OnboardingQuery { limit: *limit }).await.map_err(Refusal::from)?;
+            let rows = list.onboardings.iter().map(|detail| {
+                let (group, progress) = (&detail.group, &detail.progress);
+                let ids = [group.id, group.account_id].map(|id| id.to_string());
+                let done =
+                    format!("{} / {}{}", progress.done, progress.total, if progress.is_partial { "+" } else { "" });
+                let failed = group.counts.failed.to_string();
+                ids.into_iter().chain([group.state.to_string(), done, left_of(detail), failed]).collect()
+            });
+            output::table(json, &list, &["GROUP", "ACCOUNT", "STATE", "READ", "LEFT", "FAILED"], rows.collect())
         }
         Verb::Show { id } => {
             let detail = client.group(*id).await.map_err(Refusal::from)?;
@@ -172,8 +189,7 @@ fn text(detail: &GroupDetail) -> String {
     let bound = if progress.is_partial { "at least " } else { "" };
     lines.push(format!("progress    {bound}{} of {}", progress.done, progress.total));
     if !group.state.is_ended() {
-        let left = progress.secs_left.map_or_else(|| "unknown".to_owned(), domain::about);
-        lines.push(format!("time left   {left}"));
+        lines.push(format!("time left   {}", left_of(detail)));
     }
     if let Some(finishing) = &group.finishing {
         let when = serde_json::to_value(finishing.when).unwrap_or_default();
@@ -189,6 +205,14 @@ fn text(detail: &GroupDetail) -> String {
         lines.push(format!("cancelled   by {by}: {reason}"));
     }
     lines.join("\n")
+}
+
+/// How long it will still take; nothing once it has ended.
+fn left_of(detail: &GroupDetail) -> String {
+    if detail.group.state.is_ended() {
+        return String::new();
+    }
+    detail.progress.secs_left.map_or_else(|| "unknown".to_owned(), domain::about)
 }
 
 fn read(file: &str) -> Result<serde_json::Value, Refusal> {

@@ -154,9 +154,7 @@ pub(crate) fn table(page: &JobPage, json: bool) -> anyhow::Result<()> {
         vec![j.id.to_string(), j.kind.clone(), j.state.to_string(), j.account_id.to_string(), attempts, created]
     });
     output::table(json, page, &["ID", "KIND", "STATE", "ACCOUNT", "ATTEMPT", "CREATED"], rows.collect())?;
-    if let Some(next) = page.next_before.filter(|_| !json) {
-        eprintln!("servantctl: there may be more: --before {next}");
-    }
+    output::more(json, page.next_before, "--before");
     Ok(())
 }
 

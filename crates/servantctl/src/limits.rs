@@ -3,13 +3,20 @@
 use crate::{audit::Whom, output, refusal::Refusal};
 use clap::{Args, Subcommand};
 use domain::Scope;
-use manager_api::{Bounds, BudgetQuery, LimitQuery, LimitRequest, ManagerClient, MinuteQuery, ShareRequest};
+use manager_api::{
+    Bounds, BudgetQuery, Holder, HolderQuery, LimitQuery, LimitRequest, ManagerClient, MinuteQuery, ShareRequest,
+};
 
 /// What to do with limits.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Limits {
     /// Lists all limits: what they cover, what they say, who set them and why.
     List,
+    /// Lists who holds a limit: the jobs that are queued or running and count under it.
+    Holders {
+        #[command(flatten)]
+        target: Target,
+    },
     /// Sets a limit; it takes the place of one that is declared, until it is removed.
     Set(Set),
     /// Removes a limit that was set; one that is declared counts again.
@@ -122,6 +129,7 @@ impl Word {
 pub(crate) async fn limits(client: &ManagerClient, verb: &Limits, json: bool) -> anyhow::Result<()> {
     match verb {
         Limits::List => list(client, json).await,
+        Limits::Holders { target } => holders(client, &target.checked()?, json).await,
         Limits::Set(set) => {
             let scope = set.target.checked()?;
             set.word.check("a limit")?;
@@ -162,6 +170,21 @@ async fn list(client: &ManagerClient, json: bool) -> anyhow::Result<()> {
     });
     let head = ["SCOPE", "KEY", "LIMIT", "SOURCE", "IN FORCE", "SINCE", "BY", "REASON"];
     output::table(json, &all, &head, rows.collect())
+}
+
+async fn holders(client: &ManagerClient, scope: &Scope, json: bool) -> anyhow::Result<()> {
+    let key = Some(scope.key()).filter(|key| !key.is_empty());
+    let query = HolderQuery { scope: scope.scope().to_owned(), key };
+    let list = client.holders(&query).await.map_err(Refusal::from)?;
+    let row = |holder: &Holder| {
+        let connection = holder.connection_id.map_or_else(|| "-".to_owned(), |id| id.to_string());
+        vec![holder.kind.clone(), holder.account_id.to_string(), connection, holder.jobs.to_string()]
+    };
+    output::table(json, &list, &["KIND", "ACCOUNT", "CONNECTION", "JOBS"], list.holders.iter().map(row).collect())?;
+    if list.is_partial && !json {
+        eprintln!("servantctl: there may be more: only the newest jobs in flight were looked at");
+    }
+    Ok(())
 }
 
 fn words(bounds: &Bounds) -> String {

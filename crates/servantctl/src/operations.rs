@@ -73,7 +73,9 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
         Verb::List { page } => {
             let page = (*page).into();
             let page = client.operations(&page).await.map_err(Refusal::from)?;
-            output::table(json, &page, &HEAD, page.operations.iter().map(row_of).collect())
+            output::table(json, &page, &HEAD, page.operations.iter().map(row_of).collect())?;
+            output::more(json, page.next_before, "--before");
+            Ok(())
         }
         Verb::Show { id } => show(json, &client.operation(*id).await.map_err(Refusal::from)?),
         Verb::Items { id, page } => {
@@ -81,7 +83,9 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
             let page = client.operation_items(*id, &query).await.map_err(Refusal::from)?;
             let outcome = |applied| if applied { "done" } else { "not done" };
             let rows = page.items.iter().map(|item| vec![item.job_id.to_string(), outcome(item.applied).to_owned()]);
-            output::table(json, &page, &["JOB", "OUTCOME"], rows.collect())
+            output::table(json, &page, &["JOB", "OUTCOME"], rows.collect())?;
+            output::more(json, page.next_before, "--before");
+            Ok(())
         }
         Verb::Cancel { id, by } => {
             let request = CancelOperation { by: by.clone() };

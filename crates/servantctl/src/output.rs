@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
-use std::io::Write as _;
+use std::{fmt::Display, io::Write as _};
 
 /// Prints rows as a table, or the whole value as JSON.
 pub(crate) fn table(json: bool, value: &impl Serialize, head: &[&str], rows: Vec<Vec<String>>) -> anyhow::Result<()> {
@@ -21,6 +21,13 @@ pub(crate) fn table(json: bool, value: &impl Serialize, head: &[&str], rows: Vec
     let mut lines = vec![line(head.to_vec())];
     lines.extend(rows.iter().map(|row| line(row.iter().map(String::as_str).collect())));
     print(&lines.join("\n"))
+}
+
+/// Says that a list may go on, and how the next page is asked for; JSON says it itself.
+pub(crate) fn more(json: bool, next: Option<impl Display>, flag: &str) {
+    if let Some(next) = next.filter(|_| !json) {
+        eprintln!("servantctl: there may be more: {flag} {next}");
+    }
 }
 
 /// Says that something was done.

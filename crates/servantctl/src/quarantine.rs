@@ -71,7 +71,9 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
                 "LAST SEEN",
                 "REASON",
             ];
-            output::table(json, &page, &head, page.records.iter().map(row_of).collect())
+            output::table(json, &page, &head, page.records.iter().map(row_of).collect())?;
+            output::more(json, page.next_before, "--before");
+            Ok(())
         }
         Verb::Show { id } => {
             let detail = client.quarantined(*id).await.map_err(Refusal::from)?;

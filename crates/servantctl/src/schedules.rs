@@ -11,8 +11,8 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use domain::Schedule as Rule;
 use manager_api::{
-    BackfillRequest, CreateSchedule, DeleteQuery, ManagerClient, PauseSchedule, PreviewQuery, Schedule,
-    ScheduleSettings, UpdateSchedule,
+    BackfillRequest, CreateSchedule, DeleteQuery, Job, ManagerClient, PauseSchedule, PreviewQuery, Schedule,
+    ScheduleDetail, ScheduleQuery, ScheduleSettings, UpdateSchedule,
 };
 use serde_json::{Value, json};
 
@@ -21,10 +21,16 @@ use serde_json::{Value, json};
 pub(crate) enum Verb {
     /// Lists them, newest first.
     List {
+        /// Of one account.
+        #[arg(long)]
+        account: Option<i64>,
+        /// Only those that somebody paused, the latest paused first.
+        #[arg(long)]
+        paused: bool,
         #[command(flatten)]
         page: Paged,
     },
-    /// Shows everything known of a schedule.
+    /// Shows everything known of a schedule, and the jobs that it made last.
     Show {
         /// The schedule.
         id: i64,
@@ -197,7 +203,12 @@ impl Settings {
 
 pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyhow::Result<()> {
     let schedule = match verb {
-        Verb::List { page } => return list(client, *page, json).await,
+        Verb::List { account, paused, page } => {
+            let (before, limit) = (page.before, page.limit);
+            let query = ScheduleQuery { account: *account, paused: paused.then_some(true), before, limit };
+            return list(client, &query, json).await;
+        }
+        Verb::Show { id } => return show(client, *id, json).await,
         Verb::Preview { id, count } => return preview(client, *id, *count, json).await,
         Verb::Run { id } => {
             let reply = client.run_schedule(*id).await.map_err(Refusal::from)?;
@@ -216,7 +227,6 @@ pub(crate) async fn run(client: &ManagerClient, verb: &Verb, json: bool) -> anyh
             client.delete_schedule(*id, &query).await.map_err(Refusal::from)?;
             return output::done(json, &format!("schedule {id} is deleted; its jobs stay"));
         }
-        Verb::Show { id } => client.schedule(*id).await,
         Verb::Create(new) => create(client, new).await?,
         Verb::Update(change) => {
             let mut settings = change.settings.on_the_wire();
@@ -253,17 +263,25 @@ async fn create(client: &ManagerClient, new: &Create) -> anyhow::Result<Result<S
     Ok(client.create_schedule(&schedule).await)
 }
 
-async fn list(client: &ManagerClient, page: Paged, json: bool) -> anyhow::Result<()> {
-    let page = client.schedules(&page.into()).await.map_err(Refusal::from)?;
+async fn show(client: &ManagerClient, id: i64, json: bool) -> anyhow::Result<()> {
+    let detail = client.schedule(id).await.map_err(Refusal::from)?;
+    if json {
+        return output::print(&serde_json::to_string_pretty(&detail)?);
+    }
+    let ScheduleDetail { schedule, jobs } = &detail;
+    let line = |job: &Job| format!("\n{:11} {} {} {}", "made", job.id, time(Some(job.created_at)), job.state);
+    output::print(&(text(schedule) + &jobs.iter().map(line).collect::<String>()))
+}
+
+async fn list(client: &ManagerClient, query: &ScheduleQuery, json: bool) -> anyhow::Result<()> {
+    let page = client.schedules(query).await.map_err(Refusal::from)?;
     let rows = page.schedules.iter().map(|s| {
         let next = if s.paused_by.is_some() { "paused".to_owned() } else { time(s.next_due_at) };
         let account = s.account_id.to_string();
         vec![s.id.to_string(), s.name.clone(), s.kind.clone(), account, rule(&s.rule), s.overlap.clone(), next]
     });
     output::table(json, &page, &["ID", "NAME", "KIND", "ACCOUNT", "RULE", "OVERLAP", "NEXT"], rows.collect())?;
-    if let Some(next) = page.next_before.filter(|_| !json) {
-        eprintln!("servantctl: there may be more: --before {next}");
-    }
+    output::more(json, page.next_before, "--before");
     Ok(())
 }
 

@@ -22,6 +22,7 @@ pub(crate) fn text(detail: &JobDetail) -> Result<String, std::fmt::Error> {
         ("schedule", detail.schedule_id.map(|id| id.to_string())),
         ("unique key", detail.unique_key.clone()),
         ("deadline", detail.deadline_at.map(|at| time(Some(at)))),
+        ("trace", detail.traceparent.clone()),
         ("progress", job.progress.as_ref().map(ToString::to_string)),
         ("checkpoint", detail.checkpoint.as_ref().map(ToString::to_string)),
     ] {
@@ -46,6 +47,12 @@ pub(crate) fn text(detail: &JobDetail) -> Result<String, std::fmt::Error> {
         write!(text, "\n\nattempt {}: {}, {}{servant}", attempt.attempt, attempt.class, time(Some(attempt.ended_at)))?;
         for cause in attempt.error.lines() {
             write!(text, "\n  {cause}")?;
+        }
+        if let Some(log) = &attempt.log {
+            text.push_str("\n  it logged at the end:");
+            for line in log.lines() {
+                write!(text, "\n    {line}")?;
+            }
         }
     }
     Ok(text)

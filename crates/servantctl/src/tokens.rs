@@ -58,7 +58,13 @@ pub(crate) async fn tokens(client: &ManagerClient, verb: &Tokens, json: bool) ->
             print_secret(&client.create_token(&token).await.map_err(Refusal::from)?, json)
         }
         Tokens::List => {
-            let page = client.tokens(&PageQuery::default()).await.map_err(Refusal::from)?;
+            let mut page = client.tokens(&PageQuery::default()).await.map_err(Refusal::from)?;
+            while page.next_before.is_some() {
+                let next = PageQuery { before: page.next_before, limit: None };
+                let more = client.tokens(&next).await.map_err(Refusal::from)?;
+                page.tokens.extend(more.tokens);
+                page.next_before = more.next_before;
+            }
             let rows = page.tokens.iter().map(|token| {
                 let until = match token.revoked_at {
                     Some(at) => format!("revoked {}", output::time(Some(at))),
@@ -90,7 +96,13 @@ pub(crate) async fn credentials(client: &ManagerClient, verb: &Credentials, json
             print_secret(&client.create_credential(&credential).await.map_err(Refusal::from)?, json)
         }
         Credentials::List => {
-            let page = client.credentials(&PageQuery::default()).await.map_err(Refusal::from)?;
+            let mut page = client.credentials(&PageQuery::default()).await.map_err(Refusal::from)?;
+            while page.next_before.is_some() {
+                let next = PageQuery { before: page.next_before, limit: None };
+                let more = client.credentials(&next).await.map_err(Refusal::from)?;
+                page.credentials.extend(more.credentials);
+                page.next_before = more.next_before;
+            }
             let rows = page.credentials.iter().map(|row| {
                 let host = row.host.clone().unwrap_or_else(|| "any".to_owned());
                 let (used, revoked) = (output::time(row.used_at), output::time(row.revoked_at));

@@ -3,7 +3,7 @@
 
 use crate::{AccountRow, AnomalyRow, ConnectionRow, PAGE_ROWS_MAX, ScheduleRow, Store, StoreError};
 use chrono::{DateTime, Utc};
-use domain::{AccountId, AnomalyState, ConnectionId};
+use domain::{AccountId, AnomalyState, ConnectionId, ScheduleId};
 
 /// A stream, and how far the window is that is being read of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,19 +103,26 @@ impl Store {
         self.list_anomalies(&filter, limit).await
     }
 
-    /// An account's schedules, newest first.
+    /// An account's schedules, newest first; `after` is the last id of the page before.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn schedules_of(&self, account: AccountId, limit: i64) -> Result<Vec<ScheduleRow>, StoreError> {
+    pub async fn schedules_of(
+        &self,
+        account: AccountId,
+        after: Option<ScheduleId>,
+        limit: i64,
+    ) -> Result<Vec<ScheduleRow>, StoreError> {
         Ok(sqlx::query_as!(
             ScheduleRow,
             "-- schedules_of
             SELECT id, name, kind, account_id, connection_id, payload, priority, attempts_max, rule, overlap,
                    jitter_secs, starts_at, ends_at, catch_up_secs, catch_up_max, next_due_at, last_due_at,
                    buffered_due_at, dropped_fires, declared, paused_by, paused_reason, paused_at
-            FROM schedules WHERE account_id = $1 AND account_id <> 0 ORDER BY account_id DESC, id DESC LIMIT $2",
+            FROM schedules WHERE account_id = $1 AND account_id <> 0 AND id < $2
+            ORDER BY account_id DESC, id DESC LIMIT $3",
             account.0,
+            after.map_or(i64::MAX, |id| id.0),
             limit.clamp(1, PAGE_ROWS_MAX),
         )
         .fetch_all(&self.pool)

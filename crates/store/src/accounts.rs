@@ -62,6 +62,30 @@ impl Store {
         .await?)
     }
 
+    /// Customers in whose names that is where a word begins, whatever the case, in the order of what follows.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn accounts_with_word(&self, word: &str, limit: i64) -> Result<Vec<AccountRow>, StoreError> {
+        // One may be found by several of its words, so that a few more entries are read than customers are wanted.
+        Ok(sqlx::query_as!(
+            AccountRow,
+            r#"-- accounts_with_word
+            SELECT a.id AS "id!", a.name AS "name!", a.weight AS "weight!", a.created_at AS "created_at!"
+            FROM (SELECT account_id, min(words) AS words FROM (
+                      SELECT account_id, words FROM account_words
+                      WHERE words >= left(lower($1::text), 100) AND words < left(lower($1), 100) || chr(1114111)
+                      ORDER BY words, account_id LIMIT $2::bigint * 3) AS entry
+                  GROUP BY account_id ORDER BY 2, 1 LIMIT $2) AS found
+            JOIN accounts AS a ON a.id = found.account_id
+            ORDER BY found.words, a.id"#,
+            word,
+            limit.clamp(1, PAGE_ROWS_MAX),
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
     /// Sets a customer's share (1 to 100) of what is dispatched; none when there is no such customer.
     ///
     /// # Errors

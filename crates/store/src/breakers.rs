@@ -172,18 +172,19 @@ impl Store {
         .await?)
     }
 
-    /// Breakers that are not simply closed, by their service's name.
+    /// Breakers that are not simply closed, by their service's name; `after` is the last of the page before.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn troubled_breakers(&self, limit: i64) -> Result<Vec<BreakerRow>, StoreError> {
+    pub async fn troubled_breakers(&self, after: Option<&str>, limit: i64) -> Result<Vec<BreakerRow>, StoreError> {
         let rows = sqlx::query_as!(
             RawBreaker,
             "-- troubled_breakers
             SELECT service, state, since, reason, openings, counts_from, state_at, room, window_since,
                    newer_succeeded, newer_failed, older_succeeded, older_failed,
                    forced, forced_by, forced_reason, forced_at
-            FROM breakers WHERE state <> 'closed' OR forced IS NOT NULL ORDER BY service LIMIT $1",
+            FROM breakers WHERE (state <> 'closed' OR forced IS NOT NULL) AND service > $1 ORDER BY service LIMIT $2",
+            after.unwrap_or_default(),
             limit.clamp(1, PAGE_ROWS_MAX),
         )
         .fetch_all(&self.pool)

@@ -147,18 +147,27 @@ impl Store {
         .await?)
     }
 
-    /// Schedules that somebody paused, the latest first.
+    /// Schedules that somebody paused, the latest first; `after` is the last of the page before, and since when it is paused.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn paused_schedules(&self, limit: i64) -> Result<Vec<ScheduleRow>, StoreError> {
+    pub async fn paused_schedules(
+        &self,
+        after: Option<(DateTime<Utc>, ScheduleId)>,
+        limit: i64,
+    ) -> Result<Vec<ScheduleRow>, StoreError> {
+        let (paused_at, id) = after.unzip();
         Ok(sqlx::query_as!(
             ScheduleRow,
             "-- paused_schedules
             SELECT id, name, kind, account_id, connection_id, payload, priority, attempts_max, rule, overlap,
                    jitter_secs, starts_at, ends_at, catch_up_secs, catch_up_max, next_due_at, last_due_at,
                    buffered_due_at, dropped_fires, declared, paused_by, paused_reason, paused_at
-            FROM schedules WHERE paused_at IS NOT NULL ORDER BY paused_at DESC LIMIT $1",
+            FROM schedules
+            WHERE paused_at IS NOT NULL AND (paused_at, id) < (coalesce($1::timestamptz, 'infinity'), coalesce($2::bigint, 0))
+            ORDER BY paused_at DESC, id DESC LIMIT $3",
+            paused_at,
+            id.map(|id| id.0),
             limit.clamp(1, PAGE_ROWS_MAX),
         )
         .fetch_all(&self.pool)

@@ -19,7 +19,7 @@ const MORE: [&str; 4] = ["/jobs/new", "/keys", "/api/openapi.json", "/operations
 const NO_WORDS: &[&str] = &[""];
 
 /// The words by which lists are filtered: `<name>` stands for a thing's id or name.
-const LISTS: [(&str, &[&str]); 17] = [
+const LISTS: [(&str, &[&str]); 18] = [
     (
         "/jobs",
         &[
@@ -67,7 +67,7 @@ const LISTS: [(&str, &[&str]); 17] = [
             "q=state:pending&limit=200",
         ],
     ),
-    ("/find", &["text=a", "text=customer 1"]),
+    ("/find", &["text=a", "text=customer 1", "text=1"]),
     (
         "/errors",
         &[
@@ -81,7 +81,7 @@ const LISTS: [(&str, &[&str]); 17] = [
         ],
     ),
     ("/accounts", &["", "before=<account>"]),
-    ("/schedules", &["", "before=<schedule>"]),
+    ("/schedules", &["", "before=<schedule>", "account=<busy>", "paused=true"]),
     (
         "/anomalies",
         &["", "state=open", "state=open&severity=critical", "account=<account>", "state=open&account=<busy>"],
@@ -102,8 +102,12 @@ const LISTS: [(&str, &[&str]); 17] = [
     ("/audit", &["", "actor=nobody", "action=retry_job&subject=job"]),
     ("/servants", &[""]),
     ("/connections", &["", "state=needs_reauth", "state=parked", "before=<connection>"]),
-    ("/breakers", &["", "after=host-5"]),
+    ("/breakers", &["", "after=host-5", "troubled=true"]),
     ("/limits", &[""]),
+    (
+        "/holders",
+        &["scope=vendor&key=salesforce", "scope=kind&key=<kind>", "scope=account&key=<busy>", "scope=each_connection"],
+    ),
     ("/throughput", &["", "span=24h", "span=7d", "span=7d&kind=<kind>"]),
     ("/", &["", "span=24h", "span=7d"]),
     (

@@ -63,7 +63,7 @@ impl Scope {
     /// # Errors
     /// A sentence that says what is wrong.
     pub fn new(scope: &str, key: &str) -> Result<Self, String> {
-        let id = || key.parse().ok().filter(|id| *id >= 0).ok_or_else(|| format!("'{key}' is no id of a {scope}"));
+        let id = || key.parse().ok().filter(|id| *id >= 0).ok_or_else(|| format!("'{key}' is no {scope}'s id"));
         let vendor = || check_vendor(key).map(|()| key.to_owned());
         match scope {
             "kind" => Kind::new(key).map(Self::Kind).map_err(|error| error.to_string()),

@@ -1,7 +1,7 @@
 //! One customer over HTTP: its connections and what is open, its streams, and syncing a connection now. Lists of customers
 //! and their weights are in `others`.
 
-use super::{anomalies::anomaly_of, connections::connection_of, others::account_of};
+use super::{anomalies::anomaly_of, audit::entry_of, connections::connection_of, others::account_of};
 use crate::{
     App,
     allowed::Allowed,
@@ -17,12 +17,19 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use domain::{AccountId, ConnectionId, Kind, action};
-use manager_api::{AccountDetail, EnqueueReply, ErrorEnvelope, Stream, StreamPage, StreamQuery};
+use manager_api::{
+    AccountDetail, ChangeList, ChangeQuery, EnqueueReply, ErrorEnvelope, Stream, StreamPage, StreamQuery,
+};
 use store::{Inserted, NewJob, StreamOfAccount, Unique};
 
 /// Connections and anomalies shown.
 const CONNECTIONS_MAX: i64 = 50;
 const ANOMALIES_MAX: i64 = 20;
+/// Changes of one thing, unless said and at the most.
+const CHANGES: i64 = 5;
+const CHANGES_MAX: i64 = 20;
+/// Connections and schedules whose changes are listed, the newest.
+const CHANGED_MAX: i64 = 5;
 
 /// Shows one customer with its connections and what is open.
 #[utoipa::path(get, path = "/api/v1/accounts/{id}", tag = "accounts", params(("id" = i64, Path, description = "The account")),
@@ -70,6 +77,39 @@ pub(crate) async fn streams(
     let rows = app.store.streams_of(AccountId(id), after, limit).await?;
     let next_after = next_of(&rows, limit, |row| format!("{}/{}", row.connection_id, row.object));
     Ok(Json(StreamPage { streams: rows.into_iter().map(|row| stream_of(row, now)).collect(), next_after }))
+}
+
+/// Lists what people changed of what decides how a customer's jobs go: its share, pauses, limits, quotas, schedules; the
+/// latest first. What happened to its connections is told by their events.
+#[utoipa::path(get, path = "/api/v1/accounts/{id}/changes", tag = "accounts",
+    params(("id" = i64, Path, description = "The account"), ChangeQuery),
+    responses((status = 200, body = ChangeList), (status = 400, body = ErrorEnvelope), (status = 404, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
+pub(crate) async fn changes(
+    _: Allowed<action::ReadAudit>,
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Query(query): Query<ChangeQuery>,
+) -> Result<Json<ChangeList>, ApiError> {
+    let each = query.limit.unwrap_or(CHANGES);
+    if !(1..=CHANGES_MAX).contains(&each) {
+        return Err(ApiError::bad_request(format!("limit is {each}, not between 1 and {CHANGES_MAX}")));
+    }
+    let account = AccountId(id);
+    if !sight::shows(&app, account) || !app.store.has_account(account).await? {
+        return Err(missing(id));
+    }
+    let of_account = format!("account {id}");
+    let mut things = vec![("account", id.to_string()), ("pause", of_account.clone()), ("limit", of_account)];
+    for connection in app.store.connections_of(account, CHANGED_MAX).await? {
+        let of_connection = format!("connection {}", connection.id);
+        let of_both = [("pause", of_connection.clone()), ("limit", of_connection)];
+        things.extend([("budget", connection.id.to_string())].into_iter().chain(of_both));
+    }
+    let schedules = app.store.schedules_of(account, None, CHANGED_MAX).await?;
+    things.extend(schedules.iter().map(|schedule| ("schedule", schedule.id.to_string())));
+    let rows = app.store.audit_of_things(&things, each).await?;
+    Ok(Json(ChangeList { changes: rows.into_iter().map(entry_of).collect() }))
 }
 
 /// Inserts a job that syncs a connection now, at once urgent; none while one that was asked for so is unfinished.

@@ -25,7 +25,12 @@ pub(crate) async fn list(
     Query(query): Query<BreakerQuery>,
 ) -> Result<Json<BreakerPage>, ApiError> {
     let limit = limit_of(query.limit)?;
-    let rows = app.store.list_breakers(query.after.as_deref(), limit).await?;
+    let after = query.after.as_deref();
+    let rows = if query.troubled == Some(true) {
+        app.store.troubled_breakers(after, limit).await?
+    } else {
+        app.store.list_breakers(after, limit).await?
+    };
     let next_after = next_of(&rows, limit, |row| row.service.clone());
     Ok(Json(BreakerPage { breakers: rows.iter().map(breaker_of).collect(), next_after }))
 }
@@ -113,7 +118,7 @@ async fn detail_of(app: &App, row: &BreakerRow) -> Result<BreakerDetail, ApiErro
     Ok(BreakerDetail { breaker: breaker_of(row), events: events.into_iter().map(event_of).collect() })
 }
 
-pub(crate) fn breaker_of(row: &BreakerRow) -> Breaker {
+pub(super) fn breaker_of(row: &BreakerRow) -> Breaker {
     let breaker = &row.breaker;
     let (mut next_probe_at, mut probe_sent_at, mut room) = (None, None, None);
     match breaker.state {

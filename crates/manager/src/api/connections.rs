@@ -165,16 +165,7 @@ async fn change<A: ChangesConnection>(
     Ok(Json(detail_of(app, id).await?))
 }
 
-/// What both the API and the pages say of one connection.
-pub(crate) async fn found(
-    _: &Allowed<action::ReadAccounts>,
-    app: &App,
-    id: ConnectionId,
-) -> Result<Option<Connection>, ApiError> {
-    Ok(find(app, id).await?.as_ref().map(connection_of))
-}
-
-/// What both say of what happened to one, the latest first.
+/// What both the API and the pages say of what happened to one, the latest first.
 pub(crate) async fn events_of(
     _: &Allowed<action::ReadAccounts>,
     app: &App,

@@ -141,6 +141,7 @@ const OF_PATHS: &[(&str, &str, &str)] = &[
     ("/breakers", "after", "na1.salesforce.com"),
     ("/streams", "after", "Account"),
     ("/errors", "before", TIME),
+    ("/holders", "key", "salesforce_sync"),
     ("/jobs", "account", "7"),
     ("/jobs", "group", "7"),
     ("/jobs", "before", "1000"),

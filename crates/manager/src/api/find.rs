@@ -33,6 +33,11 @@ pub(crate) async fn find(
     every.dedup();
     let mut jobs = app.store.jobs_of_key(&every, text, most).await?;
     let mut accounts = app.store.accounts_named(text, most).await?;
+    for account in app.store.accounts_with_word(text, most).await? {
+        if accounts.len() < EACH_MAX && !accounts.contains(&account) {
+            accounts.push(account);
+        }
+    }
     if let Some(id) = id {
         jobs.extend(app.store.find_job(JobId(id)).await?);
         accounts.extend(app.store.find_account(AccountId(id)).await?);

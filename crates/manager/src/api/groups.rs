@@ -50,13 +50,18 @@ pub(crate) async fn show(
 ) -> Result<Json<GroupDetail>, ApiError> {
     let row = find(&app, id).await?;
     let progress = app.store.group_progress(&row).await?;
+    Ok(Json(detail_of(row, progress)))
+}
+
+/// A group as the API shows it, with how far it is.
+pub(super) fn detail_of(row: GroupRow, progress: store::GroupProgress) -> GroupDetail {
     let progress = GroupProgress {
         done: progress.done,
         total: progress.total,
         is_partial: progress.is_partial,
         secs_left: progress.left.map(|left| left.num_seconds()),
     };
-    Ok(Json(GroupDetail { group: group_of(row), progress }))
+    GroupDetail { group: group_of(row), progress }
 }
 
 /// Makes a group with its first members, and seals it if those are all: all of it or nothing.

@@ -11,8 +11,11 @@ use axum::{
     extract::{Path, Query, State},
 };
 use domain::{Scope, action};
-use manager_api::{Bounds, ByWhom, ErrorEnvelope, Limit, LimitPage, LimitQuery, LimitRemoved, LimitRequest};
-use store::{LimitRow, LimitsAfter};
+use manager_api::{
+    Bounds, ByWhom, ErrorEnvelope, Holder, HolderList, HolderQuery, Limit, LimitPage, LimitQuery, LimitRemoved,
+    LimitRequest,
+};
+use store::{HolderRow, LimitRow, LimitsAfter};
 
 /// Lists limits, those that do not count included, by scope and key.
 #[utoipa::path(get, path = "/api/v1/limits", tag = "limits", params(LimitQuery),
@@ -28,6 +31,27 @@ pub(crate) async fn list(
     let rows = app.store.list_limits(after.as_ref(), limit).await?;
     let next_after = next_of(&rows, limit, cursor_of);
     Ok(Json(LimitPage { limits: rows.iter().map(limit_row).collect(), next_after }))
+}
+
+/// Lists who holds a limit: the jobs that are queued or running and count under it, by kind, account and connection.
+#[utoipa::path(get, path = "/api/v1/holders", tag = "limits", params(HolderQuery),
+    responses((status = 200, body = HolderList), (status = 400, body = ErrorEnvelope),
+              (status = 403, body = ErrorEnvelope)))]
+pub(crate) async fn holders(
+    _: Allowed<action::ReadLimits>,
+    _: Allowed<action::ReadJobs>,
+    State(app): State<App>,
+    Query(query): Query<HolderQuery>,
+) -> Result<Json<HolderList>, ApiError> {
+    let scope = scope_of(&query.scope, query.key.as_deref().unwrap_or_default())?;
+    let held = app.store.holders_of(&scope).await?;
+    let holder = |row: HolderRow| Holder {
+        kind: row.kind.to_string(),
+        account_id: row.account.0,
+        connection_id: row.connection.map(|id| id.0),
+        jobs: row.jobs,
+    };
+    Ok(Json(HolderList { holders: held.rows.into_iter().map(holder).collect(), is_partial: held.is_partial }))
 }
 
 /// Sets an operator's limit on a kind, an account, a connection, a vendor, or each connection of a vendor.

@@ -14,11 +14,11 @@ use axum::{
     extract::{Path, Query, State},
     http::StatusCode,
 };
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use domain::{AccountId, ConnectionId, Kind, Plan, Policy, RetryPolicy, ScheduleId, Sensitive, action};
 use manager_api::{
-    BackfillReply, BackfillRequest, ByWhom, CreateSchedule, DeleteQuery, DeleteReply, ErrorEnvelope, PageQuery,
-    PauseSchedule, PreviewQuery, PreviewedFire, RunReply, Schedule, ScheduleDetail, SchedulePage, SchedulePreview,
+    BackfillReply, BackfillRequest, ByWhom, CreateSchedule, DeleteQuery, DeleteReply, ErrorEnvelope, PauseSchedule,
+    PreviewQuery, PreviewedFire, RunReply, Schedule, ScheduleDetail, SchedulePage, SchedulePreview, ScheduleQuery,
     ScheduleSettings, UpdateSchedule,
 };
 use serde_json::Value;
@@ -35,22 +35,34 @@ const PREVIEW_MAX: usize = 500;
 const NAME_CHARS_MAX: usize = 200;
 
 /// Lists schedules, newest first.
-#[utoipa::path(get, path = "/api/v1/schedules", tag = "schedules", params(PageQuery),
+#[utoipa::path(get, path = "/api/v1/schedules", tag = "schedules", params(ScheduleQuery),
     responses((status = 200, body = SchedulePage), (status = 400, body = ErrorEnvelope),
               (status = 403, body = ErrorEnvelope)))]
 pub(crate) async fn list(
     _: Allowed<action::ReadSchedules>,
     State(app): State<App>,
-    Query(page): Query<PageQuery>,
+    Query(query): Query<ScheduleQuery>,
 ) -> Result<Json<SchedulePage>, ApiError> {
-    let limit = limit_of(page.limit)?;
-    if let Some(account) = app.store.viewed() {
-        let rows = app.store.schedules_of(account, limit).await?;
-        return Ok(Json(SchedulePage { schedules: rows.into_iter().map(schedule_of).collect(), next_before: None }));
-    }
-    let rows = app.store.list_schedules(page.before.map(ScheduleId), limit).await?;
+    let limit = limit_of(query.limit)?;
+    let (before, only_paused) = (query.before.map(ScheduleId), query.paused == Some(true));
+    let rows = match sight::narrow(&app, query.account.map(AccountId))? {
+        Some(account) => app.store.schedules_of(account, before, limit).await?,
+        None if only_paused => app.store.paused_schedules(paused_before(&app, before).await?, limit).await?,
+        None => app.store.list_schedules(before, limit).await?,
+    };
     let next_before = next_of(&rows, limit, |row| row.id);
-    Ok(Json(SchedulePage { schedules: rows.into_iter().map(schedule_of).collect(), next_before }))
+    let wanted = rows.into_iter().filter(|row| !only_paused || row.paused_at.is_some());
+    Ok(Json(SchedulePage { schedules: wanted.map(schedule_of).collect(), next_before }))
+}
+
+/// Where a page of those that are paused begins: behind the last of the page before, if it is paused still.
+async fn paused_before(app: &App, before: Option<ScheduleId>) -> Result<Option<(DateTime<Utc>, ScheduleId)>, ApiError> {
+    let Some(id) = before else { return Ok(None) };
+    let paused_at = app.store.find_schedule(id).await?.and_then(|row| row.paused_at);
+    let paused_at = paused_at.ok_or_else(|| {
+        ApiError::bad_request(format!("before: schedule {id} is not paused any more")).hint("begin with the first page")
+    })?;
+    Ok(Some((paused_at, id)))
 }
 
 /// Shows one schedule, and the jobs that it made last.
@@ -334,7 +346,7 @@ fn edit_of(rule: Option<Value>, settings: ScheduleSettings) -> Result<ScheduleEd
 }
 
 /// A row of the ledger as the API shows it.
-pub(crate) fn schedule_of(row: ScheduleRow) -> Schedule {
+pub(super) fn schedule_of(row: ScheduleRow) -> Schedule {
     Schedule {
         id: row.id,
         name: row.name,

@@ -6,10 +6,8 @@ use super::{
 };
 use crate::{
     App,
-    allowed::{Allowed, Asker},
-    api::{
-        accounts as api, audit, authorise, budgets, connections, groups, jobs, others, pauses, schedules::schedule_of,
-    },
+    allowed::Asker,
+    api::{accounts as api, authorise, budgets, connections, groups, jobs, others, pauses, schedules},
     caller::Caller,
     chart::{Bar, day},
     error::ApiError,
@@ -28,8 +26,8 @@ use axum::{
 use chrono::{DateTime, SecondsFormat, Utc};
 use domain::{AccountId, PauseTarget, action};
 use manager_api::{
-    Account, AuthoriseRequest, Connection, ConnectionEvent, GroupQuery, Job, JobQuery, MinuteQuery, PageQuery, Stream,
-    StreamQuery, WeightRequest,
+    Account, AuditEntry, AuthoriseRequest, ChangeQuery, Connection, ConnectionEvent, GroupQuery, Job, JobQuery,
+    MinuteQuery, PageQuery, ScheduleQuery, Stream, StreamQuery, WeightRequest,
 };
 use serde::Deserialize;
 use std::cmp::Reverse;
@@ -39,8 +37,6 @@ const CONNECTIONS_MAX: usize = 5;
 /// Events of one connection in the timeline, and jobs.
 const EVENTS_MAX: i64 = 20;
 const JOBS_MAX: i64 = 20;
-/// Changes of one thing in the timeline.
-const CHANGES_MAX: i64 = 5;
 const GROUPS_MAX: i64 = 5;
 const SCHEDULES_MAX: i64 = 20;
 
@@ -133,13 +129,15 @@ struct AccountPage {
 #[serde(default, deny_unknown_fields)]
 struct ListQuery {
     before: Option<i64>,
-    /// An account's id, typed in.
+    /// An account's id or a word of its name, typed in.
     id: Option<String>,
 }
 
 async fn list(asker: Asker, State(app): State<App>, Query(query): Query<ListQuery>) -> Result<Response, ApiError> {
-    if let Some(id) = super::field::<i64>("id", query.id.as_deref().unwrap_or_default())? {
-        return Ok(Redirect::to(&format!("/accounts/{id}")).into_response());
+    if let Some(text) = query.id.as_deref().map(str::trim).filter(|text| !text.is_empty()) {
+        let name = || url_of("/find", &[("text", Some(text.to_owned()))]);
+        let url = text.parse::<i64>().map_or_else(|_| name(), |id| format!("/accounts/{id}"));
+        return Ok(Redirect::to(&url).into_response());
     }
     let now = app.store.now();
     let page = PageQuery { before: query.before, limit: Some(ROWS) };
@@ -197,11 +195,9 @@ async fn one(
         }
         views.push(view);
     }
-    let _: Allowed<action::ReadSchedules> = asker.allow(&app).await?;
-    let schedules = app.store.schedules_of(account, SCHEDULES_MAX).await?;
-    let connected: Vec<i64> = views.iter().take(CONNECTIONS_MAX).map(|view| view.row.id).collect();
-    let planned: Vec<i64> = schedules.iter().take(CONNECTIONS_MAX).map(|row| row.id).collect();
-    happened.extend(changes_of(&asker, &app, account, (&connected, &planned), now).await?);
+    let asked = ScheduleQuery { account: Some(id), limit: Some(SCHEDULES_MAX), ..ScheduleQuery::default() };
+    let Json(planned) = schedules::list(asker.allow(&app).await?, State(app.clone()), Query(asked)).await?;
+    happened.extend(changes_of(&asker, &app, account, now).await?);
     happened.sort_by_key(|(at, _)| Reverse(*at));
     let paused = pauses::pause_in_force(&asker.allow(&app).await?, &app, &PauseTarget::Account(account)).await?;
     render(&AccountPage {
@@ -217,7 +213,7 @@ async fn one(
         streams: streams.streams.into_iter().map(|row| stream_view(row, now)).collect(),
         groups: groups.into_iter().map(|row| GroupView::new(row, now)).collect(),
         anomalies: detail.anomalies.into_iter().map(|row| AnomalyView::new(row, now)).collect(),
-        schedules: schedules.into_iter().map(|row| ScheduleView::new(schedule_of(row), now)).collect(),
+        schedules: planned.schedules.into_iter().map(|row| ScheduleView::new(row, now)).collect(),
         timeline: happened.into_iter().map(|(_, happening)| happening).collect(),
         row: detail.account,
     })
@@ -278,36 +274,27 @@ async fn events_of(
     Ok(detail.events.into_iter().take(most).map(happening).collect())
 }
 
-/// What people changed of what decides how the account's jobs go: its share, pauses, limits, quotas, schedules. Whoever may
-/// not read the audit reads of none. What happened to connections is told by their events.
+/// What people changed of what decides how the account's jobs go. Whoever may not read the audit reads of none.
 async fn changes_of(
     asker: &Asker,
     app: &App,
     account: AccountId,
-    (connections, schedules): (&[i64], &[i64]),
     now: DateTime<Utc>,
 ) -> Result<Vec<(DateTime<Utc>, Happening)>, ApiError> {
     if account == AccountId::SYSTEM || !asker.may::<action::ReadAudit>() {
         return Ok(Vec::new());
     }
-    let _: Allowed<action::ReadAudit> = asker.allow(app).await?;
-    let of_account = format!("account {account}");
-    let mut things = vec![("account", account.to_string()), ("pause", of_account.clone()), ("limit", of_account)];
-    for id in connections {
-        let of_connection = format!("connection {id}");
-        things.extend([("budget", id.to_string()), ("pause", of_connection.clone()), ("limit", of_connection)]);
-    }
-    things.extend(schedules.iter().map(|id| ("schedule", id.to_string())));
-    let happening = |row: store::AuditRow| {
-        let (at, entry) = (row.at, audit::entry_of(row));
+    let (id, query) = (Path(account.0), Query(ChangeQuery::default()));
+    let Json(list) = api::changes(asker.allow(app).await?, State(app.clone()), id, query).await?;
+    let happening = |entry: AuditEntry| {
         let changes = entry.changes().join(", ");
         let said = [entry.reason.as_str(), &changes].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>();
         let by = if said.is_empty() { entry.actor.clone() } else { format!("{}: {}", entry.actor, said.join("; ")) };
         let text = sight::words(by);
         let what = sight::words(format!("{}: {}", entry.deed(), entry.thing()));
-        (at, Happening { at: when(at, now), what, state: "event", url: None, text })
+        (entry.at, Happening { at: when(entry.at, now), what, state: "event", url: None, text })
     };
-    Ok(app.store.audit_of_things(&things, CHANGES_MAX).await?.into_iter().map(happening).collect())
+    Ok(list.changes.into_iter().map(happening).collect())
 }
 
 #[derive(Debug, Deserialize)]

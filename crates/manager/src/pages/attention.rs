@@ -5,7 +5,7 @@ use super::accounts::CONNECTION_STATES_BAD;
 use crate::{
     App,
     allowed::Asker,
-    api::{anomalies, breakers, connections, schedules::schedule_of},
+    api::{anomalies, breakers, connections, schedules},
     error::ApiError,
     view::{When, encode, when},
 };
@@ -15,7 +15,7 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use domain::{ConnectionId, PauseTarget};
-use manager_api::{AnomalyQuery, Breaker, Connection, ConnectionQuery};
+use manager_api::{AnomalyQuery, Breaker, BreakerQuery, Connection, ConnectionQuery, ScheduleQuery};
 use store::PauseRow;
 
 /// Shown of each sort of trouble, and of what operators hold back.
@@ -47,8 +47,9 @@ pub(super) async fn read(
 ) -> Result<Vec<Attention>, ApiError> {
     let mut rows: Vec<Attention> = pauses.iter().take(HELD_MAX).map(|pause| of_pause(pause, now)).collect();
     let held = i64::try_from(HELD_MAX).unwrap_or(TROUBLES_MAX);
-    rows.extend(app.store.paused_schedules(held).await?.into_iter().filter_map(|row| {
-        let schedule = schedule_of(row);
+    let query = ScheduleQuery { paused: Some(true), limit: Some(held), ..ScheduleQuery::default() };
+    let Json(page) = schedules::list(asker.allow(app).await?, State(app.clone()), Query(query)).await?;
+    rows.extend(page.schedules.into_iter().filter_map(|schedule| {
         let since = when(schedule.paused_at?, now);
         Some(Attention {
             what: schedule.name,
@@ -71,8 +72,9 @@ pub(super) async fn read(
             rows.push(of_connection(row, latest.into_iter().next().map(|event| event.by), now));
         }
     }
-    let circuits = app.store.troubled_breakers(BREAKERS_MAX).await?;
-    rows.extend(circuits.iter().map(|row| of_breaker(breakers::breaker_of(row), now)));
+    let query = BreakerQuery { troubled: Some(true), limit: Some(BREAKERS_MAX), ..BreakerQuery::default() };
+    let Json(page) = breakers::list(asker.allow(app).await?, State(app.clone()), Query(query)).await?;
+    rows.extend(page.breakers.into_iter().map(|row| of_breaker(row, now)));
     let query = AnomalyQuery {
         state: Some("open".to_owned()),
         severity: Some("warning".to_owned()),

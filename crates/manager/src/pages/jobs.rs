@@ -9,7 +9,7 @@ use crate::{
     filter,
     gate::RequestId,
     sight,
-    view::{AttemptView, JobView, Link, StepView, encode, grouped, jobs_url, moment, url_of},
+    view::{AttemptView, JobView, Link, StepView, When, encode, grouped, jobs_url, moment, url_of, when},
 };
 use askama::Template;
 use axum::{
@@ -21,7 +21,7 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use domain::{BulkAct, JobId, JobState, Search, action};
-use manager_api::{EnqueueRequest, JobCount, JobDetail, JobPage as FoundJobs, JobQuery, Why};
+use manager_api::{Act, EnqueueRequest, JobCount, JobDetail, JobPage as FoundJobs, JobQuery, Why};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use store::JobFilter;
@@ -54,6 +54,8 @@ struct JobsPage {
     jobs: Vec<JobView>,
     tabs: Vec<Tab>,
     suggestions: Vec<String>,
+    /// A kind that there are no jobs of, which may have been meant for something else, and where that is looked for.
+    elsewhere: Option<(String, String)>,
     /// What can be done to all that the search finds, and where.
     bulk: Vec<(&'static str, String)>,
     next: Option<String>,
@@ -72,6 +74,8 @@ struct JobPage {
     detail: JobDetail,
     steps: Vec<StepView>,
     attempts: Vec<AttemptView>,
+    /// What people did with it, and when.
+    acts: Vec<(Act, When)>,
     deadline: Option<String>,
     why: Option<Why>,
     payload: String,
@@ -114,6 +118,7 @@ async fn jobs(asker: Asker, State(app): State<App>, Query(query): Query<JobQuery
         jobs: found.jobs.iter().map(|job| JobView::new(job, now)).collect(),
         tabs: tabs(&search, &counts, tally.as_ref()),
         suggestions: suggestions(&search, &counts),
+        elsewhere: no_kind(&counts, &search),
         bulk: bulk
             .map(|(text, act)| (text, format!("/operations/new?act={}&q={}", act.as_str(), encode(&q))))
             .collect(),
@@ -131,6 +136,13 @@ fn free_text(counts: &[JobCount], query: &JobQuery) -> Option<String> {
     }
     let is_kind = counts.iter().any(|row| row.kind == text);
     (!is_kind).then(|| url_of("/find", &[("text", Some(text.to_owned()))]))
+}
+
+/// The kind that is searched, if there is no job of it: a bare word beside others is read as one.
+fn no_kind(counts: &[JobCount], search: &Search) -> Option<(String, String)> {
+    let kind = search.kind.as_ref().filter(|_| sight::has_page("/find"))?;
+    let is_known = counts.iter().any(|row| row.kind == kind.as_str());
+    (!is_known).then(|| (kind.to_string(), url_of("/find", &[("text", Some(kind.to_string()))])))
 }
 
 /// How many jobs that a search finds are in each state, as far as somebody looked.
@@ -277,6 +289,7 @@ async fn job(asker: Asker, State(app): State<App>, Path(id): Path<i64>) -> Resul
         job: JobView::new(&detail.job, now),
         steps: detail.timeline.iter().map(StepView::new).collect(),
         attempts: detail.attempts.iter().map(AttemptView::new).collect(),
+        acts: detail.acts.iter().map(|act| (act.clone(), when(act.at, now))).collect(),
         deadline: detail.deadline_at.map(moment),
         why,
         payload: pretty(&detail.payload),

@@ -4,9 +4,9 @@ use super::{ROWS, WhyForm, back, field, name, render};
 use crate::{
     App,
     allowed::Asker,
-    api::{breakers, budgets, connections, limits, others, pauses},
+    api::{breakers, budgets, limits, others, pauses},
     error::ApiError,
-    view::{BarView, When, encode, grouped, when},
+    view::{BarView, When, encode, grouped, url_of, when},
 };
 use askama::Template;
 use axum::{
@@ -17,13 +17,12 @@ use axum::{
     routing::{get, post},
 };
 use chrono::{DateTime, Utc};
-use domain::{ConnectionId, JobState};
+use domain::JobState;
 use manager_api::{
     Bounds, Breaker, BreakerQuery, Budget, BudgetQuery, ByWhom, JobCount, Limit, LimitQuery, LimitRequest, Pause,
     PauseQuery, PauseRequest, ShareRequest,
 };
 use serde::Deserialize;
-use std::collections::BTreeMap;
 
 const PAGE: &str = "/limits";
 
@@ -49,7 +48,7 @@ pub(crate) struct LimitRow {
     pub(crate) since: When,
     /// Jobs under it that are queued or running; none: it bounds each of many.
     pub(crate) used: Option<BarView>,
-    /// Those jobs.
+    /// Where it is said who holds it.
     pub(crate) holders: Option<String>,
 }
 
@@ -148,27 +147,11 @@ fn in_flight(counts: &[JobCount], limit: &Limit) -> Option<i64> {
     (limit.scope == "kind").then(|| of_kind.map(|row| row.jobs).sum())
 }
 
-/// The jobs that a limit counts at the moment; of a connection, those of the account whose it is.
-fn holders_of(limit: &Limit, owners: &BTreeMap<String, i64>) -> Option<String> {
-    let whose = match limit.scope.as_str() {
-        scope @ ("kind" | "account") => format!("{scope}:{}", limit.key),
-        "connection" => format!("account:{}", owners.get(&limit.key)?),
-        _ => return None,
-    };
-    Some(format!("/jobs?q={}", encode(&format!("state:queued,running {whose}"))))
-}
-
-/// Whose connections are limited, by their ids as limits name them.
-async fn owners_of(asker: &Asker, app: &App, limits: &[Limit]) -> Result<BTreeMap<String, i64>, ApiError> {
-    let allowed = asker.allow(app).await?;
-    let mut owners = BTreeMap::new();
-    for key in limits.iter().filter(|limit| limit.scope == "connection").map(|limit| &limit.key) {
-        let Ok(id) = key.parse() else { continue };
-        if let Some(row) = connections::found(&allowed, app, ConnectionId(id)).await? {
-            owners.insert(key.clone(), row.account_id);
-        }
-    }
-    Ok(owners)
+/// Where it is said who holds a limit; none: it does not count, or means nothing to this version.
+fn holders_of(limit: &Limit) -> Option<String> {
+    let counts = limit.in_force && domain::Scope::new(&limit.scope, &limit.key).is_ok();
+    let key = Some(limit.key.clone()).filter(|key| !key.is_empty());
+    counts.then(|| url_of("/holders", &[("scope", Some(limit.scope.clone())), ("key", key)]))
 }
 
 async fn show(asker: Asker, State(app): State<App>, Query(page): Query<PageOf>) -> Result<Response, ApiError> {
@@ -179,10 +162,9 @@ async fn show(asker: Asker, State(app): State<App>, Query(page): Query<PageOf>) 
     let Json(listed) = limits::list(asker.allow(&app).await?, State(app.clone()), Query(query)).await?;
     let query = BudgetQuery { after: page.budgets_after, limit: Some(ROWS) };
     let Json(quotas) = budgets::list(asker.allow(&app).await?, State(app.clone()), Query(query)).await?;
-    let query = BreakerQuery { after: page.breakers_after, limit: Some(ROWS) };
+    let query = BreakerQuery { after: page.breakers_after, limit: Some(ROWS), ..BreakerQuery::default() };
     let Json(circuits) = breakers::list(asker.allow(&app).await?, State(app.clone()), Query(query)).await?;
     let counts = others::counts(&asker.allow(&app).await?, &app).await?;
-    let owners = owners_of(&asker, &app, &listed.limits).await?;
     let limit_row = |row: Limit| {
         let used = row.bounds.concurrency.filter(|_| row.in_force).and_then(|most| {
             let jobs = in_flight(&counts, &row)?;
@@ -193,7 +175,7 @@ async fn show(asker: Asker, State(app): State<App>, Query(page): Query<PageOf>) 
         LimitRow {
             bounds: bounds_text(&row.bounds),
             since: when(row.set_at, now),
-            holders: holders_of(&row, &owners),
+            holders: holders_of(&row),
             used,
             row,
         }

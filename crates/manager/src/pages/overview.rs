@@ -8,7 +8,7 @@ use super::{
 use crate::{
     App,
     allowed::{Allowed, Asker},
-    api::{others, pauses, queues, servants::fleet},
+    api::{onboardings, others, pauses, queues, servants::fleet},
     caller::Caller,
     chart::{Chart, Timeline},
     error::ApiError,
@@ -23,20 +23,12 @@ use axum::{
     response::Response,
     routing::get,
 };
-use chrono::{DateTime, TimeDelta, Utc};
-use domain::{GroupState, JobState, Kind, about, action};
-use manager_api::{JobCount, Throughput, ThroughputQuery};
+use chrono::{DateTime, Utc};
+use domain::{GroupState, JobState, about, action};
+use manager_api::{GroupDetail, JobCount, OnboardingQuery, Throughput, ThroughputQuery};
 use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
-use store::{GroupProgress, GroupRow};
 
-/// The kind whose jobs make a group of what they read for the first time: a customer's onboarding.
-const ONBOARDING_KIND: &str = "salesforce_sync";
-/// Onboardings shown of those that go on, and of those that have ended, so many hours ago at the most.
-const ONBOARDINGS_MAX: i64 = 3;
-const ONBOARDED_HOURS_MAX: i64 = 24;
-/// Unfinished members of one onboarding whose progress is read.
-const MEMBERS_MAX: i64 = 60;
 /// Builds told of, the latest.
 const DEPLOYS_MAX: usize = 5;
 
@@ -72,15 +64,15 @@ struct Onboarding {
 }
 
 impl Onboarding {
-    fn new(row: GroupRow, progress: GroupProgress, now: DateTime<Utc>) -> Self {
+    fn new(GroupDetail { group: row, progress }: GroupDetail, now: DateTime<Utc>) -> Self {
         let number = |units: i64| u64::try_from(units).unwrap_or(0);
-        let failed = row.counts.of(JobState::Failed);
+        let failed = row.counts.failed;
         // What is not read of a long list only adds to what is.
         let more = if progress.is_partial { "+" } else { "" };
-        let left = match progress.left {
+        let left = match progress.secs_left {
             _ if row.state.is_ended() => String::new(),
-            Some(left) if progress.is_partial => format!("at least {}", about(left.num_seconds())),
-            Some(left) => about(left.num_seconds()),
+            Some(left) if progress.is_partial => format!("at least {}", about(left)),
+            Some(left) => about(left),
             None => "not known yet".to_owned(),
         };
         Self {
@@ -92,8 +84,8 @@ impl Onboarding {
             },
             left,
             since: when(if row.state.is_ended() { row.state_since } else { row.created_at }, now),
-            id: row.id.0,
-            account_id: row.account.0,
+            id: row.id,
+            account_id: row.account_id,
             state: row.state,
         }
     }
@@ -216,6 +208,8 @@ async fn read(asker: &Asker, app: &App, shown: &str) -> Result<Overview, ApiErro
     let Json(waiting) = queues::list(asker.allow(app).await?, State(app.clone())).await?;
     let oldest = waiting.queues.iter().filter_map(|row| row.oldest_ready_at).min();
     let failures = others::failures(&stats, app).await?;
+    let query = Query(OnboardingQuery::default());
+    let Json(onboarded) = onboardings::list(asker.allow(app).await?, State(app.clone()), query).await?;
     Ok(Overview {
         pauses: pauses.iter().map(|row| PauseView::new(row, now)).collect(),
         tiles: tiles(&counts, oldest.map(|at| (now - at).num_seconds().max(0)), failed_lately, &kinds),
@@ -235,20 +229,8 @@ async fn read(asker: &Asker, app: &App, shown: &str) -> Result<Overview, ApiErro
         kinds,
         attention: attention::read(asker, app, &pauses, now).await?,
         failures: failures.into_iter().map(|failure| FailureView::new(failure, now)).collect(),
-        onboardings: onboardings(app, now).await?,
+        onboardings: onboarded.onboardings.into_iter().map(|row| Onboarding::new(row, now)).collect(),
     })
-}
-
-/// The onboardings that go on, and those that ended lately.
-async fn onboardings(app: &App, now: DateTime<Utc>) -> Result<Vec<Onboarding>, ApiError> {
-    let Ok(kind) = Kind::new(ONBOARDING_KIND) else { return Ok(Vec::new()) };
-    let ended_since = now - TimeDelta::hours(ONBOARDED_HOURS_MAX);
-    let mut views = Vec::new();
-    for row in app.store.groups_made_by(&kind, ended_since, ONBOARDINGS_MAX).await? {
-        let progress = app.store.group_progress_of(&row, MEMBERS_MAX).await?;
-        views.push(Onboarding::new(row, progress, now));
-    }
-    Ok(views)
 }
 
 fn tiles(counts: &[JobCount], oldest_secs: Option<i64>, failed_lately: i64, kinds: &[KindOfServants]) -> Vec<Tile> {

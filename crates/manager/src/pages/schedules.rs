@@ -7,7 +7,7 @@ use crate::{
     api::schedules as api,
     error::ApiError,
     gate::RequestId,
-    view::{JobView, When, moment, when},
+    view::{JobView, Link, When, moment, url_of, when},
 };
 use askama::Template;
 use axum::{
@@ -19,8 +19,8 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use manager_api::{
-    BackfillRequest, CreateSchedule, DeleteQuery, PageQuery, PauseSchedule, PreviewQuery, PreviewedFire, Schedule,
-    ScheduleDetail, ScheduleSettings, UpdateSchedule,
+    BackfillRequest, CreateSchedule, DeleteQuery, PauseSchedule, PreviewQuery, PreviewedFire, Schedule, ScheduleDetail,
+    ScheduleQuery, ScheduleSettings, UpdateSchedule,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -78,6 +78,7 @@ fn rule_text(rule: &Value) -> String {
 #[derive(Template)]
 #[template(path = "schedules.html")]
 struct SchedulesPage {
+    tabs: Vec<Link>,
     schedules: Vec<ScheduleView>,
     next: Option<String>,
 }
@@ -102,13 +103,36 @@ struct SchedulePage {
     overlaps: [&'static str; 4],
 }
 
-async fn list(asker: Asker, State(app): State<App>, Query(mut page): Query<PageQuery>) -> Result<Response, ApiError> {
+fn address(query: &ScheduleQuery) -> String {
+    url_of(
+        "/schedules",
+        &[
+            ("paused", query.paused.map(|paused| paused.to_string())),
+            ("account", query.account.map(|id| id.to_string())),
+            ("before", query.before.map(|id| id.to_string())),
+        ],
+    )
+}
+
+async fn list(
+    asker: Asker,
+    State(app): State<App>,
+    Query(mut query): Query<ScheduleQuery>,
+) -> Result<Response, ApiError> {
     let now = app.store.now();
-    page.limit = Some(ROWS);
-    let Json(page) = api::list(asker.allow(&app).await?, State(app), Query(page)).await?;
+    query.limit = Some(ROWS);
+    query.paused = query.paused.filter(|paused| *paused);
+    let link = |text: &str, paused: Option<bool>| Link {
+        text: text.to_owned(),
+        url: address(&ScheduleQuery { paused, before: None, ..query.clone() }),
+        is_current: query.paused == paused,
+    };
+    let tabs = vec![link("all", None), link("paused", Some(true))];
+    let Json(page) = api::list(asker.allow(&app).await?, State(app), Query(query.clone())).await?;
     render(&SchedulesPage {
+        tabs,
         schedules: page.schedules.into_iter().map(|row| ScheduleView::new(row, now)).collect(),
-        next: page.next_before.map(|before| format!("/schedules?before={before}")),
+        next: page.next_before.map(|before| address(&ScheduleQuery { before: Some(before), ..query })),
     })
 }
 

@@ -162,12 +162,10 @@ async fn list(asker: Asker, State(app): State<App>, Query(query): Query<ListQuer
         is_current: kind == Some(row.kind.as_str()),
     }));
     let rows = usize::try_from(ROWS).unwrap_or(usize::MAX);
-    let wanted = all.into_iter().filter(|servant| kind.is_none_or(|kind| servant.kind == kind));
-    let mut page: Vec<Servant> = wanted
-        .skip_while(|servant| query.after.is_some_and(|after| servant.id != after))
-        .skip(usize::from(query.after.is_some()))
-        .take(rows + 1)
-        .collect();
+    let wanted: Vec<Servant> = all.into_iter().filter(|servant| kind.is_none_or(|kind| servant.kind == kind)).collect();
+    // Behind one that is not listed any more the list begins anew.
+    let last = query.after.and_then(|after| wanted.iter().position(|servant| servant.id == after));
+    let mut page: Vec<Servant> = wanted.into_iter().skip(last.map_or(0, |last| last + 1)).take(rows + 1).collect();
     let has_more = page.len() > rows;
     page.truncate(rows);
     let next = page.last().filter(|_| has_more).map(|last| {

@@ -23,7 +23,7 @@ use axum::{
     response::{IntoResponse as _, Redirect, Response},
 };
 use chrono::{DateTime, Utc};
-use domain::{Principal, PrincipalKind, Role};
+use domain::{Action, Principal, PrincipalKind, Role};
 use salesforce::SecretString;
 use store::{KnownToken, ServantCredential};
 use vault::{ExposeSecret as _, TokenFor, digest};
@@ -41,6 +41,11 @@ tokio::task_local! {
 /// Who is signed in, for the head of a page.
 pub(crate) fn me() -> Option<Principal> {
     ME.try_with(|me| (me.kind() != PrincipalKind::Open).then(|| me.clone())).ok().flatten()
+}
+
+/// Whether a page offers this to whoever it is made for. What is done is decided where it is done, whatever was offered.
+pub(crate) fn may(action: Action) -> bool {
+    ME.try_with(|me| me.kind() == PrincipalKind::Open || action.is_for(me.role())).unwrap_or(true)
 }
 
 /// The credential that a heartbeat came with, and the digest of the process's own secret.

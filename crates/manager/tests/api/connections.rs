@@ -76,12 +76,26 @@ async fn breakers_are_paged_and_held_and_let_go() {
         assert_eq!(client.breaker(service).await.unwrap().events[0].what, "forced_open");
     }
     let page = async |after: Option<&str>| {
-        let query = BreakerQuery { after: after.map(str::to_owned), limit: Some(2) };
+        let query = BreakerQuery { after: after.map(str::to_owned), limit: Some(2), ..BreakerQuery::default() };
         let page = client.breakers(&query).await.unwrap();
         (page.breakers.into_iter().map(|row| row.service).collect::<Vec<_>>(), page.next_after)
     };
     assert_eq!(page(None).await, (vec![services[0].to_owned(), services[1].to_owned()], Some(services[1].to_owned())));
     assert_eq!(page(Some(services[1])).await, (vec![services[2].to_owned()], None));
+
+    let sql = sqlx::PgPool::connect(database.url()).await.unwrap();
+    let closed =
+        "INSERT INTO breakers (service, state, since, reason, openings, counts_from, window_since, newer_succeeded,
+            newer_failed, older_succeeded, older_failed)
+        VALUES ('a.well', 'closed', now(), '', 0, now(), now(), 9, 0, 9, 0)";
+    sqlx::query(closed).execute(&sql).await.unwrap();
+    let found = async |troubled, after: Option<&str>| {
+        let query = BreakerQuery { troubled, after: after.map(str::to_owned), limit: None };
+        client.breakers(&query).await.unwrap().breakers.into_iter().map(|row| row.service).collect::<Vec<_>>()
+    };
+    assert_eq!(found(None, None).await, ["a.example.com", "a.well", "b/odd name", "c.example.com:443"]);
+    assert_eq!(found(Some(true), None).await, services);
+    assert_eq!(found(Some(true), Some(services[0])).await, services[1..]);
 
     let cleared = client.force_breaker(services[0], "clear", &request("over")).await.unwrap().breaker;
     assert_eq!((cleared.state.as_str(), cleared.room, cleared.forced), ("recovering", Some(1), None));

@@ -4,7 +4,7 @@ use crate::common;
 use domain::{FinishWhen, GroupState, JobState};
 use manager_api::{
     AddJobs, BreakerQuery, ByWhom, CancelGroup, ClientError, CreateGroup, EnqueueRequest, FinishingJob, GroupQuery,
-    JobQuery, ManagerClient, OverrideRequest, PageQuery, PauseRequest, PreviewQuery,
+    JobQuery, ManagerClient, OnboardingQuery, OverrideRequest, PauseRequest, PreviewQuery, ScheduleQuery,
 };
 use serde_json::json;
 use store::Store;
@@ -203,7 +203,7 @@ async fn rows_that_are_not_understood_are_shown_and_hide_no_other() {
     let schedule = "INSERT INTO schedules (name, kind, payload, rule, next_due_at, priority, attempts_max)
         VALUES ('newer', 'noop', '{}', '{\"by_moon\": 1}', now(), 2, 1) RETURNING id";
     let schedule: i64 = sqlx::query_scalar(schedule).fetch_one(&sql).await.unwrap();
-    let listed = client.schedules(&PageQuery::default()).await.unwrap().schedules;
+    let listed = client.schedules(&ScheduleQuery::default()).await.unwrap().schedules;
     assert_eq!(listed.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["newer"]);
     let unclear = "is not understood: another version wrote its rule";
     refused(client.preview_schedule(schedule, &PreviewQuery { count: None }).await, 409, unclear);
@@ -216,6 +216,32 @@ async fn rows_that_are_not_understood_are_shown_and_hide_no_other() {
     assert_eq!((cleared.state.as_str(), cleared.room), ("recovering", Some(1)), "not closed at once");
     let held = client.force_breaker("b", "open", &why).await.unwrap().breaker;
     assert_eq!((held.state.as_str(), held.forced.as_deref()), ("recovering", Some("open")));
+}
+
+#[tokio::test]
+async fn onboardings_that_go_on_come_before_those_that_ended_lately() {
+    let database = testkit::database().await;
+    let store = database.store().await;
+    let client = manager(&store).await;
+    let sql = sqlx::PgPool::connect(database.url()).await.unwrap();
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(client.create_group(&group(vec![noop()])).await.unwrap().group.id);
+    }
+    let made = format!(
+        "UPDATE groups SET created_by = 'salesforce_sync' WHERE id <> {};
+         UPDATE groups SET state = 'finished', state_since = now() - interval '1 hour' WHERE id = {};
+         UPDATE groups SET state = 'failed', state_since = now() - interval '25 hours' WHERE id = {}",
+        ids[4], ids[3], ids[2]
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(made)).execute(&sql).await.unwrap();
+    let listed = async |limit| {
+        let list = client.onboardings(&OnboardingQuery { limit }).await.unwrap().onboardings;
+        list.into_iter().map(|row| (row.group.id, row.progress.done)).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(None).await, [(ids[1], 0), (ids[0], 0), (ids[3], 0)]);
+    assert_eq!(listed(Some(1)).await, [(ids[1], 0), (ids[3], 0)], "one of each");
+    refused(client.onboardings(&OnboardingQuery { limit: Some(11) }).await, 400, "not between 1 and 10");
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ async fn a_job_is_enqueued_listed_cancelled_and_retried() {
     assert_eq!(client.retry(id, &ByWhom::default()).await.unwrap().state, JobState::Ready);
     let stats = client.stats().await.unwrap();
     assert_eq!(stats.counts.iter().map(|count| (count.state, count.jobs)).collect::<Vec<_>>(), [(JobState::Ready, 1)]);
-    client.schedules(&manager_api::PageQuery::default()).await.unwrap();
+    client.schedules(&manager_api::ScheduleQuery::default()).await.unwrap();
     assert_eq!(client.accounts(&manager_api::PageQuery::default()).await.unwrap().accounts.len(), 1);
 
     let http = reqwest::Client::new();

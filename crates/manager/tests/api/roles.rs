@@ -75,6 +75,7 @@ const TABLE: &[(&str, Action, &str, &str)] = &[
     ("POST /api/v1/queues/{kind}/redrive", Action::Redrive, "", "{}"),
     ("GET /api/v1/throughput", Action::ReadStats, "", ""),
     ("GET /api/v1/stats", Action::ReadStats, "", ""),
+    ("GET /api/v1/onboardings", Action::ReadGroups, "", ""),
     ("GET /api/v1/groups", Action::ReadGroups, "", ""),
     ("GET /api/v1/groups/{id}", Action::ReadGroups, "", ""),
     ("GET /api/v1/groups/{id}/jobs", Action::ReadJobs, "", ""),
@@ -102,6 +103,7 @@ const TABLE: &[(&str, Action, &str, &str)] = &[
     ("PUT /api/v1/pauses/{scope}/{key}", Action::Pause, "", WHY),
     ("DELETE /api/v1/pauses/{scope}/{key}", Action::Resume, "", ""),
     ("GET /api/v1/limits", Action::ReadLimits, "", ""),
+    ("GET /api/v1/holders", Action::ReadLimits, "?scope=kind&key=noop", ""),
     ("PUT /api/v1/limits/{scope}", Action::SetLimit, "", LIMIT),
     ("PUT /api/v1/limits/{scope}/{key}", Action::SetLimit, "", LIMIT),
     ("DELETE /api/v1/limits/{scope}", Action::RemoveLimit, "", ""),
@@ -158,6 +160,7 @@ const TABLE: &[(&str, Action, &str, &str)] = &[
     ("GET /api/v1/accounts", Action::ReadAccounts, "", ""),
     ("GET /api/v1/accounts/{id}", Action::ReadAccounts, "", ""),
     ("GET /api/v1/accounts/{id}/streams", Action::ReadAccounts, "", ""),
+    ("GET /api/v1/accounts/{id}/changes", Action::ReadAudit, "", ""),
     ("PUT /api/v1/accounts/{id}/weight", Action::SetWeight, "", r#"{"weight": 3, "reason": "a test"}"#),
 ];
 

@@ -4,8 +4,8 @@ use crate::common;
 use chrono::{DateTime, Utc};
 use domain::{Clock, Kind, ManualClock};
 use manager_api::{
-    BackfillRequest, ByWhom, ClientError, CreateSchedule, DeleteQuery, ManagerClient, PageQuery, PauseSchedule,
-    PreviewQuery, ScheduleSettings, UpdateSchedule,
+    BackfillRequest, ByWhom, ClientError, CreateSchedule, DeleteQuery, ManagerClient, PauseSchedule, PreviewQuery,
+    ScheduleQuery, ScheduleSettings, UpdateSchedule,
 };
 use serde_json::{Value, json};
 use store::Store;
@@ -59,8 +59,8 @@ async fn a_schedule_is_made_shown_changed_and_deleted() {
     let made = client.create_schedule(&new).await.unwrap();
     assert_eq!((made.overlap.as_str(), made.catch_up_secs, made.catch_up_max), ("buffer_one", 86_400, 1));
     assert_eq!(made.next_due_at, Some(at("2030-03-30T01:30:00Z")));
-    assert_eq!(client.schedule(made.id).await.unwrap(), made);
-    assert_eq!(client.schedules(&PageQuery::default()).await.unwrap().schedules, std::slice::from_ref(&made));
+    assert_eq!(client.schedule(made.id).await.unwrap().schedule, made);
+    assert_eq!(client.schedules(&ScheduleQuery::default()).await.unwrap().schedules, std::slice::from_ref(&made));
 
     let change = UpdateSchedule {
         rule: Some(json!({"every_secs": 600})),
@@ -113,6 +113,46 @@ async fn it_is_paused_resumed_run_and_back_filled() {
     let every_second = UpdateSchedule { rule: Some(json!({"every_secs": 1})), ..UpdateSchedule::default() };
     client.update_schedule(id, &every_second).await.unwrap();
     refused(client.backfill_schedule(id, &range).await, 400, "more than 10000 due times");
+}
+
+#[tokio::test]
+async fn those_of_an_account_and_those_that_are_paused_are_listed_page_by_page() {
+    let Counter { client, clock, store, .. } = &counter().await;
+    let account = store.create_account("Acme").await.unwrap();
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        let whose = if n < 2 { account.0 } else { 0 };
+        let new = CreateSchedule { name: format!("nightly {n}"), account_id: Some(whose), ..nightly() };
+        ids.push(client.create_schedule(&new).await.unwrap().id);
+    }
+    // The third waits for nobody's word first, then the first, then the last.
+    for (minutes, n) in [(1, 2), (2, 0), (3, 4)] {
+        clock.advance(chrono::TimeDelta::minutes(minutes));
+        let pause = PauseSchedule { by: Some("ada".to_owned()), reason: "they asked".to_owned() };
+        client.pause_schedule(ids[n], &pause).await.unwrap();
+    }
+    let page = async |query: ScheduleQuery| {
+        let page = client.schedules(&query).await.unwrap();
+        let places: Vec<_> =
+            page.schedules.iter().map(|row| ids.iter().position(|id| *id == row.id).unwrap()).collect();
+        (places, page.next_before)
+    };
+    let paused = ScheduleQuery { paused: Some(true), limit: Some(2), ..ScheduleQuery::default() };
+    assert_eq!(page(paused.clone()).await, (vec![4, 0], Some(ids[0])));
+    let second = ScheduleQuery { before: Some(ids[0]), ..paused.clone() };
+    assert_eq!(page(second.clone()).await, (vec![2], None));
+    let of_account = ScheduleQuery { account: Some(account.0), ..ScheduleQuery::default() };
+    assert_eq!(page(of_account.clone()).await, (vec![1, 0], None));
+    assert_eq!(page(ScheduleQuery { limit: Some(1), ..of_account.clone() }).await, (vec![1], Some(ids[1])));
+    assert_eq!(page(ScheduleQuery { before: Some(ids[1]), ..of_account.clone() }).await, (vec![0], None));
+    assert_eq!(page(ScheduleQuery { paused: Some(true), ..of_account }).await, (vec![0], None));
+    assert_eq!(page(ScheduleQuery { paused: Some(false), ..ScheduleQuery::default() }).await.0, [4, 3, 2, 1, 0]);
+    client.resume_schedule(ids[0], &ByWhom::default()).await.unwrap();
+    refused(client.schedules(&second).await, 400, "is not paused any more");
+
+    let job = client.run_schedule(ids[1]).await.unwrap().job_id;
+    let made: Vec<_> = client.schedule(ids[1]).await.unwrap().jobs.iter().map(|job| Some(job.id)).collect();
+    assert_eq!(made, [job], "with the jobs that it made");
 }
 
 #[tokio::test]
@@ -194,7 +234,7 @@ async fn what_makes_no_sense_is_refused_with_words() {
         declared: true,
     };
     store.declare_schedules(&[declared]).await.unwrap();
-    let page = client.schedules(&PageQuery::default()).await.unwrap();
+    let page = client.schedules(&ScheduleQuery::default()).await.unwrap();
     let declared = page.schedules.iter().find(|schedule| schedule.declared).unwrap().id;
     refused(client.delete_schedule(declared, &DeleteQuery::default()).await, 409, "declared in the catalogue");
     client.delete_schedule(declared, &DeleteQuery { force: Some(true) }).await.unwrap();

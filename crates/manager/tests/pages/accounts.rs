@@ -74,6 +74,10 @@ async fn a_connection_is_synced_parked_and_brought_back() {
     let weight = [("weight", "7")];
     world.submit(&page, &format!("{page}/weight"), &[&weight[..], &WHY].concat()).await;
     world.holds(&page, &["Share: 7", &format!("set weight: account {account}"), "weight: 1 → 7"]).await;
+    let client = manager_api::ManagerClient::new(&world.url).unwrap();
+    let changes = client.changes(account.0, &manager_api::ChangeQuery::default()).await.unwrap().changes;
+    assert_eq!(changes[0].changes(), ["weight: 1 → 7"], "the API says the same");
+    client.changes(999, &manager_api::ChangeQuery::default()).await.unwrap_err();
     let id = account.to_string();
     let pause = [("scope", "account"), ("key", id.as_str())];
     assert_eq!(world.submit(&page, "/pauses", &[&pause[..], &WHY].concat()).await, page);

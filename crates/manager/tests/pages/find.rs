@@ -17,6 +17,22 @@ async fn a_bare_text_is_looked_for_as_whatever_it_may_be() {
     let [Inserted::New(job)] = world.store.insert_jobs(&[keyed]).await.unwrap()[..] else { panic!("no job") };
     world.fold().await;
 
+    // One that has ended is found by its key still, beside the next that has it.
+    let until = world.clock.now() + chrono::TimeDelta::seconds(60);
+    let of_key = |key: &str| {
+        let unique = Some(Unique { key: key.to_owned(), for_secs: None });
+        NewJob { unique, ..NewJob::new(Kind::new(KIND).unwrap(), json!({})) }
+    };
+    let [Inserted::New(ended)] = world.store.insert_jobs(&[of_key("weekly")]).await.unwrap()[..] else { panic!() };
+    let claimed = testkit::claim_ready(&world.store, world.servant, &Kind::new(KIND).unwrap(), 9, until).await.unwrap();
+    let key = claimed.iter().find(|job| job.key.id == ended).unwrap().key;
+    assert_eq!(world.store.succeed(&[key]).await.unwrap().len(), 1);
+    world.fold().await;
+    world.holds("/find?text=weekly", &[r#"<span class="state succeeded">"#, &format!("/jobs/{ended}/again")]).await;
+    let [Inserted::New(next)] = world.store.insert_jobs(&[of_key("weekly")]).await.unwrap()[..] else { panic!() };
+    let both = [ended, next].map(|id| format!(r#"<a href="/jobs/{id}">"#));
+    world.holds("/find?text=weekly", &[&both[0], &both[1]]).await;
+
     // One thing is gone to at once: a job by its key, a kind by a part of its name, an account.
     world.holds("/jobs?q=nightly%20of%207", &[&format!("/jobs/{job}/cancel")]).await;
     world
@@ -29,11 +45,27 @@ async fn a_bare_text_is_looked_for_as_whatever_it_may_be() {
     world.holds("/find?text=100%25", &[&format!("/accounts/{}/weight", accounts[3])]).await;
     // Several are listed.
     let page = "/jobs?q=acme";
-    world.holds(page, &["Acme Ltd", "acme_two", "acmeXtwo", &account(0), &account(1), &account(2)]).await;
-    world.lacks(page, &["The Acme", "100% Pure"]).await;
+    let all = ["Acme Ltd", "acme_two", "acmeXtwo", "The Acme", &account(0), &account(1), &account(2), &account(4)];
+    world.holds(page, &all).await;
+    world.lacks(page, &["100% Pure"]).await;
+    world.holds("/accounts?id=100%25%20pure", &[&format!("/accounts/{}/weight", accounts[3])]).await;
+    world.holds(&format!("/accounts?id=%20{}", accounts[0]), &[&format!("/accounts/{}/weight", accounts[0])]).await;
+    // A name is found by any of its words, from there on, and by nothing in the middle of one.
+    world.holds("/find?text=pur", &[&format!("/accounts/{}/weight", accounts[3])]).await;
+    world.holds("/find?text=TWO", &[&format!("/accounts/{}/weight", accounts[1])]).await;
+    world.holds("/find?text=cme", &["<h1>Errors</h1>", "None."]).await;
+    // A customer that is called otherwise is found by the new name alone, whoever wrote it.
+    let sql = sqlx::PgPool::connect(world.database.url()).await.unwrap();
+    sqlx::query("UPDATE accounts SET name = 'Big Fish' WHERE name = '100% Pure'").execute(&sql).await.unwrap();
+    world.holds("/find?text=fish", &[&format!("/accounts/{}/weight", accounts[3])]).await;
+    world.holds("/find?text=pure", &["<h1>Errors</h1>", "None."]).await;
     // A number that is looked for everywhere is an account, too; in the search of jobs it is a job.
     let text = format!("/find?text={}", accounts[4]);
     world.holds(&text, &["The Acme"]).await;
+    // Beside other words a bare one is a kind; where there is none of that name, the page says so.
+    let elsewhere = "No kind is called sandbox: <a href=\"/find?text=sandbox\">";
+    world.holds("/jobs?q=state%3Afailed%20sandbox", &["No job matches.", elsewhere]).await;
+    world.lacks(&format!("/jobs?q=state%3Afailed%20{KIND}"), &["No kind is called"]).await;
     // What is nothing of this may be an older error.
     world.holds("/jobs?q=nothing%20like%20it", &["<h1>Errors</h1>", "None."]).await;
     world.page("/find?text=%20", 400).await;

@@ -119,7 +119,11 @@ async fn a_jobs_page_shows_its_life_and_what_went_wrong() {
         "&#60;blue&#62;",
         ">Retry</button>",
     ];
-    world.holds(&format!("/jobs/{}", id.0), &facts).await;
+    let page = format!("/jobs/{}", id.0);
+    world.holds(&page, &facts).await;
+    world.lacks(&page, &["What people did"]).await;
+    world.submit(&page, &format!("{page}/retry"), &[]).await;
+    world.holds(&page, &["What people did", ">retry job</td>"]).await;
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ const WHY: [(&str, &str); 2] = [("by", "ada"), ("reason", "they <moved>")];
 #[tokio::test]
 async fn a_schedule_is_made_looked_at_changed_run_and_deleted() {
     let world = World::new().await;
-    world.holds("/schedules", &["No schedule yet."]).await;
+    world.holds("/schedules", &["None."]).await;
     let rule = r#"{"cron": {"expression": "30 2 * * *", "zone": "Europe/Berlin"}}"#;
     let made = [("name", "nightly"), ("kind", "nobodys"), ("rule", rule), ("account", ""), ("payload", "")];
     let page = world.submit("/schedules", "/schedules", &made).await;

@@ -10,7 +10,7 @@ pub(crate) const KIND: &str = "salesforce_sync";
 
 /// A manager on a database whose clock stands still, and one servant of the onboarding's kind.
 pub(crate) struct World {
-    _database: TestDatabase,
+    pub(crate) database: TestDatabase,
     pub(crate) clock: ManualClock,
     pub(crate) store: Store,
     pub(crate) servant: ServantId,
@@ -28,7 +28,7 @@ impl World {
         let servant = store.register_servant(&new).await.unwrap();
         let url = crate::common::serve(&store, |app| manager::router(app, 10_000)).await;
         let lead = store.lead("boot-1", 3_600).await.unwrap().unwrap();
-        Self { _database: database, clock, store, servant, url, lead }
+        Self { database, clock, store, servant, url, lead }
     }
 
     pub(crate) async fn insert(&self, kind: &str) -> JobId {
@@ -80,9 +80,12 @@ impl World {
     /// Sends a form that is refused, and answers with the page that says why.
     pub(crate) async fn refused(&self, path: &str, fields: &[(&str, &str)], status: u16) -> String {
         let request = reqwest::Client::new().post(format!("{}{path}", self.url)).header("accept", "text/html");
+        let request = request.header("referer", format!("{}/keys?of=them", self.url));
         let answer = request.form(fields).send().await.unwrap();
         assert_eq!(answer.status(), status, "{path}");
-        answer.text().await.unwrap()
+        let text = answer.text().await.unwrap();
+        assert!(text.contains(r#"<a href="/keys?of=them">Back to the form</a>"#), "{path} leads nowhere: {text}");
+        text
     }
 
     pub(crate) async fn lacks(&self, path: &str, facts: &[&str]) {

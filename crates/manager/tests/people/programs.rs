@@ -2,9 +2,10 @@
 
 use crate::world::{PASSWORD, World, location};
 use chrono::TimeDelta;
-use domain::Role;
+use domain::{Kind, Role};
 use manager_api::{ClientError, CreateToken, CreateUser, ManagerClient, PageQuery, RoleRequest, UserAct, UserQuery};
 use reqwest::{Method, StatusCode};
+use store::{Inserted, NewJob};
 use vault::SecretString;
 
 fn refused<T: std::fmt::Debug>(result: Result<T, ClientError>) -> u16 {
@@ -47,6 +48,44 @@ async fn a_token_is_good_until_it_is_revoked_or_too_old() {
     assert_eq!(refused(admin.revoke_token(made.id).await), 404);
     world.advance(25 * 60);
     assert_eq!(refused(admin.me().await), 401, "a day is over");
+}
+
+#[tokio::test]
+async fn a_page_offers_what_its_reader_may_do() {
+    let world = World::new().await;
+    let account = world.store.create_account("Acme").await.unwrap();
+    let settings = serde_json::json!({});
+    world.store.create_connection(account, "salesforce", &settings, None).await.unwrap();
+    let job = NewJob { account, ..NewJob::new(Kind::new("noop").unwrap(), serde_json::json!({"to": "ada"})) };
+    let [Inserted::New(job)] = world.store.insert_jobs(&[job]).await.unwrap()[..] else { panic!("no job") };
+    let job = format!("/jobs/{job}");
+    let account = format!("/accounts/{account}");
+    for (page, words, first) in [
+        (job.as_str(), ">Cancel</button>", Role::Operator),
+        ("/jobs", ">New job</a>", Role::Operator),
+        ("/limits", ">Set a limit</summary>", Role::Operator),
+        ("/schedules", ">New schedule</summary>", Role::Operator),
+        ("/groups", ">New group</summary>", Role::Operator),
+        (account.as_str(), ">Park</summary>", Role::Operator),
+        (account.as_str(), ">Sync now</button>", Role::Support),
+    ] {
+        for role in [Role::Viewer, Role::Support, Role::Operator, Role::Admin] {
+            let request = world.call(Method::GET, page, Some(&world.token(role).await));
+            let text = request.header("accept", "text/html").send().await.unwrap().text().await.unwrap();
+            assert!(text.contains("<main"), "{text}");
+            let may = match role {
+                Role::Viewer => false,
+                Role::Support => first == Role::Support,
+                _ => true,
+            };
+            assert_eq!(text.contains(words), may, "{page} for {role:?}");
+            assert_eq!(text.contains(r#"href="/audit""#), role != Role::Viewer, "{page} for {role:?}");
+            assert_eq!(text.contains(r#"href="/admin""#), role == Role::Admin, "{page} for {role:?}");
+            if page == job {
+                assert_eq!(text.contains("masked for your role"), !may, "{role:?}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

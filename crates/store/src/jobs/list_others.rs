@@ -1,4 +1,5 @@
-//! Lists of jobs that are found by something else than their own columns: by a servant's leases, by their schedule.
+//! Lists of jobs that are found by something else than the words of the search: by a servant's leases, by their schedule, by
+//! their unique key.
 
 use super::{
     list::{Bounds, PAGE_ROWS_MAX},
@@ -44,13 +45,14 @@ impl Store {
         .await?)
     }
 
-    /// Unfinished jobs of these kinds with that unique key, newest first: one of a kind at the most.
+    /// Jobs with that unique key, newest first: of those that are unfinished one of each of these kinds at the most, of the
+    /// others the latest.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn jobs_of_key(&self, kinds: &[String], key: &str, limit: i64) -> Result<Vec<JobRow>, StoreError> {
         let limit = limit.clamp(1, PAGE_ROWS_MAX);
-        let rows = live_jobs!(
+        let mut rows = live_jobs!(
             "live_of_key",
             "jobs WHERE kind = ANY($1) AND unique_key = $2 AND unique_key IS NOT NULL ORDER BY id DESC LIMIT $3",
             kinds,
@@ -59,6 +61,16 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
+        rows.extend(
+            finished_jobs!(
+                "finished_of_key",
+                "finished_jobs WHERE unique_key = $1 ORDER BY unique_key DESC, id DESC LIMIT $2",
+                key,
+                limit,
+            )
+            .fetch_all(&self.pool)
+            .await?,
+        );
         super::list::page_of(rows, limit)
     }
 

@@ -174,7 +174,7 @@ async fn without_the_first_wall_no_id_of_another_account_is_anything() {
     assert!(store.find_budget(ours.connection).await.unwrap().is_some());
     assert_eq!(store.find_budget(theirs.connection).await.unwrap(), None);
     assert_eq!(store.budget_minutes(theirs.connection, None, 100).await.unwrap(), []);
-    assert_eq!(store.schedules_of(theirs.account, 100).await.unwrap(), []);
+    assert_eq!(store.schedules_of(theirs.account, None, 100).await.unwrap(), []);
     assert_eq!(store.find_schedule(theirs.schedule).await.unwrap(), None);
     assert_eq!(store.find_group(theirs.group).await.unwrap(), None);
     let group = store.find_group(ours.group).await.unwrap().expect("a group of its own");
