@@ -136,6 +136,30 @@ async fn a_mistake_in_the_file_is_told() {
     assert_ne!(Value::Null, desk.run("limits list --json").await.json());
 }
 
+/// An attempt that its servant loses while it stands still holds no place any more once it was rescued, for that servant
+/// neither: it takes the job again.
+#[tokio::test]
+async fn a_lost_attempt_holds_no_place() {
+    let fleet = Fleet::on_postgres().await;
+    let limit = Limit { concurrency: Some(1), ..Limit::default() };
+    fleet.store.set_limit(&testkit::granted(), &Scope::Kind(Kind::new("noop").unwrap()), &limit).await.unwrap();
+    let _scheduler = fleet.scheduler().await;
+    let servant = fleet.deployment.start("noop", &[("SERVANT_WORK__LEASE_SECS", "2")]).await;
+    // For a second after a limit was set, everyone counts anew.
+    fleet.enqueue(4, 500).await;
+    fleet.until(JobState::Succeeded, 4).await;
+    let jobs = fleet.enqueue(2, 500).await;
+    fleet.until(JobState::Running, 1).await;
+    servant.stop();
+    let rescued = async || (fleet.count(JobState::Running).await == 0).then_some(());
+    eventually(LIMIT, "the attempt to be rescued", rescued).await;
+    servant.cont();
+    fleet.until(JobState::Succeeded, 6).await;
+    let rows = [fleet.job(jobs[0]).await, fleet.job(jobs[1]).await];
+    assert!(rows.iter().any(|row| row.attempt > 1), "none was lost");
+    assert_eq!(fleet.store.count_drift().await.unwrap(), vec![]);
+}
+
 async fn no_limit_is_passed(backend: Backend) {
     let fleet = Fleet::on(backend).await;
     let mut sql = PgConnection::connect(&fleet.deployment.database_url).await.unwrap();

@@ -40,16 +40,25 @@ pub(crate) enum AttemptEnd {
 pub(crate) struct Ends {
     /// Rung after each batch.
     pub(crate) bell: Arc<Notify>,
-    /// Takes the attempts of each batch that have ended.
-    pub(crate) keys: Option<mpsc::UnboundedSender<Vec<AttemptKey>>>,
+    /// Takes the attempts of each batch.
+    pub(crate) over: Option<mpsc::UnboundedSender<Over>>,
     /// Counts what is left of each claim.
     pub(crate) claims: Claims,
+}
+
+/// Attempts that this servant has in hand no more.
+#[derive(Debug, Default)]
+pub(crate) struct Over {
+    /// Their end is in the ledger.
+    pub(crate) ended: Vec<AttemptKey>,
+    /// It is not: they are somebody else's now, or will be.
+    pub(crate) lost: Vec<AttemptKey>,
 }
 
 impl Ends {
     /// `applied`: the ends of the batch that changed the ledger.
     fn tell(&self, batch: &[Ended], succeeded: Option<&HashSet<JobId>>, settled: Option<&Settled>) {
-        let mut keys = Vec::with_capacity(if self.keys.is_some() { batch.len() } else { 0 });
+        let mut over = Over::default();
         for Ended { key, lease, end, .. } in batch {
             let has_ended = match end {
                 AttemptEnd::Succeeded => succeeded.is_some_and(|ids| ids.contains(&key.id)),
@@ -57,18 +66,17 @@ impl Ends {
                 AttemptEnd::Committed => true,
                 AttemptEnd::Lost => false,
             };
-            if !has_ended {
+            if has_ended {
+                self.claims.ended(*lease);
+                over.ended.push(*key);
+            } else {
                 self.claims.lost(*lease);
-                continue;
-            }
-            self.claims.ended(*lease);
-            if self.keys.is_some() {
-                keys.push(*key);
+                over.lost.push(*key);
             }
         }
-        if let Some(sender) = &self.keys {
+        if let Some(sender) = &self.over {
             // When nobody takes jobs any more, nobody counts them.
-            let _ = sender.send(keys);
+            let _ = sender.send(over);
         }
     }
 }

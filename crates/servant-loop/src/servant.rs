@@ -127,9 +127,9 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
     let (ended, ends) = mpsc::unbounded_channel();
     let finish_max = usize::try_from(config.work.finish_max)?.max(1);
     let has_ended = Arc::new(Notify::new());
-    let (told, attempts_ended) = mpsc::unbounded_channel();
-    let keys = matches!(backend, queue::Backend::Postgres).then_some(told);
-    let tell = Ends { bell: has_ended.clone(), keys, claims: claims.clone() };
+    let (told, attempts_over) = mpsc::unbounded_channel();
+    let over = matches!(backend, queue::Backend::Postgres).then_some(told);
+    let tell = Ends { bell: has_ended.clone(), over, claims: claims.clone() };
     let finisher = tokio::spawn(finisher::run(store.clone(), registry.clone(), ends, finish_max, tell));
     let runner = Arc::new(Runner {
         servant,
@@ -188,7 +188,7 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
     listen(&context.stopper, store.clone(), (kind, ready.clone()), (id, ordered));
     match backend {
         queue::Backend::Postgres => {
-            intake.take_from_table(ready, attempts_ended).await;
+            intake.take_from_table(ready, attempts_over).await;
         }
         queue::Backend::Sqs(sqs) => intake.take_from_queue(sqs).await,
     }

@@ -3,6 +3,7 @@
 //! themselves, one at a time of all servants, by the rules by which the scheduler does it for a queue.
 
 use crate::{
+    finisher::Over,
     intake::{Intake, RETRY_MS},
     servant::Servant,
 };
@@ -12,7 +13,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
-use store::{AttemptKey, ClaimedInTurn, Line, StoreError, Tally, Terms, WaitingFlow};
+use store::{ClaimedInTurn, Line, StoreError, Tally, Terms, WaitingFlow};
 use tokio::sync::{Notify, mpsc};
 
 /// Flows that one claim visits at the most.
@@ -32,13 +33,9 @@ struct Turns {
 }
 
 impl<S: Servant> Intake<S> {
-    /// Claims due jobs until told to stop, woken by `wake`, with a jittered poll behind it. `ended` brings the attempts
-    /// of this servant whose end is in the ledger.
-    pub(crate) async fn take_from_table(
-        self: Arc<Self>,
-        wake: Arc<Notify>,
-        mut ended: mpsc::UnboundedReceiver<Vec<AttemptKey>>,
-    ) {
+    /// Claims due jobs until told to stop, woken by `wake`, with a jittered poll behind it. `over` brings the attempts
+    /// that this servant has in hand no more.
+    pub(crate) async fn take_from_table(self: Arc<Self>, wake: Arc<Notify>, mut over: mpsc::UnboundedReceiver<Over>) {
         let mut retry_ms = RETRY_MS.0;
         let mut short_wait_ms = SHORT_WAIT_MS.0;
         let mut is_busy = false;
@@ -57,7 +54,10 @@ impl<S: Servant> Intake<S> {
                 continue;
             }
             let wanted = slots.len();
-            turns.tally.ended(std::iter::from_fn(|| ended.try_recv().ok()).flatten());
+            while let Ok(Over { ended, lost }) = over.try_recv() {
+                turns.tally.ended(ended);
+                turns.tally.lost(lost);
+            }
             match self.take_turns(&mut turns, must_look, i64::try_from(wanted).unwrap_or(i64::MAX)).await {
                 Ok(ClaimedInTurn { jobs, next, is_short, permit }) => {
                     retry_ms = RETRY_MS.0;

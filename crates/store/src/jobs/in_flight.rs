@@ -89,6 +89,14 @@ impl Tally {
         }
     }
 
+    /// Takes note that of these attempts of its servant nobody will tell the end: their leases are lost, or the ledger takes
+    /// no end of theirs. They stay in it until it is counted anew.
+    pub fn lost(&mut self, keys: impl IntoIterator<Item = AttemptKey>) {
+        for key in keys {
+            self.attempts.remove(&key);
+        }
+    }
+
     /// Takes in what its servant has claimed under `permit`, now that this is committed. Nothing else can have been let
     /// through since the last look, which was under the same lock.
     pub(super) fn took<'a>(&mut self, permit: PermitId, counted: impl Iterator<Item = &'a ClaimedJob> + Clone) {
