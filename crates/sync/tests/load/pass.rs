@@ -195,7 +195,8 @@ async fn what_cannot_be_answered_in_time_is_read_in_parts_by_stamps_and_then_by_
     assert_eq!(world.fake.data_fault(&order).unwrap().ids.len(), 120);
     assert!(world.sync_in_parts("Lead").await >= 120 / 40);
     world.assert_equal("Lead").await;
-    assert!(world.watermark("Lead").await > Some(watermark));
+    // It moves by whole seconds of the vendor's clock: both may be over within one.
+    assert!(world.watermark("Lead").await >= Some(watermark));
 }
 
 #[tokio::test]
