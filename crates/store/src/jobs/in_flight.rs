@@ -8,7 +8,7 @@ use super::{
 use crate::{Leadership, Store, StoreError, Tx, partitions::leads};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{AttemptToken, Flow, JobId, Kind, PermitId, ServantId};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// How long after a change of limits what is in flight is looked at once more: longer than a claim takes.
 const REPEAT_AFTER: TimeDelta = TimeDelta::seconds(1);
@@ -63,6 +63,8 @@ pub struct Tally {
     own: Option<(ServantId, Kind)>,
     /// That servant's attempts that are in it.
     attempts: HashMap<AttemptKey, Flow>,
+    /// Attempts of its servant of whose end nobody will tell: few, and forgotten at the first count that does not find them.
+    lost: HashSet<AttemptKey>,
     /// The last permit that is in it; none: nothing was counted yet.
     to_permit: Option<i64>,
     jobs: BTreeMap<String, HashMap<Flow, i64>>,
@@ -94,6 +96,7 @@ impl Tally {
     pub fn lost(&mut self, keys: impl IntoIterator<Item = AttemptKey>) {
         for key in keys {
             self.attempts.remove(&key);
+            self.lost.insert(key);
         }
     }
 
@@ -212,6 +215,7 @@ impl Tally {
         let mut with_live = Vec::new();
         // Ids are given out in the order of the lock, so what was dropped before is not given out again.
         let before = self.to_permit.unwrap_or(0);
+        let lost = std::mem::take(&mut self.lost);
         *self = Self { own: self.own.take(), ..Self::default() };
         for row in rows {
             self.to_permit = Some(row.last.max(before));
@@ -226,7 +230,13 @@ impl Tally {
             }
             let flow = flow_of(account, connection);
             for (id, token) in row.own.into_iter().flatten().zip(row.own_tokens.into_iter().flatten()) {
-                self.attempts.insert(AttemptKey { id: JobId(id), token: AttemptToken(token) }, flow);
+                let key = AttemptKey { id: JobId(id), token: AttemptToken(token) };
+                // One that is lost may be there until it is rescued, which nobody tells either.
+                if lost.contains(&key) {
+                    self.lost.insert(key);
+                } else {
+                    self.attempts.insert(key, flow);
+                }
             }
             self.jobs.entry(kind).or_default().insert(flow, jobs);
         }
