@@ -63,6 +63,20 @@ async fn a_claim_by_what_is_known_passes_no_limit_and_sees_every_change() {
     world.assert_counted().await;
 }
 
+/// Nobody tells a servant when an attempt that it lost is over: it counts again for as long as it counts that one.
+#[tokio::test]
+async fn a_lost_attempt_that_was_counted_is_counted_again() {
+    let (world, account) = world_under(3).await;
+    world.insert(&vec![job(account, 2); 10]).await;
+    let (mut one, servant) = knowing(&world).await;
+    let third = one.claim(&world, servant, 1).await;
+    one.lost(&third);
+    assert_eq!(one.claim(&world, servant, 100).await, [], "nobody has rescued it yet");
+    world.office.store.succeed(&third).await.unwrap();
+    assert_eq!(one.claim(&world, servant, 100).await.len(), 1, "whoever has ended it");
+    world.assert_counted().await;
+}
+
 #[tokio::test]
 async fn an_urgent_job_goes_first_whatever_was_known() {
     let (world, account) = world_under(10).await;

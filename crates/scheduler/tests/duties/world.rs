@@ -151,6 +151,10 @@ impl Taker {
         self.tally.ended(keys.iter().copied());
     }
 
+    pub(crate) fn lost(&mut self, keys: &[AttemptKey]) {
+        self.tally.lost(keys.iter().copied());
+    }
+
     /// One go for jobs of the world's kind.
     pub(crate) async fn claim(&mut self, world: &World, servant: ServantId, jobs: i64) -> Vec<AttemptKey> {
         self.claim_of(world, &kind(), servant, jobs).await
