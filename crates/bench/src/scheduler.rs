@@ -34,7 +34,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 3)]
     rounds: u32,
     /// Jobs of each drain that is compared.
-    #[arg(long, default_value_t = 50_000)]
+    #[arg(long, default_value_t = 200_000)]
     jobs: usize,
     /// Jobs of one account that are to run at a time, at the most, where limits are measured.
     #[arg(long, default_value_t = 40)]

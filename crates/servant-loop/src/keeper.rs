@@ -104,6 +104,7 @@ async fn keep(keeping: Keeping) {
         tokio::time::sleep(round).await;
     }
     if let Some(store) = store {
+        let _ = drop_over(&store, &keeping).await;
         let _ = store.touch_servant(keeping.servant, ServantState::Stopped, 0).await;
     }
 }
@@ -134,10 +135,7 @@ async fn renew(
             }
         }
     }
-    let over = keeping.claims.take_over();
-    if !over.leases.is_empty() {
-        store.drop_claims(keeping.servant, &over.leases, &over.permits).await?;
-    }
+    drop_over(store, keeping).await?;
     let progress = keeping.registry.unsaved_progress();
     if !progress.is_empty() {
         store.save_progress(&progress).await?;
@@ -151,6 +149,15 @@ async fn renew(
         ServantState::Running
     };
     store.touch_servant(keeping.servant, state, u32::try_from(keeping.registry.len()).unwrap_or(u32::MAX)).await
+}
+
+/// Drops the leases and permits that no job needs any more: whoever counts what is in flight looks at each job of one.
+async fn drop_over(store: &Store, keeping: &Keeping) -> Result<(), StoreError> {
+    let over = keeping.claims.take_over();
+    if over.leases.is_empty() {
+        return Ok(());
+    }
+    store.drop_claims(keeping.servant, &over.leases, &over.permits).await
 }
 
 /// What vendors said of customers' quotas: the sooner it is known, the less is dispatched in vain.

@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{AccountId, ConnectionId, Kind};
 use chrono::{DateTime, Utc};
-use std::{collections::HashMap, hash::Hash};
+use foldhash::HashMap;
+use std::hash::Hash;
 
 /// What the ledger says; facts on subjects that no candidate has are harmless.
 #[derive(Debug, Clone, Default)]
@@ -105,16 +106,16 @@ impl Rooms {
     /// Counts up what there is.
     #[must_use]
     pub fn new(facts: RoomsFacts) -> Self {
-        let mut reserved: HashMap<ConnectionId, u64> = HashMap::new();
+        let mut reserved: HashMap<ConnectionId, u64> = HashMap::default();
         let mut rooms = Self {
             now: facts.now,
             limits: facts.limits,
-            kinds: HashMap::new(),
-            accounts: HashMap::new(),
-            connections: HashMap::new(),
-            vendors: HashMap::new(),
+            kinds: HashMap::default(),
+            accounts: HashMap::default(),
+            connections: HashMap::default(),
+            vendors: HashMap::default(),
             vendor_of: facts.vendors.into_iter().collect(),
-            budgets: HashMap::new(),
+            budgets: HashMap::default(),
         };
         for flight in facts.in_flight {
             count(&mut rooms.kinds, flight.kind, flight.jobs);

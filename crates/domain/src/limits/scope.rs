@@ -3,7 +3,8 @@
 
 use super::limit::Limit;
 use crate::{AccountId, ConnectionId, Kind};
-use std::{collections::HashMap, fmt};
+use foldhash::HashMap;
+use std::fmt;
 
 /// What a limit covers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

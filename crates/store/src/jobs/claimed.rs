@@ -1,7 +1,7 @@
 //! What a claim hands to a servant, and whether a change took place. Types only; the statements are in `transition`.
 
 use chrono::{DateTime, Utc};
-use domain::{AccountId, AttemptToken, ConnectionId, GroupId, JobId, LeaseId};
+use domain::{AccountId, AttemptToken, ConnectionId, Flow, GroupId, JobId, LeaseId};
 use uuid::Uuid;
 
 /// One attempt: the job and the token that its claim drew. The jobs of one claim share a token; two claims of a job
@@ -53,6 +53,13 @@ pub struct ClaimedJob {
     pub due_at: DateTime<Utc>,
     /// What an earlier attempt saved.
     pub checkpoint: Option<serde_json::Value>,
+}
+
+impl ClaimedJob {
+    /// The flow that it came from.
+    pub(super) const fn flow(&self) -> Flow {
+        Flow { account: self.account, connection: self.connection }
+    }
 }
 
 /// A job's id as the queue brought it.

@@ -10,7 +10,8 @@ use domain::{
     BreakerSettings, Candidate, Catalogue, ConnectionId, Flow, InFlight, Kind, KindDefinition, Limits, Room, Rooms,
     RoomsFacts, Visit,
 };
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use foldhash::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Priority of jobs that are in no hurry.
 pub(super) const ORDINARY: i16 = 2;

@@ -8,7 +8,8 @@ use super::{
 use crate::{Leadership, Store, StoreError, Tx, partitions::leads};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{AttemptToken, Flow, JobId, Kind, PermitId, ServantId};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
+use std::collections::BTreeMap;
 
 /// How long after a change of limits what is in flight is looked at once more: longer than a claim takes.
 const REPEAT_AFTER: TimeDelta = TimeDelta::seconds(1);
@@ -103,14 +104,13 @@ impl Tally {
     /// Takes in what its servant has claimed under `permit`, now that this is committed. Nothing else can have been let
     /// through since the last look, which was under the same lock.
     pub(super) fn took<'a>(&mut self, permit: PermitId, counted: impl Iterator<Item = &'a ClaimedJob> + Clone) {
-        let flow = |job: &ClaimedJob| Flow { account: job.account, connection: job.connection };
         let is_known = |job: &ClaimedJob| job.connection.is_none_or(|id| self.connections.contains_key(&id.0));
         // Of others the next look takes in the permit.
         let Some((_, kind)) = self.own.as_ref().filter(|_| counted.clone().all(is_known)) else { return };
         let flows = self.jobs.entry(kind.as_str().to_owned()).or_default();
         for job in counted {
-            self.attempts.insert(job.key, flow(job));
-            *flows.entry(flow(job)).or_default() += 1;
+            self.attempts.insert(job.key, job.flow());
+            *flows.entry(job.flow()).or_default() += 1;
         }
         self.to_permit = Some(permit.0);
     }

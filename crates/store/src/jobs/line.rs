@@ -12,7 +12,7 @@ use super::{
 use crate::{Store, StoreError, Tx};
 use chrono::{DateTime, Utc};
 use domain::{Flow, JobId, Kind, KindDefinition, Next, PermitId, Round, ServantId, Visit};
-use std::collections::HashMap;
+use foldhash::{HashMap, HashSet};
 
 /// Flows that one look brings at the most, and that one go visits.
 const FLOWS_MAX: usize = 1_000;
@@ -216,8 +216,9 @@ impl Line {
         limit: i64,
     ) -> ClaimedInTurn {
         if let Some(permit) = permit {
-            let is_counted = |job: &&ClaimedJob| gate.counts(Flow { account: job.account, connection: job.connection });
-            tally.took(permit, jobs.iter().filter(is_counted));
+            let counted: HashSet<Flow> =
+                visits.iter().map(|visit| visit.flow).filter(|flow| gate.counts(*flow)).collect();
+            tally.took(permit, jobs.iter().filter(|job| counted.contains(&job.flow())));
         }
         // Where flows share the room that ran out, the next go begins where it did: each keeps its share of that.
         let granted: i64 = visits.iter().map(|visit| visit.quantum).sum();
@@ -256,7 +257,7 @@ impl Line {
 
     /// The visits of the next go, and the flows that have room for urgent jobs alone.
     fn visits(&self, gate: &mut Gate<'_>, limit: i64) -> (Vec<Visit>, Vec<Flow>) {
-        let mut room = HashMap::new();
+        let mut room = HashMap::default();
         let mut urgent_only = Vec::new();
         for flow in self.open_flows() {
             let ordinary = gate.room(flow);
