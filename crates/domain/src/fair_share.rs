@@ -307,21 +307,27 @@ impl Round {
         // Flows in which little or nothing waits leave their part of the go to those with a backlog.
         let with_backlog: Vec<u16> = ring.iter().filter(|(_, known, _)| known.has_backlog).map(share_of).collect();
         let mut quanta = quanta(&with_backlog, limit).into_iter();
-        ring.into_iter()
-            .map(|flow| {
-                let share = i64::from(share_of(&flow));
-                let (flow, known, room) = flow;
-                let quantum = if known.has_backlog { quanta.next().unwrap_or(share) } else { share };
-                let spent = match self.at {
-                    Some((at, Progress::Taken(taken))) if at == flow => taken,
-                    _ => 0,
-                };
-                let left = (quantum - spent).max(1);
-                let step_back = |place: Place| Place { turn: place.turn - STEP_BACK_SECS, id: JobId(0) };
-                let after = if known.has_backlog { known.after } else { known.after.map(step_back) };
-                Visit { flow, quantum: left.min(room), left, after }
-            })
-            .collect()
+        let visit = |flow: (Flow, Known, i64)| {
+            let share = i64::from(share_of(&flow));
+            let (flow, known, room) = flow;
+            let quantum = if known.has_backlog { quanta.next().unwrap_or(share) } else { share };
+            let step_back = |place: Place| Place { turn: place.turn - STEP_BACK_SECS, id: JobId(0) };
+            let after = if known.has_backlog { known.after } else { known.after.map(step_back) };
+            Visit { flow, quantum: quantum.min(room), left: quantum, after }
+        };
+        let mut visits: Vec<Visit> = ring.into_iter().map(visit).collect();
+        if let (Some(visit), Some((at, Progress::Taken(spent)))) = (visits.first_mut(), self.at)
+            && visit.flow == at
+        {
+            if spent < visit.left {
+                visit.left -= spent;
+                visit.quantum = visit.quantum.min(visit.left);
+            } else {
+                // In a larger go it has had what this one gives: its visit is over, and the others come first.
+                visits.rotate_left(1);
+            }
+        }
+        visits
     }
 
     /// Notes what a go of at most `limit` jobs has taken of `visits`, and says what follows. When there was room for no
@@ -363,8 +369,9 @@ impl Round {
             }
         }
         if let Some(last) = visits[..through].last() {
+            // What it had in a visit that goes on: one that began anew came last.
             let before = match self.at {
-                Some((at, Progress::Taken(taken))) if at == last.flow => taken,
+                Some((at, Progress::Taken(taken))) if at == last.flow && visits[0].flow == at => taken,
                 _ => 0,
             };
             let count = by_flow.get(&last.flow).map_or(0, |(count, _)| *count);

@@ -56,6 +56,24 @@ fn an_account_has_its_share_once_however_many_connections_it_has() {
 }
 
 #[test]
+fn who_had_more_than_a_small_go_gives_lets_the_others_go_first() {
+    let flow = |account| Flow { account: AccountId(account), connection: None };
+    let taken = |account, id| {
+        let place = Place { turn: 1.0, id: JobId(id) };
+        Taken { flow: flow(account), place, is_urgent: false }
+    };
+    let mut round = Round::default();
+    round.looked([(flow(1), 1), (flow(2), 1)], None, DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH);
+    let first = round.visits(8, usize::MAX, |_| i64::MAX);
+    round.note(&first, &[taken(1, 1), taken(2, 2), taken(2, 3), taken(2, 4), taken(2, 5)], 8);
+    // The first account gives what it has, and the other all but one of what it may.
+    let second = round.visits(4, usize::MAX, |_| i64::MAX);
+    round.note(&second, &[taken(1, 6), taken(2, 7), taken(2, 8), taken(2, 9)], 4);
+    let of_a_small_go = round.visits(1, usize::MAX, |_| i64::MAX);
+    assert_eq!(of_a_small_go.iter().map(|visit| visit.flow).collect::<Vec<_>>(), [flow(1), flow(2)]);
+}
+
+#[test]
 fn what_is_known_is_tried_once_for_what_has_come_and_then_there_is_a_look() {
     let flow = Flow { account: AccountId(1), connection: None };
     let mut round = Round::default();
