@@ -10,11 +10,14 @@ fn main() -> ExitCode {
 
 struct Noop;
 
-/// `{"sleep_ms": 5}` waits so long; everything else in it is the caller's own and ignored.
+/// `{"sleep_ms": 5}` waits so long, `{"tell_start": true}` has the progress say when it began, in microseconds since 1970;
+/// everything else in it is the caller's own and ignored.
 #[derive(Debug, serde::Deserialize)]
 struct Payload {
     #[serde(default)]
     sleep_ms: u64,
+    #[serde(default)]
+    tell_start: bool,
 }
 
 /// It has no settings; an unknown one is refused.
@@ -32,6 +35,10 @@ impl Servant for Noop {
     }
 
     async fn run(&self, payload: Payload, job: &JobContext) -> Result<Done, JobError> {
+        if payload.tell_start {
+            let now = job.clock().now().timestamp_micros();
+            job.progress(u64::try_from(now).unwrap_or(0), None, "began");
+        }
         if payload.sleep_ms > 0 {
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(payload.sleep_ms)) => {}
