@@ -14,6 +14,7 @@ mod insert;
 mod line;
 mod list;
 mod list_ages;
+mod list_in_hand;
 mod list_kinds;
 mod list_looked;
 mod list_members;

@@ -73,22 +73,25 @@ impl JobFilter {
         if self.error.is_some() {
             return true;
         }
-        let in_hand = [JobState::Queued, JobState::Running];
-        let is_in_hand = !self.states.is_empty() && self.states.iter().all(|state| in_hand.contains(state));
-        let wants = |state| self.states.is_empty() || self.states.contains(&state);
-        let waits_for_one = wants(JobState::Scheduled) != wants(JobState::Ready);
         if self.servant.is_some() {
-            return false;
+            return self.account.is_some() || self.group.is_some();
         }
+        let wants = |state| self.states.is_empty() || self.states.contains(&state);
+        let wants_in_hand = wants(JobState::Queued) || wants(JobState::Running);
+        // An account's jobs by state have one, as a group's; but for those that wait for their time, those that wait for
+        // their turn, and those that are in hand.
+        let is_part = match (wants(JobState::Scheduled), wants(JobState::Ready)) {
+            (true, true) => false,
+            (false, false) => wants_in_hand,
+            _ => true,
+        };
         if self.group.is_some() {
-            return !is_in_hand && (self.account.is_some() || self.kind.is_some() || waits_for_one);
+            return is_part || self.account.is_some() || self.kind.is_some();
         }
         match self.account {
             None => false,
-            Some(_) if is_in_hand => false,
             Some(AccountId::SYSTEM) => true,
-            // An account's jobs by state have one, as a group's; but for those that wait for their time, and for their turn.
-            Some(_) => self.kind.is_some() || waits_for_one,
+            Some(_) => is_part || self.kind.is_some(),
         }
     }
 }
@@ -175,17 +178,19 @@ impl Store {
     async fn indexed(&self, filter: &JobFilter, bounds: Bounds) -> Result<Vec<JobRow>, StoreError> {
         let is_everything = filter.kind.is_none() && filter.states.is_empty();
         if let Some(servant) = filter.servant {
-            return page_of(self.running_on(servant, (filter.account, filter.group), &bounds).await?, bounds.limit);
+            return page_of(self.running_on(servant, &bounds).await?, bounds.limit);
         }
         if let Some(group) = filter.group {
-            return page_of(self.members(group, filter.account, &bounds).await?, bounds.limit);
+            return page_of(self.members(group, &bounds).await?, bounds.limit);
         }
         let mut rows = Vec::new();
         if is_everything && filter.account.is_none() {
             rows.extend(self.newest_live(&bounds).await?);
             rows.extend(self.newest_finished(&bounds).await?);
         } else if let Some(account) = filter.account {
-            rows.extend(self.unfinished_of_account(account, &bounds).await?);
+            if bounds.wants(JobState::Ready) {
+                rows.extend(self.live_of_account(account, &bounds).await?);
+            }
             for state in bounds.states.iter().filter(|state| state.is_finished()) {
                 rows.extend(match state {
                     JobState::Succeeded => self.succeeded_of_account(account, &bounds).await?,
@@ -233,22 +238,6 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?)
-    }
-
-    /// What is queued or running is found by the dispatches and leases that name it, wherever only that is wanted: an account
-    /// may have many more jobs that wait.
-    async fn unfinished_of_account(&self, account: AccountId, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
-        if bounds.wants(JobState::Scheduled) || bounds.wants(JobState::Ready) {
-            return self.live_of_account(account, bounds).await;
-        }
-        let mut rows = Vec::new();
-        if bounds.wants(JobState::Queued) {
-            rows.extend(self.queued(Some(account), bounds).await?);
-        }
-        if bounds.wants(JobState::Running) {
-            rows.extend(self.running(Some(account), bounds).await?);
-        }
-        Ok(rows)
     }
 
     async fn live_of_account(&self, account: AccountId, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {

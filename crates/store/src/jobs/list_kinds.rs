@@ -9,7 +9,7 @@ use super::{
     read::{RawJob, finished_jobs, live_jobs},
 };
 use crate::{Store, StoreError, stats::DELTAS_READ_MAX};
-use domain::{AccountId, JobState};
+use domain::JobState;
 use std::cmp::Reverse;
 
 /// Rows of a kind that are read at once at the least, however many kinds there are.
@@ -164,10 +164,10 @@ impl Store {
         let mut rows = self.merged(&sources, bounds).await?;
         if !bounds.wants(JobState::Ready) {
             if bounds.wants(JobState::Queued) {
-                rows.extend(self.queued(None, bounds).await?);
+                rows.extend(self.queued(bounds).await?);
             }
             if bounds.wants(JobState::Running) {
-                rows.extend(self.running(None, bounds).await?);
+                rows.extend(self.running(bounds).await?);
             }
         }
         Ok(rows)
@@ -214,7 +214,7 @@ impl Store {
     }
 
     /// Jobs on the queue, by the dispatches that name them.
-    pub(super) async fn queued(&self, account: Option<AccountId>, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
+    async fn queued(&self, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
         Ok(live_jobs!(
             "queued",
             "(SELECT member.id AS member_id, dispatches.queued_at AS sent_with
@@ -224,7 +224,7 @@ impl Store {
             CROSS JOIN LATERAL (
                 SELECT * FROM jobs WHERE jobs.id = sent.member_id AND jobs.queued_at = sent.sent_with
                     AND jobs.state = 2 AND created_at <= $2 AND created_at >= $3
-                    AND (account_id = $7 OR $7 IS NULL) AND (kind = ANY($1) OR $1 = '{}') OFFSET 0) AS jobs
+                    AND (kind = ANY($1) OR $1 = '{}') OFFSET 0) AS jobs
             ORDER BY sent.member_id DESC LIMIT $5",
             &bounds.kinds,
             bounds.older_than,
@@ -232,7 +232,6 @@ impl Store {
             bounds.before_id,
             bounds.limit,
             bounds.from_id,
-            account.map(|id| id.0),
         )
         .fetch_all(&self.pool)
         .await?)
@@ -240,7 +239,7 @@ impl Store {
 
     /// Jobs in servants' hands, by the leases that name them. Each lease's servant is looked up (`OFFSET 0`): many more
     /// servants have ended than are there.
-    pub(super) async fn running(&self, account: Option<AccountId>, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
+    async fn running(&self, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
         Ok(live_jobs!(
             "running",
             "(SELECT member.id AS member_id, leases.id AS held_under
@@ -252,7 +251,7 @@ impl Store {
             CROSS JOIN LATERAL (
                 SELECT * FROM jobs WHERE jobs.id = held.member_id AND jobs.lease_id = held.held_under
                     AND jobs.state = 3 AND created_at <= $2 AND created_at >= $3
-                    AND (account_id = $7 OR $7 IS NULL) AND (kind = ANY($1) OR $1 = '{}') OFFSET 0) AS jobs
+                    AND (kind = ANY($1) OR $1 = '{}') OFFSET 0) AS jobs
             ORDER BY held.member_id DESC LIMIT $5",
             &bounds.kinds,
             bounds.older_than,
@@ -260,7 +259,6 @@ impl Store {
             bounds.before_id,
             bounds.limit,
             bounds.from_id,
-            account.map(|id| id.0),
         )
         .fetch_all(&self.pool)
         .await?)

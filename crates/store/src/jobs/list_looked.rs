@@ -1,7 +1,7 @@
 //! Lists of jobs by what no index has together: a kind within an account or a group, an account within the failures of one
 //! error, the system's own jobs; and those that have failed with an error, by the marks of their attempts. So many rows are
 //! looked at, in the order of an index that has some of it; what fits is the page, and the next one goes on where the look
-//! ended. A page may thus be short, or empty, and have another behind it.
+//! ended. A page may thus be short, or empty, and have another behind it. What is in hand is in `list_in_hand`.
 
 use super::{
     list::{Bounds, JobFilter},
@@ -23,20 +23,20 @@ pub struct JobsFound {
 }
 
 /// What a look at one source saw: each id, newest first, and whether it is wanted.
-struct Seen {
+pub(super) struct Seen {
     jobs: Vec<SeenJob>,
     /// There may be more behind the last.
-    is_cut: bool,
+    pub(super) is_cut: bool,
 }
 
-struct SeenJob {
-    id: i64,
-    fits: bool,
+pub(super) struct SeenJob {
+    pub(super) id: i64,
+    pub(super) fits: bool,
 }
 
 impl Seen {
     /// What a look at so many rows brought.
-    fn of(jobs: Vec<SeenJob>, rows: i64) -> Self {
+    pub(super) fn of(jobs: Vec<SeenJob>, rows: i64) -> Self {
         Self { is_cut: i64::try_from(jobs.len()).is_ok_and(|seen| seen >= rows), jobs }
     }
 }
@@ -64,16 +64,22 @@ impl Store {
         let mut seen = Vec::new();
         if let Some(error) = &filter.error {
             seen.push(self.look_at_marks(error, (filter.account, filter.group), bounds).await?);
+        } else if filter.servant.is_some() {
+            seen.extend(self.look_in_hand(filter, bounds).await?);
         } else if let Some(group) = filter.group {
-            if bounds.states.iter().any(|state| !state.is_finished()) {
-                seen.push(self.look_at_live_members(group, filter.account, bounds).await?);
+            if bounds.wants(JobState::Scheduled) || bounds.wants(JobState::Ready) {
+                seen.push(self.look_at_live_members(group, filter.account, bounds, LOOK_MAX).await?);
+            } else {
+                seen.extend(self.look_in_hand(filter, bounds).await?);
             }
             for state in bounds.states.iter().filter(|state| state.is_finished()) {
                 seen.push(self.look_at_finished_members(group, filter.account, *state, bounds).await?);
             }
         } else if let Some(account) = filter.account {
-            if bounds.states.iter().any(|state| !state.is_finished()) {
-                seen.push(self.look_at_live(account, bounds).await?);
+            if bounds.wants(JobState::Scheduled) || bounds.wants(JobState::Ready) {
+                seen.push(self.look_at_live(account, bounds, LOOK_MAX).await?);
+            } else {
+                seen.extend(self.look_in_hand(filter, bounds).await?);
             }
             if bounds.wants(JobState::Succeeded) || account == AccountId::SYSTEM {
                 if bounds.states.iter().any(|state| state.is_finished()) {
@@ -99,7 +105,12 @@ impl Store {
     }
 
     /// Unfinished jobs of an account; the system has no index of its own.
-    async fn look_at_live(&self, account: AccountId, bounds: &Bounds) -> Result<Seen, StoreError> {
+    pub(super) async fn look_at_live(
+        &self,
+        account: AccountId,
+        bounds: &Bounds,
+        rows: i64,
+    ) -> Result<Seen, StoreError> {
         if account == AccountId::SYSTEM {
             let jobs = sqlx::query_as!(
                 SeenJob,
@@ -113,11 +124,11 @@ impl Store {
                 bounds.newer_than,
                 bounds.before_id,
                 bounds.from_id,
-                LOOK_MAX,
+                rows,
             )
             .fetch_all(&self.pool)
             .await?;
-            return Ok(Seen::of(jobs, LOOK_MAX));
+            return Ok(Seen::of(jobs, rows));
         }
         let jobs = sqlx::query_as!(
             SeenJob,
@@ -131,12 +142,12 @@ impl Store {
             bounds.newer_than,
             bounds.before_id,
             bounds.from_id,
-            LOOK_MAX,
+            rows,
             account.0,
         )
         .fetch_all(&self.pool)
         .await?;
-        Ok(Seen::of(jobs, LOOK_MAX))
+        Ok(Seen::of(jobs, rows))
     }
 
     async fn look_at_finished(&self, account: AccountId, bounds: &Bounds) -> Result<Seen, StoreError> {
@@ -203,11 +214,12 @@ impl Store {
         Ok(Seen::of(jobs, LOOK_MAX))
     }
 
-    async fn look_at_live_members(
+    pub(super) async fn look_at_live_members(
         &self,
         group: GroupId,
         account: Option<AccountId>,
         bounds: &Bounds,
+        rows: i64,
     ) -> Result<Seen, StoreError> {
         let jobs = sqlx::query_as!(
             SeenJob,
@@ -222,13 +234,13 @@ impl Store {
             bounds.newer_than,
             bounds.before_id,
             bounds.from_id,
-            LOOK_MAX,
+            rows,
             group.0,
             account.map(|id| id.0),
         )
         .fetch_all(&self.pool)
         .await?;
-        Ok(Seen::of(jobs, LOOK_MAX))
+        Ok(Seen::of(jobs, rows))
     }
 
     async fn look_at_finished_members(

@@ -6,18 +6,11 @@ use super::{
     read::{JobRow, RawJob, finished_jobs, live_jobs},
 };
 use crate::{Store, StoreError};
-use domain::{AccountId, GroupId, JobState, ScheduleId, ServantId};
-
-type Whose = (Option<AccountId>, Option<GroupId>);
+use domain::{JobState, ScheduleId, ServantId};
 
 impl Store {
     /// Jobs in a servant's hands, newest first.
-    pub(super) async fn running_on(
-        &self,
-        servant: ServantId,
-        (account, group): Whose,
-        bounds: &Bounds,
-    ) -> Result<Vec<RawJob>, StoreError> {
+    pub(super) async fn running_on(&self, servant: ServantId, bounds: &Bounds) -> Result<Vec<RawJob>, StoreError> {
         if !bounds.states.contains(&JobState::Running) {
             return Ok(Vec::new());
         }
@@ -25,11 +18,11 @@ impl Store {
             "running_on",
             "(SELECT member.id AS member_id, leases.id AS held_under
                 FROM leases CROSS JOIN LATERAL unnest(leases.job_ids) AS member (id)
-                WHERE leases.servant_id = $1 AND member.id < $4 AND member.id >= $9 ORDER BY member.id DESC) AS held
+                WHERE leases.servant_id = $1 AND member.id < $4 AND member.id >= $7 ORDER BY member.id DESC) AS held
             CROSS JOIN LATERAL (
                 SELECT * FROM jobs WHERE jobs.id = held.member_id AND jobs.lease_id = held.held_under
                     AND jobs.state = 3 AND (kind = ANY($6) OR $6 = '{}') AND created_at <= $2 AND created_at >= $3
-                    AND (account_id = $7 OR $7 IS NULL) AND (group_id = $8 OR $8 IS NULL) OFFSET 0) AS jobs
+                    OFFSET 0) AS jobs
             ORDER BY held.member_id DESC LIMIT $5",
             servant.0,
             bounds.older_than,
@@ -37,8 +30,6 @@ impl Store {
             bounds.before_id,
             bounds.limit,
             &bounds.kinds,
-            account.map(|id| id.0),
-            group.map(|id| id.0),
             bounds.from_id,
         )
         .fetch_all(&self.pool)

@@ -1,6 +1,6 @@
 //! Lists in a ledger where what is wanted is rare: no page reads the many rows that it does not show.
 
-use crate::world::{World, kind};
+use crate::world::{LEASE_SECS, World, kind};
 use domain::{AccountId, Clock, JobId, JobState};
 use sqlx::{Connection as _, PgConnection};
 use store::{JobFilter, NewJob, Store, StoreError};
@@ -79,6 +79,44 @@ async fn a_rare_sort_is_found_without_reading_the_common_ones() {
         let blocks = world.index_blocks_read().await - blocks_before;
         assert!(blocks <= BLOCKS_MAX, "{blocks} blocks of indexes were read for {} of {filter:?}", wanted.len());
     }
+}
+
+/// Of accounts of which one job each is in hand, the oldest of many.
+#[tokio::test]
+async fn what_is_in_hand_is_found_within_a_bound_however_much_is_in_hand() {
+    let world = World::new().await;
+    let of = |account| NewJob { account: AccountId(account), ..NewJob::new(kind("common"), serde_json::json!({})) };
+    let (busy, quiet) = (7, 8);
+    let in_hand = [world.insert(&[of(busy)]).await[0], world.insert(&[of(quiet)]).await[0]];
+    world.insert(&vec![of(9); 1_500]).await;
+    let until = world.after_secs(LEASE_SECS);
+    let claimed = testkit::claim_ready(&world.store, world.servant, &kind("common"), 6_000, until).await.unwrap();
+    assert_eq!(claimed.len(), 1_502);
+    world.insert(&vec![of(busy); 300]).await;
+    world.store.close().await;
+    let mut pages = Vec::new();
+    for (account, job) in [(busy, in_hand[0]), (quiet, in_hand[1])] {
+        let states = vec![JobState::Queued, JobState::Running];
+        let mut filter = JobFilter { states, account: Some(AccountId(account)), ..JobFilter::default() };
+        let (mut found, mut looks) = (Vec::new(), 0);
+        loop {
+            let before = world.rows_read().await;
+            let store = world.reopened().await;
+            let page = store.search_jobs(&filter, 50).await.unwrap();
+            store.close().await;
+            let read = world.rows_read().await - before;
+            assert!(read <= READ_MAX / 2, "{read} rows were read for a page of account {account}");
+            found.extend(page.jobs.iter().map(|row| row.id));
+            (looks, filter.before_id) = (looks + 1, page.next_before);
+            if page.next_before.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, [job]);
+        pages.push(looks);
+    }
+    assert!(pages[0] > 1, "so much is looked at page by page");
+    assert_eq!(pages[1], 1, "few unfinished jobs are looked at as they are");
 }
 
 #[tokio::test]
