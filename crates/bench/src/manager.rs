@@ -55,7 +55,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 500)]
     rate: u32,
     /// How long all of them look, in seconds.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 180)]
     secs: u64,
     /// Through which queue.
     #[arg(long, value_enum, default_value_t = Queue::Postgres)]

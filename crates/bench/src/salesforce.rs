@@ -31,6 +31,10 @@ pub(crate) struct Options {
     /// Records of a page.
     #[arg(long, default_value_t = 50_000)]
     page_records: usize,
+    /// Records that Salesforce gives in a second on one connection; as many as can be read, unless said. A servant reads
+    /// two pages at a time, each on a connection.
+    #[arg(long)]
+    vendor_records_per_s: Option<u32>,
     /// How often both are measured; the median counts.
     #[arg(long, default_value_t = 1)]
     rounds: usize,
@@ -84,7 +88,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     })
     .await?;
     say(&format!("{} records of {} fields are made", options.records, options.columns));
-    let vendor = Vendor::start(options.records, options.columns, options.page_records).await?;
+    let vendor = Vendor::start(&options).await?;
     let mut rounds = Vec::new();
     for round in 0..options.rounds {
         let name = format!("round_{round}");
@@ -104,6 +108,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         "columns": options.columns,
         "bytes_per_record": rounded(bytes / to_f64(options.records)),
         "servants": options.servants,
+        "vendor_records_per_s": options.vendor_records_per_s,
         "mode": options.mode.as_str(),
         "rows_per_s": ours.round(),
         "copy_rows_per_s": median(|round| round.copy_rows_per_s).round(),

@@ -109,6 +109,8 @@ pub struct Options {
     pub bulk_page_records: usize,
     /// How long a bulk job takes.
     pub bulk_delay_ms: u64,
+    /// Records of a bulk job's results that one answer gives in a second; none: as many as can be read.
+    pub bulk_records_per_s: Option<u32>,
     /// A query that has to give more records than so many runs for too long, in bulk too; none does of itself.
     pub timely_records_max: Option<usize>,
     /// Bulk jobs until they are refused.
@@ -159,6 +161,7 @@ impl Default for Options {
             daily_limit: 100_000,
             bulk_page_records: 50_000,
             bulk_delay_ms: 20,
+            bulk_records_per_s: None,
             timely_records_max: None,
             daily_bulk_jobs: 10_000,
             without_bulk: Vec::new(),

@@ -51,15 +51,18 @@ pub(super) struct Vendor {
 }
 
 impl Vendor {
-    pub(super) async fn start(records: usize, columns: usize, page_records: usize) -> anyhow::Result<Self> {
-        let (records, columns, page_records) = (records.to_string(), columns.to_string(), page_records.to_string());
-        let arguments = [
+    pub(super) async fn start(options: &super::Options) -> anyhow::Result<Self> {
+        let [records, columns, page_records] =
+            [options.records, options.columns, options.page_records].map(|n| n.to_string());
+        let per_s = options.vendor_records_per_s.map(|n| n.to_string());
+        let mut arguments = vec![
             ["--object", OBJECT],
             ["--records", &records],
             ["--columns", &columns],
             ["--bulk-page-records", &page_records],
             ["--daily-limit", "10000000"],
         ];
+        arguments.extend(per_s.iter().map(|n| ["--bulk-records-per-s", n]));
         let (child, url) = listening(&programs()?.join("fake_salesforce"), arguments.as_flattened()).await?;
         Ok(Self { _child: child, url })
     }

@@ -43,6 +43,9 @@ struct Arguments {
     /// How long a bulk job takes.
     #[arg(long, default_value_t = 20)]
     bulk_delay_ms: u64,
+    /// Records of a bulk job's results that one answer gives in a second; as many as can be read, unless said.
+    #[arg(long)]
+    bulk_records_per_s: Option<u32>,
     /// How long an access token is good for.
     #[arg(long, default_value_t = 7_200)]
     token_secs: u64,
@@ -111,6 +114,7 @@ async fn main() -> anyhow::Result<()> {
         daily_limit: arguments.daily_limit,
         bulk_page_records: arguments.bulk_page_records,
         bulk_delay_ms: arguments.bulk_delay_ms,
+        bulk_records_per_s: arguments.bulk_records_per_s,
         mutations_per_s: arguments.mutations_per_s,
         mutation_seed: seed,
         mutation_late_secs_max: arguments.mutation_late_secs_max,

@@ -1,7 +1,11 @@
 //! Owns the pages of a bulk result: locators, the list of pages, and the rows as a stream of constant memory.
 //! Does not own the jobs, nor how one row is written.
 
-use std::{io::Write, sync::Arc};
+use std::{
+    io::Write,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     body::Body,
@@ -113,10 +117,10 @@ pub(super) fn page(service: &Service, job: &Arc<Job>, ask: &Ask<'_>) -> Result<R
         headers.push((header::CONTENT_ENCODING, HeaderValue::from_static("gzip")));
     }
     let (sender, mut receiver) = mpsc::channel(CHUNKS_MAX);
-    let job = Arc::clone(job);
+    let (job, per_s) = (Arc::clone(job), service.options.bulk_records_per_s);
     tokio::task::spawn_blocking(move || {
         // Nobody waits for the rest if the client went away.
-        drop(send(&job, range, gzip, &sender));
+        drop(send(&job, range, (gzip, per_s), &sender));
     });
     let chunks = futures::stream::poll_fn(move |context| {
         receiver.poll_recv(context).map(|chunk: Option<Bytes>| chunk.map(Ok::<_, std::io::Error>))
@@ -128,16 +132,27 @@ pub(super) fn page(service: &Service, job: &Arc<Job>, ask: &Ask<'_>) -> Result<R
 /// The client went away.
 struct Gone;
 
-fn send(job: &Job, range: std::ops::Range<usize>, gzip: bool, sender: &mpsc::Sender<Bytes>) -> Result<(), Gone> {
+/// On a thread of its own, which may sleep: `per_s` records in a second at the most.
+fn send(
+    job: &Job,
+    range: std::ops::Range<usize>,
+    (gzip, per_s): (bool, Option<u32>),
+    sender: &mpsc::Sender<Bytes>,
+) -> Result<(), Gone> {
+    let began = Instant::now();
     let mut packer = gzip.then(|| GzEncoder::new(Vec::new(), Compression::fast()));
     let mut rows = job.rows.header(&job.names);
     let give = |bytes: Vec<u8>| {
         if bytes.is_empty() { Ok(()) } else { sender.blocking_send(Bytes::from(bytes)).map_err(|_| Gone) }
     };
-    for record in &job.records[range] {
+    for (sent, record) in (0_u32..).zip(&job.records[range]) {
         job.rows.write(&mut rows, record);
         if rows.len() < CHUNK_BYTES {
             continue;
+        }
+        if let Some(per_s) = per_s {
+            let due = Duration::from_secs(1) * sent / per_s.max(1);
+            std::thread::sleep(due.saturating_sub(began.elapsed()));
         }
         match &mut packer {
             Some(packer) => {

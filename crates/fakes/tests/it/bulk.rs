@@ -1,10 +1,13 @@
 //! Owns the proof that bulk jobs, composite requests and conditional describes are as the vendor's documents say.
 //! Does not own the queries' grammar, nor what changes records.
 
-use std::io::Read;
+use std::{
+    io::Read,
+    time::{Duration, Instant},
+};
 
 use crate::common::World;
-use fakes::salesforce::{Fault, Mutation, Order};
+use fakes::salesforce::{Content, Fault, Mutation, Order};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -106,6 +109,21 @@ async fn results_are_compressed_for_those_who_ask() {
     assert!(packed.bytes.len() < plain.bytes.len() / 2);
     assert!(plain.headers.get("content-encoding").is_none());
     assert_eq!(packed.headers.get("content-encoding").unwrap(), "gzip");
+}
+
+#[tokio::test]
+async fn results_come_no_faster_than_is_said() {
+    let world = World::generated(0, |options| {
+        options.content = Content::One { object: "Wide__c".to_owned(), records: 2_000, columns: 25, seed: 1 };
+        (options.bulk_delay_ms, options.bulk_records_per_s) = (0, Some(4_000));
+    })
+    .await;
+    let fields: Vec<String> = world.fake.truth("Wide__c")[0].keys().cloned().collect();
+    let job = job(&world, &format!("SELECT {} FROM Wide__c", fields.join(", "))).await;
+    let began = Instant::now();
+    assert_eq!(world.get(&format!("{job}/results")).await.rows().len(), 2_001);
+    let took = began.elapsed();
+    assert!(took > Duration::from_millis(250), "half a second for all of them, less the last piece: {took:?}");
 }
 
 #[tokio::test]
