@@ -83,7 +83,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let postgres = LocalPostgres::start(local_postgres::Options {
         data_dir: directory.path().join("data"),
         durability: Durability::Full,
-        max_connections: 40,
+        // What each servant may open, and the others.
+        max_connections: 40 + 15 * u32::try_from(options.servants)?,
         shared_buffers_mb: 1024,
     })
     .await?;

@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use store::JobFilter;
 
 /// Jobs that are counted where no counter says.
-const TALLY_MAX: i64 = 100;
+const TALLY_MAX: i64 = 50;
 
 pub(super) fn routes() -> Router<App> {
     Router::new()
@@ -177,7 +177,7 @@ fn is_counted(search: &Search) -> bool {
     Search { states: Vec::new(), kind: None, ..search.clone() } == Search::default()
 }
 
-/// Of a search that no counter is of: from what is shown if that is all there is, else from the latest hundred of it. None:
+/// Of a search that no counter is of: from what is shown if that is all there is, else from the latest of it. None:
 /// there are counters, or it would be too much to read.
 async fn tally(
     asker: &Asker,

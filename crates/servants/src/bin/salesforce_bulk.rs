@@ -26,7 +26,7 @@ fn main() -> ExitCode {
 }
 
 /// The first pause between two looks at a job of Salesforce's; each further one is twice as long.
-const LOOK_AFTER: Duration = Duration::from_millis(250);
+const LOOK_AFTER: Duration = Duration::from_millis(100);
 /// A job of ours waits no longer than this for Salesforce; then it makes another, which is due later, and gives its slot
 /// free.
 const WAIT_MAX: Duration = Duration::from_secs(15);

@@ -11,7 +11,7 @@ use crate::{Store, StoreError};
 use domain::JobState;
 
 /// Jobs in hand that one page looks at: of each state, if both are wanted, half.
-const IN_HAND_MAX: i64 = 200;
+const IN_HAND_MAX: i64 = 150;
 /// Unfinished jobs of an account or a group that are few.
 const FEW: i64 = 100;
 
