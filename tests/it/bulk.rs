@@ -27,7 +27,7 @@ fn records(world: &World) -> i64 {
 async fn anomalies(world: &World) -> Vec<AnomalyKind> {
     let filter = AnomalyFilter { connection: Some(world.connection), ..AnomalyFilter::default() };
     let found = world.fleet.store.list_anomalies(&filter, 100).await.unwrap();
-    found.into_iter().map(|anomaly| anomaly.kind).collect()
+    found.into_iter().map(|anomaly| anomaly.kind.parse().unwrap()).collect()
 }
 
 async fn nothing_is_left(world: &World) {

@@ -35,6 +35,9 @@ async fn stop_a_servant(backend: Backend) {
             job.state == domain::JobState::Ready || backend == Backend::Sqs && job.state == domain::JobState::Queued;
         assert!(is_back && job.attempt == 0, "{backend:?}: {job:?}");
     }
+    let mut sql = PgConnection::connect(&fleet.deployment.database_url).await.unwrap();
+    let leases: i64 = sqlx::query_scalar("SELECT count(*) FROM leases").fetch_one(&mut sql).await.unwrap();
+    assert_eq!(leases, 0, "{backend:?}: it holds nothing any more");
     assert_eq!(fleet.store.count_drift().await.unwrap(), vec![]);
 }
 

@@ -102,7 +102,7 @@ impl World {
 
     async fn anomaly(&self, kind: AnomalyKind) -> Option<AnomalyState> {
         let all = self.fleet.store.list_anomalies(&AnomalyFilter::default(), 100).await.unwrap();
-        all.into_iter().find(|row| row.kind == kind).map(|row| row.state)
+        all.into_iter().find(|row| row.kind == kind.as_str()).map(|row| row.state)
     }
 }
 

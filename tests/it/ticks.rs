@@ -74,8 +74,8 @@ async fn a_change_that_shows_late_makes_windows_reach_further_back() {
     let filter = AnomalyFilter { connection: Some(world.connection), ..AnomalyFilter::default() };
     let told = world.fleet.store.list_anomalies(&filter, 10).await.unwrap();
     // Once, and since more than half of the reach was used up, as a warning.
-    let told: Vec<_> = told.iter().map(|told| (told.kind, told.severity)).collect();
-    assert_eq!(told, [(AnomalyKind::ChangesLate, Severity::Warning)]);
+    let told: Vec<_> = told.iter().map(|told| (told.kind.as_str(), told.severity)).collect();
+    assert_eq!(told, [(AnomalyKind::ChangesLate.as_str(), Severity::Warning)]);
     // What is later than the first overlap is within reach now.
     let later = json!({"Id": ids(&world)[4], "Name": "later"}).as_object().unwrap().clone();
     let stamp = Some(Utc::now() - TimeDelta::seconds(1_000));

@@ -60,8 +60,8 @@ pub struct AnomalyRow {
     pub connection: ConnectionId,
     /// Of which object; empty: of the whole connection.
     pub object: String,
-    /// What.
-    pub kind: AnomalyKind,
+    /// What: an [`AnomalyKind`]'s name, or one that only a newer version knows.
+    pub kind: String,
     /// What of the object.
     pub subject: String,
     /// How grave it was when it was seen last.
@@ -136,9 +136,10 @@ pub(crate) struct RawAnomaly {
 
 impl RawAnomaly {
     pub(crate) fn check(self) -> Result<AnomalyRow, StoreError> {
-        let corrupt = |column| StoreError::Corrupt { table: "anomalies", column, row: self.id.to_string() };
+        let id = self.id;
+        let corrupt = |column| StoreError::Corrupt { table: "anomalies", column, row: id.to_string() };
         Ok(AnomalyRow {
-            kind: self.kind.parse().map_err(|_| corrupt("kind"))?,
+            kind: self.kind,
             severity: Severity::from_code(self.severity).ok_or_else(|| corrupt("severity"))?,
             state: self.state.parse().map_err(|_| corrupt("state"))?,
             id: self.id,

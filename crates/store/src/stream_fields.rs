@@ -147,7 +147,8 @@ impl Store {
         Ok(())
     }
 
-    /// The anomalies of an object and of its whole connection that are not over and not muted.
+    /// The anomalies of an object and of its whole connection that are not over and not muted. What only a newer version
+    /// knows is not ours to end, and left out.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -159,18 +160,17 @@ impl Store {
     ) -> Result<Vec<OpenAnomaly>, StoreError> {
         let rows = sqlx::query!(
             "-- open_anomalies
-            SELECT id, object, kind, subject FROM anomalies
+            SELECT object, kind, subject FROM anomalies
             WHERE connection_id = $1 AND object IN ('', $2) AND state IN ('open', 'acknowledged')",
             connection.0,
             object,
         )
         .fetch_all(&mut *tx.inner)
         .await?;
-        let open = rows.into_iter().map(|row| {
-            let corrupt = |_| StoreError::Corrupt { table: "anomalies", column: "kind", row: row.id.to_string() };
-            Ok(OpenAnomaly { kind: row.kind.parse().map_err(corrupt)?, object: row.object, subject: row.subject })
+        let open = rows.into_iter().filter_map(|row| {
+            Some(OpenAnomaly { kind: row.kind.parse().ok()?, object: row.object, subject: row.subject })
         });
-        open.collect()
+        Ok(open.collect())
     }
 
     /// Whether anything of an object is in quarantine and does not rest there.

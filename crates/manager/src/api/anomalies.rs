@@ -148,7 +148,7 @@ pub(super) fn anomaly_of(row: AnomalyRow) -> Anomaly {
         account_id: row.account.0,
         connection_id: row.connection.0,
         object: row.object,
-        kind: row.kind.as_str().to_owned(),
+        kind: row.kind,
         subject: row.subject,
         severity: row.severity.as_str().to_owned(),
         state: row.state.as_str().to_owned(),

@@ -48,6 +48,21 @@ async fn one_thing_is_one_anomaly_however_often_it_is_seen() {
 }
 
 #[tokio::test]
+async fn what_only_a_newer_version_knows_is_listed_and_left_to_it() {
+    let world = World::new().await;
+    let connection = world.connection("salesforce").await;
+    see(&world, connection, "Phone", Severity::Info).await;
+    sqlx::query("UPDATE anomalies SET kind = 'of_a_newer_version'").execute(&world.sql).await.unwrap();
+    see(&world, connection, "Fax", Severity::Info).await;
+    let all = list(&world, AnomalyFilter::default()).await;
+    let kinds: Vec<_> = all.iter().map(|row| row.kind.as_str()).collect();
+    assert_eq!(kinds, [AnomalyKind::FieldLost.as_str(), "of_a_newer_version"]);
+    let mut tx = world.store.begin().await.unwrap();
+    let open = world.store.open_anomalies(&mut tx, connection, "Contact").await.unwrap();
+    assert_eq!(open.iter().map(|row| row.subject.as_str()).collect::<Vec<_>>(), ["Fax"]);
+}
+
+#[tokio::test]
 async fn a_persons_word_stands_until_it_is_worse_or_begins_anew() {
     let world = World::new().await;
     let connection = world.connection("salesforce").await;

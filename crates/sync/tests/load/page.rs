@@ -143,7 +143,7 @@ async fn damaged_records_are_kept_whole_and_their_neighbours_go_on() {
     }
     let anomalies = world.store.list_anomalies(&AnomalyFilter::default(), 10).await.unwrap();
     let [anomaly] = anomalies.as_slice() else { panic!("{anomalies:?}") };
-    assert_eq!((anomaly.kind, anomaly.object.as_str()), (AnomalyKind::RecordsDamaged, "Deal__c"));
+    assert_eq!((anomaly.kind.as_str(), anomaly.object.as_str()), (AnomalyKind::RecordsDamaged.as_str(), "Deal__c"));
     assert_eq!(anomaly.evidence["records"], 6);
     // They come again, readable: out of quarantine as far as their ids were known.
     world.write(format!("{}{}{}", header(), line(1, "a"), line(2, "b"))).await.unwrap();

@@ -193,7 +193,7 @@ impl World {
 
     pub(crate) async fn anomaly(&self, kind: AnomalyKind, subject: &str) -> Option<AnomalyRow> {
         let all = self.store.list_anomalies(&AnomalyFilter::default(), 100).await.unwrap();
-        all.into_iter().find(|row| row.kind == kind && row.subject == subject)
+        all.into_iter().find(|row| row.kind == kind.as_str() && row.subject == subject)
     }
 
     pub(crate) async fn assert_anomaly(&self, kind: AnomalyKind, subject: &str, state: AnomalyState) -> AnomalyRow {
