@@ -13,7 +13,7 @@ use domain::JobState;
 /// Jobs in hand that one page looks at: of each state, if both are wanted, half.
 const IN_HAND_MAX: i64 = 150;
 /// Unfinished jobs of an account or a group that are few.
-const FEW: i64 = 100;
+const FEW: i64 = 50;
 
 impl Store {
     /// A look at what is in hand of what a filter wants.
