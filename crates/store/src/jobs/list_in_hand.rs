@@ -15,6 +15,36 @@ const IN_HAND_MAX: i64 = 150;
 /// Unfinished jobs of an account or a group that are few.
 const FEW: i64 = 50;
 
+/// A look at the jobs that a table's lists name: which lists, what of them a job bears while it is in hand by them, and that it
+/// does. Arguments are those of `$bounds` and `$filter`, as `$1` to `$8`, and what follows.
+macro_rules! look {
+    ($name:literal, $table:literal, $which:literal, $borne:literal, $bears:literal, $bounds:expr, $filter:expr, $rows:expr
+        $(, $argument:expr)*) => {
+        sqlx::query_as!(
+            SeenJob,
+            "-- " + $name + "
+            SELECT named.id AS \"id!\", coalesce(job.fits, false) AS \"fits!\"
+            FROM (SELECT member.id, " + $borne + " AS borne
+                  FROM " + $table + " AS list CROSS JOIN LATERAL unnest(list.job_ids) AS member (id)
+                  WHERE " + $which + " AND member.id < $4 AND member.id >= $5 ORDER BY member.id DESC) AS named
+            CROSS JOIN LATERAL (
+                SELECT (kind = ANY($1) OR $1 = '{}') AND created_at <= $2 AND created_at >= $3
+                    AND (account_id = $6 OR $6 IS NULL) AND (group_id = $7 OR $7 IS NULL) AS fits
+                FROM jobs WHERE jobs.id = named.id AND " + $bears + " OFFSET 0) AS job
+            ORDER BY named.id DESC LIMIT $8",
+            &$bounds.kinds,
+            $bounds.older_than,
+            $bounds.newer_than,
+            $bounds.before_id,
+            $bounds.from_id,
+            $filter.account.map(|id| id.0),
+            $filter.group.map(|id| id.0),
+            $rows
+            $(, $argument)*
+        )
+    };
+}
+
 impl Store {
     /// A look at what is in hand of what a filter wants.
     pub(super) async fn look_in_hand(&self, filter: &JobFilter, bounds: &Bounds) -> Result<Vec<Seen>, StoreError> {
@@ -42,63 +72,33 @@ impl Store {
     }
 
     async fn look_at_queued(&self, filter: &JobFilter, bounds: &Bounds, rows: i64) -> Result<Seen, StoreError> {
-        let jobs = sqlx::query_as!(
-            SeenJob,
-            r#"-- look_at_queued
-            SELECT sent.member_id AS "id!", coalesce(job.fits, false) AS "fits!"
-            FROM (SELECT member.id AS member_id, dispatches.queued_at AS sent_with
-                  FROM dispatches CROSS JOIN LATERAL unnest(dispatches.job_ids) AS member (id)
-                  WHERE (dispatches.kind = ANY($1) OR $1 = '{}') AND member.id < $4 AND member.id >= $5
-                  ORDER BY member.id DESC) AS sent
-            CROSS JOIN LATERAL (
-                SELECT (kind = ANY($1) OR $1 = '{}') AND created_at <= $2 AND created_at >= $3
-                    AND (account_id = $6 OR $6 IS NULL) AND (group_id = $7 OR $7 IS NULL) AS fits
-                FROM jobs WHERE jobs.id = sent.member_id AND jobs.queued_at = sent.sent_with AND jobs.state = 2 OFFSET 0) AS job
-            ORDER BY sent.member_id DESC LIMIT $8"#,
-            &bounds.kinds,
-            bounds.older_than,
-            bounds.newer_than,
-            bounds.before_id,
-            bounds.from_id,
-            filter.account.map(|id| id.0),
-            filter.group.map(|id| id.0),
-            rows,
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(Seen::of(jobs, rows))
+        let jobs = look!(
+            "look_at_queued",
+            "dispatches",
+            "(list.kind = ANY($1) OR $1 = '{}')",
+            "list.queued_at",
+            "jobs.queued_at = named.borne AND jobs.state = 2",
+            bounds,
+            filter,
+            rows
+        );
+        Ok(Seen::of(jobs.fetch_all(&self.pool).await?, rows))
     }
 
     /// Each lease's servant is looked up (`OFFSET 0`): many more servants have ended than are there.
     async fn look_at_running(&self, filter: &JobFilter, bounds: &Bounds, rows: i64) -> Result<Seen, StoreError> {
-        let jobs = sqlx::query_as!(
-            SeenJob,
-            r#"-- look_at_running
-            SELECT held.member_id AS "id!", coalesce(job.fits, false) AS "fits!"
-            FROM (SELECT member.id AS member_id, leases.id AS held_under
-                  FROM leases CROSS JOIN LATERAL unnest(leases.job_ids) AS member (id)
-                  WHERE (leases.servant_id = $9 OR $9 IS NULL)
-                      AND ($1::text[] = '{}' OR EXISTS (
-                          SELECT FROM servants WHERE servants.id = leases.servant_id AND servants.kind = ANY($1) OFFSET 0))
-                      AND member.id < $4 AND member.id >= $5
-                  ORDER BY member.id DESC) AS held
-            CROSS JOIN LATERAL (
-                SELECT (kind = ANY($1) OR $1 = '{}') AND created_at <= $2 AND created_at >= $3
-                    AND (account_id = $6 OR $6 IS NULL) AND (group_id = $7 OR $7 IS NULL) AS fits
-                FROM jobs WHERE jobs.id = held.member_id AND jobs.lease_id = held.held_under AND jobs.state = 3 OFFSET 0) AS job
-            ORDER BY held.member_id DESC LIMIT $8"#,
-            &bounds.kinds,
-            bounds.older_than,
-            bounds.newer_than,
-            bounds.before_id,
-            bounds.from_id,
-            filter.account.map(|id| id.0),
-            filter.group.map(|id| id.0),
+        let jobs = look!(
+            "look_at_running",
+            "leases",
+            "(list.servant_id = $9 OR $9 IS NULL) AND ($1::text[] = '{}' OR EXISTS (
+                SELECT FROM servants WHERE servants.id = list.servant_id AND servants.kind = ANY($1) OFFSET 0))",
+            "list.id",
+            "jobs.lease_id = named.borne AND jobs.state = 3",
+            bounds,
+            filter,
             rows,
-            filter.servant.map(|id| id.0),
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(Seen::of(jobs, rows))
+            filter.servant.map(|id| id.0)
+        );
+        Ok(Seen::of(jobs.fetch_all(&self.pool).await?, rows))
     }
 }
