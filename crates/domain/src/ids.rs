@@ -2,7 +2,7 @@
 //! Owns their text forms; does not own who hands them out (the database, for all but tokens).
 
 use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 macro_rules! number_id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -56,9 +56,9 @@ impl AccountId {
 pub struct AttemptToken(pub uuid::Uuid);
 
 /// A type of work. The name of its file, binary, queue suffix and label are this one text.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(transparent)]
-pub struct Kind(String);
+/// A copy costs nothing: what is decided of each of a thousand jobs names its kind.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Kind(Arc<str>);
 
 /// Why a text is not the name of a kind.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -77,7 +77,11 @@ impl Kind {
         let name = name.into();
         let starts_well = name.starts_with(|c: char| c.is_ascii_lowercase());
         let legal = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-        if starts_well && legal && name.len() <= Self::LENGTH_MAX { Ok(Self(name)) } else { Err(KindError(name)) }
+        if starts_well && legal && name.len() <= Self::LENGTH_MAX {
+            Ok(Self(name.into()))
+        } else {
+            Err(KindError(name))
+        }
     }
 
     /// The name itself.
@@ -97,6 +101,12 @@ impl FromStr for Kind {
     type Err = KindError;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::new(text)
+    }
+}
+
+impl Serialize for Kind {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.0)
     }
 }
 

@@ -20,6 +20,7 @@ mod list_looked;
 mod list_members;
 mod list_others;
 mod lost;
+mod own_attempts;
 mod read;
 mod retry;
 mod transition;

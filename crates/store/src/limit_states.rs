@@ -8,6 +8,7 @@ use domain::{
     Subject, VendorBudget,
 };
 use sqlx::PgConnection;
+use std::sync::Arc;
 
 /// Days after which what was not used is forgotten: a bucket is full again by then, a day is over, a pace is at rest.
 const KEPT_DAYS: i64 = 8;
@@ -31,7 +32,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn rooms_facts_in(&self, tx: &mut Tx, concerned: &Concerned) -> Result<RoomsFacts, StoreError> {
-        let limits = self.limits_of(tx, concerned).await?;
+        let limits = Arc::new(self.limits_of(tx, concerned).await?);
         self.rooms_facts_under(tx, concerned, limits).await
     }
 
@@ -46,7 +47,7 @@ impl Store {
         &self,
         tx: &mut Tx,
         concerned: &Concerned,
-        limits: Limits,
+        limits: Arc<Limits>,
     ) -> Result<RoomsFacts, StoreError> {
         let conn = &mut *tx.inner;
         let (vendors, budgets) = budgets_of(conn, &concerned.connections).await?;

@@ -12,7 +12,7 @@ use super::{
 use crate::{AccountId, ConnectionId, Kind};
 use chrono::{DateTime, Utc};
 use foldhash::HashMap;
-use std::hash::Hash;
+use std::{hash::Hash, sync::Arc};
 
 /// What the ledger says; facts on subjects that no candidate has are harmless.
 #[derive(Debug, Clone, Default)]
@@ -20,7 +20,7 @@ pub struct RoomsFacts {
     /// The ledger's time.
     pub now: DateTime<Utc>,
     /// The limits in force.
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
     /// Jobs queued or running.
     pub in_flight: Vec<InFlight>,
     /// What was remembered.
@@ -90,10 +90,10 @@ pub struct Blocked {
 }
 
 /// The room there is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Rooms {
     now: DateTime<Utc>,
-    limits: Limits,
+    limits: Arc<Limits>,
     kinds: HashMap<Kind, Room>,
     accounts: HashMap<AccountId, Room>,
     connections: HashMap<ConnectionId, Room>,

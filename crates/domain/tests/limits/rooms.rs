@@ -3,16 +3,16 @@
 use crate::at_us;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
-    AccountId, BudgetFacts, BudgetSettings, Candidate, ConnectionId, Gauge, InFlight, Kind, Limit, LimitState, Limits,
-    Refusal, Rooms, RoomsFacts, Scope, Subject, VendorBudget, What,
+    AccountId, BudgetFacts, BudgetSettings, Candidate, ConnectionId, Gauge, InFlight, Kind, Limit, LimitState, Refusal,
+    Rooms, RoomsFacts, Scope, Subject, VendorBudget, What,
 };
 use proptest::prelude::*;
-use std::{collections::HashMap, time::Instant};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 fn facts(limits: impl IntoIterator<Item = (Scope, Limit)>) -> RoomsFacts {
     RoomsFacts {
         now: at_us(0),
-        limits: limits.into_iter().collect::<Limits>(),
+        limits: Arc::new(limits.into_iter().collect()),
         in_flight: Vec::new(),
         states: Vec::new(),
         vendors: Vec::new(),

@@ -11,7 +11,10 @@ use domain::{
     RoomsFacts, Visit,
 };
 use foldhash::HashMap;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// Priority of jobs that are in no hurry.
 pub(super) const ORDINARY: i16 = 2;
@@ -30,7 +33,6 @@ pub(super) struct Gate<'a> {
     kind: &'a Kind,
     definition: &'a KindDefinition,
     terms: Terms<'a>,
-    limits: Limits,
     /// Everything but what is in flight.
     facts: RoomsFacts,
     rows: BTreeMap<String, BreakerRow>,
@@ -52,7 +54,7 @@ pub(super) struct KnownLimits {
     pub(super) stamp: LimitsStamp,
     /// Whose limits they are.
     concerned: Concerned,
-    limits: Limits,
+    limits: Arc<Limits>,
 }
 
 /// A service's breaker and what it has room for.
@@ -79,7 +81,7 @@ impl<'a> Gate<'a> {
         let limits = match known {
             Some(known) if known.stamp == outset.limits && known.concerned == concerned => known.limits.clone(),
             _ => {
-                let limits = store.limits_of(tx, &concerned).await?;
+                let limits = Arc::new(store.limits_of(tx, &concerned).await?);
                 let concerned = concerned.clone();
                 *known = Some(KnownLimits { stamp: outset.limits, concerned, limits: limits.clone() });
                 // They may be newer than what was seen.
@@ -90,7 +92,7 @@ impl<'a> Gate<'a> {
         let facts = store.rooms_facts_under(tx, &concerned, limits).await?;
         let names: Vec<String> = services.into_iter().collect();
         let rows = if names.is_empty() { BTreeMap::new() } else { store.lock_breakers(tx, &names).await? };
-        let mut gate = Self::of(store, terms, (kind, definition), flows, facts, rows);
+        let mut gate = Self::empty(store, terms, (kind, definition), flows, facts, rows);
         gate.has_urgent = outset.has_urgent;
         if gate.flows.keys().any(|flow| gate.counts(*flow)) {
             adopt_in_flight(tx, &mut outset, store.now()).await?;
@@ -116,12 +118,13 @@ impl<'a> Gate<'a> {
         }
         let limits = known.limits.clone();
         let facts = RoomsFacts { now: store.now(), limits, ..RoomsFacts::default() };
-        let mut gate = Self::of(store, terms, (kind, definition), flows, facts, BTreeMap::new());
+        let mut gate = Self::empty(store, terms, (kind, definition), flows, facts, BTreeMap::new());
         gate.reckon(tally, store);
         Some(gate)
     }
 
-    fn of<'b>(
+    /// One that has no room yet: that is to be reckoned.
+    fn empty<'b>(
         store: &Store,
         terms: Terms<'a>,
         (kind, definition): (&'a Kind, &'a KindDefinition),
@@ -137,8 +140,7 @@ impl<'a> Gate<'a> {
             kind,
             definition,
             terms,
-            limits: facts.limits.clone(),
-            rooms: Rooms::new(facts.clone()),
+            rooms: Rooms::default(),
             facts,
             rows,
             breakers: BTreeMap::new(),
@@ -156,21 +158,21 @@ impl<'a> Gate<'a> {
         let mut facts = self.facts.clone();
         self.reserved.clear();
         self.released.values_mut().for_each(|(_, in_flight)| *in_flight = 0);
-        for counted in tally.rows() {
-            let Ok(kind) = Kind::new(counted.kind) else { continue };
-            let its = self.terms.catalogue.get(&kind);
-            let jobs = counted.jobs.unsigned_abs();
+        for (kind, flow, jobs) in tally.in_flight() {
+            let its = self.terms.catalogue.get(kind);
+            let jobs = jobs.unsigned_abs();
             let calls = jobs * u64::from(its.map_or(1, |its| its.calls_estimate));
-            let vendor = counted.vendor.or_else(|| its.and_then(|its| its.vendor.clone()));
-            if let Some(service) = counted.service {
+            let (vendor, service) = tally.of_connection(flow).cloned().unwrap_or_default();
+            let vendor = vendor.or_else(|| its.and_then(|its| its.vendor.clone()));
+            if let Some(service) = service {
                 *of_services.entry(service).or_default() += u32::try_from(jobs).unwrap_or(u32::MAX);
             }
-            if let Some(connection) = counted.flow.connection {
+            if let Some(connection) = flow.connection {
                 self.released.entry(connection).and_modify(|(_, in_flight)| *in_flight += jobs);
                 *self.reserved.entry(connection).or_default() += calls;
             }
-            let Flow { account, connection } = counted.flow;
-            facts.in_flight.push(InFlight { kind, account, connection, vendor, jobs, calls });
+            let Flow { account, connection } = flow;
+            facts.in_flight.push(InFlight { kind: kind.clone(), account, connection, vendor, jobs, calls });
         }
         self.rooms = Rooms::new(facts);
         let service = |(name, row): (&String, &BreakerRow)| {
@@ -183,7 +185,7 @@ impl<'a> Gate<'a> {
 
     /// Whether what is in flight of a flow is counted: a limit covers it, or its vendor may set one.
     pub(super) fn counts(&self, flow: Flow) -> bool {
-        is_counted(&self.limits, self.kind, self.definition, flow)
+        is_counted(&self.facts.limits, self.kind, self.definition, flow)
     }
 
     /// Jobs of ordinary priority that a flow may give.

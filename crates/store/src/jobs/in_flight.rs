@@ -4,6 +4,7 @@
 use super::{
     claimed::{AttemptKey, ClaimedJob},
     dispatch::{Upcoming, flow_of},
+    own_attempts::OwnAttempts,
 };
 use crate::{Leadership, Store, StoreError, Tx, partitions::leads};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -41,17 +42,7 @@ impl Permit {
     }
 }
 
-/// Jobs in flight of one kind and flow.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct InFlightOf {
-    pub(crate) kind: String,
-    pub(crate) flow: Flow,
-    /// Their connection's vendor and service.
-    pub(crate) vendor: Option<String>,
-    pub(crate) service: Option<String>,
-    pub(crate) jobs: i64,
-}
-
+/// Vendor and service.
 type OfConnection = (Option<String>, Option<String>);
 
 /// What is in flight, as far as one who lets jobs through knows it: counted from the ledger at some time, and every
@@ -63,12 +54,12 @@ pub struct Tally {
     /// Whose ends it is told of; none: nobody's.
     own: Option<(ServantId, Kind)>,
     /// That servant's attempts that are in it.
-    attempts: HashMap<AttemptKey, Flow>,
+    attempts: OwnAttempts,
     /// Attempts of its servant of whose end nobody will tell: few, and forgotten at the first count that does not find them.
     lost: HashSet<AttemptKey>,
     /// The last permit that is in it; none: nothing was counted yet.
     to_permit: Option<i64>,
-    jobs: BTreeMap<String, HashMap<Flow, i64>>,
+    jobs: BTreeMap<Kind, HashMap<Flow, i64>>,
     /// Vendors and services of the connections in it.
     connections: BTreeMap<i64, OfConnection>,
 }
@@ -84,8 +75,8 @@ impl Tally {
     /// matter: an attempt that is not in it any more is passed over.
     pub fn ended(&mut self, keys: impl IntoIterator<Item = AttemptKey>) {
         let Some((_, kind)) = &self.own else { return };
-        let mut of_kind = self.jobs.get_mut(kind.as_str());
-        for flow in keys.into_iter().filter_map(|key| self.attempts.remove(&key)) {
+        let mut of_kind = self.jobs.get_mut(kind);
+        for flow in keys.into_iter().filter_map(|key| self.attempts.remove(key)) {
             if let Some(jobs) = of_kind.as_mut().and_then(|flows| flows.get_mut(&flow)) {
                 *jobs -= 1;
             }
@@ -96,7 +87,7 @@ impl Tally {
     /// no end of theirs. They stay in it until it is counted anew.
     pub fn lost(&mut self, keys: impl IntoIterator<Item = AttemptKey>) {
         for key in keys {
-            self.attempts.remove(&key);
+            self.attempts.remove(key);
             self.lost.insert(key);
         }
     }
@@ -107,11 +98,11 @@ impl Tally {
         let is_known = |job: &ClaimedJob| job.connection.is_none_or(|id| self.connections.contains_key(&id.0));
         // Of others the next look takes in the permit.
         let Some((_, kind)) = self.own.as_ref().filter(|_| counted.clone().all(is_known)) else { return };
-        let flows = self.jobs.entry(kind.as_str().to_owned()).or_default();
-        for job in counted {
-            self.attempts.insert(job.key, job.flow());
+        let flows = self.jobs.entry(kind.clone()).or_default();
+        for job in counted.clone() {
             *flows.entry(job.flow()).or_default() += 1;
         }
+        self.attempts.extend(counted.map(|job| (job.key, job.flow())));
         self.to_permit = Some(permit.0);
     }
 
@@ -126,12 +117,16 @@ impl Tally {
         usize::try_from(all).is_ok_and(|all| all > self.attempts.len())
     }
 
-    pub(crate) fn rows(&self) -> impl Iterator<Item = InFlightOf> {
-        let flows = self.jobs.iter().flat_map(|(kind, flows)| flows.iter().map(move |(flow, jobs)| (kind, flow, jobs)));
-        flows.filter(|(_, _, jobs)| **jobs > 0).map(|(kind, flow, jobs)| {
-            let (vendor, service) = self.connections.get(&flow.connection_key()).cloned().unwrap_or_default();
-            InFlightOf { kind: kind.clone(), flow: *flow, vendor, service, jobs: *jobs }
-        })
+    /// Jobs in flight, by kind and flow.
+    pub(super) fn in_flight(&self) -> impl Iterator<Item = (&Kind, Flow, i64)> {
+        let flows =
+            self.jobs.iter().flat_map(|(kind, flows)| flows.iter().map(move |(flow, jobs)| (kind, *flow, *jobs)));
+        flows.filter(|(.., jobs)| *jobs > 0)
+    }
+
+    /// Vendor and service of a flow that is in it.
+    pub(super) fn of_connection(&self, flow: Flow) -> Option<&OfConnection> {
+        self.connections.get(&flow.connection?.0)
     }
 
     /// Takes in the permits since the last look. Within the lock of [`Store::begin_dispatch`] only, under which alone
@@ -151,8 +146,8 @@ impl Tally {
         .fetch_all(&mut *tx.inner)
         .await?;
         for row in rows {
-            let (Some(kind), Some(accounts), Some(connections), Some(jobs)) =
-                (row.kind, row.accounts, row.connections, row.jobs)
+            let (Some(Ok(kind)), Some(accounts), Some(connections), Some(jobs)) =
+                (row.kind.map(Kind::new), row.accounts, row.connections, row.jobs)
             else {
                 return self.count(tx, outset.last_permit).await;
             };
@@ -212,7 +207,7 @@ impl Tally {
         )
         .fetch_all(&mut *tx.inner)
         .await?;
-        let mut with_live = Vec::new();
+        let (mut with_live, mut attempts) = (Vec::new(), Vec::new());
         // Ids are given out in the order of the lock, so what was dropped before is not given out again.
         let before = self.to_permit.unwrap_or(0);
         let lost = std::mem::take(&mut self.lost);
@@ -220,8 +215,8 @@ impl Tally {
         for row in rows {
             self.to_permit = Some(row.last.max(before));
             with_live = row.with_live;
-            let (Some(kind), Some(account), Some(connection), Some(jobs)) =
-                (row.kind, row.account_id, row.connection, row.jobs)
+            let (Some(Ok(kind)), Some(account), Some(connection), Some(jobs)) =
+                (row.kind.map(Kind::new), row.account_id, row.connection, row.jobs)
             else {
                 continue;
             };
@@ -229,17 +224,14 @@ impl Tally {
                 self.connections.insert(connection, (row.vendor, row.service));
             }
             let flow = flow_of(account, connection);
-            for (id, token) in row.own.into_iter().flatten().zip(row.own_tokens.into_iter().flatten()) {
-                let key = AttemptKey { id: JobId(id), token: AttemptToken(token) };
-                // One that is lost may be there until it is rescued, which nobody tells either.
-                if lost.contains(&key) {
-                    self.lost.insert(key);
-                } else {
-                    self.attempts.insert(key, flow);
-                }
-            }
+            let own = row.own.into_iter().flatten().zip(row.own_tokens.into_iter().flatten());
+            let keys = own.map(|(id, token)| AttemptKey { id: JobId(id), token: AttemptToken(token) });
+            attempts.extend(keys.map(|key| (key, flow)));
             self.jobs.entry(kind).or_default().insert(flow, jobs);
         }
+        // One that is lost may be there until it is rescued, which nobody tells either.
+        self.lost.extend(attempts.iter().map(|(key, _)| *key).filter(|key| lost.contains(key)));
+        self.attempts.extend(attempts.into_iter().filter(|(key, _)| !lost.contains(key)));
         Ok(with_live)
     }
 }

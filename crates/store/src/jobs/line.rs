@@ -216,9 +216,9 @@ impl Line {
         limit: i64,
     ) -> ClaimedInTurn {
         if let Some(permit) = permit {
-            let counted: HashSet<Flow> =
-                visits.iter().map(|visit| visit.flow).filter(|flow| gate.counts(*flow)).collect();
-            tally.took(permit, jobs.iter().filter(|job| counted.contains(&job.flow())));
+            let (counted, others): (HashSet<Flow>, HashSet<Flow>) =
+                visits.iter().map(|visit| visit.flow).partition(|flow| gate.counts(*flow));
+            tally.took(permit, jobs.iter().filter(|job| others.is_empty() || counted.contains(&job.flow())));
         }
         // Where flows share the room that ran out, the next go begins where it did: each keeps its share of that.
         let granted: i64 = visits.iter().map(|visit| visit.quantum).sum();

@@ -2,7 +2,7 @@
 
 use crate::{
     Concerned, Store, StoreError, Tx,
-    jobs::{dispatch::flow_of, in_flight::InFlightOf, read::JobRow},
+    jobs::{dispatch::flow_of, read::JobRow},
     kinds::kinds_known,
 };
 use chrono::{DateTime, Utc};
@@ -182,6 +182,16 @@ impl<'a> Counted<'a> {
             is_all: vendor.is_some_and(|vendor| has(limits.of_vendor(vendor))),
         }
     }
+}
+
+/// Jobs in flight of one kind and flow.
+struct InFlightOf {
+    kind: String,
+    flow: Flow,
+    /// Their connection's vendor and service.
+    vendor: Option<String>,
+    service: Option<String>,
+    jobs: i64,
 }
 
 /// What is in flight of that which limits count, by kind and flow, each with its first jobs: all of the kind, the account
