@@ -21,6 +21,23 @@ async fn jobs_run_over_the_queue() {
     fleet.assert_sound(&jobs).await;
 }
 
+/// A job that is over leaves its slot to the next one while its end is being written: of one job in eight. The ends of the
+/// others hold their slots, so that a ledger that takes no ends is not asked for ever more jobs.
+#[tokio::test]
+async fn few_ends_wait_to_be_written_without_a_slot() {
+    let fleet = Fleet::on_postgres().await;
+    let (_scheduler, _servant) = (fleet.scheduler().await, fleet.servant("16").await);
+    let mut sql = PgConnection::connect(&fleet.deployment.database_url).await.unwrap();
+    let mut tx = sql.begin().await.unwrap();
+    sqlx::query("LOCK TABLE finished_jobs IN SHARE MODE").execute(&mut *tx).await.unwrap();
+    let jobs = fleet.enqueue(40, 0).await;
+    fleet.until(domain::JobState::Running, 18).await;
+    assert_eq!(fleet.count(domain::JobState::Running).await, 18, "16 slots and two places");
+    tx.rollback().await.unwrap();
+    fleet.assert_all_succeeded(&jobs).await;
+    fleet.assert_sound(&jobs).await;
+}
+
 async fn stop_a_servant(backend: Backend) {
     let fleet = Fleet::on(backend).await;
     let _scheduler = fleet.scheduler().await;

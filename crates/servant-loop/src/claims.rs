@@ -34,6 +34,11 @@ impl Claims {
         self.lock().jobs.insert(lease, (permit, jobs));
     }
 
+    /// Whether limits count jobs of any.
+    pub(crate) fn are_counted(&self) -> bool {
+        self.lock().jobs.values().any(|(permit, _)| permit.is_some())
+    }
+
     /// Notes that a job's end is in the ledger.
     pub(crate) fn ended(&self, lease: LeaseId) {
         let mut state = self.lock();
@@ -70,13 +75,15 @@ mod tests {
     fn a_claim_is_over_with_the_last_of_its_jobs_and_never_when_one_is_in_doubt() {
         let claims = Claims::default();
         let (first, second) = (LeaseId(1), LeaseId(2));
+        assert!(!claims.are_counted());
         claims.began(first, Some(PermitId(7)), 2);
         claims.began(second, Some(PermitId(8)), 2);
         claims.ended(first);
         claims.lost(second);
         claims.ended(second);
-        assert!(claims.take_over().leases.is_empty());
+        assert!(claims.take_over().leases.is_empty() && claims.are_counted());
         claims.ended(first);
+        assert!(!claims.are_counted());
         let over = claims.take_over();
         assert_eq!((over.leases, over.permits), (vec![first], vec![PermitId(7)]));
         assert!(claims.take_over().leases.is_empty());

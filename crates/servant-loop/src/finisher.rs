@@ -1,17 +1,17 @@
 //! Writes how attempts ended, batched: whatever has ended while the last statement ran goes into the next one, and under
-//! load what ends within a moment. A job's slot is free only once its end is in the ledger, so a slow database slows the intake.
+//! load what ends within a moment. Few ends wait without their job's slot: a slow database slows the intake.
 
 use domain::{JobId, LeaseId, chain};
 use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
 use store::{AttemptKey, FailedAttempt, Settled, Store, StoreError};
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, mpsc},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
     time::Instant,
 };
 
 use crate::{claims::Claims, registry::Registry};
 
-/// An attempt that ended, with the slot that it gives back.
+/// An attempt that ended, with the place that it gives back once that is written.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) key: AttemptKey,
@@ -21,7 +21,8 @@ pub(crate) struct Ended {
     pub(crate) end: AttemptEnd,
     /// The end of what it logged, where it did not succeed.
     pub(crate) log: Option<String>,
-    pub(crate) _slot: OwnedSemaphorePermit,
+    /// Among those that wait without a slot, or its slot.
+    pub(crate) _place: OwnedSemaphorePermit,
 }
 
 /// What is to be written.
@@ -44,6 +45,8 @@ pub(crate) struct Ends {
     pub(crate) over: Option<mpsc::UnboundedSender<Over>>,
     /// Counts what is left of each claim.
     pub(crate) claims: Claims,
+    /// Places for ends that wait to be written without a slot.
+    pub(crate) unwritten: Arc<Semaphore>,
 }
 
 /// Attempts that this servant has in hand no more.
@@ -56,6 +59,11 @@ pub(crate) struct Over {
 }
 
 impl Ends {
+    /// Nobody waits for a slot that an end holds, nor for room that it takes under a limit.
+    fn are_at_leisure(&self) -> bool {
+        self.unwritten.available_permits() > 0 && !self.claims.are_counted()
+    }
+
     /// `applied`: the ends of the batch that changed the ledger.
     fn tell(&self, batch: &[Ended], succeeded: Option<&HashSet<JobId>>, settled: Option<&Settled>) {
         let mut over = Over::default();
@@ -82,8 +90,10 @@ impl Ends {
 }
 
 /// Statements begin at this distance from one another while more attempts run that may end: each is a commit, and one for
-/// ten ends costs little more than one for one.
+/// ten ends costs little more than one for one. The longer distance is for when nobody waits for them: each statement less
+/// is one less that claims share the disk and the processors with.
 const PACE: Duration = Duration::from_millis(2);
+const PACE_AT_LEISURE: Duration = Duration::from_millis(6);
 /// Longest wait between two tries to write, in milliseconds.
 const RETRY_MS_MAX: u64 = 2_000;
 
@@ -106,7 +116,7 @@ pub(crate) async fn run(
                 batch.push(more);
             }
         }
-        not_before = Instant::now() + PACE;
+        not_before = Instant::now() + if ends.are_at_leisure() { PACE_AT_LEISURE } else { PACE };
         let succeeded: Vec<AttemptKey> =
             batch.iter().filter(|e| matches!(e.end, AttemptEnd::Succeeded)).map(|e| e.key).collect();
         let failed: Vec<FailedAttempt> = batch
@@ -126,7 +136,7 @@ pub(crate) async fn run(
         }
         ends.tell(&batch, applied.as_ref(), settled.as_ref());
         registry.remove_all(batch.iter().map(|done| done.key));
-        // With this the slots are free.
+        // With this their places are free.
         batch.clear();
         ends.bell.notify_one();
     }

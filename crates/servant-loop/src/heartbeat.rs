@@ -94,7 +94,8 @@ impl Beating {
             rss_bytes: rss_bytes(),
             cpu_pct,
             concurrency: self.concurrency,
-            running: u32::try_from(jobs.len()).unwrap_or(u32::MAX),
+            // Those whose end is still to be written may have left their slots to others.
+            running: u32::try_from(jobs.len()).unwrap_or(u32::MAX).min(self.concurrency),
             jobs: jobs
                 .iter()
                 .take(JOBS_NAMED_MAX)

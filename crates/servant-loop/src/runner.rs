@@ -14,7 +14,7 @@ use domain::{ErrorClass, Failure, RetryPolicy, Verdict, chain};
 use futures::FutureExt;
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use store::{AttemptKey, ClaimedJob, FailedAttempt, Fate, Store, UsageReport};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::Instrument;
 
 /// What every job of this process is run with.
@@ -27,10 +27,13 @@ pub(crate) struct Runner<S> {
     pub(crate) run_max: TimeDelta,
     pub(crate) cancel_grace: Duration,
     pub(crate) ended: mpsc::UnboundedSender<Ended>,
+    /// Places for ends that wait to be written without a slot.
+    pub(crate) unwritten: Arc<Semaphore>,
 }
 
 impl<S: Servant> Runner<S> {
-    /// Starts a claimed job on a task of its own. It holds `slot` until its end is in the ledger.
+    /// Starts a claimed job on a task of its own. It holds `slot` until it is over; where many ends wait already, until its
+    /// own is in the ledger, so that a slow database slows the intake.
     pub(crate) fn start(self: &Arc<Self>, mut job: ClaimedJob, slot: OwnedSemaphorePermit) {
         let now = self.store.now();
         let must_end_at = job.deadline_at.map_or(now + self.run_max, |deadline| deadline.min(now + self.run_max));
@@ -53,7 +56,8 @@ impl<S: Servant> Runner<S> {
                 let end = excerpt.of(runner.run(&job, context, &in_hand)).await;
                 in_hand.note_return();
                 let log = matches!(end, AttemptEnd::Settled(_)).then(|| excerpt.text()).flatten();
-                let ended = Ended { key: job.key, attempt: job.attempt, lease: job.lease, end, log, _slot: slot };
+                let place = runner.unwritten.clone().try_acquire_owned().unwrap_or(slot);
+                let ended = Ended { key: job.key, attempt: job.attempt, lease: job.lease, end, log, _place: place };
                 // The finisher outlives every job; without it nobody is left to tell, and the lease runs out.
                 let _ = runner.ended.send(ended);
             }

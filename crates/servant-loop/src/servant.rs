@@ -57,6 +57,10 @@ pub struct Setup {
     pub vault: Arc<vault::Vault>,
 }
 
+/// One end for so many slots may wait to be written when its job's slot is somebody else's already. A servant of few slots
+/// has none, so that it never has more jobs in hand than slots.
+const UNWRITTEN_SHARE: u32 = 8;
+
 /// The `main` of every servant.
 #[must_use]
 pub fn main<S: Servant>() -> ExitCode {
@@ -129,7 +133,9 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
     let has_ended = Arc::new(Notify::new());
     let (told, attempts_over) = mpsc::unbounded_channel();
     let over = matches!(backend, queue::Backend::Postgres).then_some(told);
-    let tell = Ends { bell: has_ended.clone(), over, claims: claims.clone() };
+    let slots = Arc::new(Semaphore::new(usize::try_from(concurrency)?));
+    let unwritten = Arc::new(Semaphore::new(usize::try_from(concurrency / UNWRITTEN_SHARE)?));
+    let tell = Ends { bell: has_ended.clone(), over, claims: claims.clone(), unwritten: unwritten.clone() };
     let finisher = tokio::spawn(finisher::run(store.clone(), registry.clone(), ends, finish_max, tell));
     let runner = Arc::new(Runner {
         servant,
@@ -139,6 +145,7 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
         run_max: TimeDelta::seconds(i64::from(definition.run_secs_max)),
         cancel_grace: Duration::from_secs(u64::from(config.work.cancel_grace_secs)),
         ended,
+        unwritten: unwritten.clone(),
     });
     let ordered = Arc::new(Notify::new());
     let beats_over = CancellationToken::new();
@@ -167,7 +174,6 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
     }
     keep_clock(&context.stopper, store.clone());
 
-    let slots = Arc::new(Semaphore::new(usize::try_from(concurrency)?));
     let intake = Arc::new(Intake {
         runner: runner.clone(),
         store: store.clone(),
@@ -194,7 +200,8 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
     }
 
     is_draining.store(true, Ordering::SeqCst);
-    drain(&context, &registry, &slots, concurrency).await;
+    let places = [(slots, concurrency), (unwritten, concurrency / UNWRITTEN_SHARE)];
+    drain(&context, &registry, &places).await;
     drop(runner);
     let _ = finisher.await;
     drop(end_of_beats);
@@ -216,11 +223,16 @@ fn definition_of(config: &LoopConfig, kind: &Kind) -> anyhow::Result<(Catalogue,
 }
 
 /// Finishes what runs: jobs get a quarter of the time to end by themselves, then they are interrupted and given back.
-async fn drain(context: &Context<LoopConfig>, registry: &Registry, slots: &Arc<Semaphore>, concurrency: u32) {
+/// It is over when all `places` are free.
+async fn drain(context: &Context<LoopConfig>, registry: &Registry, places: &[(Arc<Semaphore>, u32)]) {
     if registry.len() > 0 {
         tracing::info!(in_hand = registry.len(), "draining");
     }
-    let all = || slots.clone().acquire_many_owned(concurrency);
+    let all = || async {
+        for (places, count) in places {
+            let _all = places.acquire_many(*count).await;
+        }
+    };
     let patience = Duration::from_secs(context.process.drain_secs) / 4;
     // Jobs that look at their cancellation stop at a checkpoint; it costs them no attempt.
     if tokio::time::timeout(patience, all()).await.is_ok() {
@@ -230,7 +242,7 @@ async fn drain(context: &Context<LoopConfig>, registry: &Registry, slots: &Arc<S
         job.stop(StopReason::Shutdown);
     }
     tokio::select! {
-        _ = all() => {}
+        () = all() => {}
         () = context.stopper.hard().cancelled() => {
             tracing::warn!(in_hand = registry.len(), "stopped with jobs in hand: their leases will run out");
         }
