@@ -47,6 +47,15 @@ fn waited_ticks_of(pid: u32) -> Option<f64> {
     Some(fields.get(13)?.parse::<f64>().ok()? + fields.get(14)?.parse::<f64>().ok()?)
 }
 
+/// Ticks of all processors since the machine started (proc(5), /proc/stat): busy ones, and all.
+pub(crate) fn machine_ticks() -> Option<(f64, f64)> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let ticks: Vec<f64> = stat.lines().next()?.split_whitespace().skip(1).filter_map(|t| t.parse().ok()).collect();
+    // user, nice, system, idle, iowait, irq, softirq, steal; guests are in user.
+    let all: f64 = ticks.iter().take(8).sum();
+    Some((all - ticks.get(3)? - ticks.get(4)?, all))
+}
+
 /// A percentile (0 to 1) of values, which get sorted; 0 when there are none.
 pub(crate) fn percentile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);

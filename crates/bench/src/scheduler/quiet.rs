@@ -8,7 +8,10 @@ use super::{
     load::{enqueue, wait_for},
     say,
 };
-use crate::{fleet::Fleet, measure::percentile};
+use crate::{
+    fleet::Fleet,
+    measure::{machine_ticks, percentile},
+};
 use domain::{AccountId, JobState, Kind};
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
@@ -85,6 +88,7 @@ async fn p99(fleet: &Fleet, secs: u32) -> anyhow::Result<f64> {
     let mut tick = tokio::time::interval(Duration::from_secs(1) / QUIET_PER_SEC);
     let wanted = QUIET_PER_SEC * secs.max(1);
     let mut inserts = tokio::task::JoinSet::new();
+    let ticks = machine_ticks();
     let run = fleet.store.now().timestamp_micros();
     for n in 0..wanted {
         tick.tick().await;
@@ -98,6 +102,13 @@ async fn p99(fleet: &Fleet, secs: u32) -> anyhow::Result<f64> {
     }
     while let Some(insert) = inserts.join_next().await {
         insert??;
+    }
+    // Where the processors are busy all the time, it is them that everybody waits for.
+    if let (Some((busy, all)), Some((busy_then, all_then))) = (machine_ticks(), ticks) {
+        say(&format!(
+            "the processors were busy for {:.0} % of the time",
+            (busy - busy_then) / (all - all_then) * 100.0
+        ));
     }
     let mut sql = PgConnection::connect(&fleet.database_url).await?;
     let start = std::time::Instant::now();
@@ -116,18 +127,20 @@ async fn p99(fleet: &Fleet, secs: u32) -> anyhow::Result<f64> {
         .fetch_all(&mut sql)
         .await?;
         if samples.len() == usize::try_from(wanted)? {
-            let p99 = |of: fn(&Sample) -> f64| percentile(&mut samples.iter().map(of).collect::<Vec<_>>(), 0.99);
+            let at = |of: fn(&Sample) -> f64, share| percentile(&mut samples.iter().map(of).collect::<Vec<_>>(), share);
+            let hop =
+                |of: fn(&Sample) -> f64| format!("{:.1} / {:.1} / {:.1} ms", at(of, 0.5), at(of, 0.9), at(of, 0.99));
             say(&format!(
-                "half start within {:.1} ms; p99 until the insert {:.1} ms, from there until let through {:.1} ms, sent {:.1} ms, \
-                 claimed {:.1} ms, begun {:.1} ms",
-                percentile(&mut samples.iter().map(|s| s.0).collect::<Vec<_>>(), 0.5),
-                p99(|s| s.1),
-                p99(|s| s.2),
-                p99(|s| s.3),
-                p99(|s| s.4),
-                p99(|s| s.5)
+                "p50 / p90 / p99 until the start {}; until the insert {}, from there until let through {}, sent {}, claimed {}, \
+                 begun {}",
+                hop(|s| s.0),
+                hop(|s| s.1),
+                hop(|s| s.2),
+                hop(|s| s.3),
+                hop(|s| s.4),
+                hop(|s| s.5)
             ));
-            return Ok(p99(|s| s.0));
+            return Ok(at(|s| s.0, 0.99));
         }
         anyhow::ensure!(start.elapsed() < Duration::from_secs(600), "{} of {wanted} are done", samples.len());
         tokio::time::sleep(Duration::from_millis(500)).await;
