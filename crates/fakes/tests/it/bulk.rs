@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::common::World;
+use chrono::{TimeDelta, Utc};
 use fakes::salesforce::{Content, Fault, Mutation, Order};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -223,11 +224,10 @@ async fn a_composite_call_counts_once() {
         world.call(Method::POST, "/services/data/v66.0/composite", &[], Some(body)).await
     };
     let used = world.fake.stats().api_used;
-    let mut requests: Vec<_> = (0..20)
-        .map(|at| {
-            sub(at, "/services/data/v66.0/sobjects/Contact/updated?start=2026-11-01T00:00:00Z&end=2099-01-01T00:00:00Z")
-        })
-        .collect();
+    // What changed is told of the last thirty days.
+    let start = (Utc::now() - TimeDelta::days(7)).format("%Y-%m-%dT%H:%M:%SZ");
+    let updated = format!("/services/data/v66.0/sobjects/Contact/updated?start={start}&end=2099-01-01T00:00:00Z");
+    let mut requests: Vec<_> = (0..20).map(|at| sub(at, &updated)).collect();
     requests.extend((20..24).map(|at| sub(at, "/services/data/v66.0/query?q=SELECT COUNT() FROM Account")));
     requests.push(sub(24, "/services/data/v66.0/query/?q=SELECT+Nothing+FROM+Account"));
     let answer = composite(requests.clone()).await;
