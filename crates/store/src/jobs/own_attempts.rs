@@ -44,13 +44,15 @@ impl OwnAttempts {
 }
 
 impl Extend<(AttemptKey, Flow)> for OwnAttempts {
-    /// Attempts that are not there yet.
+    /// Attempts that are not there yet. One that is named twice counts once: what runs while a limit is set is on two permits.
     fn extend<I: IntoIterator<Item = (AttemptKey, Flow)>>(&mut self, attempts: I) {
         let mut claims: HashMap<AttemptToken, Vec<(JobId, Option<Flow>)>> = HashMap::default();
         for (key, flow) in attempts {
             claims.entry(key.token).or_default().push((key.id, Some(flow)));
         }
         for (token, mut jobs) in claims {
+            jobs.sort_unstable_by_key(|(job, _)| *job);
+            jobs.dedup_by_key(|(job, _)| *job);
             self.len += jobs.len();
             let claim = self.claims.entry(token).or_default();
             claim.left += jobs.len();
@@ -74,8 +76,8 @@ mod tests {
         let mut attempts = OwnAttempts::default();
         // As claims bring them: flow by flow, so in no order of their ids; and a claim's flows one after the other.
         attempts.extend([(key(5, one), flow(1)), (key(2, one), flow(1)), (key(9, other), flow(3))]);
-        attempts.extend([(key(3, one), flow(2))]);
-        assert_eq!(attempts.len(), 4);
+        attempts.extend([(key(3, one), flow(2)), (key(3, one), flow(2))]);
+        assert_eq!(attempts.len(), 4, "twice is once");
         assert_eq!(attempts.remove(key(3, one)), Some(flow(2)));
         assert_eq!(attempts.remove(key(3, one)), None, "twice");
         assert_eq!(attempts.remove(key(2, other)), None, "by another claim's token");
