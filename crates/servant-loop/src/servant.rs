@@ -134,7 +134,8 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
     let (told, attempts_over) = mpsc::unbounded_channel();
     let over = matches!(backend, queue::Backend::Postgres).then_some(told);
     let slots = Arc::new(Semaphore::new(usize::try_from(concurrency)?));
-    let unwritten = Arc::new(Semaphore::new(usize::try_from(concurrency / UNWRITTEN_SHARE)?));
+    let unwritten_max = concurrency / UNWRITTEN_SHARE;
+    let unwritten = Arc::new(Semaphore::new(usize::try_from(unwritten_max)?));
     let tell = Ends { bell: has_ended.clone(), over, claims: claims.clone(), unwritten: unwritten.clone() };
     let finisher = tokio::spawn(finisher::run(store.clone(), registry.clone(), ends, finish_max, tell));
     let runner = Arc::new(Runner {
@@ -200,7 +201,7 @@ async fn serve<S: Servant>(context: Context<LoopConfig>) -> anyhow::Result<()> {
     }
 
     is_draining.store(true, Ordering::SeqCst);
-    let places = [(slots, concurrency), (unwritten, concurrency / UNWRITTEN_SHARE)];
+    let places = [(slots, concurrency), (unwritten, unwritten_max)];
     drain(&context, &registry, &places).await;
     drop(runner);
     let _ = finisher.await;
