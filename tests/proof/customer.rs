@@ -8,15 +8,10 @@ use fakes::salesforce::{Content, FakeSalesforce, Kind, Mutations, Options};
 use reqwest::{header, redirect};
 use salesforce::{ConnectedApp, Hosts, OAuth, SecretString, new_secret};
 use serde_json::json;
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use store::{Authorised, Inserted, NewJob, SealedSecrets, credential_place};
 use testkit::eventually;
+use tokio::sync::Semaphore;
 use vault::ExposeSecret as _;
 
 /// Where the vendor sends a browser back to; nobody listens there.
@@ -171,14 +166,15 @@ impl Customer {
         eventually(crate::world::LIMIT, "the next second", async || (Utc::now().timestamp() > now).then_some(())).await;
     }
 
-    /// Changes by dice, in the background, until it is stopped.
+    /// Changes by dice, in the background, as many as are granted.
     pub(crate) fn mutate(&self, world: &World, seed: u64, every: Duration) -> Mutator {
-        let (fake, is_over) = (self.fake.clone(), Arc::new(AtomicBool::new(false)));
+        let (fake, turns) = (self.fake.clone(), Arc::new(Semaphore::new(0)));
         let only = if world.has(RECONCILE) { Vec::new() } else { STAMPED.to_vec() };
-        let is_over_there = is_over.clone();
+        let granted = turns.clone();
         let task = tokio::spawn(async move {
             let mut turn = 0;
-            while !is_over_there.load(Ordering::Relaxed) {
+            while let Ok(permit) = granted.acquire().await {
+                permit.forget();
                 turn += 1;
                 let asked = Mutations {
                     seed: seed.wrapping_mul(1_000_003) + turn,
@@ -190,19 +186,33 @@ impl Customer {
                 tokio::time::sleep(every).await;
             }
         });
-        Mutator { is_over, task }
+        Mutator { turns, task }
     }
 }
 
-/// Changes by dice that go on.
+/// Changes by dice that go on while there are turns left. They are counted, not timed: a machine that syncs slowly has no
+/// more of them to sync, and no more records that vanish without a trace than may be marked deleted without a person.
 pub(crate) struct Mutator {
-    is_over: Arc<AtomicBool>,
+    turns: Arc<Semaphore>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Mutator {
+    pub(crate) fn grant(&self, turns: usize) {
+        self.turns.add_permits(turns);
+    }
+
+    /// Waits until all that was granted has been used.
+    pub(crate) async fn until_spent(&self) {
+        eventually(crate::world::LIMIT, "the changes to be made", async || {
+            (self.turns.available_permits() == 0).then_some(())
+        })
+        .await;
+    }
+
+    /// Ends it, whatever is left.
     pub(crate) async fn stop(self) {
-        self.is_over.store(true, Ordering::Relaxed);
+        self.turns.close();
         self.task.await.unwrap();
     }
 }

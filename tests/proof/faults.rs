@@ -29,6 +29,9 @@ const PAGE_SIZE: usize = 25;
 const TICKS: u64 = 3;
 /// The same, while one that is harmed by a single fault has not met it.
 const TICKS_MAX: u64 = 20;
+/// Turns of the dice while one of these runs, of two changes each: more than a page of the larger objects, fewer than
+/// are worth a bulk job.
+const TURNS: usize = 60;
 /// Syncs afterwards, until all is equal.
 const ROUNDS_MAX: usize = 3;
 /// Calls that may be refused once the allowance is used up: what was under way.
@@ -96,6 +99,7 @@ async fn case(world: &World, seed: u64, harms: &[Harm]) -> Vec<String> {
     let is_exhausted = harms.contains(&Harm::Exhaustion);
     world.be_patient(customer.account, is_exhausted);
     if is_exhausted {
+        mutator.grant(TURNS);
         wrong.extend(exhausted(world, &customer).await);
         left_out.extend(strike_all(&customer, world, harms, seed, (0, &AtomicBool::new(true))).await);
         customer.run_whatever_comes(world, SYNC).await;
@@ -104,6 +108,10 @@ async fn case(world: &World, seed: u64, harms: &[Harm]) -> Vec<String> {
         // A fault that comes only with several pages waits for a sync that has them: what changes meanwhile makes them.
         for tick in (0..TICKS_MAX).take_while(|tick| *tick < TICKS || is_unstruck()) {
             let is_over = AtomicBool::new(false);
+            mutator.grant(TURNS);
+            if tick >= TICKS {
+                mutator.until_spent().await;
+            }
             let sync = async {
                 customer.run_whatever_comes(world, SYNC).await;
                 is_over.store(true, Ordering::Relaxed);
