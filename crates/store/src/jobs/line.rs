@@ -16,6 +16,8 @@ use foldhash::{HashMap, HashSet};
 
 /// Flows that one look brings at the most, and that one go visits.
 const FLOWS_MAX: usize = 1_000;
+/// Of a flow that may give no more than so many, one more is looked at.
+const FEW: i64 = 4;
 
 /// A kind's flows and the place in their round: what one who lets jobs through keeps between two goes. Nothing of it
 /// matters for what is right.
@@ -133,7 +135,10 @@ impl Line {
             return Ok(through);
         }
         let urgent_max = self.round.urgent_max(limit);
-        let upcoming = store.upcoming_in(tx, kind, &through.visits, &urgent_only, urgent_max, limit).await?;
+        let asked: Vec<Visit> = through.visits.iter().map(with_one_more).collect();
+        let most = limit.saturating_add(i64::try_from(asked.len()).unwrap_or(i64::MAX));
+        let seen = store.upcoming_in(tx, kind, &asked, &urgent_only, urgent_max, most).await?;
+        let upcoming = within_quanta(&mut through.visits, seen, limit);
         let count = upcoming.len();
         through.jobs = upcoming.into_iter().filter(|job| through.gate.admit(job)).collect();
         through.was_refused = through.jobs.len() < count;
@@ -271,6 +276,35 @@ impl Line {
         let limit = limit.min(in_all);
         (self.round.visits(limit, FLOWS_MAX, |flow| room.get(&flow).copied().unwrap_or(0)), urgent_only)
     }
+}
+
+/// The visit with a quantum of one more, where that is small: who gives all of it and has no more has no backlog.
+fn with_one_more(visit: &Visit) -> Visit {
+    Visit { quantum: visit.quantum + i64::from(visit.quantum <= FEW), ..*visit }
+}
+
+/// Of what was seen with one more for each visit, what the visits may give, `limit` jobs at the most. A visit that had
+/// not the one more keeps its larger quantum: its flow does not count as one with a backlog, among which the next go is
+/// divided.
+fn within_quanta(visits: &mut [Visit], seen: Vec<Upcoming>, limit: i64) -> Vec<Upcoming> {
+    let quanta: HashMap<Flow, i64> = visits.iter().map(|visit| (visit.flow, visit.quantum)).collect();
+    let mut counts: HashMap<Flow, i64> = HashMap::default();
+    let mut is_within = |job: &Upcoming| {
+        if job.taken.is_urgent {
+            return true;
+        }
+        let count = counts.entry(job.taken.flow).or_default();
+        *count += 1;
+        quanta.get(&job.taken.flow).is_some_and(|quantum| *count <= *quantum)
+    };
+    let mut jobs: Vec<Upcoming> = seen.into_iter().filter(|job| is_within(job)).collect();
+    jobs.truncate(usize::try_from(limit).unwrap_or(0));
+    for visit in visits {
+        if counts.get(&visit.flow) == Some(&visit.quantum) {
+            *visit = with_one_more(visit);
+        }
+    }
+    jobs
 }
 
 /// Of which visits limits count the jobs.
