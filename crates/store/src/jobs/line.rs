@@ -363,3 +363,33 @@ impl LetThrough<'_> {
         self.gate.close(store, tx).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::{AccountId, Place, Taken};
+
+    fn flow(account: i64) -> Flow {
+        Flow { account: AccountId(account), connection: None }
+    }
+
+    fn job(account: i64, id: i64, is_urgent: bool) -> Upcoming {
+        let place = Place { turn: 1.0, id: JobId(id) };
+        Upcoming { taken: Taken { flow: flow(account), place, is_urgent }, priority: ORDINARY }
+    }
+
+    #[test]
+    fn who_has_no_more_than_it_may_give_counts_as_without_a_backlog() {
+        let visit = |account, quantum| Visit { flow: flow(account), quantum, left: quantum, after: None };
+        let mut visits = vec![visit(1, 1), visit(2, 1), visit(3, 1), visit(4, 5)];
+        let asked: Vec<i64> = visits.iter().map(|visit| with_one_more(visit).quantum).collect();
+        assert_eq!(asked, [2, 2, 2, 5]);
+        // The first has one job and an urgent one, the second two, the third none, the fourth more than may go.
+        let seen =
+            [(1, 1, true), (1, 2, false), (2, 3, false), (2, 4, false)].map(|(of, id, urgent)| job(of, id, urgent));
+        let seen = seen.into_iter().chain((5..10).map(|id| job(4, id, false))).collect();
+        let jobs = within_quanta(&mut visits, seen, 6);
+        assert_eq!(jobs.iter().map(|job| job.taken.place.id.0).collect::<Vec<_>>(), [1, 2, 3, 5, 6, 7]);
+        assert_eq!(visits.iter().map(|visit| visit.quantum).collect::<Vec<_>>(), [2, 1, 1, 5]);
+    }
+}
