@@ -46,9 +46,9 @@ pub(crate) struct Options {
     /// which the disk stands still is less than one in a hundred.
     #[arg(long, default_value_t = 60)]
     quiet_secs: u32,
-    /// Slots that all accounts share there; jobs of the backlog take 50 to 150 ms. So few that it is for them that everybody
-    /// waits: where the processors are busy all the time (it is printed), more slots measure those.
-    #[arg(long, default_value_t = 100)]
+    /// Slots that all accounts share there; jobs of the backlog take 50 to 150 ms. Where the processors are busy all the time
+    /// (it is printed), it is them that is measured: then take fewer.
+    #[arg(long, default_value_t = 400)]
     quiet_slots: u32,
 }
 
