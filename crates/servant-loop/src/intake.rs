@@ -46,6 +46,11 @@ const RECEIVE_MAX: usize = 10;
 const STARTED_AT_ONCE_MAX: usize = 32;
 /// Calls to the queue that wait at the same time at the most.
 const LANES_MAX: usize = 16;
+/// How long a message that was claimed waits to be deleted together with others: a call costs as much for one as for ten.
+/// Nobody waits for it, and until then it is hidden.
+const DELETE_WAIT: Duration = Duration::from_millis(100);
+/// Messages that are deleted at a time.
+const DELETE_MAX: usize = 100;
 
 impl<S: Servant> Intake<S> {
     /// Receives ids from the queue until told to stop. Lanes beyond the first wait at the queue only while there is
@@ -82,7 +87,7 @@ impl<S: Servant> Intake<S> {
                 }
                 continue;
             }
-            let Some((slots, _)) = self.free_slots(1, None).await else { break };
+            let Some((slots, _)) = self.free_slots(RECEIVE_MAX, None).await else { break };
             if self.is_paused.load(Ordering::SeqCst) {
                 drop(slots);
                 self.pause().await;
@@ -90,6 +95,11 @@ impl<S: Servant> Intake<S> {
             }
             let mut slots: Vec<_> = slots.into();
             slots.truncate(RECEIVE_MAX);
+            if lane > 0 && slots.len() < RECEIVE_MAX {
+                // Slots are what there is too little of: lanes would take them from each other.
+                level.fetch_min(lane, Ordering::SeqCst);
+                continue;
+            }
             let answer = tokio::select! {
                 answer = sqs.receive(self.kind.as_str(), slots.len()) => answer,
                 () = self.stop.cancelled() => break,
@@ -107,7 +117,7 @@ impl<S: Servant> Intake<S> {
                         level.store(1, Ordering::SeqCst);
                         continue;
                     }
-                    if batch.deliveries.len() == slots.len() && level.load(Ordering::SeqCst) == lane + 1 {
+                    if batch.deliveries.len() == RECEIVE_MAX && level.load(Ordering::SeqCst) == lane + 1 {
                         level.store((lane + 2).min(LANES_MAX), Ordering::SeqCst);
                         more.notify_waiters();
                     }
@@ -127,7 +137,7 @@ impl<S: Servant> Intake<S> {
         }
     }
 
-    /// Claims what the lanes have received, all of it in one statement, and deletes the messages at once: from
+    /// Claims what the lanes have received, all of it in one statement, and has the messages deleted: from
     /// here the row's lease is the only truth. Messages whose claim is refused are duplicates, and deleted too.
     async fn claim_received(
         &self,
@@ -135,7 +145,8 @@ impl<S: Servant> Intake<S> {
         mut batches: mpsc::Receiver<(Vec<queue::Delivery>, Vec<OwnedSemaphorePermit>)>,
     ) {
         let mut taken = Vec::new();
-        let mut deletes = tokio::task::JoinSet::new();
+        let (claimed, receipts) = mpsc::unbounded_channel();
+        let deleting = tokio::spawn(delete_claimed(sqs, self.kind.clone(), receipts));
         let batches_max = self.claim_max.div_ceil(RECEIVE_MAX).max(1);
         while batches.recv_many(&mut taken, batches_max).await > 0 {
             let (deliveries, slots): (Vec<_>, Vec<_>) = taken.drain(..).unzip();
@@ -147,18 +158,10 @@ impl<S: Servant> Intake<S> {
             match self.store.claim_delivered(self.servant, &self.kind, &ids, until).await {
                 Ok(jobs) => {
                     self.start(jobs, slots, None);
-                    let receipts = deliveries.into_iter().map(|d| d.receipt).collect();
-                    let (sqs, kind) = (sqs.clone(), self.kind.clone());
-                    deletes.spawn(async move {
-                        let report = sqs.delete(kind.as_str(), receipts).await;
-                        if !report.failed.is_empty() {
-                            tracing::warn!(
-                                failed = report.failed.len(),
-                                "messages were not deleted; they will be duplicates"
-                            );
-                        }
-                    });
-                    while deletes.try_join_next().is_some() {}
+                    for delivery in deliveries {
+                        // It takes them until this side is gone.
+                        let _ = claimed.send(delivery.receipt);
+                    }
                 }
                 // Not deleted: the queue delivers them again when their visibility ends.
                 Err(error) => {
@@ -167,7 +170,10 @@ impl<S: Servant> Intake<S> {
                 }
             }
         }
-        deletes.join_all().await;
+        drop(claimed);
+        if deleting.await.is_err() {
+            tracing::error!("messages that were claimed are not deleted; they will be duplicates");
+        }
     }
 
     /// Starts what one statement claimed, under one permit if limits count it; slots that are left over are free again.
@@ -254,4 +260,30 @@ impl<S: Servant> Intake<S> {
             () = self.stop.cancelled() => {}
         }
     }
+}
+
+/// Deletes messages until no more come, as many in a call as there are within a moment.
+async fn delete_claimed(sqs: Sqs, kind: Kind, mut receipts: mpsc::UnboundedReceiver<String>) {
+    let mut deletes = tokio::task::JoinSet::new();
+    let mut batch = Vec::new();
+    while receipts.recv_many(&mut batch, DELETE_MAX).await > 0 {
+        let is_over = tokio::time::sleep(DELETE_WAIT);
+        tokio::pin!(is_over);
+        while !batch.len().is_multiple_of(RECEIVE_MAX) {
+            let wanted = RECEIVE_MAX - batch.len() % RECEIVE_MAX;
+            tokio::select! {
+                more = receipts.recv_many(&mut batch, wanted) => if more == 0 { break },
+                () = &mut is_over => break,
+            }
+        }
+        let (sqs, kind, batch) = (sqs.clone(), kind.clone(), std::mem::take(&mut batch));
+        deletes.spawn(async move {
+            let report = sqs.delete(kind.as_str(), batch).await;
+            if !report.failed.is_empty() {
+                tracing::warn!(failed = report.failed.len(), "messages were not deleted; they will be duplicates");
+            }
+        });
+        while deletes.try_join_next().is_some() {}
+    }
+    deletes.join_all().await;
 }
