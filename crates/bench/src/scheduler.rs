@@ -46,10 +46,13 @@ pub(crate) struct Options {
     /// which the disk stands still is less than one in a hundred.
     #[arg(long, default_value_t = 60)]
     quiet_secs: u32,
-    /// Slots that all accounts share there; jobs of the backlog take 50 to 150 ms. Where the processors are busy all the time
-    /// (it is printed), it is them that is measured: then take fewer.
+    /// Slots that all accounts share there.
     #[arg(long, default_value_t = 400)]
     quiet_slots: u32,
+    /// Jobs of the backlog that end in a second when they have all of the slots: their length follows from it. Where the
+    /// processors are busy all the time (it is printed), it is them that everybody waits for: then take less.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    quiet_rate: u32,
 }
 
 /// A part of the bench.

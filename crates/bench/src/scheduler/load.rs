@@ -38,7 +38,7 @@ pub(super) async fn enqueue(
     jobs: usize,
     first: i64,
     accounts: usize,
-    payload: fn(usize) -> Value,
+    payload: impl Fn(usize) -> Value + Copy + Send + 'static,
 ) -> anyhow::Result<()> {
     let kind = Kind::new("noop")?;
     let next = Arc::new(AtomicUsize::new(0));

@@ -1,7 +1,7 @@
 //! What fair shares are good for: quiet accounts beside one that has put in a million jobs.
 //!
-//! Jobs of the backlog take a while and slots are few, so that it is slots that everybody waits for, as
-//! it is with real work, and not this machine's processors.
+//! Jobs of the backlog take so long that it is slots that everybody waits for, as it is with real work, and not this
+//! machine's processors.
 
 use super::{
     Options,
@@ -23,8 +23,6 @@ const QUIET: i64 = 50;
 const QUIET_PER_SEC: u32 = 100;
 /// The account with the backlog.
 const LOUD: i64 = 1_000;
-/// What the shortest and the longest of its jobs take.
-const LOUD_MS: (usize, usize) = (50, 150);
 /// Files of 16 MiB: what a million inserts and the jobs after them write.
 const WAL_FILES: usize = 100;
 
@@ -37,9 +35,10 @@ pub(super) async fn measure(options: &Options) -> anyhow::Result<Vec<(&'static s
     ])
 }
 
-/// As different from the one before as real jobs are: were all of the same length, a servant's would end together.
-fn loud(n: usize) -> serde_json::Value {
-    json!({"sleep_ms": LOUD_MS.0 + n.wrapping_mul(7_919) % (LOUD_MS.1 - LOUD_MS.0 + 1)})
+/// The `n`th job of the backlog, which takes between a half and one and a half of `mean_ms`: as different from the one before
+/// as real jobs are, since a servant's would end together were all of the same length.
+fn loud(n: usize, mean_ms: usize) -> serde_json::Value {
+    json!({"sleep_ms": mean_ms / 2 + n.wrapping_mul(7_919) % (mean_ms + 1)})
 }
 
 /// Has PostgreSQL make the files of its log that will be written, as they are there in a server that has been used for a
@@ -72,8 +71,9 @@ async fn quiet(options: &Options) -> anyhow::Result<(f64, f64)> {
     wait_for(&mut fleet, &[JobState::Succeeded], 1_000).await?;
     let alone = p99(&fleet, options.quiet_secs).await?;
     say(&format!("quiet accounts alone start within {alone:.1} ms (p99)"));
-    enqueue(&fleet.store, options.backlog, LOUD, 1, loud).await?;
-    say(&format!("one account has {} jobs", options.backlog));
+    let mean_ms = usize::try_from(options.quiet_slots * 1_000 / options.quiet_rate)?;
+    enqueue(&fleet.store, options.backlog, LOUD, 1, move |n| loud(n, mean_ms)).await?;
+    say(&format!("one account has {} jobs, of {mean_ms} ms on the average", options.backlog));
     let beside = p99(&fleet, options.quiet_secs).await?;
     say(&format!("beside it they start within {beside:.1} ms (p99)"));
     fleet.stop().await?;
