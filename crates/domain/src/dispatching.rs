@@ -3,6 +3,9 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+/// Of the slots, the part that may be free before a full window is filled again, and how long that may take.
+const IDLE_SLOTS_MAX: f64 = 0.02;
+const REFILL_MS_MAX: u64 = 15;
 /// Doublings of the wait for a claim, at the most.
 const DOUBLINGS_MAX: u32 = 3;
 
@@ -31,6 +34,18 @@ impl Dispatching {
         let free = (slots - running).max(0);
         let most = slots.saturating_mul(i64::from(self.window_per_slot)).max(1);
         free.saturating_add(taken.in_ms(self.look_ahead_ms).max(1)).min(most)
+    }
+
+    /// How long after a full window was filled it is worth filling again, in milliseconds: what is on the queue lasts for the
+    /// look-ahead, and then a few slots in a hundred may be free before the next jobs come. Each filling costs the ledger
+    /// and the queue about the same, however many jobs it is for.
+    #[must_use]
+    pub fn refill_in_ms(&self, slots: i64, taken: TakenPerSec) -> u64 {
+        #[expect(clippy::cast_precision_loss, reason = "a number of slots is small")]
+        let idle_ms = slots as f64 * IDLE_SLOTS_MAX / taken.per_sec.max(1.0) * 1_000.0;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive; a cast saturates")]
+        let wait_ms = (f64::from(self.look_ahead_ms) + idle_ms) as u64;
+        wait_ms.clamp(1, REFILL_MS_MAX)
     }
 
     /// When the sweep sends a job again that was sent `sends` times, the last time at `queued_at`.
@@ -113,6 +128,16 @@ mod tests {
         taken.look(at(2_100), 5);
         taken.look(at(12_000), 5);
         assert_eq!(window(100, 100, taken), 1);
+    }
+
+    #[test]
+    fn a_window_is_filled_again_when_a_few_slots_are_free() {
+        let taken = |per_sec| TakenPerSec { per_sec, seen: None };
+        assert_eq!(DISPATCHING.refill_in_ms(400, taken(1_000.0)), 13, "8 slots of 400, and the look-ahead");
+        assert_eq!(DISPATCHING.refill_in_ms(400, taken(4_000.0)), 7);
+        assert_eq!(DISPATCHING.refill_in_ms(10, taken(5_000.0)), 5, "few slots wait for nothing");
+        assert_eq!(DISPATCHING.refill_in_ms(400, taken(0.0)), REFILL_MS_MAX, "nothing ends");
+        assert_eq!(Dispatching { look_ahead_ms: 0, ..DISPATCHING }.refill_in_ms(0, taken(0.0)), 1);
     }
 
     #[test]

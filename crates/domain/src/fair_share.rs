@@ -4,7 +4,11 @@
 //! Within a flow jobs go by their turn: the time since which they are ready, later by [`AGING_SECS`] for each step of
 //! priority. So an urgent job goes before all that came up to that much earlier, and none waits for ever.
 
-use crate::{AccountId, ConnectionId, JobId};
+mod flow;
+
+pub use flow::{Flow, Place, Taken, Visit};
+
+use crate::JobId;
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,48 +41,6 @@ const URGENT_RUN_MAX: i64 = 3;
 /// Looks in a row that bring a part of the flows and nothing to take, before it is left for the next time.
 const FRUITLESS_LOOKS_MAX: u8 = 10;
 
-/// Jobs of one kind that wait in one line: an account's, on one connection or on none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Flow {
-    /// Whose.
-    pub account: AccountId,
-    /// On which connection.
-    pub connection: Option<ConnectionId>,
-}
-
-/// Where a job stands in its flow: its turn, in seconds since 2000, and its id among those of the same turn.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
-pub struct Place {
-    /// Its turn.
-    pub turn: f64,
-    /// The job.
-    pub id: JobId,
-}
-
-/// What one flow may give in one go.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Visit {
-    /// The flow.
-    pub flow: Flow,
-    /// Jobs at the most.
-    pub quantum: i64,
-    /// What is left of its visit; more than the quantum when it has no room for all of that now.
-    pub left: i64,
-    /// The flow has been taken up to here: what lies before is running, and looking through it again costs time.
-    pub after: Option<Place>,
-}
-
-/// A job that was taken.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Taken {
-    /// Its flow.
-    pub flow: Flow,
-    /// Its place there.
-    pub place: Place,
-    /// It came by the urgent lane, out of its flow's turn.
-    pub is_urgent: bool,
-}
-
 /// What follows a go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
@@ -109,6 +71,8 @@ pub struct Round {
     begin_every: TimeDelta,
     /// Since the look, every flow was gone through from the front.
     is_from_front: bool,
+    /// What comes is told flow by flow.
+    is_told: bool,
     /// When all flows were last begun from there.
     front_at: Option<DateTime<Utc>>,
 }
@@ -133,6 +97,8 @@ struct Known {
     has_given: bool,
     /// As far as is known, more waits in it than it has given.
     has_backlog: bool,
+    /// It gave less than it might have, and nothing was told of it since.
+    is_empty: bool,
     /// It has been gone through since the look, and since any flow had more than it could give at once.
     is_through: bool,
     /// Looks in a row that did not bring it, and when the first of them was.
@@ -148,19 +114,14 @@ enum Progress {
     Over,
 }
 
-impl Flow {
-    /// Its connection's id, 0 for none.
-    #[must_use]
-    pub fn connection_key(self) -> i64 {
-        self.connection.map_or(0, |id| id.0)
-    }
-}
-
 impl Round {
     /// Whether the flows are to be looked at before anything is taken.
     #[must_use]
     pub fn must_look(&self, now: DateTime<Utc>) -> bool {
         let is_older = |than: fn(TimeDelta) -> TimeDelta| self.looked.is_none_or(|(at, took)| now - at > than(took));
+        if self.is_told {
+            return is_older(|_| LOOK_EVERY.1);
+        }
         let is_trusted = self.sight == Sight::Woken && !self.flows.is_empty();
         // However often something comes where something has come before, others are seen.
         is_older(|took| (took * LOOK_SHARE).clamp(LOOK_EVERY.0, LOOK_EVERY.1)) && !is_trusted
@@ -234,13 +195,14 @@ impl Round {
                 after: None,
                 has_given: before.get(&flow).is_some_and(|known| known.has_given),
                 has_backlog: true,
+                is_empty: false,
                 is_through: false,
                 unseen_looks: 0,
                 unseen_since: None,
                 begun_at: Some(now),
             };
             let stands = before.get(&flow).filter(|_| sure.contains(&flow));
-            (flow, stands.map_or(fresh, |known| Known { weight, is_through: false, ..*known }))
+            (flow, stands.map_or(fresh, |known| Known { weight, is_empty: false, is_through: false, ..*known }))
         };
         self.flows = flows.into_iter().map(known).collect();
         // Where something came a moment ago, the next thing may come: it is found without a look.
@@ -251,8 +213,8 @@ impl Round {
         for (flow, known) in kept.take(UNSEEN_FLOWS_MAX) {
             let unseen_looks = known.unseen_looks.saturating_add(1);
             let unseen_since = known.unseen_since.filter(|_| known.unseen_looks > 0).or(Some(now));
-            let known = Known { after: None, is_through: false, has_backlog: false, begun_at: Some(now), ..known };
-            let kept = Known { unseen_looks, unseen_since, ..known };
+            let known = Known { after: None, has_backlog: false, is_empty: false, is_through: false, ..known };
+            let kept = Known { unseen_looks, unseen_since, begun_at: Some(now), ..known };
             self.flows.entry(flow).or_insert(kept);
         }
         self.looked = Some((now, now - asked_at));
@@ -265,6 +227,39 @@ impl Round {
         if self.sight == Sight::Clear {
             self.sight = Sight::Woken;
         }
+    }
+
+    /// Takes in in which flows jobs have come; false where one of them is not known. From then on all are to be told, since
+    /// flows are taken to be empty once they gave less than they might have.
+    pub fn hear_of(&mut self, flows: impl IntoIterator<Item = Flow>) -> bool {
+        self.is_told = true;
+        let mut are_known = true;
+        for flow in flows {
+            match self.flows.get_mut(&flow) {
+                Some(known) => known.is_empty = false,
+                None => are_known = false,
+            }
+        }
+        are_known
+    }
+
+    /// These gave less than they have: there was no room.
+    pub fn refused(&mut self, flows: impl IntoIterator<Item = Flow>) {
+        for flow in flows {
+            self.flows.entry(flow).and_modify(|known| known.is_empty = false);
+        }
+    }
+
+    /// Whether the flow is known.
+    #[must_use]
+    pub fn knows(&self, flow: Flow) -> bool {
+        self.flows.contains_key(&flow)
+    }
+
+    /// Whether nothing waits in a flow, for all that was told. What nobody told, the next look brings.
+    #[must_use]
+    pub fn is_empty(&self, flow: Flow) -> bool {
+        self.is_told && self.flows.get(&flow).is_some_and(|known| known.is_empty)
     }
 
     /// How many of `limit` jobs may be urgent ones: of four in a row one is not, unless no other waits. So the urgent
@@ -319,11 +314,12 @@ impl Round {
         if let (Some(visit), Some((at, Progress::Taken(spent)))) = (visits.first_mut(), self.at)
             && visit.flow == at
         {
-            if spent < visit.left {
+            if spent < visit.left && with_backlog.len() > 1 {
                 visit.left -= spent;
                 visit.quantum = visit.quantum.min(visit.left);
             } else {
-                // In a larger go it has had what this one gives: its visit is over, and the others come first.
+                // In a larger go it has had what this one gives, or nobody else has a backlog that could have its share: its
+                // visit is over, and the others come first.
                 visits.rotate_left(1);
             }
         }
@@ -360,10 +356,12 @@ impl Round {
             has_seen_new |= !known.is_through;
             known.is_through = true;
             known.has_backlog = false;
+            known.is_empty = true;
             if let Some((count, place)) = by_flow.get(&visit.flow) {
                 known.after = Some(*place);
                 known.has_given = true;
                 known.has_backlog = *count >= visit.quantum;
+                known.is_empty = !known.has_backlog;
                 known.unseen_looks = 0;
                 has_more |= known.has_backlog;
             }
@@ -379,13 +377,14 @@ impl Round {
             if is_full && let Some(known) = self.flows.get_mut(&last.flow) {
                 // The go ended within it.
                 known.has_backlog = true;
+                known.is_empty = false;
             }
             self.at = Some((last.flow, if is_over { Progress::Over } else { Progress::Taken(before + count) }));
         }
         if has_more {
             self.flows.values_mut().for_each(|known| known.is_through = false);
         }
-        let was_all_seen = self.flows.values().all(|known| known.is_through);
+        let was_all_seen = self.flows.values().all(|known| known.is_through || self.is_told && known.is_empty);
         if self.sight == Sight::Woken {
             self.sight = Sight::Tried;
         }

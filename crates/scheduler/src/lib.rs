@@ -8,7 +8,7 @@ mod reign;
 mod told;
 
 pub use config::SchedulerConfig;
-pub use nudges::Nudges;
+pub use nudges::{JobsReady, Nudges};
 pub use told::Told;
 
 use anyhow::Context as _;
@@ -31,7 +31,7 @@ pub struct Office {
     /// Says that the outbox has something to send.
     pub outbox_filled: tokio::sync::Notify,
     /// Says that jobs are ready.
-    pub jobs_ready: Arc<tokio::sync::Notify>,
+    pub jobs_ready: JobsReady,
     /// What the dispatcher keeps.
     pub desk: tokio::sync::Mutex<duties::dispatch::Desk>,
     /// What wakes duties.
@@ -71,7 +71,7 @@ pub async fn run(context: Context<SchedulerConfig>) -> anyhow::Result<()> {
         catalogue,
         config,
         outbox_filled: tokio::sync::Notify::new(),
-        jobs_ready: Arc::default(),
+        jobs_ready: JobsReady::default(),
         desk: tokio::sync::Mutex::default(),
         nudges: Nudges::default(),
         told: Told::default(),

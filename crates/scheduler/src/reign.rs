@@ -152,9 +152,7 @@ fn listen(stopper: &Stopper, office: Arc<Office>) {
     let stop = stopper.soft().clone();
     stopper.spawn("wake-ups", async move {
         let heard = |heard: &Heard| {
-            if !heard.ready.is_empty() {
-                office.jobs_ready.notify_one();
-            }
+            office.jobs_ready.come(&heard.ready);
             if heard.has_groups {
                 office.nudges.group_changed();
             }

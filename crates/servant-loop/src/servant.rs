@@ -261,7 +261,7 @@ fn listen(
     let stop = stopper.soft().clone();
     stopper.spawn("wake-ups", async move {
         let heard = |heard: &Heard| {
-            if heard.ready.contains(kind.as_str()) {
+            if heard.ready.contains_key(kind.as_str()) {
                 ready.notify_one();
             }
             if heard.ordered.contains(&servant) {

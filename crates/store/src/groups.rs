@@ -62,7 +62,7 @@ impl Store {
         note(&mut tx.inner, granted, &of, (None, after), now).await?;
         note_members(&mut tx, granted, &inserted, now).await?;
         tx.commit().await?;
-        self.wake_kinds_of(members).await;
+        self.wake_for(members).await;
         if is_sealed {
             self.call_for_groups().await;
         }
@@ -83,7 +83,7 @@ impl Store {
         let inserted = self.join(&mut tx, group, members).await?;
         note_members(&mut tx, granted, &inserted, self.clock.now()).await?;
         tx.commit().await?;
-        self.wake_kinds_of(members).await;
+        self.wake_for(members).await;
         Ok(inserted)
     }
 
@@ -101,12 +101,6 @@ impl Store {
     async fn join(&self, tx: &mut Tx, group: GroupId, members: &[NewJob]) -> Result<Vec<Inserted>, StoreError> {
         let members: Vec<NewJob> = members.iter().map(|job| NewJob { group: Some(group), ..job.clone() }).collect();
         self.insert_jobs_in(tx, &members).await
-    }
-
-    pub(crate) async fn wake_kinds_of(&self, jobs: &[NewJob]) {
-        for kind in jobs.iter().map(|job| &job.kind).collect::<BTreeSet<_>>() {
-            self.wake(kind).await;
-        }
     }
 
     /// Says that all members of an open group are known.

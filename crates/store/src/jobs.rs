@@ -33,6 +33,7 @@ pub use attempt::Held;
 pub use by_hand::{ActsOnJobs, JobAct, MakesJobs};
 pub(crate) use by_hand::{act_on_jobs, new_of};
 pub use claimed::{AttemptKey, ClaimedJob, Delivered, Outcome};
+pub(crate) use dispatch::flow_of;
 pub use dispatch::{Upcoming, WaitingFlow};
 pub use fate::{FailedAttempt, Fate, Rescue, Rescued, Settled};
 pub use gate::Terms;

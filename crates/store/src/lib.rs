@@ -84,7 +84,7 @@ pub use jobs::*;
 pub use leader::Leadership;
 pub use limit_states::Concerned;
 pub use limits::{LimitRemoved, LimitRow, LimitsAfter};
-pub use listen::{Heard, WakeUps};
+pub use listen::{Heard, ReadyIn, WakeUps};
 pub use operations::{NewOperation, OperationItem, OperationRow, OperationStep};
 pub use outbox::Unsent;
 pub use partitions::Retention;

@@ -255,7 +255,7 @@ impl Store {
         let deeds = new_jobs(&mut tx.inner, &new_of(&inserted)).await?;
         note_each(&mut tx.inner, granted, "job", deeds, now).await?;
         tx.commit().await?;
-        self.wake_kinds_of(&jobs).await;
+        self.wake_for(&jobs).await;
         Ok(inserted.into_iter().next().map_or(RecordRetry::Missing, RecordRetry::Asked))
     }
 

@@ -76,12 +76,12 @@ pub async fn claim_queued(
 pub async fn dispatch(store: &Store, leadership: &Leadership, kind: &Kind, limit: i64) -> Result<u64, StoreError> {
     let round = round(store, kind, |flow| !flow.is_held).await?;
     let visits = round.visits(limit, usize::MAX, |_| i64::MAX);
-    let Some(mut tx) = store.begin_dispatch(Some(leadership)).await? else { return Ok(0) };
+    let mut tx = store.begin_dispatch().await?;
     let upcoming = store.upcoming_in(&mut tx, kind, &visits, &[], round.urgent_max(limit), limit).await?;
     let ids: Vec<_> = upcoming.iter().map(|job| job.taken.place.id).collect();
-    store.queue_in(&mut tx, kind, &ids, &Permit::default()).await?;
+    let is_led = store.queue_in(&mut tx, leadership, kind, &ids, &Permit::default()).await?;
     tx.commit().await?;
-    Ok(ids.len() as u64)
+    Ok(if is_led { ids.len() as u64 } else { 0 })
 }
 
 async fn round(store: &Store, kind: &Kind, is_open: impl Fn(&store::WaitingFlow) -> bool) -> Result<Round, StoreError> {

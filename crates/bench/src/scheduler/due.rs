@@ -166,7 +166,7 @@ async fn idle_ticks(fleet: &Fleet) -> anyhow::Result<Vec<f64>> {
         catalogue: Catalogue::new(jobs.try_into()?)?,
         config,
         outbox_filled: Notify::new(),
-        jobs_ready: std::sync::Arc::default(),
+        jobs_ready: scheduler::JobsReady::default(),
         desk: tokio::sync::Mutex::default(),
         nudges: scheduler::Nudges::default(),
         told: scheduler::Told::default(),

@@ -1,6 +1,7 @@
 //! Single rules of the round; its laws, for any flows and goes, are in `tests/fair_share`.
 
 use super::*;
+use crate::{AccountId, ConnectionId};
 
 #[test]
 fn a_flow_that_gave_something_is_tried_without_being_seen_even_after_a_look_that_saw_it() {
@@ -108,4 +109,66 @@ fn a_flow_in_which_something_came_is_known_for_a_while_however_many_looks_there_
         }
     }
     assert_eq!(known_until, 2_000);
+}
+
+#[test]
+fn what_is_empty_for_all_that_was_told_is_told_apart_until_something_comes_or_is_looked_for() {
+    let flow = |account| Flow { account: AccountId(account), connection: None };
+    let taken = |account, id| {
+        let place = Place { turn: 1.0, id: JobId(id) };
+        Taken { flow: flow(account), place, is_urgent: false }
+    };
+    let at = |ms| DateTime::UNIX_EPOCH + TimeDelta::milliseconds(ms);
+    let mut round = Round::default();
+    let look = |round: &mut Round, ms| round.looked([(flow(1), 1), (flow(2), 1)], None, at(ms), at(ms + 1));
+    let go = |round: &mut Round, limit, taken: &[Taken]| {
+        let visits = round.visits(limit, usize::MAX, |_| i64::MAX);
+        round.note(&visits, taken, limit)
+    };
+    look(&mut round, 0);
+    go(&mut round, 8, &[taken(1, 1), taken(2, 2), taken(2, 3), taken(2, 4), taken(2, 5)]);
+    assert!(!round.is_empty(flow(1)), "nobody says what comes: it may have come");
+    assert!(round.hear_of([]), "nothing has come");
+    let empty = |round: &Round| [1, 2, 3].map(|account| round.is_empty(flow(account)));
+    assert_eq!(empty(&round), [true, false, false], "the second gave all that it might");
+    assert!(!round.must_look(at(50)), "what comes is told");
+    assert!(round.must_look(at(52)), "but not all of it need be");
+
+    assert!(round.hear_of([flow(1)]));
+    assert!(!round.is_empty(flow(1)));
+    assert!(!round.hear_of([flow(2), flow(3)]), "the third was never seen");
+    go(&mut round, 100, &[]);
+    assert_eq!(empty(&round), [true, true, false]);
+    round.refused([flow(2), flow(3)]);
+    assert_eq!(empty(&round), [true, false, false], "it had no room for what it has");
+    assert!(!round.knows(flow(3)));
+    go(&mut round, 100, &[]);
+    look(&mut round, 60);
+    assert_eq!(empty(&round), [false, false, false], "a look may bring what nobody told");
+}
+
+#[test]
+fn who_alone_has_a_backlog_lets_the_others_go_first_and_has_all_that_they_leave() {
+    let flow = |account| Flow { account: AccountId(account), connection: None };
+    let mut round = Round::default();
+    round.looked([(flow(1), 1), (flow(2), 1)], None, DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH);
+    let go = |round: &mut Round, limit, taken: &[i64]| {
+        let mut visits = round.visits(limit, usize::MAX, |_| i64::MAX);
+        // Of who may give one, one more was asked for, and was not there.
+        visits.iter_mut().filter(|visit| visit.quantum == 1).for_each(|visit| visit.quantum = 2);
+        let taken: Vec<Taken> = taken
+            .iter()
+            .zip(1..)
+            .map(|(account, id)| Taken {
+                flow: flow(*account),
+                place: Place { turn: 1.0, id: JobId(id) },
+                is_urgent: false,
+            })
+            .collect();
+        round.note(&visits, &taken, limit);
+        round.visits(limit, usize::MAX, |_| i64::MAX).iter().map(|v| (v.flow.account.0, v.quantum)).collect::<Vec<_>>()
+    };
+    // The first gives one of four that it might, and the second the rest: its visit goes on.
+    assert_eq!(go(&mut round, 8, &[1, 2, 2, 2, 2]), [(1, 1), (2, 8)]);
+    assert_eq!(go(&mut round, 8, &[1, 2, 2, 2, 2, 2, 2, 2]), [(1, 1), (2, 8)], "and not by what is left of it");
 }

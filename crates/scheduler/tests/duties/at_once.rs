@@ -91,7 +91,7 @@ async fn a_claim_waits_for_one_who_lets_jobs_through_just_now() {
     let (world, account) = world_under(10).await;
     world.insert(&vec![job(account, 2); 40]).await;
     let (mut one, servant) = knowing(&world).await;
-    let other = world.office.store.begin_dispatch(None).await.unwrap().unwrap();
+    let other = world.office.store.begin_dispatch().await.unwrap();
     let claim = one.claim(&world, servant, 1);
     tokio::pin!(claim);
     let waits = async {

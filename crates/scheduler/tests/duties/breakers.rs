@@ -140,7 +140,7 @@ async fn a_probes_success_wakes_who_waits_and_time_ends_the_recovery() {
     breakers::perform(&world.office, &lead).await.unwrap();
     assert!(matches!(state(&world).await, Some(BreakerState::Recovering { room: 1, .. })));
     let woken = tokio::time::timeout(Duration::from_secs(20), wake_ups.next()).await.expect("a wake-up").unwrap();
-    assert!(woken.ready.contains("noop"));
+    assert!(woken.ready.contains_key("noop"));
     world.advance_secs(49);
     breakers::perform(&world.office, &lead).await.unwrap();
     assert!(matches!(state(&world).await, Some(BreakerState::Recovering { room: 512, .. })));

@@ -56,7 +56,7 @@ async fn a_group_ends_once_whoever_leads() {
         groups::perform(office, &world.lead).await.unwrap();
     }
     assert_eq!((world.number(FINISHING_JOBS).await, state(&world, id).await), (1, GroupState::Finished));
-    let heard = async { while !wake_ups.next().await.unwrap().ready.contains("notify") {} };
+    let heard = async { while !wake_ups.next().await.unwrap().ready.contains_key("notify") {} };
     tokio::time::timeout(Duration::from_secs(20), heard).await.expect("its servants are woken");
     world.assert_counted().await;
 }

@@ -27,7 +27,7 @@ async fn promote_makes_ready_what_is_due_and_wakes_its_kind() {
     assert!(promote::perform(&world.office, &world.lead).await.unwrap(), "there may be more");
     assert!(!promote::perform(&world.office, &world.lead).await.unwrap());
     let woken = tokio::time::timeout(Duration::from_secs(20), wake_ups.next()).await.expect("a wake-up").unwrap();
-    assert!(woken.ready.contains("noop"));
+    assert!(woken.ready.contains_key("noop"));
     assert_eq!((world.state(jobs[0]).await, world.state(jobs[1]).await), (JobState::Ready, JobState::Scheduled));
     world.assert_counted().await;
 }

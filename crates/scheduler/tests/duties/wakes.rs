@@ -1,12 +1,16 @@
 //! Duties are woken before their timers: by the clock, by an order that somebody gave, by one another. By real time, as a
 //! process is; the ledger's clock stands still.
 
-use crate::{groups::group, world::World};
+use crate::{
+    dispatch::job,
+    groups::group,
+    world::{World, kind},
+};
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::JobState;
+use domain::{Flow, JobState};
 use scheduler::duties::{fold_counters, groups, prune, rescue, sweep_unclaimed};
-use std::time::Duration;
-use store::Heard;
+use std::{collections::BTreeMap, time::Duration};
+use store::{Heard, ReadyIn};
 
 /// Several times what it should take, and far less than nobody would wait.
 const SOON: Duration = Duration::from_secs(20);
@@ -74,4 +78,39 @@ async fn a_seal_wakes_the_counting_and_that_the_look_at_groups() {
     groups::perform(&world.office, &world.lead).await.unwrap();
     let row = world.office.store.find_group(id).await.unwrap().unwrap();
     assert!(row.state.is_ended() && row.finishing_job.is_some(), "{row:?}");
+}
+
+#[tokio::test]
+async fn what_is_told_is_found_without_a_look_and_what_is_not_by_the_timer() {
+    let world = World::new().await;
+    world.servant(100).await;
+    let mut accounts = Vec::new();
+    for name in ["told", "not told", "new"] {
+        accounts.push(world.account(name, 1).await);
+    }
+    let [told, untold, new] = accounts[..] else { panic!("three accounts") };
+    let come = |account| {
+        let flow = Flow { account, connection: None };
+        let ready = ReadyIn { flows: [flow].into(), is_anywhere: false };
+        world.office.jobs_ready.come(&[(kind().as_str().to_owned(), ready)].into());
+    };
+    world.insert(&[job(told, 2), job(untold, 2)]).await;
+    assert_eq!(world.go().await, BTreeMap::from([(told.0, 1), (untold.0, 1)]), "both are known, and empty");
+
+    world.insert(&[job(told, 2), job(untold, 2)]).await;
+    come(told);
+    assert_eq!(world.go().await, BTreeMap::from([(told.0, 2), (untold.0, 1)]), "only where something was told");
+    world.insert(&[job(new, 2)]).await;
+    come(new);
+    let with_new = BTreeMap::from([(told.0, 2), (untold.0, 2), (new.0, 1)]);
+    assert_eq!(world.go().await, with_new, "who is not known is looked for, and with it what nobody told");
+
+    world.insert(&[job(untold, 2)]).await;
+    assert_eq!(world.go().await[&untold.0], 3, "the timer looks");
+    world.insert(&[job(untold, 2)]).await;
+    come(told);
+    assert_eq!(world.go().await[&untold.0], 3);
+    world.advance_secs(1);
+    come(told);
+    assert_eq!(world.go().await[&untold.0], 4, "and so does who has not looked for a while");
 }

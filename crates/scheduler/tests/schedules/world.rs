@@ -42,7 +42,7 @@ fn office_on(store: Store, schedules: &str) -> Office {
         catalogue: Catalogue::new(catalogue.try_into().unwrap()).unwrap(),
         config,
         outbox_filled: Notify::new(),
-        jobs_ready: std::sync::Arc::default(),
+        jobs_ready: scheduler::JobsReady::default(),
         desk: tokio::sync::Mutex::default(),
         nudges: scheduler::Nudges::default(),
         told: scheduler::Told::default(),

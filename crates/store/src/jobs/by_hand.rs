@@ -83,7 +83,7 @@ impl Store {
         let deeds = new_jobs(&mut tx.inner, &new_of(&inserted)).await?;
         note_each(&mut tx.inner, granted, "job", deeds, self.clock.now()).await?;
         tx.commit().await?;
-        self.wake_kinds_of(jobs).await;
+        self.wake_for(jobs).await;
         Ok(inserted)
     }
 }

@@ -2,7 +2,7 @@
 //! their way to the queue. Reads, locks and marks; whose turn it is and what has room, `domain` says and `line` asks.
 
 use super::in_flight::Permit;
-use crate::{Store, StoreError, Tx};
+use crate::{Leadership, Store, StoreError, Tx};
 use domain::{AccountId, ConnectionId, Flow, JobId, Kind, Place, Release, Taken, Visit};
 use std::collections::HashSet;
 
@@ -258,17 +258,24 @@ impl Store {
     }
 
     /// [`JobEvent::Dispatch`](domain::JobEvent::Dispatch): upcoming jobs become queued, each with its entry in the outbox;
-    /// those that limits count are noted as in flight.
+    /// those that limits count are noted as in flight. False when another leads: then nothing was.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn queue_in(&self, tx: &mut Tx, kind: &Kind, jobs: &[JobId], permit: &Permit) -> Result<(), StoreError> {
+    pub async fn queue_in(
+        &self,
+        tx: &mut Tx,
+        leadership: &Leadership,
+        kind: &Kind,
+        jobs: &[JobId],
+        permit: &Permit,
+    ) -> Result<bool, StoreError> {
         let ids: Vec<i64> = jobs.iter().map(|id| id.0).collect();
-        sqlx::query!(
+        let counted = sqlx::query!(
             r#"-- queue
-            WITH queued AS (
+            WITH led AS (SELECT 1 FROM leader WHERE term = $8 AND holder = $9 FOR SHARE), queued AS (
                 UPDATE jobs SET state = 2, queued_at = $2, sends = 1
-                FROM unnest($3::bigint[]) AS t (id) WHERE jobs.id = t.id AND jobs.state = 1
+                FROM unnest($3::bigint[]) AS t (id) WHERE jobs.id = t.id AND jobs.state = 1 AND EXISTS (SELECT FROM led)
                 RETURNING jobs.id, jobs.account_id, jobs.group_id
             ), posted AS (
                 INSERT INTO outbox (job_id, account_id, kind, queued_at) SELECT id, account_id, $1, $2 FROM queued
@@ -277,7 +284,7 @@ impl Store {
                 SELECT $1, $2, 1, array_agg(id) FROM queued HAVING count(*) > 0
             ), permitted AS (
                 INSERT INTO permits (job_ids, kind, accounts, connections, jobs)
-                SELECT $4, $1, $5, $6, $7 WHERE cardinality($4::bigint[]) > 0
+                SELECT $4, $1, $5, $6, $7 WHERE cardinality($4::bigint[]) > 0 AND EXISTS (SELECT FROM led)
             )
             INSERT INTO job_count_deltas (kind, state, delta, group_id)
             SELECT $1, 1, -count(*), group_id FROM queued GROUP BY group_id
@@ -289,10 +296,12 @@ impl Store {
             &permit.accounts,
             &permit.connections,
             &permit.jobs,
+            leadership.term.0,
+            leadership.holder,
         )
         .execute(&mut *tx.inner)
         .await?;
-        Ok(())
+        Ok(counted.rows_affected() > 0)
     }
 }
 
@@ -317,6 +326,6 @@ fn stops(last: Option<Flow>, sure: &[Flow]) -> Vec<Stop> {
     stops
 }
 
-pub(super) fn flow_of(account: i64, connection: i64) -> Flow {
+pub(crate) fn flow_of(account: i64, connection: i64) -> Flow {
     Flow { account: AccountId(account), connection: (connection != 0).then_some(ConnectionId(connection)) }
 }

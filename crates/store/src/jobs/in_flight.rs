@@ -6,7 +6,7 @@ use super::{
     dispatch::{Upcoming, flow_of},
     own_attempts::OwnAttempts,
 };
-use crate::{Leadership, Store, StoreError, Tx, partitions::leads};
+use crate::{Leadership, Store, StoreError, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{AttemptToken, Flow, JobId, Kind, PermitId, ServantId};
 use foldhash::{HashMap, HashSet};
@@ -238,18 +238,14 @@ impl Tally {
 
 impl Store {
     /// Opens a transaction in which jobs may be let through that limits count: one at a time does, whichever process it
-    /// is, so that no two take the same room. A leader's lead stands until it ends; none when another leads.
+    /// is, so that no two take the same room.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn begin_dispatch(&self, leadership: Option<&Leadership>) -> Result<Option<Tx>, StoreError> {
+    pub async fn begin_dispatch(&self) -> Result<Tx, StoreError> {
         // The lock comes with the beginning: each journey more is time in which nobody else lets anything through.
         let begin = "BEGIN; SELECT /* begin_dispatch */ pg_advisory_xact_lock(hashtextextended('dispatch', 0))";
-        let mut tx = Tx { inner: self.pool.begin_with(begin).await? };
-        match leadership {
-            Some(leadership) => Ok(leads(&mut tx.inner, leadership).await?.then_some(tx)),
-            None => Ok(Some(tx)),
-        }
+        Ok(Tx { inner: self.pool.begin_with(begin).await? })
     }
 
     /// Takes the ended jobs out of permits that are mostly history, and drops those of which none is in flight,

@@ -99,9 +99,7 @@ impl Store {
             tx.commit().await?;
             inserted
         };
-        for kind in jobs.iter().map(|job| &job.kind).collect::<std::collections::BTreeSet<_>>() {
-            self.wake(kind).await;
-        }
+        self.wake_for(jobs).await;
         Ok(inserted)
     }
 

@@ -9,7 +9,7 @@ use super::{
     gate::{Gate, KnownLimits, ORDINARY, Terms},
     in_flight::{Permit, Tally},
 };
-use crate::{Store, StoreError, Tx};
+use crate::{ReadyIn, Store, StoreError, Tx};
 use chrono::{DateTime, Utc};
 use domain::{Flow, JobId, Kind, KindDefinition, Next, PermitId, Round, ServantId, Visit};
 use foldhash::{HashMap, HashSet};
@@ -26,6 +26,8 @@ pub struct Line {
     /// The place in the round.
     pub round: Round,
     flows: HashMap<Flow, WaitingFlow>,
+    /// The last look did not bring all.
+    is_cut: bool,
     limits: Option<KnownLimits>,
 }
 
@@ -52,6 +54,14 @@ pub struct ClaimedInTurn {
 }
 
 impl Line {
+    /// Takes in where jobs have come since the last go: from then on, flows that are empty for all that was told are not
+    /// asked. False where what is known is not enough to go by, and a look is needed.
+    #[must_use]
+    pub fn hear_of(&mut self, ready: &ReadyIn) -> bool {
+        let are_known = self.round.hear_of(ready.flows.iter().copied());
+        are_known && !ready.is_anywhere && ready.flows.iter().all(|flow| self.flows.contains_key(flow))
+    }
+
     /// Sees which flows of the kind there are, and whether anything holds them. `kind` with whom it calls.
     ///
     /// # Errors
@@ -61,8 +71,11 @@ impl Line {
         let flows_max = i64::try_from(FLOWS_MAX).unwrap_or(i64::MAX);
         let flows = store.waiting_flows(kind, self.round.last(), &self.round.sure(asked_at), flows_max).await?;
         let cut_at = flows.last().filter(|_| flows.len() >= FLOWS_MAX).map(|flow| flow.flow);
+        self.is_cut = cut_at.is_some();
         self.round.looked(flows.iter().map(|flow| (flow.flow, flow.weight)), cut_at, asked_at, store.now());
-        self.flows = flows.into_iter().map(|flow| (flow.flow, flow)).collect();
+        // Where something came a moment ago, the next thing may come.
+        self.flows.retain(|flow, _| self.round.knows(*flow));
+        self.flows.extend(flows.into_iter().map(|flow| (flow.flow, flow)));
         Ok(())
     }
 
@@ -79,8 +92,8 @@ impl Line {
 
     /// Whether the last look brought all the flows that there are.
     #[must_use]
-    pub fn has_all(&self) -> bool {
-        self.flows.len() < FLOWS_MAX
+    pub const fn has_all(&self) -> bool {
+        !self.is_cut
     }
 
     /// Up to `limit` jobs whose turn it is and that have room. `tx` is one of [`Store::begin_dispatch`].
@@ -161,9 +174,7 @@ impl Line {
         if let Some(claimed) = self.claim_at_once(store, (terms, tally), of, (servant, until), limit).await? {
             return Ok(claimed);
         }
-        let Some(mut tx) = store.begin_dispatch(None).await? else {
-            return Ok(ClaimedInTurn { jobs: Vec::new(), next: Next::Look, is_short: true, permit: None });
-        };
+        let mut tx = store.begin_dispatch().await?;
         let (kind, definition) = of;
         let (mut gate, mut visits, urgent_only) = self.ask(store, &mut tx, terms, of, tally, limit).await?;
         if !urgent_only.is_empty() || gate.has_urgent() {
@@ -257,14 +268,18 @@ impl Line {
         let taken: Vec<_> = through.jobs.iter().map(|job| job.taken).collect();
         // Where flows share the room that ran out, the next go begins where it did: each keeps its share of that.
         let limit = if through.was_refused { i64::try_from(taken.len()).unwrap_or(i64::MAX) } else { limit };
-        self.round.note(&through.visits, &taken, limit)
+        let next = self.round.note(&through.visits, &taken, limit);
+        if through.was_refused {
+            self.round.refused(through.visits.iter().map(|visit| visit.flow));
+        }
+        next
     }
 
     /// The visits of the next go, and the flows that have room for urgent jobs alone.
     fn visits(&self, gate: &mut Gate<'_>, limit: i64) -> (Vec<Visit>, Vec<Flow>) {
         let mut room = HashMap::default();
         let mut urgent_only = Vec::new();
-        for flow in self.open_flows() {
+        for flow in self.open_flows().filter(|flow| !self.round.is_empty(flow.flow)) {
             let ordinary = gate.room(flow);
             if ordinary > 0 {
                 room.insert(flow.flow, ordinary);

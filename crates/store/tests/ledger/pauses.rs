@@ -167,6 +167,6 @@ async fn the_end_of_a_pause_wakes_those_that_it_held_back() {
         world.store.pause(&testkit::granted(), &target).await.unwrap();
         assert!(world.store.resume(&testkit::granted(), &target).await.unwrap());
         let heard = tokio::time::timeout(std::time::Duration::from_secs(10), wake_ups.next()).await;
-        assert!(heard.expect("a wake-up").unwrap().ready.contains("noop"), "{target}");
+        assert!(heard.expect("a wake-up").unwrap().ready.contains_key("noop"), "{target}");
     }
 }
