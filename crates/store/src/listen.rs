@@ -14,6 +14,8 @@ use std::{
 const READY: &str = "servant_ready";
 /// Flows that one wake-up names at the most: where more have jobs, looking is cheaper than being told.
 const FLOWS_NAMED_MAX: usize = 16;
+/// Flows of a kind that are kept of several wake-ups.
+const FLOWS_KEPT_MAX: usize = 64;
 /// The channel; the payload is a servant's id. An order waits for it: it may ask the manager at once.
 const ORDERED: &str = "servant_ordered";
 /// The channel; the payload says what a person ordered of the leading scheduler: its duty may look at once.
@@ -172,7 +174,7 @@ impl ReadyIn {
 
     /// There as well.
     pub fn add(&mut self, more: &Self) {
-        self.is_anywhere |= more.is_anywhere || self.flows.len() + more.flows.len() > FLOWS_NAMED_MAX * 4;
+        self.is_anywhere |= more.is_anywhere || self.flows.len() + more.flows.len() > FLOWS_KEPT_MAX;
         if self.is_anywhere {
             self.flows.clear();
         } else {
@@ -229,7 +231,7 @@ mod tests {
             assert_eq!(read_ready(payload), ("noop", ReadyIn::anywhere()), "{payload}");
         }
         let mut places = ReadyIn::default();
-        for n in 0..=64 {
+        for n in 0..=i64::try_from(FLOWS_KEPT_MAX).unwrap() {
             places.add(&ReadyIn { flows: [flow_of(n, 0)].into(), is_anywhere: false });
             assert_eq!(places.is_anywhere, n == 64, "what is kept has an end");
         }
