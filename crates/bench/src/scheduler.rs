@@ -49,10 +49,10 @@ pub(crate) struct Options {
     /// Slots that all accounts share there.
     #[arg(long, default_value_t = 400)]
     quiet_slots: u32,
-    /// Jobs of the backlog that end in a second when they have all of the slots: their length follows from it. Where the
-    /// processors are busy all the time (it is printed), it is them that everybody waits for: then take less.
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    quiet_rate: u32,
+    /// What a job of the backlog takes on the average, in milliseconds. The less it is, the more of them end in a second, until
+    /// it is the processors that everybody waits for (how busy they are is printed).
+    #[arg(long, default_value_t = 1_000)]
+    quiet_job_ms: u32,
 }
 
 /// A part of the bench.

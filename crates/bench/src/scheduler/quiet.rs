@@ -71,7 +71,7 @@ async fn quiet(options: &Options) -> anyhow::Result<(f64, f64)> {
     wait_for(&mut fleet, &[JobState::Succeeded], 1_000).await?;
     let alone = p99(&fleet, options.quiet_secs).await?;
     say(&format!("quiet accounts alone start within {alone:.1} ms (p99)"));
-    let mean_ms = usize::try_from(options.quiet_slots * 1_000 / options.quiet_rate)?;
+    let mean_ms = usize::try_from(options.quiet_job_ms)?;
     enqueue(&fleet.store, options.backlog, LOUD, 1, move |n| loud(n, mean_ms)).await?;
     say(&format!("one account has {} jobs, of {mean_ms} ms on the average", options.backlog));
     let beside = p99(&fleet, options.quiet_secs).await?;

@@ -147,9 +147,12 @@ async fn dispatch_kind(
                 left
             }
             None => {
-                // There most often is room: what each needs is asked at once.
-                let ((), in_hand, tx) = tokio::try_join!(look, store.in_hand_of(kind, None), store.begin_dispatch())?;
-                begun = Some(tx);
+                // There most often is room: all is asked at once. And each to its end, even where another fails: a beginning
+                // that is dropped half-way leaves a connection with the lock in the pool.
+                let (looked, in_hand, tx) = tokio::join!(look, store.in_hand_of(kind, None), store.begin_dispatch());
+                begun = Some(tx?);
+                looked?;
+                let in_hand = in_hand?;
                 taken.look(store.now(), in_hand.queued);
                 let window = dispatching.window(slots, in_hand.running, *taken);
                 left.insert((window - in_hand.queued).min(batch_max))
